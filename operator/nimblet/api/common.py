@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base models and shared fragments of the API. Shape and local validity only; no I/O."""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+"""Subset of resource.Quantity that users write: no exponents, no signs."""
+
+
+class SpecModel(BaseModel):
+    """Base of everything a user writes: frozen, camelCase on the wire, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=False
+    )
+
+
+class StatusModel(BaseModel):
+    """Base of everything we write and read back: lenient, since a newer operator may have written more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(StatusModel):
+    """One aspect of the observed state, as in the Kubernetes API conventions."""
+
+    type: Annotated[str, StringConstraints(max_length=316)] = Field(description="Name of the aspect.")
+    status: ConditionStatus = Field(description="True, False or Unknown.")
+    reason: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description="One CamelCase word for programs; docs/failure-modes.md lists them."
+    )
+    message: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        description="What was observed and what to do next, for people."
+    )
+    observed_generation: int = Field(
+        default=0, ge=0, description="metadata.generation that this condition was decided for."
+    )
+    last_transition_time: datetime = Field(description="When status last changed.")
+
+
+Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN, max_length=20)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+DNS_LABEL: Final = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class SecretRef(SpecModel):
+    """A Secret in the same namespace."""
+
+    name: ObjectName = Field(description="Name of a Secret in the resource's own namespace.")

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CompactModel: one compact generative model that serves an OpenAI-compatible endpoint.
+
+Shape and local validity only. What depends on the cluster or on the model's file is decided in plan/.
+"""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
+
+from nimblet.api.common import Condition, Quantity, SecretRef, Sha256, SpecModel, StatusModel
+from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths
+
+URI_PATTERN: Final = (
+    r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+    r"|https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[A-Za-z0-9._~/%+-]+)$"
+)
+MAX_FILES: Final = 16
+
+StrictInt = Annotated[int, Field(strict=True)]
+Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$", max_length=200)]
+KVCacheType = Literal["f16", "q8_0", "q4_0"]
+RuntimeName = Literal["Auto", "LlamaCpp"]
+ProfileName = Literal["auto", "cpu"]
+Task = Literal["Chat"]
+
+HTTPS_RULE = Rule(
+    rule="!self.source.uri.startsWith('https://') || "
+    "(has(self.integrity) && has(self.integrity.sha256) && self.integrity.sha256.size() > 0)",
+    message="an https:// source needs integrity.sha256 with the digest of its file",
+    field_path=".integrity",
+)
+CHOICE_RULE = Rule(
+    rule="!(has(self.files) && has(self.quantization))",
+    message="files and quantization both choose the files: set one of them",
+)
+REVISION_RULE = Rule(
+    rule="!has(self.revision) || self.uri.startsWith('hf://')",
+    message="revision is known to hf:// sources only",
+    field_path=".revision",
+)
+IMMUTABLE_RULE = Rule(
+    rule="self == oldSelf", message="task can't be changed: clients rely on it; make a new CompactModel"
+)
+
+
+def _rules(*rules: Rule) -> JsonDict:
+    return {"x-kubernetes-validations": [rule.render() for rule in rules]}
+
+
+class ModelSource(SpecModel):
+    """Where the weights come from."""
+
+    model_config = ConfigDict(json_schema_extra=_rules(CHOICE_RULE, REVISION_RULE))
+
+    uri: Annotated[str, StringConstraints(pattern=URI_PATTERN, max_length=1000)] = Field(
+        description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror) or "
+        "`https://host/path/model.gguf`."
+    )
+    revision: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
+    ) = Field(
+        default=None,
+        description="Branch, tag or commit of a hf:// repository; the default branch when absent. A branch is "
+        "resolved once and the commit recorded in status.artifact.",
+    )
+    files: Annotated[list[Glob], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
+        default=None,
+        description="Globs that choose the files of a repository; together they must name one model.",
+    )
+    quantization: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=20)] | None
+    ) = Field(
+        default=None,
+        description="Chooses the GGUF file by its quantization, such as Q4_K_M, where a repository has several.",
+    )
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description='A Secret with the key `token`. It must carry the label nimblet.dev/use: "true" and name '
+        "in the annotation nimblet.dev/hosts the hosts that the token may be sent to.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.files is not None and self.quantization is not None:
+            raise ValueError(CHOICE_RULE.message)
+        if self.revision is not None and not self.uri.startswith("hf://"):
+            raise ValueError(REVISION_RULE.message)
+        return self
+
+
+class Integrity(SpecModel):
+    """What the weights must be. The server never sees a byte of a file that differs."""
+
+    sha256: Annotated[dict[FileName, Sha256], Field(min_length=1, max_length=MAX_FILES)] = Field(
+        description="SHA-256 by file name (for https:// the last path element), 64 lower-case hex digits each."
+    )
+
+
+class ModelRuntime(SpecModel):
+    """The server and how it is set up."""
+
+    name: RuntimeName = Field(
+        default="Auto", description="Auto chooses by the file's format and says why in status.resolved."
+    )
+    context_length: Annotated[StrictInt, Field(ge=256, le=1048576)] | None = Field(
+        default=None,
+        description="Tokens of context that each parallel request has. 4096, or the model's own maximum where "
+        "that is smaller, when absent.",
+    )
+    parallel: Annotated[StrictInt, Field(ge=1, le=64)] = Field(
+        default=2, description="Requests one replica works on at the same time (slots); others wait."
+    )
+    kv_cache_type: KVCacheType = Field(
+        default="f16",
+        description="Type of the key and value cache: q8_0 halves its memory, q4_0 quarters it.",
+    )
+
+
+class Hardware(SpecModel):
+    """The kind of node."""
+
+    profile: ProfileName = Field(
+        default="auto",
+        description="`cpu`, or `auto`: decided once per generation and shown in status.resolved.",
+    )
+
+
+class Resources(SpecModel):
+    """Overrides of the computed sizes; requests and, for memory, limits are set to them."""
+
+    cpu: Quantity | None = Field(default=None, description="CPU request and thread count instead of the computed.")
+    memory: Quantity | None = Field(
+        default=None, description="Memory request and limit of the server instead of the computed."
+    )
+
+
+class Rollout(SpecModel):
+    """How a change reaches the pods."""
+
+    strategy: Literal["RollingUpdate", "Recreate"] = Field(
+        default="RollingUpdate",
+        description="RollingUpdate keeps the old model serving until the new one answers; Recreate stops it "
+        "first, for nodes that can't hold both.",
+    )
+
+
+class CompactModelSpec(SpecModel):
+    """What the user wants."""
+
+    model_config = ConfigDict(json_schema_extra=_rules(HTTPS_RULE))
+
+    source: ModelSource = Field(description="Where the weights come from.")
+    integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
+    task: Task = Field(
+        default="Chat",
+        description="What the model is asked for. Immutable.",
+        json_schema_extra=_rules(IMMUTABLE_RULE),
+    )
+    runtime: ModelRuntime = Field(
+        default_factory=ModelRuntime, description="The model server and how it is set up."
+    )
+    hardware: Hardware = Field(default_factory=Hardware, description="The kind of node it runs on.")
+    resources: Resources = Field(
+        default_factory=Resources, description="Overrides of the computed CPU and memory."
+    )
+    replicas: Annotated[StrictInt, Field(ge=0, le=100)] = Field(
+        default=1,
+        description="Pods wanted. Leave it out of git where an autoscaler sets it through /scale.",
+    )
+    rollout: Rollout = Field(default_factory=Rollout, description="How a change reaches the pods.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source.uri.startswith("https://") and self.integrity is None:
+            raise ValueError(HTTPS_RULE.message)
+        return self
+
+
+class ResolvedStatus(StatusModel):
+    """What the plan chose where the spec left a choice."""
+
+    runtime: str = Field(default="", description="Server that was chosen.")
+    version: str = Field(default="", description="Version of the server, from its image's tag.")
+    image: str = Field(default="", description="Image of the server.")
+    profile: str = Field(default="", description="Hardware profile that was chosen.")
+    context_length: int = Field(default=0, description="Tokens of context per parallel request.")
+    why: str = Field(default="", description="Why these were chosen.")
+
+
+class SizingStatus(StatusModel):
+    """The arithmetic behind the server's memory and CPU; bytes unless said otherwise."""
+
+    weights_bytes: int = Field(default=0, description="Tensors of the model in memory.")
+    kv_cache_bytes: int = Field(
+        default=0, description="Key and value cache over all layers, slots and the whole context."
+    )
+    compute_bytes: int = Field(default=0, description="Scratch buffers of the graph and the output.")
+    prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
+    runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
+    total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    memory: str = Field(default="", description="Memory request and limit of the server container.")
+    cpu: str = Field(default="", description="CPU request of the server container.")
+    threads: int = Field(default=0, description="Compute threads of the server.")
+    formula: Annotated[list[str], Field(max_length=12)] = Field(
+        default_factory=list, description="The arithmetic with the numbers put in, one line a term."
+    )
+
+
+class ArtifactFile(StatusModel):
+    """One file of the resolved model."""
+
+    path: str = Field(description="Name inside the source.")
+    size: int = Field(description="Length in bytes.")
+    sha256: str = Field(default="", description="SHA-256 that the loader checks; empty where none is known.")
+
+
+class ArtifactStatus(StatusModel):
+    """What the source turned out to be."""
+
+    commit: str = Field(default="", description="Commit that the revision was resolved to.")
+    files: Annotated[list[ArtifactFile], Field(max_length=MAX_FILES)] = Field(
+        default_factory=list, description="Files that are loaded."
+    )
+    digest_source: str = Field(
+        default="", description="Who vouches for the digests: Spec, Source (the hub reported them) or None."
+    )
+    architecture: str = Field(default="", description="Architecture named in the file's header.")
+    parameters: int = Field(default=0, description="Number of weights.")
+    license: str = Field(default="", description="Licence named in the file's header.")
+
+
+class CompactModelStatus(StatusModel):
+    """What was observed. Written only when it changes."""
+
+    observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = Field(
+        default_factory=list,
+        description="Serving: it answers now. Ready: the current spec is what answers. Resolved, Verified, "
+        "Placed: the stages before. Reconciling and Stalled exist only while True.",
+    )
+    resolved: ResolvedStatus | None = Field(default=None, description="What was chosen, and why.")
+    sizing: SizingStatus | None = Field(default=None, description="The arithmetic of memory and CPU.")
+    artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
+    endpoint: str = Field(default="", description="OpenAI-compatible base URL inside the cluster.")
+    key_secret: str = Field(default="", description="Secret whose key `api-key` opens the endpoint.")
+    download_percent: int | None = Field(
+        default=None, description="Progress of the slowest running download, in steps of 10."
+    )
+    replicas: int = Field(default=0, ge=0, description="Pods that exist.")
+    ready_replicas: int = Field(default=0, ge=0, description="Pods that answer.")
+    updated_replicas: int = Field(default=0, ge=0, description="Pods of the current spec.")
+    selector: str = Field(default="", description="Label selector of the pods, for /scale.")
+
+
+DEFINITION: Final = Definition(
+    kind="CompactModel",
+    plural="compactmodels",
+    singular="compactmodel",
+    short_names=("cmodel",),
+    description="A compact generative model that serves an OpenAI-compatible endpoint.",
+    columns=(
+        PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
+        PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+        PrinterColumn(name="Runtime", json_path=".status.resolved.runtime"),
+        PrinterColumn(name="Profile", json_path=".status.resolved.profile"),
+        PrinterColumn(name="Model", json_path=".spec.source.uri"),
+        PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date"),
+        PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1),
+    ),
+    root_rules=(NAME_RULE,),
+    scale=ScalePaths(),
+)
+
+
+class CompactModel(SpecModel):
+    """A parsed CompactModel: the parts of its metadata that planning may see, its spec and its status."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    deleting: bool = False
+    spec: CompactModelSpec
+    status: CompactModelStatus

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Condition types, reasons and the pure algebra over them. Knows no Kubernetes object and no clock.
+
+Every reason has a next step here; messages are built as "<what is> <next step>", so that a reader of
+`kubectl describe` never needs another document.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from nimblet.api.common import Condition, ConditionStatus
+
+MAX_MESSAGE_LENGTH: Final = 1024
+"""Longest condition message we write, in characters (the API allows 32,768; people read one screen)."""
+
+
+class ConditionType(StrEnum):
+    READY = "Ready"
+    SERVING = "Serving"
+    RESOLVED = "Resolved"
+    VERIFIED = "Verified"
+    PLACED = "Placed"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+ABNORMAL_TRUE: Final = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+"""Types that exist only while True (kstatus)."""
+
+
+class Reason(StrEnum):
+    """Every reason a condition of ours can carry; docs/failure-modes.md is checked against this list."""
+
+    # progress and success
+    ANSWERING = "Answering"
+    READY = "Ready"
+    RESOLVING = "Resolving"
+    RESOLVED = "Resolved"
+    PROGRESSING = "Progressing"
+    DOWNLOADING = "Downloading"
+    STARTING = "Starting"
+    SCALED_TO_ZERO = "ScaledToZero"
+    PLACED = "Placed"
+    PENDING = "Pending"
+    DIGESTS_MATCH = "DigestsMatch"
+    PINNED = "Pinned"
+    UNVERIFIED = "Unverified"
+    # the spec
+    INVALID_SPEC = "InvalidSpec"
+    UPDATE_FAILED = "UpdateFailed"
+    CONTEXT_TOO_LONG = "ContextTooLong"
+    UNSUPPORTED_MODEL = "UnsupportedModel"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
+    SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
+    NO_MATCHING_NODE = "NoMatchingNode"
+    # the source, told by the loader
+    REPOSITORY_NOT_FOUND = "RepositoryNotFound"
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    FILE_NOT_FOUND = "FileNotFound"
+    QUANTIZATION_NOT_FOUND = "QuantizationNotFound"
+    QUANTIZATION_AMBIGUOUS = "QuantizationAmbiguous"
+    ACCESS_DENIED = "AccessDenied"
+    GATED_REPOSITORY = "GatedRepository"
+    TOKEN_INVALID = "TokenInvalid"  # noqa: S105
+    RATE_LIMITED = "RateLimited"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    DOWNLOAD_STALLED = "DownloadStalled"
+    DIGEST_MISMATCH = "DigestMismatch"
+    SIZE_MISMATCH = "SizeMismatch"
+    NOT_GGUF = "NotGGUF"
+    HEADER_INVALID = "HeaderInvalid"
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"
+    TOO_MANY_FILES = "TooManyFiles"
+    DIGEST_REQUIRED = "DigestRequired"
+    DISK_FULL = "DiskFull"
+    HOST_NOT_ALLOWED = "HostNotAllowed"
+    REDIRECT_REFUSED = "RedirectRefused"
+    LOADER_FAILED = "LoaderFailed"
+    # the cluster
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    OOM_KILLED = "OOMKilled"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    CONTAINER_EXITED = "ContainerExited"
+    EVICTED = "Evicted"
+    POD_REFUSED = "PodRefused"
+    NOT_ANSWERING = "NotAnswering"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # our own writes
+    CONFLICT = "Conflict"
+    CONTESTED = "Contested"
+    IMMUTABLE_FIELD = "ImmutableField"
+    APPLY_REFUSED = "ApplyRefused"
+
+
+NEXT_STEP: Final[Mapping[Reason, str]] = {
+    Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
+    Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
+    Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
+    Reason.SECRET_MISSING: "Create the Secret, or correct source.credentialsSecretRef.name.",
+    Reason.SECRET_NOT_USABLE: 'Label the Secret nimblet.dev/use: "true" and name its hosts in nimblet.dev/hosts.',
+    Reason.NO_MATCHING_NODE: "Add a node that fits, or lower contextLength, parallel or resources.",
+    Reason.REPOSITORY_NOT_FOUND: "Check source.uri; a private repository also needs source.credentialsSecretRef.",
+    Reason.REVISION_NOT_FOUND: "Correct source.revision to a branch, tag or commit of the repository.",
+    Reason.FILE_NOT_FOUND: "Correct source.files to match a GGUF file of the repository.",
+    Reason.QUANTIZATION_NOT_FOUND: "Set source.quantization to one of the listed ones.",
+    Reason.QUANTIZATION_AMBIGUOUS: "Set source.quantization or source.files so that one model is left.",
+    Reason.ACCESS_DENIED: "Give a token with read access in source.credentialsSecretRef.",
+    Reason.GATED_REPOSITORY: "Accept the model's licence at the hub and give a token of that account.",
+    Reason.TOKEN_INVALID: "Put a valid token under the key `token` of the credentials Secret.",
+    Reason.RATE_LIMITED: "Wait: it is tried again; a token or a mirror raises the limit.",
+    Reason.SOURCE_UNAVAILABLE: "Check that the source can be reached from the namespace; it is tried again.",
+    Reason.DOWNLOAD_STALLED: "Check the network between the node and the source; it is tried again.",
+    Reason.DIGEST_MISMATCH: "Don't use these weights until the difference is explained.",
+    Reason.SIZE_MISMATCH: "The source changed or cut the file; pin source.revision and try again.",
+    Reason.NOT_GGUF: "Point source at a GGUF file.",
+    Reason.HEADER_INVALID: "The file is damaged or hostile; choose another.",
+    Reason.UNSUPPORTED_FORMAT: "Point source at a GGUF file; no other format can be loaded.",
+    Reason.TOO_MANY_FILES: "Narrow source.files.",
+    Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
+    Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
+    Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",
+    Reason.REDIRECT_REFUSED: "Ask the administrator to allow the redirect's host in fetch.allow.",
+    Reason.LOADER_FAILED: "See the log of the named pod.",
+    Reason.UNSCHEDULABLE: "Add capacity, or lower contextLength, parallel, resources or replicas.",
+    Reason.IMAGE_PULL_FAILED: "Check that the image exists and the node can pull it; images are chart values.",
+    Reason.CONTAINER_CONFIG_ERROR: "Restore the named object.",
+    Reason.OOM_KILLED: "Raise resources.memory, or lower contextLength or parallel.",
+    Reason.CRASH_LOOP_BACK_OFF: "See the log of the named pod's previous container.",
+    Reason.CONTAINER_EXITED: "See the log of the named pod's previous container; it is restarted.",
+    Reason.EVICTED: "Free disk or memory on the node; the pod is made anew.",
+    Reason.POD_REFUSED: "Raise the namespace's quota or correct the named policy.",
+    Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
+    Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",
+    Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",
+    Reason.CONTESTED: "Stop the named field manager from writing to this object.",
+    Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",
+    Reason.APPLY_REFUSED: "Correct what the API server names.",
+}
+"""What the reader can do; reasons of success or progress need none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A condition without its times: what the plan says, before it meets the stored status."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: Reason
+    message: str
+
+
+def verdict(type_: ConditionType, status: ConditionStatus, reason: Reason, message: str) -> Verdict:
+    """Return a verdict whose message ends with the reason's next step and fits the limit."""
+    step = NEXT_STEP.get(reason, "")
+    text = message if not step or step in message else f"{message.rstrip()} {step}"
+    return Verdict(type=type_, status=status, reason=reason, message=clip(text))
+
+
+def clip(text: str) -> str:
+    """Cut `text` to the longest message we write, in the middle, so that the next step stays readable."""
+    if len(text) <= MAX_MESSAGE_LENGTH:
+        return text
+    half = MAX_MESSAGE_LENGTH // 2 - 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def merge(
+    current: Iterable[Condition], verdicts: Iterable[Verdict], *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Return the conditions to store, sorted by type.
+
+    `lastTransitionTime` moves only when `status` flips. Abnormal-true types that are not True are left out.
+    Conditions of types that no verdict names are dropped: one pass decides the whole set.
+    """
+    before = {condition.type: condition for condition in current}
+    merged = []
+    for item in verdicts:
+        if item.type in ABNORMAL_TRUE and item.status is not ConditionStatus.TRUE:
+            continue
+        old = before.get(item.type)
+        same = old is not None and old.status is item.status
+        merged.append(
+            Condition(
+                type=item.type,
+                status=item.status,
+                reason=item.reason,
+                message=item.message,
+                observed_generation=generation,
+                last_transition_time=old.last_transition_time if old is not None and same else now,
+            )
+        )
+    return tuple(sorted(merged, key=lambda condition: condition.type))
+
+
+def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | None:
+    """Return the condition of a type, or None."""
+    return next((condition for condition in conditions if condition.type == type_), None)

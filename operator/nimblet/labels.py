@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one vocabulary of names under our prefix: group, labels, annotations, field manager.
+
+Constants only. A label or annotation key written anywhere else is a defect.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+GROUP: Final = "nimblet.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+FIELD_MANAGER: Final = "nimblet"
+
+# Labels from the Kubernetes recommended set.
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+NAME: Final = "app.kubernetes.io/name"
+INSTANCE: Final = "app.kubernetes.io/instance"
+COMPONENT: Final = "app.kubernetes.io/component"
+
+MANAGED_BY_VALUE: Final = "nimblet"
+
+MODEL: Final = f"{GROUP}/model"
+"""Label: the CompactModel that a child or pod belongs to."""
+REVISION: Final = f"{GROUP}/revision"
+"""Pod-template label: hash of the template, so that pods of the current spec are told from older ones."""
+SOURCE_HASH: Final = f"{GROUP}/source-hash"
+"""Label on resolver Jobs, artifact ConfigMaps and pod templates: which source they belong to."""
+
+APPLIED_HASH: Final = f"{GROUP}/applied-hash"
+"""Annotation on every child: hash of the manifest last applied; equal hash and equal leaves mean no write."""
+ATTEMPT: Final = f"{GROUP}/attempt"
+"""Annotation on a resolver Job: which try it is, from 1."""
+CREDENTIALS_HASH: Final = f"{GROUP}/credentials-hash"
+"""Annotation on a resolver Job: keyed hash of the Secret it ran with, so that a new Secret starts a new try."""
+HOSTS: Final = f"{GROUP}/hosts"
+"""Annotation on a user's Secret: the hosts its content may be sent to, separated by commas."""
+USE: Final = f"{GROUP}/use"
+"""Label on a user's Secret: "true" lets Nimblet's resources mount it."""
+KEY_VERSION: Final = f"{GROUP}/key-version"
+"""Annotation on the API key Secret."""
+
+MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
+
+
+def child_labels(*, kind_label: str, owner: str, component: str) -> dict[str, str]:
+    """Return the labels every child of `owner` carries."""
+    return {
+        MANAGED_BY: MANAGED_BY_VALUE,
+        NAME: component,
+        INSTANCE: owner,
+        COMPONENT: component,
+        kind_label: owner,
+    }
+
+
+def selector_string(labels: Mapping[str, str]) -> str:
+    """Return `labels` in the comma form that /scale's labelSelectorPath wants."""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deterministic names of children: `<cr>-<role>`, at most 63 characters, never random.
+
+A CR's name has at most 40 characters (a CEL rule of every CRD), so no name below needs shortening.
+"""
+
+import hashlib
+import json
+from typing import Final
+
+MAX_OWNER_LENGTH: Final = 40
+HASH_LENGTH: Final = 10
+
+
+def content_hash(value: object) -> str:
+    """Return a short, stable hash of a JSON-able value; equal values give equal hashes in every process."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]
+
+
+def server(owner: str) -> str:
+    """Deployment, Service and ServiceAccount of the model server."""
+    return f"{owner}-model"
+
+
+def server_policy(owner: str) -> str:
+    """NetworkPolicy of the model server."""
+    return f"{owner}-model"
+
+
+def resolver_job(owner: str, *, source_hash: str, attempt: int) -> str:
+    return f"{owner}-resolve-{source_hash}-{attempt}"
+
+
+def resolver(owner: str) -> str:
+    """ServiceAccount and NetworkPolicy of the resolver."""
+    return f"{owner}-resolve"
+
+
+def artifact(owner: str, *, source_hash: str) -> str:
+    return f"{owner}-artifact-{source_hash}"
+
+
+def fetch_policy(owner: str) -> str:
+    """ConfigMap with the admin's fetch policy, mounted by resolver and loader."""
+    return f"{owner}-fetch"
+
+
+def api_key(owner: str) -> str:
+    return f"{owner}-key"

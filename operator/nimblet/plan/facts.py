@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a plan may look at, gathered beforehand: frozen values, no objects of any client.
+
+`cluster/facts.py` fills these from the mirror; `nimblet plan -f` fills them from a file; tests build them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildRef:
+    """Identity of an observed child whose controller ownerRef is this CR."""
+
+    kind: str
+    name: str
+    uid: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFacts:
+    """A resolver Job of this CR. `result` is the termination message of its pod, when one has ended."""
+
+    name: str
+    uid: str
+    source_hash: str
+    credentials_hash: str
+    attempt: int
+    succeeded: bool = False
+    failed: bool = False
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    result: str | None = None
+    failure: "ContainerFailure | None" = None
+    """Why its pod does not start: image, scheduling, refusal by quota."""
+    message: str = ""
+    """The Job controller's own words, where it failed without a result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFacts:
+    """An artifact ConfigMap of this CR, as stored: `text` is the resolver's JSON, unparsed."""
+
+    name: str
+    uid: str
+    source_hash: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretFacts:
+    """A user's Secret: presence, permission and a keyed hash of its content; never a value."""
+
+    name: str
+    usable: bool
+    hosts: tuple[str, ...]
+    keys: tuple[str, ...]
+    content_hash: str
+
+
+class FailureKind(StrEnum):
+    """What the cluster recorded about a pod that does not run, in the kubelet's and scheduler's terms."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL = "ImagePull"
+    CONFIG = "ContainerConfig"
+    OOM_KILLED = "OOMKilled"
+    CRASH_LOOP = "CrashLoop"
+    EXITED = "Exited"
+    EVICTED = "Evicted"
+    LOADER = "Loader"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerFailure:
+    """One recorded failure. `at` is the cluster's time of it, where it gives one."""
+
+    kind: FailureKind
+    container: str
+    message: str
+    exit_code: int | None = None
+    at: datetime | None = None
+    running_again: bool = False
+    """The container runs again since; the failure is history that must first prove stable."""
+
+
+class Answer(StrEnum):
+    """Outcome of asking a pod for a token."""
+
+    ANSWERED = "Answered"
+    BUSY = "Busy"
+    """Timed out or said 429/503 while the kubelet calls it ready: says nothing against a pod that answered."""
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What a pod said when asked, valid for one run of its container (pod uid and container id)."""
+
+    answer: Answer
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodFacts:
+    """A pod of the model server."""
+
+    name: str
+    uid: str
+    revision: str
+    source_hash: str
+    ready: bool
+    terminating: bool
+    created_at: datetime | None = None
+    node: str = ""
+    ip: str = ""
+    container_id: str = ""
+    failure: ContainerFailure | None = None
+    observation: Observation | None = None
+    download_percent: int | None = None
+    """Progress of its init container in whole percent while it runs."""
+    loading: bool = False
+    """The loader (init container) is running."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentFacts:
+    """The model's Deployment as observed."""
+
+    name: str
+    uid: str
+    generation: int
+    observed_generation: int
+    revision: str
+    """Label of the live pod template."""
+    source_hash: str
+    replicas: int
+    updated_replicas: int
+    progress_deadline_exceeded: bool = False
+    refused: str = ""
+    """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """A node reduced to what placement asks: totals, not what is free."""
+
+    name: str
+    labels: Mapping[str, str]
+    memory_bytes: int
+    cpu_millicores: int
+    schedulable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteFailure:
+    """Why the last apply of a child was refused; kept by the shell until an apply succeeds."""
+
+    kind: str
+    name: str
+    category: str
+    """Conflict | Contested | ImmutableField | Refused"""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """All that `plan_compactmodel` may look at besides the CR, the settings and the time."""
+
+    children: tuple[ChildRef, ...] = ()
+    jobs: tuple[JobFacts, ...] = ()
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    secret: SecretFacts | None = None
+    deployment: DeploymentFacts | None = None
+    pods: tuple[PodFacts, ...] = ()
+    nodes: tuple[NodeFacts, ...] = ()
+    write_failures: tuple[WriteFailure, ...] = ()
+    api_key: str = ""
+    """The endpoint's key, made by HMAC from the master key; empty when planning offline."""
+    server_minor: int = 32
+    """Minor version of the API server."""

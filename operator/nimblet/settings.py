@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The administrator's settings: frozen, parsed once from the chart's ConfigMap; every default has its reason."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class SettingsModel(BaseModel):
+    """Base: frozen, camelCase in the file, an unknown key is an error at start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Images(SettingsModel):
+    """Images of the data plane; they have versions of their own, so that a chart upgrade restarts no model."""
+
+    loader: str = Field(default="ghcr.io/nimblet/loader:0.1.0", description="Resolver and loader.")
+    llamacpp: str = Field(
+        default="ghcr.io/ggml-org/llama.cpp:server-b11434",
+        description="llama.cpp's upstream server image, pinned to the build whose flags plan/runtime knows.",
+    )
+    pull_policy: str = Field(
+        default="IfNotPresent", description="imagePullPolicy of the data plane; tags are never `latest`."
+    )
+
+
+class AllowEntry(SettingsModel):
+    """One host that sources may name or redirect to."""
+
+    host: str = Field(description="Exact host name or `*.suffix`.")
+    cidr: str | None = Field(default=None, description="Addresses the host may have; public ones when absent.")
+    allow_private: bool = Field(default=False, description="Private addresses are allowed for this host.")
+    allow_http: bool = Field(
+        default=False,
+        alias="allowHTTP",
+        description="Plain HTTP is allowed for this host: for in-cluster mirrors.",
+    )
+    ca: str | None = Field(default=None, description="PEM certificates that sign this host's.")
+
+
+class Proxy(SettingsModel):
+    """HTTP proxy of the loader."""
+
+    http: str | None = Field(default=None, description="Proxy URL for http targets.")
+    https: str | None = Field(default=None, description="Proxy URL for https targets.")
+    no_proxy: tuple[str, ...] = Field(default=(), description="Hosts reached without it.")
+
+
+class Fetch(SettingsModel):
+    """What the loader may reach and how long it waits."""
+
+    hf_endpoint: str = Field(default="https://huggingface.co", description="HF_ENDPOINT: the hub or a mirror.")
+    allow: tuple[AllowEntry, ...] = Field(
+        default=(
+            AllowEntry(host="huggingface.co"),
+            AllowEntry(host="*.huggingface.co"),
+            AllowEntry(host="*.hf.co"),
+        ),
+        description="Hosts that sources may name or redirect to: the hub and its storage by default.",
+    )
+    proxy: Proxy | None = Field(default=None, description="Proxy of all fetches.")
+    ca_bundle: str | None = Field(default=None, description="PEM certificates added to the system's.")
+    stall_timeout_seconds: int = Field(default=60, ge=5, description="Seconds without a byte until a try ends.")
+    connect_timeout_seconds: int = Field(default=10, ge=1, description="Seconds for connect and TLS.")
+    max_redirects: int = Field(default=5, ge=0, description="Redirects followed in one request.")
+    max_file_bytes: int = Field(
+        default=64 * 2**30, ge=1, description="Largest file: a bf16 model of 15B parameters has 30 GB."
+    )
+
+
+class Timing(SettingsModel):
+    """Seconds, each with the reason of its default."""
+
+    resync_seconds: int = Field(default=600, ge=5, description="Full re-read of every kind: finds lost events.")
+    drain_seconds: int = Field(default=30, ge=0, description="preStop sleep: streams get this long to end.")
+    retry_base_seconds: int = Field(default=15, ge=1, description="First wait after a failed resolve; doubles.")
+    retry_cap_seconds: int = Field(default=300, ge=1, description="Longest wait between tries.")
+    probe_timeout_seconds: int = Field(default=20, ge=1, description="A token must come in this time.")
+    probe_retry_seconds: int = Field(default=5, ge=1, description="Wait before a silent pod is asked again.")
+    stable_seconds: int = Field(
+        default=20, ge=0, description="How long a container must run after a failure until Ready may be True."
+    )
+
+
+class Access(SettingsModel):
+    """Who reaches the model pods besides their own namespace."""
+
+    operator_namespace: str = Field(default="nimblet-system", description="Where the operator runs.")
+    metrics_namespaces: tuple[str, ...] = Field(
+        default=("monitoring",), description="Namespaces whose pods may scrape the servers' metrics."
+    )
+
+
+class Settings(SettingsModel):
+    """Everything the administrator decides."""
+
+    images: Images = Images()
+    fetch: Fetch = Fetch()
+    timing: Timing = Timing()
+    access: Access = Access()
+    watch_namespaces: tuple[str, ...] = Field(default=(), description="Namespaces served; all when empty.")
+    prompt_cache_mebibytes: int = Field(
+        default=64, ge=0, description="llama.cpp's --cache-ram; its own default of 8192 MiB kills pods."
+    )
