@@ -25,9 +25,12 @@ class ConditionType(StrEnum):
     PLACED = "Placed"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
+    UPDATE_AVAILABLE = "UpdateAvailable"
 
 
-ABNORMAL_TRUE: Final = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+ABNORMAL_TRUE: Final = frozenset(
+    {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.UPDATE_AVAILABLE}
+)
 """Types that exist only while True (kstatus)."""
 
 
@@ -48,11 +51,13 @@ class Reason(StrEnum):
     DIGESTS_MATCH = "DigestsMatch"
     PINNED = "Pinned"
     UNVERIFIED = "Unverified"
+    NEWER_IMAGES = "NewerImages"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
     CONTEXT_TOO_LONG = "ContextTooLong"
     UNSUPPORTED_MODEL = "UnsupportedModel"
+    UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
     NO_MATCHING_NODE = "NoMatchingNode"
@@ -101,6 +106,8 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
+    Reason.NEWER_IMAGES: "The next edit of the spec rolls to them.",
+    Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",
     Reason.SECRET_MISSING: "Create the Secret, or correct source.credentialsSecretRef.name.",
     Reason.SECRET_NOT_USABLE: 'Label the Secret nimblet.dev/use: "true" and name its hosts in nimblet.dev/hosts.',
     Reason.NO_MATCHING_NODE: "Add a node that fits, or lower contextLength, parallel or resources.",

@@ -186,6 +186,10 @@ class ResolvedStatus(StatusModel):
     version: str = Field(default="", description="Version of the server, from its image's tag.")
     image: str = Field(default="", description="Image of the server.")
     profile: str = Field(default="", description="Hardware profile that was chosen.")
+    loader_image: str = Field(default="", description="Image of the loader in the pods.")
+    spec_hash: str = Field(
+        default="", description="Hash of the spec (without replicas) that the images were chosen for."
+    )
     context_length: int = Field(default=0, description="Tokens of context per parallel request.")
     why: str = Field(default="", description="Why these were chosen.")
 
@@ -229,7 +233,6 @@ class ArtifactStatus(StatusModel):
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")
-    license: str = Field(default="", description="Licence named in the file's header.")
 
 
 class CompactModelStatus(StatusModel):

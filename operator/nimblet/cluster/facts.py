@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers what a plan may look at: from the mirror, from the pods, and a user's Secret by its name.
+
+The only reader of the loop. It decides nothing; a Secret's values end here as a keyed hash.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from nimblet import labels, quantity
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.client import Client
+from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
+from nimblet.cluster.key import Key
+from nimblet.cluster.masterkey import api_key, content_hash
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observe import Observer
+from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
+from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
+from nimblet.cluster.trim import TRIMS, Object, trim_pod
+from nimblet.manifests.configuration import ARTIFACT_KEY
+from nimblet.plan.facts import (
+    ArtifactFacts,
+    ChildRef,
+    DeploymentFacts,
+    JobFacts,
+    ModelFacts,
+    NodeFacts,
+    PodFacts,
+    SecretFacts,
+    WriteFailure,
+)
+
+CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
+KEY_VERSION: Final = 1
+"""Version of the endpoints' keys; a rotation will take it from the resource."""
+CONDITION_TAINTS: Final = "node.kubernetes.io/"
+"""Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
+REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gatherer:
+    """What facts are read from."""
+
+    client: Client
+    mirror: Mirror
+    observer: Observer
+    master_key: bytes
+    server_minor: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+
+    facts: ModelFacts
+    look_again: float | None
+
+
+async def gather_model_facts(
+    gatherer: Gatherer, model: CompactModel, *, write_failures: Sequence[WriteFailure], now: datetime
+) -> Gathered:
+    """Return the facts about a CompactModel."""
+    key = Key("CompactModel", model.namespace, model.name)
+    mirror = gatherer.mirror
+    secret = model.spec.source.credentials_secret_ref
+    token = api_key(gatherer.master_key, model.uid, KEY_VERSION)
+    pods = model_pods(mirror, key)
+    observed = await gatherer.observer.observe(key, pods, api_key=token)
+    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    facts = ModelFacts(
+        children=children(mirror, key, uid=model.uid),
+        jobs=jobs,
+        artifacts=artifacts(mirror, key, uid=model.uid),
+        secret=await _secret(gatherer, model.namespace, secret.name) if secret is not None else None,
+        deployment=deployment_facts(mirror, key, uid=model.uid),
+        pods=observed,
+        nodes=tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name)),
+        write_failures=tuple(write_failures),
+        api_key=token,
+        server_minor=gatherer.server_minor,
+    )
+    waits = [wait for wait in (gatherer.observer.next_look(observed), _job_wait(jobs)) if wait is not None]
+    return Gathered(facts=facts, look_again=min(waits, default=None))
+
+
+def _job_wait(jobs: Sequence[JobFacts]) -> float | None:
+    """A Job whose pod is refused gets no event of ours: look by the clock."""
+    open_jobs = any(not job.succeeded and not job.failed for job in jobs)
+    return PODLESS_SECONDS if open_jobs else None
+
+
+async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tuple[JobFacts, ...]:
+    found = []
+    pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
+    for body in gatherer.mirror.owned(key, "Job"):
+        job = Job.model_validate(body)
+        if not _controls(body, uid):
+            continue
+        facts = job_facts(job, pods, now=now)
+        if lacks_result(facts):
+            facts = job_facts(job, await _pods_of_job(gatherer.client, job), now=now)
+        found.append(facts)
+    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt)))
+
+
+async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
+    """Read the pods of a finished Job: their last event may come after the Job's."""
+    listed = await client.list(
+        "Pod",
+        job.metadata.namespace,
+        label_selector=labels.selector_string({"batch.kubernetes.io/job-name": job.metadata.name}),
+    )
+    return [Pod.model_validate(trim_pod(body)) for body in listed.items]
+
+
+async def _secret(gatherer: Gatherer, namespace: str, name: str) -> SecretFacts | None:
+    body = await gatherer.client.get("Secret", namespace, name)
+    return secret_facts(body, master_key=gatherer.master_key) if body is not None else None
+
+
+def secret_facts(body: Object, *, master_key: bytes) -> SecretFacts:
+    """Return what a plan may know of a Secret: no value, nor anything that tells one."""
+    secret = Secret.model_validate(body)
+    hosts = secret.metadata.annotations.get(labels.HOSTS, "").split(",")
+    return SecretFacts(
+        name=secret.metadata.name,
+        usable=secret.metadata.labels.get(labels.USE) == "true",
+        hosts=tuple(sorted({host.strip().lower() for host in hosts if host.strip()})),
+        keys=tuple(sorted(secret.data)),
+        content_hash=content_hash(master_key, secret.data),
+    )
+
+
+def _controls(body: Object, uid: str) -> bool:
+    owner = metadata_of(body).controller()
+    return owner is not None and owner.uid == uid
+
+
+def children(mirror: Mirror, key: Key, *, uid: str) -> tuple[ChildRef, ...]:
+    """Return every mirrored object whose controller is the resource with this uid."""
+    found = []
+    for kind in CHILD_KINDS:
+        for body in mirror.owned(key, kind):
+            if _controls(body, uid):
+                metadata = metadata_of(body)
+                found.append(
+                    ChildRef(kind=kind, name=metadata.name, uid=metadata.uid, labels=dict(metadata.labels))
+                )
+    return tuple(found)
+
+
+def artifacts(mirror: Mirror, key: Key, *, uid: str) -> tuple[ArtifactFacts, ...]:
+    """Return the stored artifacts of a model."""
+    found = []
+    for body in mirror.owned(key, "ConfigMap"):
+        config = ConfigMap.model_validate(body)
+        if config.metadata.labels.get(labels.COMPONENT) == "artifact" and _controls(body, uid):
+            found.append(
+                ArtifactFacts(
+                    name=config.metadata.name,
+                    uid=config.metadata.uid,
+                    source_hash=config.metadata.labels.get(labels.SOURCE_HASH, ""),
+                    text=config.data.get(ARTIFACT_KEY, ""),
+                )
+            )
+    return tuple(found)
+
+
+def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts | None:
+    """Return the model's Deployment, or None."""
+    bodies = [body for body in mirror.owned(key, "Deployment") if _controls(body, uid)]
+    if not bodies:
+        return None
+    found = Deployment.model_validate(bodies[0])
+    template = found.spec.template.metadata.labels
+    conditions = {condition.type: condition for condition in found.status.conditions}
+    progressing, refused = conditions.get("Progressing"), conditions.get("ReplicaFailure")
+    return DeploymentFacts(
+        name=found.metadata.name,
+        uid=found.metadata.uid,
+        generation=found.metadata.generation,
+        observed_generation=found.status.observed_generation,
+        revision=template.get(labels.REVISION, ""),
+        source_hash=template.get(labels.SOURCE_HASH, ""),
+        replicas=found.status.replicas,
+        updated_replicas=found.status.updated_replicas,
+        progress_deadline_exceeded=progressing is not None
+        and progressing.status == "False"
+        and progressing.reason == "ProgressDeadlineExceeded",
+        refused=refused.message if refused is not None and refused.status == "True" else "",
+    )
+
+
+def model_pods(mirror: Mirror, key: Key) -> tuple[PodFacts, ...]:
+    """Return the pods of a model's server, oldest name first; what was asked of them is added later."""
+    pods = (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+    return tuple(pod_facts(pod) for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model")
+
+
+def pod_facts(pod: Pod) -> PodFacts:
+    """Return a model pod as the plan sees it."""
+    ready = pod.condition("Ready")
+    server, loader = pod.container(SERVER), pod.container(LOADER)
+    return PodFacts(
+        name=pod.metadata.name,
+        uid=pod.metadata.uid,
+        revision=pod.metadata.labels.get(labels.REVISION, ""),
+        source_hash=pod.metadata.labels.get(labels.SOURCE_HASH, ""),
+        ready=ready is not None and ready.status == "True",
+        terminating=pod.metadata.deletion_timestamp is not None,
+        created_at=pod.metadata.creation_timestamp,
+        node=pod.spec.node_name,
+        ip=pod.status.pod_ip,
+        container_id=server.container_id if server is not None else "",
+        failure=pod_failure(pod),
+        loading=loader is not None and loader.state.running is not None,
+    )
+
+
+def node_facts(body: Object) -> NodeFacts:
+    """Return a node's labels and totals, and whether pods without tolerations may come to it."""
+    node = Node.model_validate(body)
+    repelled = any(
+        taint.effect in REPELLING and not taint.key.startswith(CONDITION_TAINTS) for taint in node.spec.taints
+    )
+    return NodeFacts(
+        name=node.metadata.name,
+        labels=dict(node.metadata.labels),
+        memory_bytes=quantity.bytes_of(node.status.allocatable.get("memory", "0")),
+        cpu_millicores=quantity.millicores_of(node.status.allocatable.get("cpu", "0")),
+        schedulable=not node.spec.unschedulable and not repelled,
+    )

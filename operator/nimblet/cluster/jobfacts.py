@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A resolver Job and its pod as one fact. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from nimblet import labels
+from nimblet.cluster.observed import Job, Pod, StatusCondition
+from nimblet.cluster.podfailure import RESOLVER, pod_failure
+from nimblet.plan.facts import ContainerFailure, FailureKind, JobFacts
+
+PODLESS_SECONDS: Final = 10.0
+"""A Job without a pod for this long has its pods refused: its controller makes one within a second."""
+
+
+def job_facts(job: Job, pods: Sequence[Pod], *, now: datetime) -> JobFacts:
+    """Return what is known of a resolver Job; `pods` may hold others' too."""
+    own = [pod for pod in pods if _is_of(pod, job)]
+    newest = max(own, key=lambda pod: (pod.metadata.creation_timestamp or now, pod.metadata.name), default=None)
+    complete, failed = _condition(job, "Complete"), _condition(job, "Failed")
+    ended = complete or failed
+    resolver = newest.container(RESOLVER) if newest is not None else None
+    terminated = resolver.state.terminated if resolver is not None else None
+    return JobFacts(
+        name=job.metadata.name,
+        uid=job.metadata.uid,
+        source_hash=job.metadata.labels.get(labels.SOURCE_HASH, ""),
+        credentials_hash=job.metadata.annotations.get(labels.CREDENTIALS_HASH, ""),
+        attempt=_attempt(job),
+        succeeded=complete is not None,
+        failed=failed is not None,
+        finished_at=ended.last_transition_time if ended is not None else None,
+        exit_code=terminated.exit_code if terminated is not None else None,
+        result=terminated.message if terminated is not None else None,
+        failure=_failure(job, newest, now=now),
+        message=failed.message if failed is not None else "",
+    )
+
+
+def lacks_result(facts: JobFacts) -> bool:
+    """Tell whether a finished Job's own words are still missing: its pod's last event has not come."""
+    return (facts.succeeded or facts.failed) and facts.result is None
+
+
+def _is_of(pod: Pod, job: Job) -> bool:
+    owner = pod.metadata.controller()
+    return owner is not None and owner.uid == job.metadata.uid
+
+
+def _condition(job: Job, type_: str) -> StatusCondition | None:
+    found = (item for item in job.status.conditions if item.type == type_ and item.status == "True")
+    return next(found, None)
+
+
+def _attempt(job: Job) -> int:
+    text = job.metadata.annotations.get(labels.ATTEMPT, "")
+    return int(text) if text.isdecimal() else 1
+
+
+def _failure(job: Job, pod: Pod | None, *, now: datetime) -> ContainerFailure | None:
+    if pod is not None:
+        failure = pod_failure(pod)
+        # What the resolver says itself, with its exit code and message, is its result and no failure to start.
+        return None if failure is None or failure.kind is FailureKind.EXITED else failure
+    created = job.metadata.creation_timestamp
+    finished = any(item.status == "True" and item.type in ("Complete", "Failed") for item in job.status.conditions)
+    if finished or job.status.active or created is None or (now - created).total_seconds() < PODLESS_SECONDS:
+        return None
+    return ContainerFailure(
+        kind=FailureKind.REFUSED,
+        container=RESOLVER,
+        message=f"No pod was made for the Job: `kubectl describe job {job.metadata.name}` shows what refused it.",
+    )

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks model pods themselves: for one token, once per run of a container, and for a download's progress.
+
+It talks to pod addresses that the cluster reports, never to a URL that a user gave, follows no redirect, and
+keeps no body. What was answered is remembered in memory only: a restarted operator asks again.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import aiohttp
+from pydantic import BaseModel, Field, ValidationError
+
+from nimblet.cluster.key import Key
+from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
+from nimblet.plan.facts import Answer, Observation, PodFacts
+
+PodUrl = Callable[[PodFacts, int], str]
+"""Base URL of a pod's port, without a trailing slash."""
+
+PATIENCE_SECONDS: Final = 3.0
+"""How long a reconcile waits for an answer; a slower one wakes it again, so that slow pods hold no worker."""
+PROGRESS_SECONDS: Final = 5.0
+"""Between two looks at a running download; a status shows steps of ten percent."""
+PROGRESS_TIMEOUT_SECONDS: Final = 2.0
+PROGRESS_STEP: Final = 10
+MAX_BODY_BYTES: Final = 65536
+"""Most that is read of an answer: one token and its envelope have less than two thousand."""
+BUSY_CODES: Final = frozenset({429, 503})
+OK: Final = 200
+QUESTION: Final = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "stream": False}
+
+Run = tuple[str, str]
+"""One run of a container: pod uid and container id."""
+
+
+def pod_url(pod: PodFacts, port: int) -> str:
+    """Return the URL of a pod's port by its own address."""
+    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+    return f"http://{host}:{port}"
+
+
+class Usage(BaseModel):
+    completion_tokens: int = 0
+
+
+class Completion(BaseModel):
+    """The part of a chat completion that proves a token."""
+
+    choices: list[object] = Field(min_length=1)
+    usage: Usage
+
+
+class Progress(BaseModel):
+    percent: int = Field(ge=0, le=100)
+
+
+@dataclass(kw_only=True)
+class _Record:
+    """What is known of one run of a container."""
+
+    observation: Observation | None = None
+    asked_at: float = 0.0
+    task: "asyncio.Task[None] | None" = None
+    percent: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Seconds: of one question, between two to a silent pod, and of a reconcile that waits."""
+
+    timeout: float
+    retry: float
+    wait: float = PATIENCE_SECONDS
+
+
+@dataclass(kw_only=True)
+class Observer:
+    """Remembers what the pods of each resource said. Close it to end the questions under way."""
+
+    session: aiohttp.ClientSession
+    patience: Patience
+    wake: Callable[[Key], None]
+    clock: Callable[[], float]
+    url_of: PodUrl = pod_url
+    _records: dict[Key, dict[Run, _Record]] = field(default_factory=dict)
+
+    async def observe(self, key: Key, pods: Sequence[PodFacts], *, api_key: str) -> tuple[PodFacts, ...]:
+        """Return the pods with what they said and how far their download is."""
+        before = self._records.get(key, {})
+        records = {_run(pod): before.get(_run(pod), _Record()) for pod in pods}
+        for run, gone in before.items():
+            if run not in records and gone.task is not None:
+                gone.task.cancel()
+        self._records[key] = records
+        asked = [pod for pod in pods if pod.ready and not pod.terminating and pod.ip]
+        loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
+        await asyncio.gather(
+            self._ask_all(key, asked, api_key=api_key),
+            *(self._look(pod, records[_run(pod)]) for pod in loading),
+        )
+        return tuple(self._told(pod, records[_run(pod)], asked=pod in asked) for pod in pods)
+
+    def next_look(self, pods: Sequence[PodFacts]) -> float | None:
+        """Return seconds until observed pods should be looked at again, or None if events suffice."""
+        silent = any(pod.observation is not None and pod.observation.answer is not Answer.ANSWERED for pod in pods)
+        waits = [self.patience.retry] if silent else []
+        if any(pod.loading for pod in pods):
+            waits.append(PROGRESS_SECONDS)
+        return min(waits, default=None)
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is known of a resource that is gone."""
+        for record in self._records.pop(key, {}).values():
+            if record.task is not None:
+                record.task.cancel()
+
+    async def close(self) -> None:
+        """End the questions under way."""
+        tasks = [r.task for records in self._records.values() for r in records.values() if r.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _told(self, pod: PodFacts, record: _Record, *, asked: bool) -> PodFacts:
+        observation = record.observation
+        if observation is None and asked:
+            observation = Observation(answer=Answer.BUSY, detail="has not answered yet")
+        percent = record.percent if pod.loading else None
+        return replace(pod, observation=observation if asked else None, download_percent=percent)
+
+    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, api_key: str) -> None:
+        tasks = []
+        for pod in pods:
+            record = self._records[key][_run(pod)]
+            if record.task is None and self._due(record):
+                record.task = asyncio.create_task(self._ask(pod, record, api_key=api_key))
+            if record.task is not None:
+                tasks.append(record.task)
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self.patience.wait)
+        for task in late:
+            task.add_done_callback(lambda done: None if done.cancelled() else self.wake(key))
+
+    def _due(self, record: _Record) -> bool:
+        if record.observation is None:
+            return True
+        return (
+            record.observation.answer is not Answer.ANSWERED
+            and self.clock() - record.asked_at >= self.patience.retry
+        )
+
+    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str) -> None:
+        try:
+            record.observation = await ask(
+                self.session,
+                self.url_of(pod, HTTP_PORT),
+                api_key=api_key,
+                timeout=self.patience.timeout,
+            )
+        finally:
+            record.asked_at = self.clock()
+            record.task = None
+
+    async def _look(self, pod: PodFacts, record: _Record) -> None:
+        percent = await download_percent(self.session, self.url_of(pod, PROGRESS_PORT))
+        if percent is not None:
+            record.percent = percent
+
+
+async def ask(session: aiohttp.ClientSession, url: str, *, api_key: str, timeout: float) -> Observation:  # noqa: ASYNC109
+    """Ask the server at `url` for one token; every outcome is an observation, none an exception."""
+    try:
+        async with session.post(
+            f"{url}/v1/chat/completions",
+            json=QUESTION,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            allow_redirects=False,
+        ) as response:
+            body = await _bounded(response)
+            return answer_of(response.status, body)
+    except TimeoutError:
+        return Observation(answer=Answer.BUSY, detail=f"no token within {timeout:g} seconds")
+    except aiohttp.ClientError as error:
+        return Observation(answer=Answer.FAILED, detail=f"the connection failed ({type(error).__name__})")
+
+
+def answer_of(status: int, body: bytes) -> Observation:
+    """Return what an HTTP answer means; the body is judged and not quoted."""
+    if status in BUSY_CODES:
+        return Observation(answer=Answer.BUSY, detail=f"HTTP {status}")
+    if status != OK:
+        return Observation(answer=Answer.FAILED, detail=f"HTTP {status}")
+    try:
+        completion = Completion.model_validate_json(body)
+    except ValidationError:
+        return Observation(answer=Answer.FAILED, detail="HTTP 200 without a chat completion")
+    if completion.usage.completion_tokens < 1:
+        return Observation(answer=Answer.FAILED, detail="HTTP 200 without a token")
+    return Observation(answer=Answer.ANSWERED)
+
+
+async def download_percent(session: aiohttp.ClientSession, url: str) -> int | None:
+    """Return a loader's progress in steps of ten percent; None while it does not tell."""
+    timeout = aiohttp.ClientTimeout(total=PROGRESS_TIMEOUT_SECONDS)
+    try:
+        async with session.get(f"{url}/progress", timeout=timeout, allow_redirects=False) as response:
+            if response.status != OK:
+                return None
+            progress = Progress.model_validate_json(await _bounded(response))
+    except (TimeoutError, aiohttp.ClientError, ValidationError):
+        return None
+    return progress.percent // PROGRESS_STEP * PROGRESS_STEP
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(MAX_BODY_BYTES):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return b""
+    return bytes(body)
+
+
+def _run(pod: PodFacts) -> Run:
+    return (pod.uid, pod.container_id)

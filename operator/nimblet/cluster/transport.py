@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection to the API server: log-in, a time limit on every request, errors in our own words.
+
+Knows no verbs of Kubernetes and no kinds (client.py does) and never tries a request twice: who asks decides.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from nimblet.cluster.errors import ApiError, Transient, error_of
+
+Json = dict[str, Any]
+"""An object as the API server sends it."""
+
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+JSON: Final = "application/json"
+USER_AGENT: Final = "nimblet-operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Seconds. The client library has no limits of its own; a half-open connection would hang for ever."""
+
+    connect: float = 5.0
+    total: float = 30.0
+    """A read with its body: a page of 500 large objects on a busy server."""
+    write: float = 8.0
+    """A write; below the lease's 15 s less one renewal period, so that a healthy leader never waits for it."""
+
+    def of(self, method: str) -> float:
+        """Return the limit of one request."""
+        return self.total if method == "GET" else min(self.write, self.total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One HTTP request; `body` is sent as JSON, which is YAML too. `urgent` ones ignore a server's pause."""
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = ()
+    body: Mapping[str, object] | None = None
+    content_type: str = JSON
+    urgent: bool = False
+
+
+class Transport:
+    """Sends requests. After a 429 with Retry-After nothing but urgent requests leaves until the time is over."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        timeouts: Timeouts | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        self._api = ApiClient(configuration)
+        self._api.user_agent = USER_AGENT
+        self._clock = clock
+        self._paused_until = 0.0
+
+    async def send(self, request: Request) -> Json:
+        """Return the answer's object. ApiError (its subclasses) for everything else."""
+        label = f"{request.method} {request.path}"
+        wait = self._paused_until - self._clock()
+        if wait > 0 and not request.urgent:
+            raise Transient(f"{label}: the API server asked for {wait:.1f} s of silence", retry_after=wait)
+        status, headers, body = await self._exchange(request, label)
+        if status >= HTTPStatus.BAD_REQUEST:
+            error = error_of(
+                status=status, body=body, retry_after=headers.get("Retry-After"), request=label
+            )
+            self._pause_after(error)
+            raise error
+        return _object_of(body, label)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def _exchange(self, request: Request, label: str) -> tuple[int, Mapping[str, str], bytes]:
+        limit = self.timeouts.of(request.method)
+        try:
+            async with asyncio.timeout(limit):  # covers log-in and proxies too, where the library's own doesn't
+                method, url, header, body, _ = await self._api.param_serialize(
+                    request.method,
+                    request.path,
+                    query_params=list(request.query),
+                    header_params={"Content-Type": request.content_type, "Accept": JSON},
+                    body=request.body,
+                    auth_settings=["BearerToken"],
+                )
+                response = await self._api.call_api(
+                    method,
+                    url,
+                    header,
+                    body,
+                    _request_timeout=aiohttp.ClientTimeout(total=limit, connect=self.timeouts.connect),
+                )
+                return response.status, response.headers, await response.read()
+        except TimeoutError as error:
+            raise Transient(f"{label}: no answer within {limit:g} s; is the API server reachable?") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient(f"{label}: {type(error).__name__}: {error}") from error
+
+    def _pause_after(self, error: ApiError) -> None:
+        throttled = error.status == HTTPStatus.TOO_MANY_REQUESTS
+        if throttled and isinstance(error, Transient) and error.retry_after is not None:
+            self._paused_until = max(self._paused_until, self._clock() + error.retry_after)
+
+
+def _object_of(body: bytes, label: str) -> Json:
+    try:
+        parsed: object = json.loads(body)
+    except ValueError as error:
+        raise Transient(f"{label}: expected JSON, found {body[:100]!r}; a proxy in between?") from error
+    if not isinstance(parsed, dict):
+        raise ApiError(f"{label}: expected a JSON object, found {type(parsed).__name__}")
+    return parsed
+
+
+async def load_configuration(kubeconfig: Path | None = None, *, context: str | None = None) -> Configuration:
+    """Return where to connect: a kubeconfig's file, else the pod's own service account.
+
+    The service account's token file is read again once a minute, as the library does it.
+    """
+    configuration = Configuration()
+    if kubeconfig is None:
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(
+            config_file=str(kubeconfig),
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    return configuration

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mirror keeps of each kind. Pure: objects in, smaller objects out; never changes its input.
+
+Children that we apply keep all we may have rendered, for the drift compare; only what nobody compares goes.
+Other people's objects (pods, nodes) keep just what the facts read. Our own resources keep no spec: a reconcile
+reads them fresh.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+Object = Mapping[str, object]
+
+MAX_CONDITIONS: Final = 32
+"""Conditions kept of one object; Kubernetes' own have fewer than ten."""
+
+_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
+_POD_METADATA: Final = tuple(key for key in _METADATA if key != "annotations")
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+_POD_STATUS: Final = (
+    "phase",
+    "reason",
+    "message",
+    "podIP",
+    "conditions",
+    "initContainerStatuses",
+    "containerStatuses",
+)
+_CONTAINER_STATUS: Final = ("name", "ready", "restartCount", "containerID", "state", "lastState")
+
+
+def _part(body: Object, key: str) -> Object:
+    value = body.get(key)
+    return cast("Object", value) if isinstance(value, Mapping) else {}
+
+
+def _only(body: Object, keys: tuple[str, ...]) -> dict[str, object]:
+    return {key: body[key] for key in keys if key in body}
+
+
+def _metadata(body: Object, keys: tuple[str, ...] = _METADATA) -> dict[str, object]:
+    kept = _only(_part(body, "metadata"), keys)
+    annotations = kept.get("annotations")
+    if isinstance(annotations, Mapping) and _LAST_APPLIED in annotations:
+        kept["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
+    return kept
+
+
+def _items(value: object) -> list[Object]:
+    return [cast("Object", item) for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def trim_child(body: Object) -> dict[str, object]:
+    """Keep everything but server bookkeeping (managedFields) and the status."""
+    rest = {key: value for key, value in body.items() if key not in ("metadata", "status")}
+    return {**rest, "metadata": _metadata(body)}
+
+
+def trim_workload(body: Object) -> dict[str, object]:
+    """As `trim_child`, with the status that the facts read (Deployment, Job)."""
+    return {**trim_child(body), "status": dict(_part(body, "status"))}
+
+
+def trim_pod(body: Object) -> dict[str, object]:
+    """Keep what the failure classification and the observer read; no spec but the node's name."""
+    status: dict[str, object] = _only(_part(body, "status"), _POD_STATUS)
+    for key in ("initContainerStatuses", "containerStatuses"):
+        if key in status:
+            status[key] = [_only(item, _CONTAINER_STATUS) for item in _items(status[key])]
+    if "conditions" in status:
+        status["conditions"] = _items(status["conditions"])[:MAX_CONDITIONS]
+    return {
+        "metadata": _metadata(body, _POD_METADATA),
+        "spec": _only(_part(body, "spec"), ("nodeName",)),
+        "status": status,
+    }
+
+
+def trim_node(body: Object) -> dict[str, object]:
+    """Keep the projection that placement asks: labels, taints, cordon, totals. Heartbeats leave no trace."""
+    totals = _only(_part(_part(body, "status"), "allocatable"), ("cpu", "memory"))
+    return {
+        "metadata": _only(_part(body, "metadata"), ("name", "uid", "resourceVersion", "labels")),
+        "spec": _only(_part(body, "spec"), ("taints", "unschedulable")),
+        "status": {"allocatable": totals},
+    }
+
+
+def trim_resource(body: Object) -> dict[str, object]:
+    """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics."""
+    conditions = _items(_part(body, "status").get("conditions"))[:MAX_CONDITIONS]
+    return {
+        "metadata": _metadata(body),
+        "status": {"conditions": [_only(item, ("type", "status")) for item in conditions]},
+    }
+
+
+TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
+    "CompactModel": trim_resource,
+    "Deployment": trim_workload,
+    "Job": trim_workload,
+    "Pod": trim_pod,
+    "Node": trim_node,
+    "ConfigMap": trim_child,
+    "Service": trim_child,
+    "ServiceAccount": trim_child,
+    "NetworkPolicy": trim_child,
+    "PodDisruptionBudget": trim_child,
+}
+"""Kind → what is kept of it: the kinds of the mirror. Secrets are not among them."""
+
+
+def significant(kind: str, body: Object) -> Object:
+    """Return the part of a trimmed object whose change is worth a reconcile.
+
+    Of our own resources the status is left out (we wrote it), of every object its resourceVersion.
+    """
+    metadata = {key: value for key, value in _part(body, "metadata").items() if key != "resourceVersion"}
+    kept = {key: value for key, value in body.items() if key != "metadata"}
+    if TRIMS[kind] is trim_resource:
+        kept.pop("status", None)
+    return {**kept, "metadata": metadata}

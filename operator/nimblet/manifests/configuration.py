@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ConfigMaps, the key Secret and ServiceAccounts. Pure: values in, dict out."""
+
+import base64
+
+from nimblet import labels, names
+from nimblet.manifests.common import Manifest, metadata, model_labels
+
+ARTIFACT_KEY = "artifact.json"
+POLICY_KEY = "policy.json"
+API_KEY = "api-key"
+
+
+def artifact_manifest(owner: str, namespace: str, *, source_hash: str, text: str) -> Manifest:
+    """Return the immutable ConfigMap that holds what the resolver found; `text` is its JSON as it came."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(
+            names.artifact(owner, source_hash=source_hash),
+            namespace,
+            labels_={**model_labels(owner, "artifact"), labels.SOURCE_HASH: source_hash},
+        ),
+        "immutable": True,
+        "data": {ARTIFACT_KEY: text},
+    }
+
+
+def fetch_policy_manifest(owner: str, namespace: str, *, text: str) -> Manifest:
+    """Return the ConfigMap with the admin's fetch policy; a change reaches pods without a restart."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(names.fetch_policy(owner), namespace, labels_=model_labels(owner, "fetch-policy")),
+        "data": {POLICY_KEY: text},
+    }
+
+
+def api_key_manifest(owner: str, namespace: str, *, api_key: str, version: int) -> Manifest:
+    """Return the Secret with the endpoint's API key, one key a line as llama.cpp's --api-key-file reads it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(
+            names.api_key(owner),
+            namespace,
+            labels_=model_labels(owner, "key"),
+            annotations={labels.KEY_VERSION: str(version)},
+        ),
+        "type": "Opaque",
+        "data": {API_KEY: base64.b64encode(api_key.encode()).decode()},
+    }
+
+
+def service_account_manifest(owner: str, namespace: str, *, name: str, component: str) -> Manifest:
+    """Return a ServiceAccount without any permission or token."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(name, namespace, labels_=model_labels(owner, component)),
+        "automountServiceAccountToken": False,
+    }

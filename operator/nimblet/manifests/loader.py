@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader's two forms: the resolver Job and the init container of a model pod. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet import labels, names
+from nimblet.manifests.common import CONTAINER_SECURITY, POD_SECURITY, Manifest, metadata, model_labels
+from nimblet.manifests.network import PROGRESS_PORT
+
+ARTIFACT_DIR: Final = "/etc/nimblet/artifact"
+POLICY_DIR: Final = "/etc/nimblet/policy"
+CREDENTIALS_DIR: Final = "/etc/nimblet/credentials"
+MODELS_DIR: Final = "/models"
+SOURCE_ENV: Final = "NIMBLET_SOURCE"
+
+RESOLVE_DEADLINE_SECONDS: Final = 300
+"""A resolver reads a listing and a header; five minutes cover retries and a slow hub."""
+RESOURCES: Final[Manifest] = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"memory": "192Mi"},
+}
+"""The interpreter and TLS need about 50 MiB, the stream at most 64 MiB more (a test of the loader)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderPod:
+    """What both forms of the loader need to know."""
+
+    owner: str
+    namespace: str
+    image: str
+    pull_policy: str
+    source_json: str
+    source_hash: str
+    secret_name: str | None = None
+
+
+def _mounts(pod: LoaderPod) -> list[Manifest]:
+    mounts: list[Manifest] = [{"name": "policy", "mountPath": POLICY_DIR, "readOnly": True}]
+    if pod.secret_name is not None:
+        mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+    return mounts
+
+
+def loader_volumes(pod: LoaderPod) -> list[Manifest]:
+    """Return the volumes that `_mounts` names: the policy and, by reference only, the user's Secret."""
+    volumes: list[Manifest] = [{"name": "policy", "configMap": {"name": names.fetch_policy(pod.owner)}}]
+    if pod.secret_name is not None:
+        secret: Manifest = {
+            "secretName": pod.secret_name,
+            "items": [{"key": "token", "path": "token"}],
+            "defaultMode": 0o440,
+        }
+        volumes.append({"name": "credentials", "secret": secret})
+    return volumes
+
+
+def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
+    """Return the Job that turns the source into facts; one try a Job, so that retries are the plan's."""
+    labels_ = {**model_labels(pod.owner, "resolver"), labels.SOURCE_HASH: pod.source_hash}
+    container: Manifest = {
+        "name": "resolver",
+        "image": pod.image,
+        "imagePullPolicy": pod.pull_policy,
+        "args": ["resolve", "--policy", f"{POLICY_DIR}/policy.json", "--credentials", CREDENTIALS_DIR],
+        "env": [{"name": SOURCE_ENV, "value": pod.source_json}],
+        "resources": RESOURCES,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": _mounts(pod),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(
+            names.resolver_job(pod.owner, source_hash=pod.source_hash, attempt=attempt),
+            pod.namespace,
+            labels_=labels_,
+            annotations={labels.ATTEMPT: str(attempt), labels.CREDENTIALS_HASH: credentials_hash},
+        ),
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": RESOLVE_DEADLINE_SECONDS,
+            "template": {
+                "metadata": {"labels": labels_},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "serviceAccountName": names.resolver(pod.owner),
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "securityContext": POD_SECURITY,
+                    "containers": [container],
+                    "volumes": loader_volumes(pod),
+                },
+            },
+        },
+    }
+
+
+def loader_container(pod: LoaderPod) -> Manifest:
+    """Return the init container that fills the model volume with verified files."""
+    return {
+        "name": "loader",
+        "image": pod.image,
+        "imagePullPolicy": pod.pull_policy,
+        "args": [
+            "fetch",
+            "--artifact",
+            f"{ARTIFACT_DIR}/artifact.json",
+            "--policy",
+            f"{POLICY_DIR}/policy.json",
+            "--credentials",
+            CREDENTIALS_DIR,
+            "--dest",
+            MODELS_DIR,
+            "--progress-port",
+            str(PROGRESS_PORT),
+        ],
+        "env": [
+            {"name": SOURCE_ENV, "value": pod.source_json},
+            {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        ],
+        "resources": RESOURCES,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [
+            *_mounts(pod),
+            {"name": "artifact", "mountPath": ARTIFACT_DIR, "readOnly": True},
+            {"name": "models", "mountPath": MODELS_DIR},
+        ],
+    }

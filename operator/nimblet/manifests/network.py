@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Service, NetworkPolicies and PodDisruptionBudget. Pure: values in, dict out."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from nimblet import names
+from nimblet.manifests.common import Manifest, metadata, model_labels, pod_selector
+
+HTTP_PORT: Final = 8080
+PROGRESS_PORT: Final = 8081
+PRIVATE_BLOCKS: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10")
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
+
+
+def service_manifest(owner: str, namespace: str) -> Manifest:
+    """Return the ClusterIP Service on port 80 in front of the model pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(names.server(owner), namespace, labels_=model_labels(owner, "model")),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": pod_selector(owner, "model"),
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def disruption_budget_manifest(owner: str, namespace: str) -> Manifest:
+    """Return the budget that lets a drain take one pod at a time; only wanted at two replicas or more."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(names.server(owner), namespace, labels_=model_labels(owner, "model")),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": pod_selector(owner, "model")}},
+    }
+
+
+def _namespace_peer(name: str) -> Manifest:
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
+
+
+def _egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Manifest]:
+    """DNS, and TCP to public addresses plus the private ones that the admin allows.
+
+    A NetworkPolicy knows no host names and sees addresses after Service translation, so host and port are
+    held by the loader's own allow-list; this keeps the rest of the cluster out of reach.
+    """
+    excluded = [] if any_private else list(PRIVATE_BLOCKS)
+    targets: list[Manifest] = [
+        {"ipBlock": {"cidr": "0.0.0.0/0", **({"except": excluded} if excluded else {})}},
+        {"ipBlock": {"cidr": "::/0", **({} if any_private else {"except": ["fc00::/7", "fe80::/10"]})}},
+    ]
+    targets += [{"ipBlock": {"cidr": block}} for block in sorted(private_blocks)]
+    dns = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+    return [
+        {"ports": dns, "to": [{"namespaceSelector": {}}]},
+        {"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}], "to": targets},
+    ]
+
+
+def server_policy_manifest(
+    owner: str,
+    namespace: str,
+    *,
+    operator_namespace: str,
+    metrics_namespaces: Sequence[str],
+    private_blocks: Sequence[str],
+    any_private: bool,
+) -> Manifest:
+    """Return the model pods' policy: callers of the namespace, operator and scrapers in; DNS and fetching out."""
+    callers: list[Manifest] = [{"podSelector": {}}, _namespace_peer(operator_namespace)]
+    callers += [_namespace_peer(name) for name in sorted(metrics_namespaces)]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(names.server_policy(owner), namespace, labels_=model_labels(owner, "model")),
+        "spec": {
+            "podSelector": {"matchLabels": pod_selector(owner, "model")},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
+                {
+                    "from": [_namespace_peer(operator_namespace)],
+                    "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
+                },
+            ],
+            "egress": _egress(private_blocks=private_blocks, any_private=any_private),
+        },
+    }
+
+
+def resolver_policy_manifest(
+    owner: str, namespace: str, *, private_blocks: Sequence[str], any_private: bool
+) -> Manifest:
+    """Return the resolver pods' policy: nothing in, DNS and fetching out."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(names.resolver(owner), namespace, labels_=model_labels(owner, "resolver")),
+        "spec": {
+            "podSelector": {"matchLabels": pod_selector(owner, "resolver")},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": _egress(private_blocks=private_blocks, any_private=any_private),
+        },
+    }

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the resolver found, as the plan reads it. The loader's image owns the format; a contract test ties both.
+
+The text was written in the tenant's namespace: a forged artifact may mislead the sizing of the tenant's own
+pod and nothing else, since the loader checks every byte against the spec again.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from nimblet.api.common import Sha256
+
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Layers = Annotated[int, Field(ge=0, le=1024)]
+Runs = tuple[tuple[Count, Layers], ...]
+
+
+class ArtifactModel(BaseModel):
+    """Base: frozen; keys a newer loader adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class File(ArtifactModel):
+    """One pinned file."""
+
+    path: Annotated[str, Field(min_length=1, max_length=512)]
+    size: Annotated[int, Field(ge=1, le=2**50)]
+    sha256: Sha256 | None = None
+
+
+class Header(ArtifactModel):
+    """Facts of the GGUF header that sizing needs; per-layer values are one number or (value, layers) runs."""
+
+    architecture: str
+    parameters: Count
+    tensor_bytes: Count
+    tensor_types: dict[str, Count] = Field(default_factory=dict)
+    token_embedding_bytes: Count | None = None
+    output_tied: bool = False
+    context_length: Count
+    embedding_length: Count
+    feed_forward_length: Count | Runs | None = None
+    block_count: Layers
+    head_count: Count | Runs | None = None
+    head_count_kv: Count | Runs | None = None
+    key_length: Count | None = None
+    value_length: Count | None = None
+    sliding_window: Count | None = None
+    sliding_window_pattern: Count | Runs | None = None
+    vocab_size: Count | None = None
+    chat_template: bool = False
+
+
+class Artifact(ArtifactModel):
+    """A resolved, pinned source."""
+
+    version: Literal[1]
+    uri: str
+    commit: str
+    files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
+    digest_source: Literal["Spec", "Source", "None"]
+    format: Literal["GGUF"]
+    header: Header
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the files' sizes."""
+        return sum(file.size for file in self.files)
+
+
+class LoaderFailure(ArtifactModel):
+    """The reason and message a failed loader left."""
+
+    reason: str
+    message: str
+
+
+class _FailureReport(ArtifactModel):
+    version: Literal[1]
+    error: LoaderFailure
+
+
+def parse_artifact(text: str) -> Artifact | None:
+    """Return the artifact in `text`, or None when it is none of this version."""
+    try:
+        return Artifact.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def parse_failure(text: str) -> LoaderFailure | None:
+    """Return the failure in a loader's termination message, or None when it holds none."""
+    try:
+        return _FailureReport.model_validate_json(text).error
+    except ValidationError:
+        return None
+
+
+def per_layer(value: Count | Runs | None, *, layers: int, default: int) -> tuple[int, ...]:
+    """Return one number a layer out of a single number or runs; a run list that is short is filled with 0."""
+    if value is None:
+        return (default,) * layers
+    if isinstance(value, int):
+        return (value,) * layers
+    flat = [number for number, count in value for _ in range(count)]
+    return tuple((flat + [0] * layers)[:layers])

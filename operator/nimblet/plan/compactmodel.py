@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of a CompactModel: resolve, size, place, run, judge. Pure; the operator, the CLI and tests call it.
+
+Stages run in this order and the first that stops leaves the later children as they are: a broken edit never
+touches the Deployment that serves.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nimblet import labels, names
+from nimblet.api.compactmodel import (
+    ArtifactFile,
+    ArtifactStatus,
+    CompactModel,
+    CompactModelStatus,
+    ResolvedStatus,
+    SizingStatus,
+)
+from nimblet.conditions import Reason, merge
+from nimblet.manifests.common import Manifest, pod_selector
+from nimblet.manifests.loader import LoaderPod
+from nimblet.plan.artifact import Artifact
+from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.placement import Placement, plan_placement
+from nimblet.plan.resolve import Resolution, plan_resolution
+from nimblet.plan.result import Plan
+from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
+from nimblet.plan.runtime import llamacpp
+from nimblet.plan.sizing import largest_context, size_model
+from nimblet.plan.source import source_hash, source_text, spec_hash
+from nimblet.plan.stage import Problem, earliest
+from nimblet.plan.verdicts import Judgement, model_verdicts, served_before
+from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
+from nimblet.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """Images chosen for the current spec; `newer` when the admin's settings name others by now."""
+
+    server: str
+    loader: str
+    newer: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What sizing and rendering decided; without `deployment` the stage stopped at `state`."""
+
+    sizing: SizingStatus | None = None
+    placement: Placement | None = None
+    deployment: Manifest | None = None
+    state: Problem | None = None
+
+
+def plan_compactmodel(
+    model: CompactModel, facts: ModelFacts, settings: Settings, now: datetime
+) -> Plan[CompactModelStatus]:
+    """Return the children, deletions and status of one model. Same arguments, same plan."""
+    images = _choose_images(model, facts, settings)
+    text = source_text(model.spec)
+    ref = model.spec.source.credentials_secret_ref
+    loader = LoaderPod(
+        owner=model.name,
+        namespace=model.namespace,
+        image=images.loader,
+        pull_policy=settings.images.pull_policy,
+        source_json=text,
+        source_hash=source_hash(text, settings),
+        secret_name=ref.name if ref is not None else None,
+    )
+    resolver = replace(loader, image=settings.images.loader)
+    resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    run = _plan_run(model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server)
+    expected = Expectation(
+        revision=_revision(run.deployment),
+        replicas=model.spec.replicas,
+        served_before=served_before(model.status),
+    )
+    rollout = judge_rollout(facts, expected, settings.timing, now=now)
+    judgement = Judgement(
+        resolution=resolution.outcome.state,
+        artifact=resolution.artifact,
+        run=run.state,
+        shortage=run.placement.shortage if run.placement is not None else "",
+        rollout=rollout,
+        write_failures=facts.write_failures,
+        newer_images=images.newer,
+    )
+    children = [*plan_common(model, facts, settings), *resolution.outcome.children]
+    if run.deployment is not None:
+        children.append(run.deployment)
+    status = _status(model, resolution=resolution, run=run, rollout=rollout, images=images)
+    conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
+    return Plan(
+        children=tuple(children),
+        deletions=(*resolution.outcome.deletions, *_superseded(model, facts, loader, rollout)),
+        status=status.model_copy(update={"conditions": list(conditions)}),
+        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after),
+    )
+
+
+def plan_invalid(
+    *, generation: int, status: CompactModelStatus, errors: str, now: datetime
+) -> Plan[CompactModelStatus]:
+    """Return the plan for a spec that does not parse: say so and touch nothing."""
+    judgement = Judgement(
+        resolution=Problem(reason=Reason.INVALID_SPEC, message=errors),
+        artifact=None,
+        run=None,
+        shortage="",
+        rollout=None,
+        write_failures=(),
+        newer_images=False,
+    )
+    serving = [item for item in status.conditions if item.type == "Serving"]
+    merged = merge(status.conditions, model_verdicts(judgement), generation=generation, now=now)
+    kept = [item for item in merged if item.type != "Serving"] + serving
+    update = {"conditions": sorted(kept, key=lambda item: item.type), "observed_generation": generation}
+    return Plan(children=(), deletions=(), status=status.model_copy(update=update))
+
+
+def _choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) -> _Images:
+    """Keep the images the pods have as long as the spec stays: an upgrade of the operator restarts no model."""
+    wanted = _Images(server=settings.images.llamacpp, loader=settings.images.loader, newer=False)
+    before = model.status.resolved
+    if facts.deployment is None or before is None or before.spec_hash != spec_hash(model.spec):
+        return wanted
+    kept = _Images(server=before.image, loader=before.loader_image, newer=False)
+    return kept if kept == wanted else replace(kept, newer=True)
+
+
+def _plan_run(
+    model: CompactModel,
+    facts: ModelFacts,
+    settings: Settings,
+    *,
+    loader: LoaderPod,
+    artifact: Artifact | None,
+    image: str,
+) -> _Run:
+    if artifact is None:
+        return _Run()
+    header = artifact.header
+    wanted = model.spec.runtime.context_length
+    if wanted is not None and header.context_length and wanted > header.context_length:
+        message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
+        return _Run(state=Problem(reason=Reason.CONTEXT_TOO_LONG, message=message))
+    if not header.block_count or not header.embedding_length:
+        message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
+        return _Run(state=Problem(reason=Reason.UNSUPPORTED_MODEL, message=message))
+    asked = demand(model, header, settings)
+    sizing = size_model(header, asked)
+    placement = plan_placement(model.spec, sizing, facts.nodes)
+    if placement.shortage and facts.nodes:
+        budget = max(node.memory_bytes for node in facts.nodes)
+        fits = largest_context(header, asked, budget_bytes=budget)
+        if fits and fits < asked.context_length:
+            hint = f" A contextLength of {fits} would fit."
+            placement = replace(placement, shortage=placement.shortage + hint)
+    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image)
+    return _Run(sizing=sizing, placement=placement, deployment=deployment)
+
+
+def _revision(deployment: Manifest | None) -> str | None:
+    if deployment is None:
+        return None
+    metadata = deployment["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
+    return str(metadata["labels"][labels.REVISION])
+
+
+def _superseded(
+    model: CompactModel, facts: ModelFacts, loader: LoaderPod, rollout: Rollout
+) -> tuple[ChildRef, ...]:
+    """Return artifacts no pod needs any more and a budget that one replica makes pointless.
+
+    Artifacts go only when the rollout is complete: until then a pod of an older template may be made anew.
+    """
+    gone = []
+    if rollout.state is None and not any(pod.terminating for pod in facts.pods):
+        gone += [
+            ChildRef(kind="ConfigMap", name=item.name, uid=item.uid)
+            for item in facts.artifacts
+            if item.source_hash != loader.source_hash
+        ]
+    if model.spec.replicas < BUDGET_FROM_REPLICAS:
+        gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
+    return tuple(gone)
+
+
+def _status(
+    model: CompactModel, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
+) -> CompactModelStatus:
+    """Return the status without conditions; what a stopped stage can't tell stays as it was."""
+    before, artifact = model.status, resolution.artifact
+    resolved = before.resolved
+    if run.placement is not None and artifact is not None:
+        resolved = ResolvedStatus(
+            runtime=llamacpp.NAME,
+            version=llamacpp.image_version(images.server),
+            image=images.server,
+            loader_image=images.loader,
+            spec_hash=spec_hash(model.spec),
+            profile=run.placement.profile,
+            context_length=context_length(model, artifact.header),
+            why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",
+        )
+    return CompactModelStatus(
+        observed_generation=model.generation,
+        resolved=resolved,
+        sizing=run.sizing or before.sizing,
+        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
+        key_secret=names.api_key(model.name),
+        download_percent=rollout.download_percent,
+        replicas=rollout.current,
+        ready_replicas=rollout.answering,
+        updated_replicas=rollout.updated,
+        selector=labels.selector_string(pod_selector(model.name, "model")),
+    )
+
+
+def _artifact_status(artifact: Artifact) -> ArtifactStatus:
+    files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
+    return ArtifactStatus(
+        commit=artifact.commit,
+        files=files,
+        digest_source=artifact.digest_source,
+        architecture=artifact.header.architecture,
+        parameters=artifact.header.parameters,
+    )

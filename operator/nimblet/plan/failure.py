@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Translates what the cluster and the loader recorded into reasons and sentences. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from nimblet.conditions import Reason
+from nimblet.plan.artifact import parse_failure
+from nimblet.plan.facts import ContainerFailure, FailureKind
+from nimblet.plan.stage import Problem
+
+_REASONS: Final[Mapping[FailureKind, Reason]] = {
+    FailureKind.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
+    FailureKind.IMAGE_PULL: Reason.IMAGE_PULL_FAILED,
+    FailureKind.CONFIG: Reason.CONTAINER_CONFIG_ERROR,
+    FailureKind.OOM_KILLED: Reason.OOM_KILLED,
+    FailureKind.CRASH_LOOP: Reason.CRASH_LOOP_BACK_OFF,
+    FailureKind.EXITED: Reason.CONTAINER_EXITED,
+    FailureKind.EVICTED: Reason.EVICTED,
+    FailureKind.LOADER: Reason.LOADER_FAILED,
+    FailureKind.REFUSED: Reason.POD_REFUSED,
+}
+
+
+def loader_reason(text: str) -> Reason:
+    """Return the reason a loader named, LoaderFailed for one this operator does not know."""
+    try:
+        return Reason(text)
+    except ValueError:
+        return Reason.LOADER_FAILED
+
+
+def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
+    """Return the problem behind a recorded failure; a loader's own words win over the kubelet's."""
+    if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
+        return Problem(reason=loader_reason(told.reason), message=told.message)
+    code = f" with exit code {failure.exit_code}" if failure.exit_code is not None else ""
+    what: Mapping[FailureKind, str] = {
+        FailureKind.UNSCHEDULABLE: f"Pod {pod} can't be scheduled: {failure.message}.",
+        FailureKind.IMAGE_PULL: f"Pod {pod} can't pull the image of {failure.container}: {failure.message}.",
+        FailureKind.CONFIG: f"Pod {pod} can't start {failure.container}: {failure.message}.",
+        FailureKind.OOM_KILLED: f"Container {failure.container} of pod {pod} was killed for using more than "
+        "its memory limit.",
+        FailureKind.CRASH_LOOP: f"Container {failure.container} of pod {pod} ends again and again{code}: "
+        f"{failure.message}.",
+        FailureKind.EXITED: f"Container {failure.container} of pod {pod} ended{code}: {failure.message}.",
+        FailureKind.EVICTED: f"Pod {pod} was evicted: {failure.message}.",
+        FailureKind.LOADER: f"The loader of pod {pod} failed{code}.",
+        FailureKind.REFUSED: f"The cluster refused the pods of {pod}: {failure.message}.",
+    }
+    return Problem(reason=_REASONS[failure.kind], message=what[failure.kind].replace("..", "."))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Last stage: judge from the observed pods whether the model serves and whether the spec is what serves. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nimblet.conditions import Reason
+from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, ModelFacts, PodFacts
+from nimblet.plan.failure import failure_problem
+from nimblet.plan.stage import Problem, Progress, earliest
+from nimblet.settings import Timing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """The pods, judged. `state` is None when the wanted replicas of `revision` answer and nothing else does."""
+
+    answering: int
+    wanted: int
+    updated: int
+    current: int
+    serving_old: bool
+    """A pod of an older template still answers."""
+    state: Problem | Progress | None
+    requeue_after: float | None
+    download_percent: int | None
+    placed_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What the rollout is measured against; `revision` is None while no template could be rendered."""
+
+    revision: str | None
+    replicas: int
+    served_before: bool
+    """The stored status says Serving True: then a busy pod that the kubelet calls ready still counts."""
+
+
+def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
+    """Return how the pods stand against what is wanted."""
+    alive = [pod for pod in facts.pods if not pod.terminating]
+    current = [pod for pod in alive if pod.revision == expected.revision]
+    old = [pod for pod in alive if pod.revision != expected.revision]
+    answering = [pod for pod in alive if _answers(pod, served_before=expected.served_before)]
+    unstable = [pod for pod in current if _unstable_for(pod, timing, now=now) > 0]
+    good = [pod for pod in current if pod in answering and pod not in unstable]
+    state = _state(facts, expected, current=current, old=old, good=len(good), unstable=unstable)
+    silent = [pod for pod in alive if pod.ready and pod not in answering]
+    loading = [pod for pod in current if pod.loading]
+    percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
+    return Rollout(
+        answering=len(answering),
+        wanted=expected.replicas,
+        updated=len(current),
+        current=len(alive),
+        serving_old=any(pod in answering for pod in old),
+        state=state,
+        requeue_after=earliest(
+            timing.probe_retry_seconds if silent else None,
+            2.0 if loading else None,
+            min((_unstable_for(pod, timing, now=now) for pod in unstable), default=None),
+        ),
+        download_percent=min(percents) // 10 * 10 if percents else None,
+        placed_on=tuple(sorted({pod.node for pod in current if pod.node})),
+    )
+
+
+def _answers(pod: PodFacts, *, served_before: bool) -> bool:
+    if not pod.ready or pod.observation is None:
+        return False
+    if pod.observation.answer is Answer.BUSY:
+        return served_before
+    return pod.observation.answer is Answer.ANSWERED
+
+
+def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
+    """Return for how many seconds more a restarted container must run before it is trusted."""
+    failure = pod.failure
+    if failure is None or not failure.running_again or failure.at is None:
+        return 0.0
+    return max(0.0, timing.stable_seconds - (now - failure.at).total_seconds())
+
+
+def _state(
+    facts: ModelFacts,
+    expected: Expectation,
+    *,
+    current: Sequence[PodFacts],
+    old: Sequence[PodFacts],
+    good: int,
+    unstable: Sequence[PodFacts],
+) -> Problem | Progress | None:
+    deployment = facts.deployment
+    if expected.revision is None or deployment is None:
+        return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
+    problem = _problem(deployment, expected.revision, current=current, unstable=unstable)
+    if problem is not None:
+        return problem
+    if good == expected.replicas and not old and len(current) == expected.replicas:
+        if deployment.revision == expected.revision:
+            return None
+        return Progress(reason=Reason.PROGRESSING, message="The Deployment is taking up the new template.")
+    return _progress(expected, current=current, old=old, good=good)
+
+
+def _problem(
+    deployment: DeploymentFacts, revision: str, *, current: Sequence[PodFacts], unstable: Sequence[PodFacts]
+) -> Problem | None:
+    for pod in current:
+        if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
+            return failure_problem(pod.failure, pod=pod.name)
+    for pod in current:
+        if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
+            return Problem(
+                reason=Reason.NOT_ANSWERING,
+                message=f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
+            )
+    if deployment.revision != revision or deployment.observed_generation != deployment.generation:
+        return None  # its conditions are about an older template
+    if deployment.refused:
+        refusal = ContainerFailure(kind=FailureKind.REFUSED, container="", message=deployment.refused)
+        return failure_problem(refusal, pod=deployment.name)
+    if deployment.progress_deadline_exceeded:
+        return Problem(
+            reason=Reason.PROGRESS_DEADLINE_EXCEEDED,
+            message=f"Deployment {deployment.name} made no progress within its deadline.",
+        )
+    return None
+
+
+def _progress(
+    expected: Expectation, *, current: Sequence[PodFacts], old: Sequence[PodFacts], good: int
+) -> Progress:
+    loading = [pod for pod in current if pod.loading]
+    if loading:
+        percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
+        done = f" {min(percents) // 10 * 10} %" if percents else ""
+        return Progress(
+            reason=Reason.DOWNLOADING, message=f"Fetching and checking the weights:{done or ' begun'}."
+        )
+    if old:
+        return Progress(
+            reason=Reason.PROGRESSING,
+            message=f"{good} of {expected.replicas} replicas of the new spec answer; {len(old)} older remain.",
+        )
+    return Progress(
+        reason=Reason.STARTING, message=f"{good} of {expected.replicas} replicas answer; the rest is starting."
+    )

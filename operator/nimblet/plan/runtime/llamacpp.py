@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""llama.cpp's server: argv, probes and version, for build b11434. Pure.
+
+Every default that can surprise is set: context and slots (the defaults take the model's maximum and four
+slots), --fit (shrinks unset values in silence), --cache-ram (8 GiB), --ctx-checkpoints (32 a slot), --slots
+and the UI (open to callers). Source of all flags: tools/server/README.md and common/arg.cpp of that build.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet.manifests.common import Manifest
+from nimblet.manifests.deployment import KEY_DIR, ServerContainer
+from nimblet.manifests.loader import MODELS_DIR
+from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.sizing import UBATCH
+
+NAME: Final = "LlamaCpp"
+STARTUP_PERIOD_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaCpp:
+    """What the argv depends on."""
+
+    image: str
+    alias: str
+    model_file: str
+    context_length: int
+    parallel: int
+    kv_cache_type: str
+    prompt_cache_mebibytes: int
+    threads: int
+    startup_seconds: int
+
+
+def image_version(image: str) -> str:
+    """Return the tag or digest of an image reference, or "" when it has none."""
+    name = image.rsplit("/", 1)[-1]
+    return name.partition("@")[2] or name.partition(":")[2]
+
+
+def llamacpp_args(server: LlamaCpp) -> list[str]:
+    """Return the argv after the entrypoint; each user value is one element of its own."""
+    options: dict[str, str] = {
+        "--model": f"{MODELS_DIR}/{server.model_file}",
+        "--alias": server.alias,
+        "--host": "0.0.0.0",  # noqa: S104 - the pod's own network; who may reach it is the NetworkPolicy's
+        "--port": str(HTTP_PORT),
+        "--api-key-file": f"{KEY_DIR}/api-key",
+        "--ctx-size": str(server.context_length * server.parallel),
+        "--parallel": str(server.parallel),
+        "--cache-type-k": server.kv_cache_type,
+        "--cache-type-v": server.kv_cache_type,
+        "--flash-attn": "on",  # a quantized V cache needs it, and it saves the context x ubatch matrix
+        "--batch-size": "2048",
+        "--ubatch-size": str(UBATCH),
+        "--cache-ram": str(server.prompt_cache_mebibytes),
+        "--ctx-checkpoints": "0",  # each would hold a copy of the windowed cache beyond the computed size
+        "--fit": "off",
+        "--load-mode": "mmap",
+        "--threads": str(server.threads),
+        "--threads-batch": str(server.threads),
+    }
+    switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline", "--jinja"]
+    return [part for option in options.items() for part in option] + switches
+
+
+def _http_get(path: str, *, period: int, failures: int, timeout: int = 5) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+        "successThreshold": 1,
+    }
+
+
+def llamacpp_container(server: LlamaCpp) -> ServerContainer:
+    """Return the server's image, argv and probes; /health needs no key and is 503 until the model is loaded."""
+    probes: Manifest = {
+        "startupProbe": _http_get(
+            "/health", period=STARTUP_PERIOD_SECONDS, failures=server.startup_seconds // STARTUP_PERIOD_SECONDS
+        ),
+        "readinessProbe": _http_get("/health", period=2, failures=3),
+        "livenessProbe": _http_get("/health", period=10, failures=6, timeout=10),
+    }
+    return ServerContainer(image=server.image, args=llamacpp_args(server), probes=probes)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory and CPU a llama.cpp server needs, computed from the file's header. Pure arithmetic.
+
+total = weights + KV + compute + prompt cache + runtime, in bytes. Sources of each term stand at its function;
+the constants are checked against measured peaks by tests/bench (predicted / measured in [0.97, 1.10]).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet.api.compactmodel import SizingStatus
+from nimblet.plan.artifact import Header, per_layer
+from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
+
+KV_BYTES: Final = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Bytes per element: a q8_0 block holds 32 elements in 34 bytes, q4_0 in 18 (ggml block layouts)."""
+UBATCH: Final = 512
+"""--ubatch-size that the runtime module sets; scratch buffers grow with it."""
+PAD: Final = 256
+"""llama.cpp pads each sequence's KV cells to a multiple of 256."""
+SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2}
+"""Of `period` layers the last is full, the others windowed, where the header names a window but no pattern
+(set per architecture in llama.cpp's model loader)."""
+
+RUNTIME_BASE: Final = 48 * MEBIBYTE
+"""Program, heap, threads' stacks and HTTP buffers of a server that has answered requests (measured)."""
+VOCABULARY_BYTES: Final = 260
+"""Bytes per token of the vocabulary: text, scores, lookup maps and merges (measured)."""
+MARGIN: Final = 0.02
+"""Share added on top, at least 16 MiB: malloc's slack and what the formula does not know."""
+
+FLOPS_PER_CORE: Final = 13e9
+"""Effective operations per second of one AVX2 core while decoding 4-bit weights (measured: 99 tokens/s
+of a 135M model on two cores)."""
+TARGET_TOKENS_PER_SECOND: Final = 10
+"""Decoding speed asked for each slot: faster than people read."""
+MIN_MILLICORES: Final = 100
+MAX_MILLICORES: Final = 32000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What the user asks of the server."""
+
+    context_length: int
+    parallel: int
+    kv_cache_type: str
+    prompt_cache_mebibytes: int
+    cpu: str | None = None
+    memory: str | None = None
+
+
+def windowed_layers(header: Header) -> tuple[bool, ...]:
+    """Return for each layer whether it attends to a sliding window only."""
+    layers = header.block_count
+    if not header.sliding_window:
+        return (False,) * layers
+    pattern = header.sliding_window_pattern
+    if pattern is not None and not isinstance(pattern, int):
+        return tuple(flag == 1 for flag in per_layer(pattern, layers=layers, default=0))
+    period = pattern or SWA_PERIODS.get(header.architecture, 0)
+    if period <= 1:
+        return (False,) * layers
+    return tuple(index % period < period - 1 for index in range(layers))
+
+
+def _pad(tokens: int) -> int:
+    return -(-tokens // PAD) * PAD
+
+
+def kv_cache_bytes(header: Header, demand: Demand) -> int:
+    """Return 2·layers·kvHeads·headDim·bytes·context·slots, windowed layers with window + ubatch as context.
+
+    Source: llama.cpp's KV cache allocation; key and value lengths are taken separately since they may differ.
+    """
+    kv_heads = per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))
+    head_dim = header.embedding_length // max(_heads(header), 1)
+    width = (header.key_length or head_dim) + (header.value_length or head_dim)
+    context = _pad(demand.context_length)
+    window = min(context, _pad((header.sliding_window or 0) + UBATCH))
+    cells = sum(
+        heads * (window if windowed else context)
+        for heads, windowed in zip(kv_heads, windowed_layers(header), strict=True)
+    )
+    return int(cells * width * KV_BYTES[demand.kv_cache_type] * demand.parallel)
+
+
+def _heads(header: Header) -> int:
+    return max(per_layer(header.head_count, layers=max(header.block_count, 1), default=1))
+
+
+def compute_bytes(header: Header, demand: Demand) -> int:
+    """Return the scratch memory of the graph for one ubatch, in f32.
+
+    The widest simultaneous tensors are the feed-forward pair beside the residual stream, or the logits of the
+    slots' last tokens; with flash attention no context x ubatch matrix exists (llama.cpp reserves the graph
+    for its worst case; the mask is f16 over the context).
+    """
+    layers = max(header.block_count, 1)
+    feed_forward = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
+    attention = _heads(header) * (header.key_length or 64)
+    graph = UBATCH * 4 * (2 * feed_forward + 3 * header.embedding_length + attention)
+    logits = UBATCH * 4 * (header.vocab_size or 0)
+    mask = 2 * UBATCH * _pad(demand.context_length) * demand.parallel
+    return max(graph, logits) + mask
+
+
+def cpu_millicores(header: Header, demand: Demand) -> int:
+    """Return 2·parameters·tokens/s·slots ÷ FLOPS of a core, in thousandths, rounded up to 50.
+
+    Two operations per weight and token; TARGET_TOKENS_PER_SECOND for each slot.
+    """
+    operations = 2 * header.parameters * TARGET_TOKENS_PER_SECOND * demand.parallel
+    exact = operations / FLOPS_PER_CORE * 1000
+    return min(max(MIN_MILLICORES, -(-int(exact) // 50) * 50), MAX_MILLICORES)
+
+
+def size_model(header: Header, demand: Demand) -> SizingStatus:
+    """Return the sizes and their arithmetic; overrides replace the result, never the arithmetic."""
+    weights = header.tensor_bytes
+    kv = kv_cache_bytes(header, demand)
+    compute = compute_bytes(header, demand)
+    prompt_cache = demand.prompt_cache_mebibytes * MEBIBYTE
+    runtime = RUNTIME_BASE + VOCABULARY_BYTES * (header.vocab_size or 0)
+    runtime += max(16 * MEBIBYTE, int(MARGIN * (weights + kv + compute)))
+    total = weights + kv + compute + prompt_cache + runtime
+    cpu = millicores_of(demand.cpu) if demand.cpu is not None else cpu_millicores(header, demand)
+    memory = bytes_of(demand.memory) if demand.memory is not None else total
+    return SizingStatus(
+        weights_bytes=weights,
+        kv_cache_bytes=kv,
+        compute_bytes=compute,
+        prompt_cache_bytes=prompt_cache,
+        runtime_bytes=runtime,
+        total_bytes=total,
+        memory=mebibytes(memory),
+        cpu=millicores(cpu),
+        threads=max(1, -(-cpu // 1000)),
+        formula=_formula(header, demand, total=total, runtime=runtime),
+    )
+
+
+def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> list[str]:
+    windowed = sum(windowed_layers(header))
+    window = f", {windowed} of them windowed to {header.sliding_window} tokens" if windowed else ""
+    cells = f"{_pad(demand.context_length)} tokens x {demand.parallel} slots"
+    element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
+    kv, compute = human_bytes(kv_cache_bytes(header, demand)), human_bytes(compute_bytes(header, demand))
+    millions = f"{header.parameters / 1e6:.0f}M"
+    speed = (
+        f"{TARGET_TOKENS_PER_SECOND} tokens/s x {demand.parallel} slots / {FLOPS_PER_CORE / 1e9:g} GFLOPS a core"
+    )
+    memory_override = f", overridden by {demand.memory}" if demand.memory else ""
+    cpu_override = f", overridden by {demand.cpu}" if demand.cpu else ""
+    return [
+        f"weights: {millions} parameters in {human_bytes(header.tensor_bytes)} of tensors",
+        f"kv cache: 2 x {header.block_count} layers{window} x kv heads x head dim x {element} x {cells} = {kv}",
+        f"compute: ubatch {UBATCH} x f32 over the widest tensors + mask = {compute}",
+        f"prompt cache: {demand.prompt_cache_mebibytes}Mi",
+        f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
+        f"total: {human_bytes(total)}{memory_override}",
+        f"cpu: 2 x {millions} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
+    ]
+
+
+def largest_context(header: Header, demand: Demand, *, budget_bytes: int) -> int:
+    """Return the largest context length, in steps of 256, whose total fits the budget; 0 when none does."""
+    fits = 0
+    for tokens in range(PAD, (header.context_length or PAD) + 1, PAD):
+        wanted = Demand(
+            context_length=tokens,
+            parallel=demand.parallel,
+            kv_cache_type=demand.kv_cache_type,
+            prompt_cache_mebibytes=demand.prompt_cache_mebibytes,
+        )
+        if size_model(header, wanted).total_bytes > budget_bytes:
+            break
+        fits = tokens
+    return fits
+
+
+def scratch_volume_bytes(file_bytes: int) -> int:
+    """Return the size limit of the ephemeral model volume: the files, 5 % and 64 MiB for filesystem overhead."""
+    exact = int(file_bytes * 1.05) + 64 * MEBIBYTE
+    return -(-exact // MEBIBYTE) * MEBIBYTE
+
+
+def progress_deadline_seconds(file_bytes: int) -> int:
+    """Return the Deployment's progress deadline: ten minutes, and the file at 5 MiB/s."""
+    return 600 + file_bytes // (5 * MEBIBYTE)
+
+
+def startup_seconds(file_bytes: int) -> int:
+    """Return how long the server may take to load: a minute, and the file at 64 MiB/s from a slow disk."""
+    return 60 + file_bytes // (64 * MEBIBYTE) if file_bytes < 1024 * GIBIBYTE else 3600

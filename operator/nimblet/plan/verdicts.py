@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns the stages' findings into the set of conditions. Pure; the truth table of Serving and Ready is here."""
+
+from dataclasses import dataclass
+
+from nimblet.api.common import ConditionStatus
+from nimblet.api.compactmodel import CompactModelStatus
+from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
+from nimblet.plan.artifact import Artifact
+from nimblet.plan.facts import WriteFailure
+from nimblet.plan.rollout import Rollout
+from nimblet.plan.stage import Problem, Progress
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_WRITE_REASONS = {
+    "Conflict": Reason.CONFLICT,
+    "Contested": Reason.CONTESTED,
+    "ImmutableField": Reason.IMMUTABLE_FIELD,
+    "Refused": Reason.APPLY_REFUSED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How every stage stands. `rollout` is None only for a spec that does not parse."""
+
+    resolution: Problem | Progress | None
+    artifact: Artifact | None
+    run: Problem | None
+    shortage: str
+    rollout: Rollout | None
+    write_failures: tuple[WriteFailure, ...]
+    newer_images: bool
+
+
+def served_before(status: CompactModelStatus) -> bool:
+    """Return whether the stored status says Serving True."""
+    serving = find(status.conditions, ConditionType.SERVING)
+    return serving is not None and serving.status is TRUE
+
+
+def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
+    """Return all conditions of a model."""
+    state = _overall(judgement)
+    verdicts = [_resolved(judgement), _verified(judgement), _placed(judgement)]
+    if judgement.rollout is not None:
+        verdicts.append(_serving(judgement.rollout, state))
+    verdicts.append(_ready(judgement.rollout, state))
+    if isinstance(state, Progress):
+        verdicts.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
+    if isinstance(state, Problem):
+        verdicts.append(verdict(ConditionType.STALLED, TRUE, state.reason, state.message))
+    if judgement.newer_images:
+        message = "The administrator's settings name newer images than the pods run."
+        verdicts.append(verdict(ConditionType.UPDATE_AVAILABLE, TRUE, Reason.NEWER_IMAGES, message))
+    return tuple(verdicts)
+
+
+def _overall(judgement: Judgement) -> Problem | Progress | None:
+    """Return what stands between the spec and serving it: the first stage that is not done."""
+    if judgement.write_failures:
+        first = judgement.write_failures[0]
+        message = f"{first.kind} {first.name}: {first.message}"
+        return Problem(reason=_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message=message)
+    if judgement.resolution is not None:
+        return judgement.resolution
+    if judgement.run is not None:
+        return judgement.run
+    state = judgement.rollout.state if judgement.rollout is not None else None
+    if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE and judgement.shortage:
+        return Problem(reason=state.reason, message=f"{state.message} {judgement.shortage}")
+    return state
+
+
+def _serving(rollout: Rollout, state: Problem | Progress | None) -> Verdict:
+    if rollout.answering:
+        message = f"{rollout.answering} of {rollout.current} pods gave a token when asked."
+        return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
+    if rollout.wanted == 0 and not isinstance(state, Problem):
+        return verdict(ConditionType.SERVING, FALSE, Reason.SCALED_TO_ZERO, "No replicas are wanted.")
+    if state is not None:
+        return verdict(ConditionType.SERVING, FALSE, state.reason, state.message)
+    return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")
+
+
+def _ready(rollout: Rollout | None, state: Problem | Progress | None) -> Verdict:
+    if isinstance(state, Problem):
+        # Something older serves on while the edit is broken: said by a reason of its own.
+        broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old
+        if broken_edit:
+            message = f"The older spec serves on; the new one does not: {state.reason}: {state.message}"
+            shown = verdict(ConditionType.READY, FALSE, state.reason, message)
+            return Verdict(
+                type=shown.type, status=shown.status, reason=Reason.UPDATE_FAILED, message=shown.message
+            )
+        return verdict(ConditionType.READY, FALSE, state.reason, state.message)
+    if isinstance(state, Progress):
+        return verdict(ConditionType.READY, UNKNOWN, state.reason, state.message)
+    if rollout is None or rollout.wanted == 0:
+        return verdict(
+            ConditionType.READY, FALSE, Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
+        )
+    message = f"All {rollout.wanted} replicas of this spec gave a token when asked."
+    return verdict(ConditionType.READY, TRUE, Reason.READY, message)
+
+
+def _resolved(judgement: Judgement) -> Verdict:
+    if judgement.artifact is not None:
+        artifact = judgement.artifact
+        message = f"{artifact.uri} is {artifact.commit}, {len(artifact.files)} file(s)."
+        return verdict(ConditionType.RESOLVED, TRUE, Reason.RESOLVED, message)
+    state = judgement.resolution
+    if isinstance(state, Problem):
+        return verdict(ConditionType.RESOLVED, FALSE, state.reason, state.message)
+    reason, message = (state.reason, state.message) if state else (Reason.PENDING, "Not looked at yet.")
+    return verdict(ConditionType.RESOLVED, UNKNOWN, reason, message)
+
+
+def _verified(judgement: Judgement) -> Verdict:
+    """Verified is True only against digests of the spec, and once a pod's loader has checked the bytes."""
+    state = _overall(judgement)
+    if isinstance(state, Problem) and state.reason in (Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH):
+        return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
+    rollout, artifact = judgement.rollout, judgement.artifact
+    checked = rollout is not None and rollout.state is None and rollout.wanted > 0
+    if artifact is None or not checked:
+        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PENDING, "No pod of this spec has loaded it yet.")
+    if artifact.digest_source == "Spec":
+        message = "The loader compared every file with integrity.sha256."
+        return verdict(ConditionType.VERIFIED, TRUE, Reason.DIGESTS_MATCH, message)
+    if artifact.digest_source == "Source":
+        message = "The loader compared every file with the digest its source reported at a pinned commit; "
+        message += "integrity.sha256 in the spec would make this True."
+        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
+    message = "Neither the spec nor the source gives a digest."
+    return verdict(ConditionType.VERIFIED, FALSE, Reason.UNVERIFIED, message)
+
+
+def _placed(judgement: Judgement) -> Verdict:
+    state = _overall(judgement)
+    if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE:
+        return verdict(ConditionType.PLACED, FALSE, state.reason, state.message)
+    rollout = judgement.rollout
+    if rollout is not None and rollout.placed_on:
+        nodes = ", ".join(rollout.placed_on[:5])
+        more = len(rollout.placed_on) - 5
+        tail = f" and {more} more" if more > 0 else ""
+        return verdict(ConditionType.PLACED, TRUE, Reason.PLACED, f"Pods run on {nodes}{tail}.")
+    return verdict(ConditionType.PLACED, UNKNOWN, Reason.PENDING, judgement.shortage or "No pod has a node yet.")
