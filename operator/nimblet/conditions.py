@@ -83,6 +83,12 @@ class Reason(StrEnum):
     DISK_FULL = "DiskFull"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     REDIRECT_REFUSED = "RedirectRefused"
+    FILE_TOO_LARGE = "FileTooLarge"
+    SOURCE_CHANGED = "SourceChanged"
+    DOWNLOAD_TRUNCATED = "DownloadTruncated"
+    UNEXPECTED_RESPONSE = "UnexpectedResponse"
+    CONFIG_INVALID = "ConfigInvalid"
+    INTERNAL = "Internal"
     LOADER_FAILED = "LoaderFailed"
     # the cluster
     UNSCHEDULABLE = "Unschedulable"
@@ -132,6 +138,12 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
     Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",
     Reason.REDIRECT_REFUSED: "Ask the administrator to allow the redirect's host in fetch.allow.",
+    Reason.FILE_TOO_LARGE: "Choose a smaller quantization, or ask the administrator to raise fetch.maxFileBytes.",
+    Reason.SOURCE_CHANGED: "Pin source.revision to a commit; it is tried again.",
+    Reason.DOWNLOAD_TRUNCATED: "Check the network and proxies between the node and the source; it is tried again.",
+    Reason.UNEXPECTED_RESPONSE: "Check that the address speaks the source's protocol; it is tried again.",
+    Reason.CONFIG_INVALID: "Run an operator and a loader image of matching versions.",
+    Reason.INTERNAL: "See the log of the named pod and report it.",
     Reason.LOADER_FAILED: "See the log of the named pod.",
     Reason.UNSCHEDULABLE: "Add capacity, or lower contextLength, parallel, resources or replicas.",
     Reason.IMAGE_PULL_FAILED: "Check that the image exists and the node can pull it; images are chart values.",

@@ -5,6 +5,7 @@ The text was written in the tenant's namespace: a forged artifact may mislead th
 pod and nothing else, since the loader checks every byte against the spec again.
 """
 
+from itertools import chain, islice, repeat
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -100,10 +101,13 @@ def parse_failure(text: str) -> LoaderFailure | None:
 
 
 def per_layer(value: Count | Runs | None, *, layers: int, default: int) -> tuple[int, ...]:
-    """Return one number a layer out of a single number or runs; a run list that is short is filled with 0."""
+    """Return one number a layer out of a single number or runs; a run list that is short is filled with 0.
+
+    Never more work than `layers`, whatever the runs claim: the text came from the tenant's namespace.
+    """
     if value is None:
         return (default,) * layers
     if isinstance(value, int):
         return (value,) * layers
-    flat = [number for number, count in value for _ in range(count)]
-    return tuple((flat + [0] * layers)[:layers])
+    flat = chain.from_iterable(repeat(number, min(count, layers)) for number, count in value)
+    return tuple(islice(chain(flat, repeat(0)), layers))

@@ -17,7 +17,7 @@ from nimblet.api.compactmodel import (
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import Reason, merge
+from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
@@ -30,8 +30,9 @@ from nimblet.plan.runtime import llamacpp
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import source_hash, source_text, spec_hash
 from nimblet.plan.stage import Problem, earliest
-from nimblet.plan.verdicts import Judgement, model_verdicts, served_before
+from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
+from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
 
 
@@ -76,7 +77,9 @@ def plan_compactmodel(
     expected = Expectation(
         revision=_revision(run.deployment),
         replicas=model.spec.replicas,
-        served_before=served_before(model.status),
+        served_before=was_true(model.status, ConditionType.SERVING),
+        ready_before=was_true(model.status, ConditionType.READY)
+        and model.status.observed_generation == model.generation,
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
@@ -153,10 +156,10 @@ def _plan_run(
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
-    if placement.shortage and facts.nodes:
-        budget = max(node.memory_bytes for node in facts.nodes)
-        fits = largest_context(header, asked, budget_bytes=budget)
-        if fits and fits < asked.context_length:
+    usable = [node.memory_bytes for node in facts.nodes if node.schedulable]
+    if placement.shortage and usable and asked.memory is None:
+        fits = largest_context(header, asked, budget_bytes=max(usable))
+        if fits and bytes_of(sizing.memory) > max(usable):
             hint = f" A contextLength of {fits} would fit."
             placement = replace(placement, shortage=placement.shortage + hint)
     deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image)

@@ -35,17 +35,17 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
     if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
         return Problem(reason=loader_reason(told.reason), message=told.message)
     code = f" with exit code {failure.exit_code}" if failure.exit_code is not None else ""
+    words = failure.message.strip().rstrip(".") or "the cluster gave no message"
     what: Mapping[FailureKind, str] = {
-        FailureKind.UNSCHEDULABLE: f"Pod {pod} can't be scheduled: {failure.message}.",
-        FailureKind.IMAGE_PULL: f"Pod {pod} can't pull the image of {failure.container}: {failure.message}.",
-        FailureKind.CONFIG: f"Pod {pod} can't start {failure.container}: {failure.message}.",
+        FailureKind.UNSCHEDULABLE: f"Pod {pod} can't be scheduled: {words}.",
+        FailureKind.IMAGE_PULL: f"Pod {pod} can't pull the image of {failure.container}: {words}.",
+        FailureKind.CONFIG: f"Pod {pod} can't start {failure.container}: {words}.",
         FailureKind.OOM_KILLED: f"Container {failure.container} of pod {pod} was killed for using more than "
         "its memory limit.",
-        FailureKind.CRASH_LOOP: f"Container {failure.container} of pod {pod} ends again and again{code}: "
-        f"{failure.message}.",
-        FailureKind.EXITED: f"Container {failure.container} of pod {pod} ended{code}: {failure.message}.",
-        FailureKind.EVICTED: f"Pod {pod} was evicted: {failure.message}.",
+        FailureKind.CRASH_LOOP: f"Container {failure.container} of pod {pod} ends again and again{code}: {words}.",
+        FailureKind.EXITED: f"Container {failure.container} of pod {pod} ended{code}: {words}.",
+        FailureKind.EVICTED: f"Pod {pod} was evicted: {words}.",
         FailureKind.LOADER: f"The loader of pod {pod} failed{code}.",
-        FailureKind.REFUSED: f"The cluster refused the pods of {pod}: {failure.message}.",
+        FailureKind.REFUSED: f"The cluster refused the pods of {pod}: {words}.",
     }
-    return Problem(reason=_REASONS[failure.kind], message=what[failure.kind].replace("..", "."))
+    return Problem(reason=_REASONS[failure.kind], message=what[failure.kind])

@@ -26,6 +26,8 @@ class Rollout:
     requeue_after: float | None
     download_percent: int | None
     placed_on: tuple[str, ...]
+    loaded: bool
+    """The loader of a pod of this revision has finished: every file was checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +37,22 @@ class Expectation:
     revision: str | None
     replicas: int
     served_before: bool
-    """The stored status says Serving True: then a busy pod that the kubelet calls ready still counts."""
+    """The stored status says Serving True: a busy pod of an older template that is ready still counts."""
+    ready_before: bool
+    """The stored status says Ready True of this generation: a busy pod of this template still counts."""
 
 
 def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
     """Return how the pods stand against what is wanted."""
-    alive = [pod for pod in facts.pods if not pod.terminating]
+    alive = [pod for pod in facts.pods if not pod.terminating and not _lost(pod)]
+    lost = [pod for pod in facts.pods if pod.revision == expected.revision and _lost(pod)]
     current = [pod for pod in alive if pod.revision == expected.revision]
     old = [pod for pod in alive if pod.revision != expected.revision]
-    answering = [pod for pod in alive if _answers(pod, served_before=expected.served_before)]
+    answering = [pod for pod in alive if _answers(pod, expected)]
     unstable = [pod for pod in current if _unstable_for(pod, timing, now=now) > 0]
     good = [pod for pod in current if pod in answering and pod not in unstable]
-    state = _state(facts, expected, current=current, old=old, good=len(good), unstable=unstable)
+    unreplaced = lost if len(current) < expected.replicas else []
+    state = _state(facts, expected, current=[*current, *unreplaced], old=old, good=len(good), unstable=unstable)
     silent = [pod for pod in alive if pod.ready and pod not in answering]
     loading = [pod for pod in current if pod.loading]
     percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
@@ -64,14 +70,21 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
         ),
         download_percent=min(percents) // 10 * 10 if percents else None,
         placed_on=tuple(sorted({pod.node for pod in current if pod.node})),
+        loaded=any(pod.container_id for pod in current),
     )
 
 
-def _answers(pod: PodFacts, *, served_before: bool) -> bool:
+def _lost(pod: PodFacts) -> bool:
+    """Tell whether a pod has ended for good: it stays listed, but counts only until another replaces it."""
+    return pod.failure is not None and pod.failure.kind in (FailureKind.EVICTED, FailureKind.REFUSED)
+
+
+def _answers(pod: PodFacts, expected: Expectation) -> bool:
+    """Busy says nothing against a pod that was seen to answer, and nothing for one that was not."""
     if not pod.ready or pod.observation is None:
         return False
     if pod.observation.answer is Answer.BUSY:
-        return served_before
+        return expected.ready_before if pod.revision == expected.revision else expected.served_before
     return pod.observation.answer is Answer.ANSWERED
 
 

@@ -5,7 +5,8 @@ total = weights + KV + compute + prompt cache + runtime, in bytes. Sources of ea
 the constants are checked against measured peaks by tests/bench (predicted / measured in [0.97, 1.10]).
 """
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nimblet.api.compactmodel import SizingStatus
@@ -164,19 +165,17 @@ def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> lis
 
 
 def largest_context(header: Header, demand: Demand, *, budget_bytes: int) -> int:
-    """Return the largest context length, in steps of 256, whose total fits the budget; 0 when none does."""
-    fits = 0
-    for tokens in range(PAD, (header.context_length or PAD) + 1, PAD):
-        wanted = Demand(
-            context_length=tokens,
-            parallel=demand.parallel,
-            kv_cache_type=demand.kv_cache_type,
-            prompt_cache_mebibytes=demand.prompt_cache_mebibytes,
-        )
-        if size_model(header, wanted).total_bytes > budget_bytes:
-            break
-        fits = tokens
-    return fits
+    """Return the largest context length up to the demanded one, in steps of 256, whose total fits; 0 for none.
+
+    The total grows with the context, so a bisection finds it: a header may claim any context length.
+    """
+    steps = range(PAD, demand.context_length + 1, PAD)
+
+    def total(tokens: int) -> int:
+        return size_model(header, replace(demand, context_length=tokens)).total_bytes
+
+    fitting = bisect_right(steps, budget_bytes, key=total)
+    return steps[fitting - 1] if fitting else 0
 
 
 def scratch_volume_bytes(file_bytes: int) -> int:

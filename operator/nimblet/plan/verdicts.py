@@ -33,10 +33,10 @@ class Judgement:
     newer_images: bool
 
 
-def served_before(status: CompactModelStatus) -> bool:
-    """Return whether the stored status says Serving True."""
-    serving = find(status.conditions, ConditionType.SERVING)
-    return serving is not None and serving.status is TRUE
+def was_true(status: CompactModelStatus, type_: ConditionType) -> bool:
+    """Return whether the stored status has a condition True."""
+    condition = find(status.conditions, type_)
+    return condition is not None and condition.status is TRUE
 
 
 def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
@@ -122,9 +122,10 @@ def _verified(judgement: Judgement) -> Verdict:
     if isinstance(state, Problem) and state.reason in (Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH):
         return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
     rollout, artifact = judgement.rollout, judgement.artifact
-    checked = rollout is not None and rollout.state is None and rollout.wanted > 0
-    if artifact is None or not checked:
-        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PENDING, "No pod of this spec has loaded it yet.")
+    if artifact is None or rollout is None or not rollout.loaded:
+        return verdict(
+            ConditionType.VERIFIED, UNKNOWN, Reason.PENDING, "No running pod of this spec has loaded it."
+        )
     if artifact.digest_source == "Spec":
         message = "The loader compared every file with integrity.sha256."
         return verdict(ConditionType.VERIFIED, TRUE, Reason.DIGESTS_MATCH, message)
@@ -146,4 +147,6 @@ def _placed(judgement: Judgement) -> Verdict:
         more = len(rollout.placed_on) - 5
         tail = f" and {more} more" if more > 0 else ""
         return verdict(ConditionType.PLACED, TRUE, Reason.PLACED, f"Pods run on {nodes}{tail}.")
-    return verdict(ConditionType.PLACED, UNKNOWN, Reason.PENDING, judgement.shortage or "No pod has a node yet.")
+    return verdict(
+        ConditionType.PLACED, UNKNOWN, Reason.PENDING, judgement.shortage or "No pod of this spec has a node yet."
+    )

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaks the hub's protocol for one small repository, with faults that a test lines up per route."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
+
+from loader_testing.server import Reply, Request
+
+REPO = "acme/tiny"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+Fault = Callable[[Request, Reply], Reply]
+
+
+@dataclass
+class Hub:
+    """The repository's files, and the faults yet to happen: `api` (listing), `file` (resolve), `cdn`."""
+
+    files: dict[str, bytes]
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
+    download_base: str | None = None
+    """Where file requests are redirected to; None serves them directly."""
+    token: str | None = None
+    etag: str | None = None
+
+    def fail(self, route: str, *faults: Fault) -> None:
+        """Line up faults for the next requests of a route."""
+        self.faults.setdefault(route, []).extend(faults)
+
+    def answer(self, request: Request) -> Reply:
+        """Answer one request, through the next fault of its route if there is one."""
+        route, reply = self._sound(request)
+        waiting = self.faults.get(route, [])
+        return waiting.pop(0)(request, reply) if waiting else reply
+
+    def _sound(self, request: Request) -> tuple[str, Reply]:
+        path = unquote(request.path)
+        if path.startswith("/api/models/"):
+            return "api", self._listing(request, path)
+        if path.startswith("/cdn/"):
+            return "cdn", self._content(request, path.removeprefix("/cdn/"))
+        prefix = f"/{REPO}/resolve/{COMMIT}/"
+        name = path.removeprefix(prefix)
+        if not path.startswith(prefix) or name not in self.files:
+            return "file", Reply(404, {"X-Error-Code": "EntryNotFound", "Content-Length": "0"})
+        content = self.files[name]
+        linked = {
+            "X-Repo-Commit": COMMIT,
+            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Linked-Size": str(len(content)),
+        }
+        if self.download_base is None:
+            sound = self._content(request, name)
+            return "file", replace(sound, headers={**sound.headers, **linked})
+        location = f"{self.download_base}/cdn/{name}?X-Signature=very-secret"
+        return "file", Reply(302, {**linked, "Location": location, "Content-Length": "0"})
+
+    def _listing(self, request: Request, path: str) -> Reply:
+        if not path.startswith(f"/api/models/{REPO}/"):
+            return Reply(404, {"X-Error-Code": "RepoNotFound", "Content-Length": "0"})
+        revision = path.rsplit("/", 1)[-1]
+        if revision not in ("main", COMMIT):
+            return Reply(404, {"X-Error-Code": "RevisionNotFound", "Content-Length": "0"})
+        if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
+            return Reply(401, {"X-Error-Code": "GatedRepo", "Content-Length": "0"})
+        siblings = [
+            {"rfilename": name, "size": len(data), "lfs": {"sha256": hashlib.sha256(data).hexdigest()}}
+            for name, data in self.files.items()
+        ]
+        raw = json.dumps({"sha": COMMIT, "siblings": siblings, "likes": 7}).encode()
+        return Reply(200, {"Content-Length": str(len(raw))}, (raw,))
+
+    def _content(self, request: Request, name: str) -> Reply:
+        content = self.files[name]
+        tag = self.etag or f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        wanted = _RANGE.fullmatch(request.headers.get("range", ""))
+        if wanted is None or request.headers.get("if-range", tag) != tag:
+            return Reply(200, {"Content-Length": str(len(content)), "ETag": tag}, (content,))
+        start = int(wanted[1])
+        piece = content[start : int(wanted[2]) + 1 if wanted[2] else None]
+        headers = {
+            "Content-Length": str(len(piece)),
+            "Content-Range": f"bytes {start}-{start + len(piece) - 1}/{len(content)}",
+            "ETag": tag,
+        }
+        return Reply(206, headers, (piece,))
+
+
+def status(code: int, **headers: str) -> Fault:
+    """Answer with a bare status."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _request, _reply: Reply(code, {"Content-Length": "0", **named})
+
+
+def header(name: str, value: str) -> Fault:
+    """Answer as usual but with another header value."""
+    return lambda _request, reply: replace(reply, headers={**reply.headers, name: value})
+
+
+def body(pieces: Iterable[bytes], **headers: str) -> Fault:
+    """Answer 200 with other bytes; without a length unless given."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _request, _reply: Reply(200, named, pieces)
+
+
+def endless(piece: bytes) -> Fault:
+    """Answer 200 and never stop."""
+    return lambda _request, _reply: Reply(200, {}, iter(lambda: piece, b""))
+
+
+def cut(after: int) -> Fault:
+    """Announce everything, send the first bytes, and close."""
+    return lambda _request, reply: replace(reply, body=(b"".join(reply.body)[:after],))
+
+
+def stall(after: int) -> Fault:
+    """Announce everything, send the first bytes, and fall silent."""
+    return lambda _request, reply: replace(reply, body=(b"".join(reply.body)[:after],), hold=True)
+
+
+def flip(at: int) -> Fault:
+    """Answer as usual but with one byte changed."""
+
+    def change(_request: Request, reply: Reply) -> Reply:
+        raw = bytearray(b"".join(reply.body))
+        raw[at] ^= 1
+        return replace(reply, body=(bytes(raw),))
+
+    return change
+
+
+def sound(_request: Request, reply: Reply) -> Reply:
+    """No fault this time."""
+    return reply

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands `resolve` and `fetch`: reads flags, environment and mounted files, writes the termination message.
+
+Every failure ends as one JSON message without secrets and one exit code; no traceback is the user's only hint.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from pydantic import BaseModel
+
+from nimblet_loader.client import Client
+from nimblet_loader.connectors import connect
+from nimblet_loader.contract import (
+    MAX_MESSAGE_BYTES,
+    VERSION,
+    Failure,
+    FailureReport,
+    encode,
+    parse_artifact,
+    parse_policy,
+    parse_source,
+)
+from nimblet_loader.credentials import Credentials, read_credentials
+from nimblet_loader.errors import TERMINATED_EXIT_CODE, LoaderError, Reason, Terminated, redact
+from nimblet_loader.fetch import Fetch, fetch
+from nimblet_loader.progress import Progress, served
+from nimblet_loader.resolve import resolve
+from nimblet_loader.retry import Pace
+from nimblet_loader.trust import check_artifact
+
+_MESSAGE_CHARACTERS = 1500
+_INPUT_BYTES = 4 * 2**20
+_log = logging.getLogger("nimblet_loader")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the pod's mounts are."""
+
+    policy: Path
+    credentials: Path
+    result: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    paths = Paths(arguments.policy, arguments.credentials, arguments.result)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _terminate)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpcore").setLevel(logging.WARNING)  # it logs headers and URLs when asked for more
+    if arguments.command == "resolve":
+        return run(lambda: _resolve(paths, os.environ), paths)
+    return run(lambda: _fetch(paths, arguments, os.environ), paths)
+
+
+def run(action: Callable[[], BaseModel], paths: Paths) -> int:
+    """Run a command's action and write its result or failure; return the exit code."""
+    try:
+        report = action()
+        _write(paths.result, encode(report))
+    except Terminated:
+        _log.warning("asked to stop; partial files stay for the next try")
+        return TERMINATED_EXIT_CODE
+    except LoaderError as error:
+        return _fail(error, paths)
+    except Exception as error:  # noqa: BLE001 - the last line: the user must see a reason, whatever broke
+        _log.error("%s", redact(_trace(error), _secrets(paths)))
+        text = f"The loader met a defect of its own: {type(error).__name__}. Report it with the pod's log."
+        return _fail(LoaderError(Reason.Internal, text), paths)
+    _log.info("done")
+    return 0
+
+
+def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
+    source = parse_source(environment.get("NIMBLET_SOURCE", ""))
+    policy = parse_policy(_read(paths.policy, "the fetch policy"))
+    credentials = _credentials(paths, policy.credential_hosts, required=source.secret)
+    with closing(Client(policy, credentials)) as client:
+        connector = connect(client, policy, uri=source.uri, revision=source.revision)
+        return resolve(source, connector, policy, Pace(attempts=3))
+
+
+def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    policy = parse_policy(_read(paths.policy, "the fetch policy"))
+    artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
+    check_artifact(parse_source(environment.get("NIMBLET_SOURCE", "")), artifact)
+    credentials = _credentials(paths, policy.credential_hosts, required=False)
+    progress = Progress()
+    with served(progress, arguments.progress_port), closing(Client(policy, credentials)) as client:
+        return fetch(
+            Fetch(
+                artifact=artifact,
+                connector=connect(client, policy, uri=artifact.uri, revision=artifact.commit),
+                policy=policy,
+                root=arguments.dest,
+                uid=environment.get("POD_UID", ""),
+                pace=Pace(),
+                progress=progress,
+                now=time.monotonic,
+            )
+        )
+
+
+def _credentials(paths: Paths, hosts: Sequence[str], *, required: bool) -> Credentials:
+    return read_credentials(paths.credentials, hosts=hosts, required=required)
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_INPUT_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            f"Expected {what} at {path}; it can't be read ({type(error).__name__}). Check the pod's mounts.",
+        ) from error
+
+
+def _fail(error: LoaderError, paths: Paths) -> int:
+    message = redact(error.message, _secrets(paths))[:_MESSAGE_CHARACTERS]
+    _log.error("%s: %s", error.reason.name, message)
+    failure = FailureReport(version=VERSION, error=Failure(reason=error.reason.name, message=message))
+    try:
+        _write(paths.result, encode(failure))
+    except LoaderError as unwritten:
+        _log.error("%s", unwritten.message)
+    return error.reason.exit_code
+
+
+def _secrets(paths: Paths) -> tuple[str, ...]:
+    """Read once more what must not be shown; nothing to hide if there is nothing to read."""
+    try:
+        return read_credentials(paths.credentials, hosts=(), required=False).secrets
+    except LoaderError:
+        return ()
+
+
+def _trace(error: BaseException) -> str:
+    """Return types and places of an unexpected error's chain, without its text or values."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        place, step = "", seen.__traceback__
+        while step is not None:
+            code = step.tb_frame.f_code
+            place, step = f"{Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}", step.tb_next
+        parts.append(f"{type(seen).__name__} at {place}")
+        seen = seen.__cause__ or seen.__context__
+    return "unexpected: " + "; caused by ".join(parts)
+
+
+def _write(path: Path, message: bytes) -> None:
+    """Write the termination message in place: the kubelet mounted that very file."""
+    try:
+        with path.open("wb") as file:
+            file.write(message[:MAX_MESSAGE_BYTES])
+    except OSError as error:
+        raise LoaderError(
+            Reason.ConfigInvalid, f"Expected to write the result to {path}; it failed ({error.strerror})."
+        ) from error
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
+    raise Terminated
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nimblet-loader", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--policy", type=Path, default=Path("/etc/nimblet/policy/policy.json"))
+    shared.add_argument("--credentials", type=Path, default=Path("/etc/nimblet/credentials"))
+    shared.add_argument("--result", type=Path, default=Path("/dev/termination-log"))
+    commands.add_parser("resolve", parents=[shared], help="pin a source and tell its facts")
+    fetching = commands.add_parser("fetch", parents=[shared], help="download and verify an artifact's files")
+    fetching.add_argument("--artifact", type=Path, default=Path("/etc/nimblet/artifact/artifact.json"))
+    fetching.add_argument("--dest", type=Path, default=Path("/models"))
+    fetching.add_argument("--progress-port", type=int, default=0, help="serve /progress there; 0 = not at all")
+    return parser

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader's inputs and outputs as JSON: the contract with the operator.
+
+Everything from outside is parsed here, once, and unknown keys are refused. It must not do I/O.
+"""
+
+import re
+from ipaddress import ip_network
+from typing import Annotated, Final, Literal, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+
+VERSION: Final = 1
+MAX_MESSAGE_BYTES = 4096
+"""Kubernetes keeps at most this much of a container's termination message."""
+MAX_FILES = 16
+MAX_NAME_BYTES = 200
+"""A file name must leave room for the temporary name's prefix and pod uid under the usual 255 bytes."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**62)]
+LayerValues = Count | tuple[tuple[Count, Count], ...]
+"""One number for all layers, or runs of (value, number of layers) in layer order."""
+
+
+def _alias(name: str) -> str:
+    return {"allow_http": "allowHTTP"}.get(name, to_camel(name))
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=_alias, populate_by_name=True
+    )
+
+
+def unsafe_path(path: str) -> str | None:
+    """Return why `path` may not be used as a relative file path below a folder, or None if it may."""
+    if not path or len(path) > 512:  # noqa: PLR2004
+        return "it must have 1 to 512 characters"
+    if _CONTROL.search(path):
+        return "it holds a backslash or a control character"
+    segments = path.split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        return "it must be relative, without empty, '.' or '..' parts"
+    try:
+        longest = max(len(segment.encode()) for segment in segments)
+    except UnicodeEncodeError:
+        return "it is not valid Unicode text"
+    if longest > MAX_NAME_BYTES:
+        return f"a part of it is longer than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def url_file_name(url: str) -> str:
+    """Return the file name that a URL ends with; LoaderError UnsafePath if it has no usable one."""
+    name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+    flaw = unsafe_path(name)
+    if flaw is not None:
+        raise LoaderError(
+            Reason.UnsafePath,
+            f"The URL must end with a plain file name; found {quoted(name)}: {flaw}. Use another URL.",
+        )
+    return name
+
+
+class Source(_Contract):
+    """Where a model comes from (`NIMBLET_SOURCE`, for both commands).
+
+    `sha256` maps a file's path to its expected digest.
+    """
+
+    version: Literal[1]
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    revision: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")] | None = None
+    files: tuple[Annotated[str, StringConstraints(min_length=1, max_length=512)], ...] = ()
+    quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] | None = None
+    sha256: dict[str, Sha256] = Field(default_factory=dict)
+    secret: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """Return the URI's scheme in lower case."""
+        return self.uri.partition("://")[0].lower()
+
+
+class AllowRule(_Contract):
+    """One admin's permission: a host (exact or `*.suffix`) and which addresses it may resolve to.
+
+    Public addresses are always permitted; `cidr` narrows to that range and is the only way to reach
+    loopback or link-local; `allowPrivate` adds the private ranges. `ca` is PEM trusted for that host too.
+    """
+
+    host: Annotated[str, StringConstraints(pattern=r"^(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:_-]{0,252})$")]
+    cidr: str | None = None
+    allow_private: bool = False
+    allow_http: bool = False
+    ca: str | None = None
+
+    @model_validator(mode="after")
+    def _network(self) -> Self:
+        if self.cidr is not None:
+            ip_network(self.cidr)  # its ValueError tells what is wrong
+        return self
+
+
+class Proxy(_Contract):
+    """The admin's forward proxies by the scheme of the target URL."""
+
+    http: str | None = None
+    https: str | None = None
+    no_proxy: tuple[str, ...] = ()
+
+
+class FetchPolicy(_Contract):
+    """The admin's limits for all traffic of the loader. Times in seconds, sizes in bytes."""
+
+    version: Literal[1]
+    hf_endpoint: str = "https://huggingface.co"
+    allow: tuple[AllowRule, ...] = ()
+    credential_hosts: tuple[str, ...] = ()
+    proxy: Proxy | None = None
+    ca_bundle: str | None = None
+    stall_timeout_seconds: Annotated[float, Field(gt=0, le=3600, strict=False)] = 60.0
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=600, strict=False)] = 10.0
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
+    max_file_bytes: Annotated[int, Field(gt=0)] = 64 * 2**30
+    user_agent: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,200}$")] = "nimblet-loader/1"
+
+
+class ArtifactFile(_Contract):
+    """One pinned file: its path below the destination, size in bytes and, where known, digest."""
+
+    path: str
+    size: Annotated[int, Field(ge=1, le=2**50)]
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        flaw = unsafe_path(self.path)
+        if flaw is not None:
+            raise ValueError(f"path {quoted(self.path)} is unsafe: {flaw}")
+        return self
+
+
+class HeaderFacts(_Contract):
+    """What a GGUF header tells about a model, summed over the parts of a split file.
+
+    `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
+    `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
+    `tensorTypes` maps ggml type names to bytes. `other` holds further per-architecture integers by key.
+    """
+
+    architecture: Annotated[str, StringConstraints(max_length=64)]
+    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    parameters: Count
+    tensor_bytes: Count
+    tensor_types: dict[str, Count]
+    token_embedding_bytes: Count | None = None
+    output_tied: bool
+    file_type: Count | None = None
+    context_length: Count
+    embedding_length: Count
+    feed_forward_length: LayerValues | None = None
+    block_count: Count
+    head_count: LayerValues | None = None
+    head_count_kv: LayerValues | None = None
+    key_length: Count | None = None
+    value_length: Count | None = None
+    sliding_window: Count | None = None
+    sliding_window_pattern: LayerValues | None = None
+    vocab_size: Count | None = None
+    expert_count: Count | None = None
+    expert_used_count: Count | None = None
+    pooling_type: Count | None = None
+    causal_attention: bool | None = None
+    chat_template: bool
+    chat_template_sha256: Sha256 | None = None
+    other: dict[str, Count] = Field(default_factory=dict)
+
+
+class Artifact(_Contract):
+    """A resolved source: everything that later steps need, pinned.
+
+    `commit` is the source's 40-hex commit, or `sha256:<hex>` where the source has none. `digestSource` says
+    who vouches for the weakest digest: the user's spec, the source itself, or nobody.
+    """
+
+    version: Literal[1]
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    commit: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{64})$")]
+    files: Annotated[tuple[ArtifactFile, ...], Field(min_length=1, max_length=MAX_FILES)]
+    digest_source: Literal["Spec", "Source", "None"]
+    format: Literal["GGUF"]
+    header: HeaderFacts
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({file.path for file in self.files}) != len(self.files):
+            raise ValueError("a path is listed twice")
+        return self
+
+
+class FetchReport(_Contract):
+    """What a fetch did, as its termination message: bytes in all, bytes that came over the network."""
+
+    version: Literal[1]
+    files: int
+    bytes: int
+    downloaded_bytes: int
+    seconds: float
+
+
+class Failure(_Contract):
+    """Why a run failed: a `Reason`'s name and a message without secrets."""
+
+    reason: str
+    message: str
+
+
+class FailureReport(_Contract):
+    """The termination message of a failed run."""
+
+    version: Literal[1]
+    error: Failure
+
+
+class ProgressReport(_Contract):
+    """The answer of `/progress`: bytes so far, of the total, and what is going on."""
+
+    percent: Annotated[int, Field(ge=0, le=100)]
+    bytes: int
+    total: int
+    phase: Literal["Starting", "Verifying", "Downloading", "Done"]
+
+
+def parse_source(text: str) -> Source:
+    """Parse `NIMBLET_SOURCE`; LoaderError ConfigInvalid names what is wrong."""
+    return _parse(Source, text, "the source in NIMBLET_SOURCE")
+
+
+def parse_policy(text: str) -> FetchPolicy:
+    """Parse policy.json; LoaderError ConfigInvalid names what is wrong."""
+    return _parse(FetchPolicy, text, "the fetch policy")
+
+
+def parse_artifact(text: str) -> Artifact:
+    """Parse artifact.json; LoaderError ConfigInvalid names what is wrong."""
+    return _parse(Artifact, text, "the artifact")
+
+
+def _parse(model: type[_M], text: str, what: str) -> _M:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        # Values are left out: they may be anything, and a policy names an admin's hosts.
+        flaws = [f"{'.'.join(str(part) for part in e['loc']) or 'JSON'}: {e['msg']}" for e in error.errors()]
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            f"Expected {what} as version {VERSION} of the contract; found {listed(flaws, limit=5)}. "
+            "Run an operator and a loader of matching versions.",
+        ) from error
+
+
+def encode(message: BaseModel) -> bytes:
+    """Return a message as compact JSON without absent values."""
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings one pinned file into its place: resumed, bounded, checked, and only then under its final name."""
+
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from nimblet_loader.connector import Connector, Span
+from nimblet_loader.contract import ArtifactFile
+from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.facts import check_extent, header_error
+from nimblet_loader.folder import Partial, Place, translated
+from nimblet_loader.gguf import MAGIC, GGUFError, parse_header
+from nimblet_loader.resolve import agreed
+from nimblet_loader.retry import Pace
+from nimblet_loader.selection import Entry
+
+_MAX_TRIES = 100
+"""A source that gives a little and breaks off again may go on only so long."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to bring: from which pinned snapshot, at what pace; `reach` is told its length so far."""
+
+    connector: Connector
+    commit: str
+    file: ArtifactFile
+    pace: Pace
+    reach: Callable[[int], None]
+
+
+def download(job: Download, place: Place) -> int:
+    """Bring the file into its place; return the bytes received. LoaderError leaves no file of that name."""
+    with translated(job.file.path), closing(_partial(job, place)) as partial:
+        job.reach(partial.length)
+        received = _complete(job, partial)
+        if job.file.sha256 not in (None, partial.digest) and partial.pieced:
+            _log.warning("%s: the pieces received do not fit together; starting anew", job.file.path)
+            partial.restart()
+            received += _complete(job, partial)
+        try:
+            _check(job.file, partial)
+        except LoaderError:
+            partial.discard()
+            raise
+        partial.publish()
+        return received
+
+
+def _partial(job: Download, place: Place) -> Partial:
+    # Bytes of an earlier run are used only where a digest will tell whether they belong to this file.
+    return Partial(place, resume=job.file.sha256 is not None, limit=job.file.size)
+
+
+def _complete(job: Download, partial: Partial) -> int:
+    """Receive until the file has its size, resuming after each break; return the bytes received."""
+    received = failures = 0
+    tag: list[str | None] = [None]
+    for tries in range(1, _MAX_TRIES + 1):
+        before = partial.length
+        try:
+            _receive(job, partial, tag)
+            return received + partial.length - before
+        except LoaderError as error:
+            received += max(partial.length - before, 0)
+            failures = 1 if partial.length > before else failures + 1
+            if not error.reason.retryable or failures >= job.pace.attempts or tries == _MAX_TRIES:
+                raise
+            job.pace.pause(failures, error)
+    return received
+
+
+def _receive(job: Download, partial: Partial, tag: list[str | None]) -> None:
+    size = job.file.size
+    if partial.length == size:
+        return
+    if partial.length and tag[0] is None and job.file.sha256 is None:
+        partial.restart()  # nothing would tell whether old and new bytes are of one file
+    span = Span(start=partial.length, tag=tag[0] if partial.length else None)
+    with job.connector.open(job.file.path, commit=job.commit, span=span) as body:
+        agreed(Entry(job.file.path, size, job.file.sha256), body)
+        if body.start == 0 and partial.length:
+            partial.restart()
+        elif span.tag is not None and body.tag != span.tag:
+            partial.restart()
+            tag[0] = None
+            raise LoaderError(
+                Reason.SourceChanged,
+                f"Expected {quoted(job.file.path)} to stay the same between tries; it changed. Starting anew.",
+            )
+        tag[0] = body.tag
+        partial.pieced = body.start > 0
+        for chunk in body.chunks():
+            _append(job, partial, chunk)
+    if partial.length < size:
+        raise LoaderError(
+            Reason.DownloadTruncated,
+            f"Expected {size} bytes of {quoted(job.file.path)}; the source stopped after {partial.length}. "
+            "It is tried again.",
+        )
+
+
+def _append(job: Download, partial: Partial, chunk: bytes) -> None:
+    size = job.file.size
+    if partial.length + len(chunk) > size:
+        partial.discard()
+        raise LoaderError(
+            Reason.SizeMismatch,
+            f"Expected {size} bytes of {quoted(job.file.path)}; the source sends more. "
+            "The file was replaced or the source is at fault: resolve it again.",
+        )
+    if partial.length == 0 and chunk[: len(MAGIC)] != MAGIC[: len(chunk)]:
+        partial.discard()
+        raise _not_gguf(job.file)
+    partial.append(chunk)
+    job.reach(partial.length)
+
+
+def _not_gguf(file: ArtifactFile) -> LoaderError:
+    return LoaderError(
+        Reason.NotGGUF,
+        f"Expected {quoted(file.path)} to begin as a GGUF file; it does not: another file, or an error page. "
+        "Check the source.",
+    )
+
+
+def _check(file: ArtifactFile, partial: Partial) -> None:
+    if file.sha256 not in (None, partial.digest):
+        raise LoaderError(
+            Reason.DigestMismatch,
+            f"Expected sha256 {file.sha256} of {quoted(file.path)}; found {partial.digest}. The file was replaced "
+            "or tampered with: do not use it; if it was updated on purpose, correct the digest.",
+        )
+    with closing(partial.chunks()) as chunks:
+        try:
+            check_extent(file.path, parse_header(chunks), partial.length)
+        except GGUFError as error:
+            raise header_error(file.path, error) from error

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetches an artifact's files into a folder: what is there and verified stays, the rest is downloaded.
+
+Nothing lies under a final name that was not checked against the artifact.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nimblet_loader.connector import Connector
+from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, FetchPolicy, FetchReport
+from nimblet_loader.download import Download, download
+from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.folder import file_digest, file_size, free_bytes, open_place, translated
+from nimblet_loader.progress import Progress
+from nimblet_loader.retry import Pace
+
+MARGIN_BYTES = 32 * 2**20
+"""Left free on the volume, for the file system and for others."""
+_UID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """One run: what, from where, to where, for which pod; `now` is a monotonic clock in seconds."""
+
+    artifact: Artifact
+    connector: Connector
+    policy: FetchPolicy
+    root: Path
+    uid: str
+    pace: Pace
+    progress: Progress
+    now: Callable[[], float]
+
+
+def fetch(run: Fetch) -> FetchReport:
+    """Bring all files of the artifact into the folder, or raise LoaderError."""
+    began = run.now()
+    if not _UID.match(run.uid):
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            f"Expected the pod's uid in POD_UID; found {quoted(run.uid, limit=80)}. Set it from metadata.uid.",
+        )
+    total = sum(file.size for file in run.artifact.files)
+    _check_sizes(run)
+    run.progress.begin("Verifying", total=total)
+    missing = [file for file in run.artifact.files if not _kept(run, file)]
+    _check_space(run, missing)
+    run.progress.begin("Downloading", total=total)
+    done = total - sum(file.size for file in missing)
+    downloaded = 0
+    for file in missing:
+        downloaded += _bring(run, file, done)
+        done += file.size
+    run.progress.reach(total)
+    run.progress.begin("Done", total=total)
+    return FetchReport(
+        version=VERSION,
+        files=len(run.artifact.files),
+        bytes=total,
+        downloaded_bytes=downloaded,
+        seconds=round(run.now() - began, 3),
+    )
+
+
+def _check_sizes(run: Fetch) -> None:
+    for file in run.artifact.files:
+        if file.size > run.policy.max_file_bytes:
+            raise LoaderError(
+                Reason.FileTooLarge,
+                f"Expected at most {run.policy.max_file_bytes} bytes; {quoted(file.path)} has {file.size}. "
+                "Use a smaller model, or ask for a higher limit.",
+            )
+
+
+def _kept(run: Fetch, file: ArtifactFile) -> bool:
+    """Tell whether the file lies there already and is the right one; one that is not will be replaced."""
+    with open_place(run.root, file.path, uid=run.uid) as place, translated(file.path):
+        if file.sha256 is None or file_size(place, place.name) != file.size:
+            return False
+        found = file_digest(place, place.name)
+    if found != file.sha256:
+        _log.warning("%s lies there with sha256 %s instead of %s; replacing it", file.path, found, file.sha256)
+        return False
+    _log.info("%s lies there already, verified", file.path)
+    return True
+
+
+def _check_space(run: Fetch, missing: list[ArtifactFile]) -> None:
+    if not missing:
+        return
+    needed = MARGIN_BYTES + sum(file.size - _partial_size(run, file) for file in missing)
+    free = free_bytes(run.root)
+    if needed > free:
+        raise LoaderError(
+            Reason.DiskFull,
+            f"Expected {needed} free bytes for the model; the volume has {free}. "
+            "Give the volume or the node more space, or use a smaller model.",
+        )
+
+
+def _partial_size(run: Fetch, file: ArtifactFile) -> int:
+    with open_place(run.root, file.path, uid=run.uid) as place, translated(file.path):
+        return min(file_size(place, place.temporary) or 0, file.size)
+
+
+def _bring(run: Fetch, file: ArtifactFile, done: int) -> int:
+    def reach(length: int) -> None:
+        run.progress.reach(done + length)
+
+    began = run.now()
+    with open_place(run.root, file.path, uid=run.uid) as place:
+        job = Download(run.connector, run.artifact.commit, file, run.pace, reach)
+        received = download(job, place)
+    _log.info("%s: %d bytes received, verified in %.1f s", file.path, received, run.now() - began)
+    return received

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resolves a source: pins it, picks the model's files, reads only their headers, says who vouches for them.
+
+It must not download tensor data or write anything but its result.
+"""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Literal
+
+from nimblet_loader.connector import Body, Connector, Snapshot, Span
+from nimblet_loader.contract import (
+    MAX_MESSAGE_BYTES,
+    VERSION,
+    Artifact,
+    ArtifactFile,
+    FetchPolicy,
+    Source,
+    encode,
+)
+from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+from nimblet_loader.facts import check_extent, header_error, header_facts
+from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
+from nimblet_loader.retry import Pace, with_retries
+from nimblet_loader.selection import Entry, select
+from nimblet_loader.trust import require_digests, require_url_digest
+
+_FIRST_WINDOW = 512 * 2**10
+_LARGEST_WINDOW = 8 * 2**20
+_log = logging.getLogger(__name__)
+
+
+def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
+    """Return the artifact of a source, or raise LoaderError."""
+    require_url_digest(source)
+    snapshot = with_retries(connector.snapshot, pace)
+    chosen = select(snapshot.entries, globs=source.files, quantization=source.quantization)
+    _check_named(source, snapshot)
+    require_digests(source, (entry.path for entry in chosen))
+    commit = snapshot.commit or f"sha256:{source.sha256[chosen[0].path]}"
+    files: list[ArtifactFile] = []
+    headers: list[tuple[GGUFHeader, int]] = []
+    for entry in chosen:
+        _log.info("reading the header of %s at %s", entry.path, commit)
+        told, header = with_retries(lambda entry=entry: _inspect(connector, entry, commit), pace)  # type: ignore[misc] # a lambda's default has no type
+        files.append(_pinned(told, source, policy))
+        check_extent(told.path, header, files[-1].size)
+        headers.append((header, files[-1].size))
+    artifact = Artifact(
+        version=VERSION,
+        uri=source.uri,
+        commit=commit,
+        files=tuple(files),
+        digest_source=_digest_source(files, source),
+        format="GGUF",
+        header=header_facts(chosen[0].path, headers),
+    )
+    _check_length(artifact)
+    return artifact
+
+
+def _check_named(source: Source, snapshot: Snapshot) -> None:
+    unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
+    if unknown:
+        raise LoaderError(
+            Reason.FileNotFound,
+            f"Expected the source to hold the files that digests are given for; it has no {listed(unknown)}. "
+            "Correct the names in integrity.sha256.",
+        )
+
+
+def _inspect(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, GGUFHeader]:
+    """Read a file's header by ranges; return it with the entry as completed by what the source told."""
+    windows = _Windows(connector, entry, commit)
+    with closing(windows.chunks()) as chunks:
+        try:
+            header = parse_header(chunks)
+        except GGUFError as error:
+            raise header_error(entry.path, error) from error
+    return windows.entry, header
+
+
+class _Windows:
+    """A file's bytes from the start, fetched in growing ranges for as long as they are asked for."""
+
+    def __init__(self, connector: Connector, entry: Entry, commit: str) -> None:
+        self.entry = entry
+        self._connector = connector
+        self._commit = commit
+        self._tag: str | None = None
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        position, window = 0, _FIRST_WINDOW
+        while self.entry.size is None or position < self.entry.size:
+            span = Span(position, position + window, self._tag)
+            with self._connector.open(self.entry.path, commit=self._commit, span=span) as body:
+                self._check(body, position)
+                began = position
+                for chunk in body.chunks():
+                    position += len(chunk)
+                    yield chunk
+            if position == began:
+                return
+            window = min(window * 2, _LARGEST_WINDOW)
+
+    def _check(self, body: Body, position: int) -> None:
+        if body.start != position or (self._tag is not None and body.tag != self._tag):
+            raise LoaderError(
+                Reason.SourceChanged,
+                f"Expected {quoted(self.entry.path)} to stay the same while its header is read; it changed. "
+                "It is tried again.",
+            )
+        self._tag = body.tag
+        self.entry = agreed(self.entry, body)
+
+
+def agreed(entry: Entry, body: Body) -> Entry:
+    """Return the entry completed by what came with the body, or raise where the source contradicts itself."""
+    sizes = {size for size in (entry.size, body.total, body.linked_size) if size is not None}
+    if len(sizes) > 1:
+        raise LoaderError(
+            Reason.SizeMismatch,
+            f"Expected one size of {quoted(entry.path)}; the source tells {sorted(sizes)}. "
+            "The source or a proxy before it is at fault; use another.",
+        )
+    if entry.sha256 is not None and body.linked_sha256 not in (None, entry.sha256):
+        raise LoaderError(
+            Reason.DigestMismatch,
+            f"Expected sha256 {entry.sha256} of {quoted(entry.path)}; the source now tells {body.linked_sha256}. "
+            "The file was replaced, or the source is at fault; do not use it unchecked.",
+        )
+    size = next(iter(sizes), None)
+    return replace(entry, size=size, sha256=entry.sha256 or body.linked_sha256)
+
+
+def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
+    if entry.size is None or entry.size == 0:
+        raise LoaderError(
+            Reason.UnexpectedResponse,
+            f"Expected the source to tell a size of {quoted(entry.path)}; it told {entry.size}. Use another.",
+        )
+    if entry.size > policy.max_file_bytes:
+        raise LoaderError(
+            Reason.FileTooLarge,
+            f"Expected at most {policy.max_file_bytes} bytes; {quoted(entry.path)} has {entry.size}. "
+            "Use a smaller model, or ask for a higher limit.",
+        )
+    wanted = source.sha256.get(entry.path)
+    if wanted is not None and entry.sha256 not in (None, wanted):
+        raise LoaderError(
+            Reason.DigestMismatch,
+            f"Expected sha256 {wanted} of {quoted(entry.path)}; the source tells {entry.sha256}. "
+            "Correct integrity.sha256, or do not use this file.",
+        )
+    return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256)
+
+
+def _digest_source(files: Sequence[ArtifactFile], source: Source) -> Literal["Spec", "Source", "None"]:
+    if any(file.sha256 is None for file in files):
+        return "None"
+    return "Spec" if source.sha256 else "Source"
+
+
+def _check_length(artifact: Artifact) -> None:
+    length = len(encode(artifact))
+    if length > MAX_MESSAGE_BYTES:
+        raise LoaderError(
+            Reason.TooManyFiles,
+            f"Expected the artifact to fit {MAX_MESSAGE_BYTES} bytes; {len(artifact.files)} files with their "
+            f"names and header make {length}. Use a source with fewer or shorter-named parts.",
+        )

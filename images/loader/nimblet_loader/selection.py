@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Picks the files of one model out of a source's listing. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from nimblet_loader.contract import MAX_FILES, unsafe_path
+from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+
+_SPLIT = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file that a source offers: its path, size in bytes and sha256, where the source tells them."""
+
+    path: str
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One model: a single GGUF file, or all parts of a split one in order."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str | None) -> tuple[Entry, ...]:
+    """Return the files of the one model that globs and quantization pick, or raise LoaderError.
+
+    Without globs every GGUF file is offered but projectors (`mmproj*`), which are no models by themselves.
+    """
+    offered = _offered(entries, globs)
+    choices = group_choices(offered)
+    if quantization is not None:
+        matching = [choice for choice in choices if has_quantization(choice.name, quantization)]
+        if not matching:
+            raise LoaderError(
+                Reason.QuantizationNotFound,
+                f"Expected a GGUF file with quantization {quoted(quantization)}; the source offers "
+                f"{listed(choice.name for choice in choices)}. Set source.quantization to one of those.",
+            )
+        choices = matching
+    if len(choices) > 1:
+        raise LoaderError(
+            Reason.QuantizationAmbiguous,
+            f"Expected one model; {len(choices)} match: {listed(choice.name for choice in choices)}. "
+            "Set source.quantization, or source.files to one of them.",
+        )
+    return _complete(choices[0])
+
+
+def group_choices(entries: Sequence[Entry]) -> list[Choice]:
+    """Group GGUF files into models: split parts count as one, in the order of their numbers."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found = _SPLIT.match(entry.path)
+        name = f"{found['stem']}-of-{found['parts']}.gguf" if found else entry.path
+        groups.setdefault(name, []).append(entry)
+    return [
+        Choice(name, tuple(sorted(group, key=lambda entry: entry.path))) for name, group in sorted(groups.items())
+    ]
+
+
+def has_quantization(path: str, quantization: str) -> bool:
+    """Tell whether a path names exactly this quantization: Q4_K is not in model-Q4_K_M.gguf."""
+    pattern = rf"(?<![A-Za-z0-9]){re.escape(quantization)}(?![A-Za-z0-9_])"
+    return re.search(pattern, path, re.IGNORECASE) is not None
+
+
+def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
+    matching = [entry for entry in entries if not globs or any(fnmatchcase(entry.path, g) for g in globs)]
+    if globs and not matching:
+        raise LoaderError(
+            Reason.FileNotFound,
+            f"Expected files that match {listed(globs)}; the source has "
+            f"{listed(entry.path for entry in entries) or 'no files'}. Correct source.files.",
+        )
+    ggufs = [entry for entry in matching if entry.path.lower().endswith(".gguf")]
+    if not globs:
+        ggufs = [entry for entry in ggufs if not entry.path.rsplit("/", 1)[-1].lower().startswith("mmproj")]
+    if not ggufs:
+        raise LoaderError(
+            Reason.UnsupportedFormat,
+            f"Expected a .gguf file; found {listed(entry.path for entry in matching) or 'no files'}. "
+            "Use a source that holds the model as GGUF.",
+        )
+    return ggufs
+
+
+def _complete(choice: Choice) -> tuple[Entry, ...]:
+    for entry in choice.entries:
+        flaw = unsafe_path(entry.path)
+        if flaw is not None:
+            raise LoaderError(
+                Reason.UnsafePath, f"The source names a file {quoted(entry.path)}: {flaw}. Use another source."
+            )
+    split = _SPLIT.match(choice.entries[0].path)
+    if split is None:
+        return choice.entries
+    parts = int(split["parts"])
+    if parts > MAX_FILES:
+        raise LoaderError(
+            Reason.TooManyFiles,
+            f"Expected at most {MAX_FILES} files; {quoted(choice.name)} has {parts} parts. "
+            "Use a source with larger or unsplit files.",
+        )
+    found = [int(match["part"]) for entry in choice.entries if (match := _SPLIT.match(entry.path))]
+    if found != list(range(1, parts + 1)):
+        raise LoaderError(
+            Reason.FileNotFound,
+            f"Expected parts 1 to {parts} of {quoted(choice.name)}; found {found}. "
+            "Widen source.files, or use a source that is complete.",
+        )
+    return choice.entries

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds files and artifacts against what the user's spec demands. Pure; fails closed.
+
+An artifact passed through the tenant's namespace between resolving and fetching, so the fetch believes it only
+as far as the spec allows.
+"""
+
+import re
+from collections.abc import Iterable
+
+from nimblet_loader.connectors import DIGEST_REQUIRED
+from nimblet_loader.contract import Artifact, Source, url_file_name
+from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+def require_url_digest(source: Source) -> None:
+    """Raise DigestRequired unless a source that pins nothing itself comes with exactly its file's digest."""
+    if source.scheme not in DIGEST_REQUIRED:
+        return
+    name = url_file_name(source.uri)
+    if set(source.sha256) != {name}:
+        raise LoaderError(
+            Reason.DigestRequired,
+            f"Expected the sha256 of {quoted(name)}, since a URL pins nothing by itself; found "
+            f"{listed(source.sha256) or 'none'}. Set integrity.sha256 to the file's digest (sha256sum tells it).",
+        )
+
+
+def require_digests(source: Source, paths: Iterable[str]) -> None:
+    """Raise DigestRequired if the user gave digests, but not for every file that is to be used."""
+    missing = [path for path in paths if path not in source.sha256]
+    if source.sha256 and missing:
+        raise LoaderError(
+            Reason.DigestRequired,
+            f"Expected a digest for every file of the model, since some are given; none for {listed(missing)}. "
+            "Add them to integrity.sha256, or choose the files that digests are given for.",
+        )
+
+
+def check_artifact(source: Source, artifact: Artifact) -> None:
+    """Raise unless the artifact can be of this source: same URI, pinned revision, and the user's digests."""
+    if artifact.uri != source.uri:
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            "Expected an artifact of the spec's own source; it is of another. Delete the artifact's ConfigMap, "
+            "so that the source is resolved again.",
+        )
+    if source.revision is not None and _COMMIT.match(source.revision) and artifact.commit != source.revision:
+        raise LoaderError(
+            Reason.SourceChanged,
+            f"Expected commit {source.revision}; the artifact is of {artifact.commit}. Resolve the source again.",
+        )
+    require_url_digest(source)
+    require_digests(source, (file.path for file in artifact.files))
+    for file in artifact.files:
+        wanted = source.sha256.get(file.path)
+        if wanted is not None and wanted != file.sha256:
+            raise LoaderError(
+                Reason.DigestMismatch,
+                f"Expected sha256 {wanted} of {quoted(file.path)}; the artifact says {file.sha256}. "
+                "Delete the artifact's ConfigMap, and see who could write it.",
+            )

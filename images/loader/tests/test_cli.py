@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program as the pod runs it: flags, mounted files, termination message, exit code, signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from loader_testing.bench import MODEL, Bench
+from loader_testing.hub import REPO, stall, status
+from nimblet_loader.cli import Paths, run
+from nimblet_loader.contract import Artifact, FailureReport, FetchReport, encode
+from nimblet_loader.errors import TERMINATED_EXIT_CODE, Reason
+
+CANARY = "hf_canary_0123456789"
+
+
+@dataclass
+class Pod:
+    """The folders of a pod, and how to run the program in it."""
+
+    bench: Bench
+    folder: Path
+
+    def write(self, *, artifact: Artifact | None = None, token: str | None = None) -> None:
+        rule = {"host": "localhost", "cidr": "127.0.0.0/8", "allowHTTP": True}
+        base = f"http://localhost:{self.bench.server.port}"
+        policy = {"version": 1, "hfEndpoint": base, "allow": [rule], "credentialHosts": ["localhost"]}
+        (self.folder / "policy.json").write_text(json.dumps(policy))
+        if artifact is not None:
+            (self.folder / "artifact.json").write_bytes(encode(artifact))
+        if token is not None:
+            (self.folder / "credentials").mkdir()
+            (self.folder / "credentials" / "token").write_text(token + "\n")
+
+    def start(self, command: str, **source: object) -> "subprocess.Popen[bytes]":
+        flags = [f"--{name}={self.folder / path}" for name, path in self.paths(command).items()]
+        spec = json.dumps({"version": 1, "uri": f"hf://{REPO}", **source})
+        environment = {
+            **os.environ,
+            "NIMBLET_SOURCE": spec,
+            "POD_UID": "uid-1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        argv = [sys.executable, "-m", "nimblet_loader", command, *flags]
+        return subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE)
+
+    def paths(self, command: str) -> dict[str, str]:
+        shared = {"policy": "policy.json", "credentials": "credentials", "result": "result"}
+        return shared if command == "resolve" else {**shared, "artifact": "artifact.json", "dest": "models"}
+
+    def run(self, command: str, **source: object) -> tuple[int, str]:
+        process = self.start(command, **source)
+        log = process.communicate(timeout=30)[1].decode()
+        return process.returncode, log
+
+    @property
+    def result(self) -> bytes:
+        return (self.folder / "result").read_bytes()
+
+    def failure(self) -> tuple[str, str]:
+        error = FailureReport.model_validate_json(self.result).error
+        return error.reason, error.message
+
+
+@pytest.fixture
+def pod(bench: Bench, tmp_path: Path) -> Pod:
+    return Pod(bench, tmp_path)
+
+
+def test_resolve_then_fetch(pod: Pod) -> None:
+    pod.write()
+    code, log = pod.run("resolve")
+    assert code == 0, log
+    artifact = Artifact.model_validate_json(pod.result)
+    pod.write(artifact=artifact)
+    code, log = pod.run("fetch")
+    assert code == 0, log
+    assert FetchReport.model_validate_json(pod.result).bytes == len(pod.bench.content)
+    assert (pod.bench.root / MODEL).read_bytes() == pod.bench.content
+    assert "100 %" in log
+
+
+def test_a_failure_is_told_by_code_and_message(pod: Pod) -> None:
+    pod.write()
+    code, _ = pod.run("resolve", uri="hf://acme/nothing")
+    reason, message = pod.failure()
+    assert (code, reason) == (Reason.RepositoryNotFound.exit_code, "RepositoryNotFound")
+    assert "acme/nothing" in message
+
+
+def test_no_secret_leaves_in_log_or_message(pod: Pod) -> None:
+    pod.write(token=CANARY)
+    pod.bench.hub.fail("api", status(401, X_Error_Message=f"Invalid credentials {CANARY}"))
+    code, log = pod.run("resolve", secret=True)
+    assert code == Reason.TokenInvalid.exit_code
+    assert pod.bench.server.requests[0].headers["authorization"] == f"Bearer {CANARY}"
+    assert CANARY not in log + pod.result.decode()
+
+
+@pytest.mark.parametrize(("token", "reason"), [(None, Reason.ConfigInvalid), ("two words", Reason.TokenInvalid)])
+def test_a_secret_that_is_no_token(pod: Pod, token: str | None, reason: Reason) -> None:
+    pod.write(token=token)
+    assert pod.run("resolve", secret=True)[0] == reason.exit_code
+
+
+def test_missing_mounts_are_named(pod: Pod) -> None:
+    code, _ = pod.run("fetch")
+    assert code == Reason.ConfigInvalid.exit_code
+    assert "policy" in pod.failure()[1]
+
+
+def test_a_secret_that_cannot_be_read(pod: Pod) -> None:
+    pod.write(artifact=pod.bench.artifact())
+    (pod.folder / "credentials" / "token").mkdir(parents=True)
+    assert pod.run("fetch")[0] == Reason.ConfigInvalid.exit_code
+
+
+def test_a_defect_of_our_own_is_reported_without_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> FetchReport:
+        raise ValueError(CANARY)
+
+    paths = Paths(policy=tmp_path, credentials=tmp_path, result=tmp_path / "result")
+    assert run(broken, paths) == Reason.Internal.exit_code
+    assert "ValueError at test_cli.py" in caplog.text
+    assert CANARY not in caplog.text + paths.result.read_text()
+
+
+def test_a_full_volume_is_told(pod: Pod) -> None:
+    pod.write(artifact=pod.bench.artifact())
+    spec = json.dumps({"version": 1, "uri": f"hf://{REPO}"})
+    limited = ["prlimit", "--fsize=100000", sys.executable, "-m", "nimblet_loader", "fetch"]
+    flags = [f"--{name}={pod.folder / path}" for name, path in pod.paths("fetch").items()]
+    path = os.pathsep.join(sys.path)
+    environment = {**os.environ, "NIMBLET_SOURCE": spec, "POD_UID": "uid-1", "PYTHONPATH": path}
+    done = subprocess.run([*limited, *flags], env=environment, capture_output=True, timeout=30, check=False)
+    assert done.returncode == Reason.DiskFull.exit_code
+
+
+def test_sigterm_ends_promptly_and_the_next_run_resumes(pod: Pod) -> None:
+    pod.write(artifact=pod.bench.artifact())
+    pod.bench.hub.fail("file", stall(100_000))
+    process = pod.start("fetch")
+    deadline = time.monotonic() + 20
+    while not (pod.bench.partial.exists() and pod.bench.partial.stat().st_size == 100_000):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == TERMINATED_EXIT_CODE
+    assert time.monotonic() - began < 3
+    assert pod.run("fetch")[0] == 0
+    assert pod.bench.server.requests[-1].headers["range"] == "bytes=100000-"
+
+
+def test_memory_stays_bounded_over_a_real_model(pod: Pod, real_model: Callable[[str], Path]) -> None:
+    pod.bench.hub.files = {MODEL: real_model("smollm2").read_bytes()}
+    pod.write(artifact=pod.bench.resolve())
+    flags = [f"--{name}={pod.folder / path}" for name, path in pod.paths("fetch").items()]
+    program = (
+        "import sys; from nimblet_loader.cli import main; code = main(sys.argv[1:])\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])\n"
+        "sys.exit(code)"
+    )
+    spec = json.dumps({"version": 1, "uri": f"hf://{REPO}"})
+    path = os.pathsep.join(sys.path)
+    environment = {**os.environ, "NIMBLET_SOURCE": spec, "POD_UID": "uid-1", "PYTHONPATH": path}
+    argv = [sys.executable, "-W", "ignore", "-c", program, "fetch", *flags]
+    done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=True)
+    assert int(done.stdout) < 80 * 1024  # KiB: the interpreter with its modules is about 33 MiB of it

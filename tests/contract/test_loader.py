@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator renders for the loader is what the loader reads, and the other way round."""
+
+import json
+
+import pytest
+from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
+from nimblet_loader.errors import Reason as LoaderReason
+
+from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.plan.artifact import parse_artifact
+from nimblet.plan.source import policy_text, source_text
+from nimblet.settings import AllowEntry, Fetch, Proxy, Settings
+
+DIGEST = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"source": {"uri": "hf://org/repo"}},
+        {"source": {"uri": "hf://org/repo", "revision": "v1.0", "quantization": "Q4_K_M"}},
+        {"source": {"uri": "hf://org/repo", "files": ["*.gguf"], "credentialsSecretRef": {"name": "hub"}}},
+        {"source": {"uri": "https://h.example/a/m.gguf"}, "integrity": {"sha256": {"m.gguf": DIGEST}}},
+    ],
+)
+def test_the_loader_reads_the_source_that_the_operator_renders(spec: dict[str, object]) -> None:
+    parsed = CompactModelSpec.model_validate(spec)
+
+    source = parse_source(source_text(parsed))
+
+    assert source.uri == parsed.source.uri
+    assert source.secret == (parsed.source.credentials_secret_ref is not None)
+    assert source.sha256 == (dict(parsed.integrity.sha256) if parsed.integrity else {})
+
+
+def test_the_loader_reads_every_field_of_the_policy_that_the_operator_renders() -> None:
+    entry = AllowEntry(host="hub.example", cidr="10.0.0.0/8", allow_private=True, allow_http=True, ca="pem")
+    fetch = Fetch(allow=(entry,), proxy=Proxy(https="http://p:3128", no_proxy=("a",)), ca_bundle="pem")
+
+    policy = parse_policy(policy_text(Settings(fetch=fetch), credential_hosts=("hub.example",)))
+
+    assert policy.allow[0].allow_http
+    assert policy.allow[0].cidr == "10.0.0.0/8"
+    assert policy.credential_hosts == ("hub.example",)
+    assert policy.hf_endpoint == fetch.hf_endpoint
+
+
+def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
+    header = HeaderFacts(
+        architecture="gemma3",
+        parameters=268_000_000,
+        tensor_bytes=200_000_000,
+        tensor_types={"Q4_K": 200_000_000},
+        output_tied=True,
+        context_length=32768,
+        embedding_length=640,
+        block_count=18,
+        head_count=((4, 18),),
+        head_count_kv=1,
+        sliding_window=512,
+        sliding_window_pattern=((1, 5), (0, 1)),
+        chat_template=False,
+    )
+    written = Artifact(
+        version=1,
+        uri="hf://org/repo",
+        commit="c" * 40,
+        files=(ArtifactFile(path="m.gguf", size=10, sha256=DIGEST),),
+        digest_source="Source",
+        format="GGUF",
+        header=header,
+    )
+
+    artifact = parse_artifact(encode(written).decode())
+
+    assert artifact is not None
+    assert (
+        artifact.header.model_dump(mode="json", by_alias=True, exclude_none=True).items()
+        <= (json.loads(encode(written))["header"] | {"tensorTypes": {"Q4_K": 200_000_000}}).items()
+    )
+
+
+@pytest.mark.parametrize("name", sorted(reason.name for reason in LoaderReason))
+def test_every_reason_of_the_loader_has_a_condition_reason_with_a_next_step(name: str) -> None:
+    assert Reason(name) in NEXT_STEP
