@@ -1,0 +1,60 @@
+{{/* SPDX-License-Identifier: Apache-2.0 */}}
+{{/* What the operator may do; a contract test holds these rules equal to operator/nimblet/cluster/permissions.py. */}}
+
+{{/* In every served namespace. */}}
+{{- define "nimblet.rules.served" -}}
+- apiGroups: [nimblet.dev]
+  resources: [compactmodels]
+  verbs: [get, list, watch]
+- apiGroups: [nimblet.dev]
+  resources: [compactmodels/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* Cluster-wide, in the namespaced mode too: reading what placement needs. */}}
+{{- define "nimblet.rules.cluster" -}}
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
+{{- end }}
+
+{{/* In the operator's own namespace: leadership, and the master key, made once (RBAC can't limit create to a name). */}}
+{{- define "nimblet.rules.own" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [nimblet-master-key]
+  verbs: [get]
+{{- end }}
