@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's hub: the real models, and repositories that fail in the ways that the tests provoke. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BROKEN_FILE = "not-a-model.gguf"
+BROKEN_CONTENT = b"<!doctype html><title>Sign in</title><p>This is not a model file.</p>\n"
+"""What a captive portal or a login page gives instead of a model."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A real model's repository and file name; the file lies beside the hub's configuration."""
+
+    repo: str
+    file: str
+
+
+def hub_document(models: tuple[ModelEntry, ...]) -> dict[str, object]:
+    """The hub's configuration (see catalog.read_hub); the first model is the one that faults are shown with."""
+    first = models[0]
+    real: list[dict[str, object]] = [{"id": entry.repo, "files": {entry.file: entry.file}} for entry in models]
+    faulty = [_entry(f"faults/{name}", first.file, extra=extra) for name, extra in _FAULTS.items()]
+    broken = _entry("faults/not-a-model", BROKEN_FILE, extra={})
+    plain: list[dict[str, object]] = [{"name": entry.file, "path": entry.file} for entry in models]
+    return {"repos": [*real, *faulty, broken], "plain": [*plain, {"name": BROKEN_FILE, "path": BROKEN_FILE}]}
+
+
+_FAULTS: Mapping[str, Mapping[str, object]] = {
+    "gated": {"access": "token"},
+    "closed": {"access": "closed"},
+    "wrong-digest": {"fault": {"flip_byte": True}},
+    "stalled": {"fault": {"stall_at_byte": 20_000_000}},
+    "cut": {"fault": {"cut_after_bytes": 20_000_000}},
+    "slow": {"fault": {"bytes_per_second": 5_000_000}},
+    "no-range": {"fault": {"cut_after_bytes": 20_000_000, "ignore_range": True}},
+    "unavailable": {"fault": {"unavailable": True}},
+    "direct": {"redirect": False},
+}
+
+
+def _entry(repo: str, file: str, *, extra: Mapping[str, object]) -> dict[str, object]:
+    return {"id": repo, "files": {file: file}, **extra}
