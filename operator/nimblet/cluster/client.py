@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from nimblet.cluster.errors import Conflict, Gone, NotFound, Transient, is_object_missing
+from nimblet.cluster.errors import Conflict, Gone, Invalid, NotFound, Transient, is_object_missing
 from nimblet.cluster.resources import LEASE, Resource, path, resource_for
 from nimblet.cluster.transport import APPLY_PATCH, Json, Request, Timeouts, Transport, load_configuration
 from nimblet.labels import FIELD_MANAGER
@@ -24,6 +24,7 @@ MAX_RESTARTS: Final = 3
 """How often one list begins anew after a 410 before it is given up for now."""
 
 Guard = Callable[[], Awaitable[None]]
+Query = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +119,13 @@ class Client:
         """Server-side apply and return the result. `uid` binds it to that very object: Conflict otherwise."""
         return await self._apply(manifest, force=force, uid=uid, dry_run=dry_run, subresource=None)
 
-    async def apply_status(self, manifest: Manifest, *, uid: str) -> Json:
-        """Server-side apply of `status`, by force: it is ours. NotFound and Conflict as for `apply`."""
-        return await self._apply(manifest, force=True, uid=uid, dry_run=False, subresource="status")
+    async def apply_status(self, manifest: Manifest, *, resource_version: str) -> Json:
+        """Server-side apply of `status`, by force: it is ours. Conflict where the object changed since.
+
+        Bound to a version, for in status writes of custom resources the server ignores a uid.
+        """
+        bound = {**manifest, "metadata": {**_metadata(manifest), "resourceVersion": resource_version}}
+        return await self._apply(bound, force=True, uid=None, dry_run=False, subresource="status")
 
     async def create(self, manifest: Manifest) -> Json:
         """Create an object. Conflict (reason AlreadyExists) where the name is taken."""
@@ -181,14 +186,21 @@ class Client:
         query = [*self._write_query(), ("force", str(force).lower())]
         query += [("dryRun", "All")] if dry_run else []
         target = path(resource, namespace=namespace, name=name, subresource=subresource)
-        return await self._write(
-            Request(method="PATCH", path=target, query=query, body=body, content_type=APPLY_PATCH)
-        )
+        try:
+            return await self._write(
+                Request(method="PATCH", path=target, query=query, body=body, content_type=APPLY_PATCH)
+            )
+        except Invalid as error:
+            # for an object made anew the server calls our uid an attempt to change its immutable uid
+            if uid and any(cause.field == "metadata.uid" for cause in error.causes):
+                text = f"{resource.kind} {name} is another object than the one with uid {uid}"
+                raise Conflict(text, status=error.status, reason="Conflict") from error
+            raise
 
-    def _write_query(self) -> "list[tuple[str, str]]":
+    def _write_query(self) -> Query:
         # `timeout` bounds the work on the server as well: a write that we gave up must not land much later
         seconds = f"{self.timeouts.of('PATCH'):.0f}s"
-        return [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"), ("timeout", seconds)]
+        return (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"), ("timeout", seconds))
 
     async def _write(self, request: Request) -> Json:
         if self._guard is not None and not request.urgent:

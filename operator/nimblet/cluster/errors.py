@@ -22,16 +22,28 @@ class Cause:
 
 
 class ApiError(Exception):
-    """The API server refused or failed a request. `status` is the HTTP status, 0 when there was no answer."""
+    """The API server refused or failed a request.
+
+    The text names the request; `detail` is the server's own words alone. `status` is 0 without an answer.
+    `retry_after`: seconds the server wishes us to wait, where it told some.
+    """
 
     def __init__(
-        self, message: str, *, status: int = 0, reason: str = "", causes: tuple[Cause, ...] = ()
+        self,
+        message: str,
+        *,
+        detail: str = "",
+        status: int = 0,
+        reason: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.detail = detail or message
         self.status = status
         self.reason = reason
         self.causes = causes
+        self.retry_after = retry_after
 
 
 class NotFound(ApiError):  # noqa: N818 - the HTTP status's own name says it is an error
@@ -55,19 +67,7 @@ class Gone(ApiError):  # noqa: N818
 
 
 class Transient(ApiError):  # noqa: N818
-    """429, 401, 5xx, time-outs, resets: worth trying again after `retry_after` seconds (None: no wish told)."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        reason: str = "",
-        causes: tuple[Cause, ...] = (),
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, status=status, reason=reason, causes=causes)
-        self.retry_after = retry_after
+    """429, 401, 5xx, time-outs, resets: worth trying again, after `retry_after` seconds where that is told."""
 
 
 class LeadershipLost(Exception):  # noqa: N818
@@ -75,6 +75,8 @@ class LeadershipLost(Exception):  # noqa: N818
 
 
 _BY_STATUS: Final[Mapping[int, type[ApiError]]] = {
+    HTTPStatus.UNAUTHORIZED: Transient,  # a token about to be renewed: its file is read again once a minute
+    HTTPStatus.TOO_MANY_REQUESTS: Transient,
     HTTPStatus.BAD_REQUEST: Invalid,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Invalid,
     HTTPStatus.UNPROCESSABLE_ENTITY: Invalid,
@@ -90,19 +92,22 @@ def error_of(*, status: int, body: bytes, retry_after: str | None, request: str)
     parsed = _status_of(body)
     told = parsed.get("message")
     text = told if isinstance(told, str) and told else body[:500].decode(errors="replace").strip()
-    message = f"{request}: {text or HTTPStatus(status).phrase}"
-    reason = str(parsed.get("reason") or "")
     details = parsed.get("details")
-    causes = _causes_of(details)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and SCHEMA_FAILURE.search(text):
-        return Invalid(message, status=status, reason=reason, causes=causes)
-    if status in _BY_STATUS:
-        return _BY_STATUS[status](message, status=status, reason=reason, causes=causes)
-    # a 401 is a token about to be re-read: the file is looked at once a minute
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:  # noqa: PLR2004
-        wait = _seconds(retry_after, details)
-        return Transient(message, status=status, reason=reason, causes=causes, retry_after=wait)
-    return ApiError(message, status=status, reason=reason, causes=causes)
+    kind = _kind_of(status, text)
+    return kind(
+        f"{request}: {text or status}",
+        detail=text,
+        status=status,
+        reason=str(parsed.get("reason") or ""),
+        causes=_causes_of(details),
+        retry_after=_seconds(retry_after, details),
+    )
+
+
+def _kind_of(status: int, text: str) -> type[ApiError]:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Invalid if SCHEMA_FAILURE.search(text) else Transient
+    return _BY_STATUS.get(status, ApiError)
 
 
 def is_object_missing(error: NotFound) -> bool:

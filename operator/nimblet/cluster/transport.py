@@ -78,16 +78,14 @@ class Transport:
             raise Transient(f"{label}: the API server asked for {wait:.1f} s of silence", retry_after=wait)
         status, headers, body = await self._exchange(request, label)
         if status >= HTTPStatus.BAD_REQUEST:
-            error = error_of(
-                status=status, body=body, retry_after=headers.get("Retry-After"), request=label
-            )
+            error = error_of(status=status, body=body, retry_after=headers.get("Retry-After"), request=label)
             self._pause_after(error)
             raise error
         return _object_of(body, label)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]  # the library has no types here
 
     async def _exchange(self, request: Request, label: str) -> tuple[int, Mapping[str, str], bytes]:
         limit = self.timeouts.of(request.method)
@@ -98,7 +96,7 @@ class Transport:
                     request.path,
                     query_params=list(request.query),
                     header_params={"Content-Type": request.content_type, "Accept": JSON},
-                    body=request.body,
+                    body=dict(request.body) if request.body is not None else None,
                     auth_settings=["BearerToken"],
                 )
                 response = await self._api.call_api(
@@ -108,7 +106,8 @@ class Transport:
                     body,
                     _request_timeout=aiohttp.ClientTimeout(total=limit, connect=self.timeouts.connect),
                 )
-                return response.status, response.headers, await response.read()
+                content: bytes = await response.read()  # type: ignore[no-untyped-call]  # as above
+                return response.status, response.headers, content
         except TimeoutError as error:
             raise Transient(f"{label}: no answer within {limit:g} s; is the API server reachable?") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -116,7 +115,7 @@ class Transport:
 
     def _pause_after(self, error: ApiError) -> None:
         throttled = error.status == HTTPStatus.TOO_MANY_REQUESTS
-        if throttled and isinstance(error, Transient) and error.retry_after is not None:
+        if throttled and error.retry_after is not None:
             self._paused_until = max(self._paused_until, self._clock() + error.retry_after)
 
 
@@ -137,9 +136,9 @@ async def load_configuration(kubeconfig: Path | None = None, *, context: str | N
     """
     configuration = Configuration()
     if kubeconfig is None:
-        config.load_incluster_config(client_configuration=configuration)
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as above
     else:
-        await config.load_kube_config(
+        await config.load_kube_config(  # type: ignore[no-untyped-call]  # as above
             config_file=str(kubeconfig),
             context=context,
             client_configuration=configuration,

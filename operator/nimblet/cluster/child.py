@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rendered manifest made ready for apply: owner, namespace, hash. Pure."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nimblet.cluster.contest import ChildKey
+from nimblet.cluster.resources import Resource, resource_for
+from nimblet.labels import APPLIED_HASH
+from nimblet.names import content_hash
+from nimblet.plan.result import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The resource whose children are applied; `deleting`: it has a deletionTimestamp."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    namespace: str
+    deleting: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """The controller ownerReference of a live object."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """A manifest as it is sent; `hash` is of all that we render, and stands in its annotation too."""
+
+    resource: Resource
+    name: str
+    manifest: Manifest
+    hash: str
+    key: ChildKey
+
+    @property
+    def kind(self) -> str:
+        """The object's kind."""
+        return self.resource.kind
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def prepare(manifest: Manifest, owner: Owner) -> Child:
+    """Return the child with namespace, controller ownerReference and hash. ValueError for a foreign namespace."""
+    resource = resource_for(manifest)
+    metadata = _mapping(manifest.get("metadata"))
+    name = str(metadata["name"])
+    if metadata.get("namespace", owner.namespace) != owner.namespace:
+        raise ValueError(
+            f"expected {resource.kind} {name} in its owner's namespace {owner.namespace}, "
+            f"found {metadata['namespace']}; an owner can't own across namespaces"
+        )
+    body = _with_data(manifest)
+    meta = {**metadata, "namespace": owner.namespace, "ownerReferences": [_reference(owner)]}
+    hash_ = content_hash({**body, "metadata": meta})
+    annotations = {**_mapping(metadata.get("annotations")), APPLIED_HASH: hash_}
+    return Child(
+        resource=resource,
+        name=name,
+        manifest={**body, "metadata": {**meta, "annotations": annotations}},
+        hash=hash_,
+        key=ChildKey(owner_uid=owner.uid, kind=resource.kind, name=name),
+    )
+
+
+def stored_hash(live: Mapping[str, object]) -> str | None:
+    """Return the hash that the last apply left on a live object."""
+    annotations = _mapping(_mapping(live.get("metadata")).get("annotations"))
+    value = annotations.get(APPLIED_HASH)
+    return value if isinstance(value, str) else None
+
+
+def controller_of(live: Mapping[str, object]) -> Controller | None:
+    """Return the controller ownerReference of a live object, if it has one."""
+    references = _mapping(live.get("metadata")).get("ownerReferences")
+    for item in references if isinstance(references, list) else ():
+        if item.get("controller"):
+            return Controller(kind=str(item["kind"]), name=str(item["name"]), uid=str(item["uid"]))
+    return None
+
+
+def _reference(owner: Owner) -> dict[str, object]:
+    return {
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _with_data(manifest: Manifest) -> dict[str, object]:
+    """Return the manifest with `stringData` as `data`, which is what the server keeps and we compare."""
+    body = dict(manifest)
+    text = _mapping(body.pop("stringData", None))
+    if text:
+        encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in text.items()}
+        body["data"] = {**_mapping(body.get("data")), **encoded}
+    return body
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one list of what the operator may do. The chart's RBAC is compared with it; the code asks for nothing else.
+
+Least privilege: no wildcard, no reading of Secrets beyond single ones by name, no exec, no escalation.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from nimblet.cluster.masterkey import SECRET_NAME
+from nimblet.labels import GROUP
+
+
+class Scope(StrEnum):
+    """Where a permission is needed."""
+
+    CLUSTER = "cluster"
+    """Cluster-scoped objects: always a ClusterRole."""
+    SERVED = "served"
+    """The namespaces served: a ClusterRole, in namespaced mode a Role in each."""
+    OWN = "own-namespace"
+    """The operator's own namespace: always a Role."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permission:
+    """One RBAC rule for one resource; `names` limits it to these objects. `why` stands in the docs."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    scope: Scope
+    why: str
+    names: tuple[str, ...] = ()
+
+
+_WATCH: Final = ("get", "list", "watch")
+# server-side apply is PATCH, and asks for create too where the object is new
+_CHILD: Final = ("create", "delete", "get", "list", "patch", "watch")
+
+
+def _child(group: str, resource: str, why: str) -> Permission:
+    return Permission(group=group, resource=resource, verbs=_CHILD, scope=Scope.SERVED, why=why)
+
+
+PERMISSIONS: Final = (
+    Permission(
+        group=GROUP,
+        resource="compactmodels",
+        verbs=_WATCH,
+        scope=Scope.SERVED,
+        why="the resources we serve; never their spec or metadata is written",
+    ),
+    Permission(
+        group=GROUP,
+        resource="compactmodels/status",
+        verbs=("patch",),
+        scope=Scope.SERVED,
+        why="conditions, sizing, endpoint",
+    ),
+    _child("", "configmaps", "resolved artifacts and the fetch policy of a model"),
+    _child("", "services", "the endpoint of a model"),
+    _child("", "serviceaccounts", "identity, without a token, of a model's pods and its resolver"),
+    _child("apps", "deployments", "the model server"),
+    _child("batch", "jobs", "the resolver of a model's source"),
+    _child("networking.k8s.io", "networkpolicies", "default deny around every pod we start"),
+    _child("policy", "poddisruptionbudgets", "keeps an answering replica during node drains"),
+    Permission(
+        group="",
+        resource="secrets",
+        verbs=("create", "delete", "get", "patch"),
+        scope=Scope.SERVED,
+        why="a model's own key, and single opted-in Secrets that a source names; never listed or watched",
+    ),
+    Permission(
+        group="",
+        resource="pods",
+        verbs=_WATCH,
+        scope=Scope.SERVED,
+        why="what the kubelet and the scheduler recorded about a model's pods",
+    ),
+    Permission(
+        group="events.k8s.io",
+        resource="events",
+        verbs=("create",),
+        scope=Scope.SERVED,
+        why="one Event when Ready, Serving or Stalled flips",
+    ),
+    Permission(
+        group="",
+        resource="nodes",
+        verbs=("list", "watch"),
+        scope=Scope.CLUSTER,
+        why="labels, taints and totals, to place and size before scheduling",
+    ),
+    Permission(
+        group="",
+        resource="namespaces",
+        verbs=("get",),
+        scope=Scope.CLUSTER,
+        why="nothing is written in a namespace that is being deleted",
+    ),
+    Permission(
+        group="coordination.k8s.io",
+        resource="leases",
+        verbs=("create", "get", "update"),
+        scope=Scope.OWN,
+        why="one leader at a time",
+    ),
+    Permission(
+        group="",
+        resource="secrets",
+        verbs=("create",),
+        scope=Scope.OWN,
+        why="the master key is made at the first start (RBAC can't limit create to a name)",
+    ),
+    Permission(
+        group="",
+        resource="secrets",
+        verbs=("get",),
+        scope=Scope.OWN,
+        why="the master key that API keys are derived from",
+        names=(SECRET_NAME,),
+    ),
+)
