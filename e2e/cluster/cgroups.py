@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cgroup below which every container of one cluster lives: made before the kubelet, emptied at the end.
+
+Handles version 1 (one tree a controller) and version 2 (one tree). Because all containers are below it,
+killing its processes kills them all and nobody else.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.process import POLL_SECONDS
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS_V2 = "+cpu +cpuset +memory +pids"
+
+
+def trees(root: Path = ROOT) -> tuple[Path, ...]:
+    """Return the mounted hierarchies: the root itself for version 2, else its folders (links left out)."""
+    if (root / "cgroup.controllers").is_file():
+        return (root,)
+    return tuple(sorted(each for each in root.iterdir() if each.is_dir() and not each.is_symlink()))
+
+
+def create(name: str, *, root: Path = ROOT) -> None:
+    """Create the cgroup in every hierarchy; the kubelet refuses to start below an absent one."""
+    for tree in trees(root):
+        if (tree / "cgroup.subtree_control").is_file() and tree == root:
+            (tree / "cgroup.subtree_control").write_text(CONTROLLERS_V2, encoding="ascii")
+        group = tree / name
+        group.mkdir(exist_ok=True)
+        for setting in ("cpuset.cpus", "cpuset.mems"):
+            # version 1 only: an empty cpuset takes no process
+            if (tree / setting).is_file() and tree != root:
+                (group / setting).write_bytes((tree / setting).read_bytes())
+
+
+def processes(name: str, *, root: Path = ROOT) -> frozenset[int]:
+    """Return the ids of all processes below the cgroup."""
+    found: set[int] = set()
+    for tree in trees(root):
+        for file in (tree / name).glob("**/cgroup.procs"):
+            try:
+                found.update(int(line) for line in file.read_text(encoding="ascii").split())
+            except (FileNotFoundError, OSError):
+                continue  # the group went away while it was read
+    return frozenset(found)
+
+
+def kill(name: str, *, seconds: float = 15.0, root: Path = ROOT) -> int:
+    """Kill every process below the cgroup and wait until it is empty; returns how many there were."""
+    first = processes(name, root=root)
+    deadline = time.monotonic() + seconds
+    while remaining := processes(name, root=root):
+        for pid in remaining:
+            _kill(pid)
+        if time.monotonic() > deadline:
+            message = f"expected cgroup {name} to be empty after SIGKILL, found processes {sorted(remaining)}"
+            raise ClusterError(message)
+        time.sleep(POLL_SECONDS)
+    return len(first)
+
+
+def remove(name: str, *, root: Path = ROOT) -> None:
+    """Remove the emptied cgroup and all below it, in every hierarchy."""
+    for tree in trees(root):
+        group = tree / name
+        if not group.is_dir():
+            continue
+        inner = [Path(path) for path, _, _ in os.walk(group, topdown=False)]
+        for each in inner:
+            each.rmdir()
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
