@@ -19,6 +19,7 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
+from nimblet.cluster.resources import POD, SECRET
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.facts import (
@@ -36,6 +37,8 @@ from nimblet.plan.facts import (
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
 KEY_VERSION: Final = 1
 """Version of the endpoints' keys; a rotation will take it from the resource."""
+JOB_NAME: Final = "batch.kubernetes.io/job-name"
+"""Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
@@ -67,7 +70,7 @@ async def gather_model_facts(
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
     secret = model.spec.source.credentials_secret_ref
-    token = api_key(gatherer.master_key, model.uid, KEY_VERSION)
+    token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
     pods = model_pods(mirror, key)
     observed = await gatherer.observer.observe(key, pods, api_key=token)
     jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
@@ -109,16 +112,13 @@ async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tup
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
     """Read the pods of a finished Job: their last event may come after the Job's."""
-    listed = await client.list(
-        "Pod",
-        job.metadata.namespace,
-        label_selector=labels.selector_string({"batch.kubernetes.io/job-name": job.metadata.name}),
-    )
-    return [Pod.model_validate(trim_pod(body)) for body in listed.items]
+    selector = labels.selector_string({JOB_NAME: job.metadata.name})
+    listed = client.list(POD, namespace=job.metadata.namespace, label_selector=selector)
+    return [Pod.model_validate(trim_pod(body)) async for body in listed]
 
 
 async def _secret(gatherer: Gatherer, namespace: str, name: str) -> SecretFacts | None:
-    body = await gatherer.client.get("Secret", namespace, name)
+    body = await gatherer.client.get(SECRET, namespace=namespace, name=name)
     return secret_facts(body, master_key=gatherer.master_key) if body is not None else None
 
 

@@ -42,6 +42,10 @@ class Mirror:
     _kinds: dict[str, dict[Name, _Entry]] = field(default_factory=lambda: {kind: {} for kind in TRIMS})
     _owned: dict[Key, set[tuple[str, Name]]] = field(default_factory=dict)
 
+    def holds(self, kind: str) -> bool:
+        """Tell whether objects of this kind are kept at all."""
+        return kind in self._kinds
+
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """Return the trimmed object, or None."""
         entry = self._kinds[kind].get((namespace, name))

@@ -197,6 +197,21 @@ class Node(Observed):
     status: NodeStatus = NodeStatus()
 
 
+class ConditionsStatus(Observed):
+    conditions: Listed[StatusCondition] = ()
+
+
+class Conditioned(Observed):
+    """Any object, reduced to its conditions."""
+
+    status: ConditionsStatus = ConditionsStatus()
+
+
+def conditions_of(body: Mapping[str, object]) -> tuple[StatusCondition, ...]:
+    """Return the conditions of any object."""
+    return Conditioned.model_validate(body).status.conditions
+
+
 def metadata_of(body: Mapping[str, object]) -> Metadata:
     """Return the parsed metadata of any object."""
     return ObjectMeta.model_validate(body).metadata

@@ -46,7 +46,7 @@ class Queue:
         self._busy: Counter[str] = Counter()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: Counter[Key] = Counter()
-        self._wakeup = asyncio.Condition()
+        self._filled = asyncio.Event()
         self._last_finish: float | None = None
 
     def add(self, key: Key) -> None:
@@ -59,7 +59,7 @@ class Queue:
             self._again.setdefault(key, now)
             return
         self._ready.setdefault(key.namespace, OrderedDict()).setdefault(key, now)
-        self._notify()
+        self._filled.set()
 
     def add_after(self, key: Key, delay: float) -> None:
         """Give the key a turn after `delay` seconds; an earlier turn that is planned already wins."""
@@ -129,15 +129,18 @@ class Queue:
             self.add_after(key, again_after)
 
     def _failed(self, key: Key) -> float:
+        # What came in during the failed turn waits too, or a turn that wakes itself would never back off.
+        self._again.pop(key, None)
         self._failures[key] += 1
         delay = self._backoff.delay(self._failures[key], self._rng)
         self.add_after(key, delay)
         return delay
 
     async def _take(self) -> Key:
-        async with self._wakeup:
-            await self._wakeup.wait_for(lambda: bool(self._ready))
-            return self._next()
+        while not self._ready:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._next()
 
     def _next(self) -> Key:
         """Take the oldest key of the namespace with the fewest running turns; ties go round."""
@@ -162,9 +165,3 @@ class Queue:
         if since is not None:
             self.add(key)
             self._ready[key.namespace][key] = since
-
-    def _notify(self) -> None:
-        waiters = asyncio.create_task(self._wake())
-        self._wakers.add(waiters)
-        waiters.add_done_callback(self._wakers.discard)
-

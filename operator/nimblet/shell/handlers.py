@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kopf's part: watches. Every handler puts an event into the mirror and a key on the queue, and nothing more.
+
+Only on.event handlers: kopf then writes nothing, neither finalizers, annotations, status nor events. A handler's
+error would be logged and never tried again, so that none may do work that can fail.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import kopf
+
+from nimblet import labels
+from nimblet.cluster.key import Key
+from nimblet.cluster.login import Login
+from nimblet.cluster.mirror import OWN_KINDS, Change, Mirror
+from nimblet.cluster.observed import conditions_of
+from nimblet.cluster.resources import Resource, resource_of
+from nimblet.cluster.resync import UNSELECTED
+from nimblet.cluster.trim import TRIMS, Object
+from nimblet.conditions import ConditionType
+from nimblet.shell.queue import Queue
+
+SERVER_TIMEOUT_SECONDS: Final = 240
+"""The API server ends a watch after this; bookmarks and kopf's inactivity limit find dead ones earlier."""
+CLIENT_TIMEOUT_SECONDS: Final = 300
+CONNECT_TIMEOUT_SECONDS: Final = 5
+REQUEST_TIMEOUT_SECONDS: Final = 30
+CHUNK: Final = 500
+"""Objects a page of kopf's first listing: bounds its memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """Where events go."""
+
+    mirror: Mirror
+    queue: Queue
+
+    def take(self, kind: str, event: Mapping[str, object]) -> None:
+        """Record one watch event and wake whom it concerns."""
+        body = cast("Object", event["object"])
+        deleted = event["type"] == "DELETED"
+        change = self.mirror.remove(kind, body) if deleted else self.mirror.put(kind, body)
+        for key in self._concerned(kind, change):
+            self.queue.add(key)
+
+    def _concerned(self, kind: str, change: Change) -> Sequence[Key]:
+        if not change.changed:
+            return ()
+        if kind == "Node":
+            return unplaced(self.mirror)
+        return (change.owner,) if change.owner is not None and change.owner.kind in OWN_KINDS else ()
+
+
+def unplaced(mirror: Mirror) -> tuple[Key, ...]:
+    """Return the resources that wait for a node: only to these does a node's change matter."""
+    return tuple(
+        key
+        for kind in sorted(OWN_KINDS)
+        for key in mirror.keys(kind)
+        if not _is_placed(mirror.get(kind, key.namespace, key.name) or {})
+    )
+
+
+def _is_placed(body: Object) -> bool:
+    return any(item.type == ConditionType.PLACED and item.status == "True" for item in conditions_of(body))
+
+
+def registry_for(intake: Intake, *, login: Callable[[], Awaitable[Login]]) -> kopf.OperatorRegistry:
+    """Return a registry of its own with a handler for each kind of the mirror; `login` as for our client."""
+    registry = kopf.OperatorRegistry()
+
+    async def log_in(**_: object) -> kopf.ConnectionInfo:
+        return connection_of(await login())
+
+    kopf.on.login(id="login", registry=registry)(log_in)
+    for kind in sorted(TRIMS):
+        _register(registry, intake, resource_of(kind))
+    return registry
+
+
+def connection_of(login: Login) -> kopf.ConnectionInfo:
+    """Return a log-in in kopf's form."""
+    return kopf.ConnectionInfo(
+        server=login.server,
+        ca_path=login.authority,
+        certificate_path=login.certificate,
+        private_key_path=login.private_key,
+        insecure=login.insecure,
+        scheme="Bearer" if login.token else None,
+        token=login.token,
+    )
+
+
+def _register(registry: kopf.OperatorRegistry, intake: Intake, resource: Resource) -> None:
+    async def handle(event: kopf.RawEvent, **_: object) -> None:
+        intake.take(resource.kind, cast("Mapping[str, object]", event))
+
+    selector = (resource.group, resource.version, resource.plural)
+    kopf.on.event(*selector, id=f"watch-{resource.plural}", registry=registry)(handle)
+
+
+def watch_settings() -> kopf.OperatorSettings:
+    """Return kopf's settings: server-side selectors, every time limit set, nothing ever written."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.process.ultimate_exiting_timeout = None
+    settings.watching.server_timeout = SERVER_TIMEOUT_SECONDS
+    settings.watching.client_timeout = CLIENT_TIMEOUT_SECONDS
+    settings.watching.connect_timeout = CONNECT_TIMEOUT_SECONDS
+    settings.watching.chunk_size = CHUNK
+    settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
+    settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
+    settings.networking.enforce_retry_after = True
+    settings.queueing.exit_timeout = 0.5
+    settings.queueing.idle_timeout = 1.0
+    for kind in TRIMS:
+        if kind not in UNSELECTED:
+            resource = resource_of(kind)
+            settings.watching.label_selectors[resource.group, resource.version, resource.plural] = (
+                labels.MANAGED_SELECTOR
+            )
+    return settings
+
+
+async def watch(
+    registry: kopf.OperatorRegistry, *, namespaces: Sequence[str], stop: asyncio.Event, started: Callable[[], None]
+) -> None:
+    """Run the watches until `stop` is set; a watch that the API server breaks for good raises.
+
+    `started` is called when kopf has set up its own signal handlers, for the caller to take signals back.
+    """
+    others = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=watch_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+        # unused without peering, but kopf would look the user's name up, and a numeric user has none
+        identity=cast("Any", labels.FIELD_MANAGER),
+    )
+    started()
+    # kopf ends every task it finds at its own end, but for those that were there before it
+    await kopf.run_tasks(tasks, ignored=others)

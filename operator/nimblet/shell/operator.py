@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wires the operator together and runs it: lease, mirror, watches, queue, resync, HTTP port.
+
+Crash-only: a part that fails ends the process, and a new one learns everything again from the cluster.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from functools import partial
+from typing import Final
+
+import aiohttp
+
+from nimblet import __version__
+from nimblet.cluster.client import Client, connect
+from nimblet.cluster.contest import ContestLedger
+from nimblet.cluster.errors import ApiError, LeadershipLost
+from nimblet.cluster.facts import Gatherer
+from nimblet.cluster.key import Key
+from nimblet.cluster.lease import Lease, LeaseOptions
+from nimblet.cluster.login import read_login
+from nimblet.cluster.masterkey import KEY_BYTES, MasterKeyError, get_master_key
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
+from nimblet.shell.handlers import Intake, registry_for, watch
+from nimblet.shell.metrics import Metrics, StateCollector
+from nimblet.shell.options import Options
+from nimblet.shell.queue import Queue
+from nimblet.shell.reconcile import Reconciler
+from nimblet.shell.resync import Resync
+from nimblet.shell.server import Limits, Signs, application, liveness, readiness, serve
+
+MISSED_RESYNCS: Final = 2.5
+"""Resync intervals without a good one after which the process calls itself dead."""
+GRACE_SECONDS: Final = 120.0
+QUEUE_LIMIT_SECONDS: Final = 300.0
+LEASE_LIMIT_SECONDS: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Exit(IntEnum):
+    """Exit codes; `python -m nimblet --help` lists them."""
+
+    STOPPED = 0
+    FAILED = 1
+    OPTIONS = 2
+    LEADERSHIP_LOST = 3
+
+
+@dataclass(kw_only=True)
+class Operator:
+    """The parts that live as long as the process; everything else is made when it leads."""
+
+    options: Options
+    metrics: Metrics
+    queue: Queue
+    mirror: Mirror
+    rng: random.Random
+    url_of: PodUrl = pod_url
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: BaseException | None = None
+    resync: Resync | None = None
+    lease: Lease | None = None
+    leads: bool = False
+    started: float = 0.0
+
+    def signs(self) -> Signs:
+        """Return the signs of life that the probes judge."""
+        now = asyncio.get_running_loop().time()
+        return Signs(
+            leads=self.leads,
+            running=now - self.started,
+            resync=self.resync.age() if self.resync is not None else None,
+            queue=self.queue.idle_age(now),
+            lease=self.lease.silence() if self.lease is not None else None,
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """End the process for this reason; the first one counts."""
+        self.failure = self.failure or error
+        self.stop.set()
+
+    def on_error(self, key: Key, error: Exception, delay: float) -> None:
+        """Tell of a turn that raised: known errors in a line, others with their traceback."""
+        self.metrics.reconcile_errors.labels(kind=key.kind, error=type(error).__name__).inc()
+        if isinstance(error, LeadershipLost):
+            self.fail(error)
+        elif isinstance(error, ApiError):
+            log.warning("%s: next try in %.0f s: %s", key, delay, error)
+        else:
+            log.error("%s: next try in %.0f s", key, delay, exc_info=error)
+
+    def take_signals(self) -> None:
+        """Let SIGTERM and SIGINT set the stop event."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+
+
+async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
+    """Run until a signal, a failure or the loss of leadership; return the exit code."""
+    rng = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
+    operator = Operator(
+        options=options, metrics=Metrics(), queue=Queue(rng=rng), mirror=Mirror(), rng=rng, url_of=url_of
+    )
+    operator.started = asyncio.get_running_loop().time()
+    operator.take_signals()
+    log.info("nimblet %s starts", __version__)
+    async with AsyncExitStack() as stack:
+        client = await connect(options.kubeconfig)
+        stack.push_async_callback(client.close)
+        await stack.enter_async_context(_http(operator))
+        try:
+            await _until_stopped(operator, _lead(operator, client))
+        except (ApiError, MasterKeyError) as error:
+            log.error("the operator can't go on: %s", error)  # noqa: TRY400 - the message says it all
+            return Exit.FAILED
+    return _verdict(operator)
+
+
+def _verdict(operator: Operator) -> Exit:
+    if operator.failure is None:
+        log.info("stopped")
+        return Exit.STOPPED
+    if isinstance(operator.failure, LeadershipLost):
+        log.error("leadership lost: %s", operator.failure)
+        return Exit.LEADERSHIP_LOST
+    log.critical("the operator failed", exc_info=operator.failure)
+    return Exit.FAILED
+
+
+async def _until_stopped(operator: Operator, main: Awaitable[None]) -> None:
+    """Await `main`, and cancel it when the stop event is set."""
+    task = asyncio.ensure_future(main)
+    stop = asyncio.create_task(operator.stop.wait())
+    await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
+        task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.debug("ended by the stop event")
+    except LeadershipLost as error:
+        operator.fail(error)
+
+
+@asynccontextmanager
+async def _http(operator: Operator) -> AsyncIterator[None]:
+    loop, options = asyncio.get_running_loop(), operator.options
+    operator.metrics.registry.register(
+        StateCollector(
+            queue=operator.queue,
+            mirror=operator.mirror,
+            clock=loop.time,
+            resync_age=lambda: operator.resync.age() if operator.resync is not None else None,
+        )
+    )
+    limits = Limits(
+        resync=MISSED_RESYNCS * options.settings.timing.resync_seconds + GRACE_SECONDS,
+        queue=QUEUE_LIMIT_SECONDS,
+        lease=LEASE_LIMIT_SECONDS,
+    )
+    app = application(
+        registry=operator.metrics.registry,
+        live=lambda: liveness(operator.signs(), limits),
+        ready=lambda: readiness(operator.signs()),
+    )
+    runner = await serve(app, host="", port=options.metrics_port)
+    log.info("metrics and probes on port %s", ", ".join(str(address[1]) for address in runner.addresses[:1]))
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _lead(operator: Operator, client: Client) -> None:
+    """Take the lease, then work; without election work at once."""
+    if not operator.options.leader_election:
+        await _work(operator, client)
+        return
+    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    namespace = operator.options.settings.access.operator_namespace
+    lease = operator.lease = Lease(client, LeaseOptions(namespace=namespace, identity=identity))
+    await lease.acquire()
+    keeper = asyncio.create_task(lease.keep())
+    keeper.add_done_callback(lambda task: None if task.cancelled() else operator.fail(_error_of(task)))
+    try:
+        await _work(operator, client.guarded(lease.guard))
+    finally:
+        keeper.cancel()
+        await asyncio.wait((keeper,))
+        await _release(lease)
+
+
+async def _release(lease: Lease) -> None:
+    try:
+        await lease.release()
+    except (ApiError, TimeoutError) as error:
+        log.warning("the lease could not be given up, it runs out by itself: %s", error)
+
+
+async def _work(operator: Operator, client: Client) -> None:
+    """Read the cluster, then watch, reconcile and resync until cancelled or until a part fails."""
+    operator.leads = True
+    operator.metrics.leader.set(1)
+    options, timing = operator.options, operator.options.settings.timing
+    loop = asyncio.get_running_loop()
+    master = await get_master_key(
+        client,
+        namespace=options.settings.access.operator_namespace,
+        fresh=secrets.token_bytes(KEY_BYTES),
+    )
+    operator.resync = Resync(
+        client=client,
+        mirror=operator.mirror,
+        queue=operator.queue,
+        namespaces=options.namespaces,
+        interval=float(timing.resync_seconds),
+        rng=operator.rng,
+        clock=loop.time,
+        metrics=operator.metrics,
+    )
+    async with aiohttp.ClientSession() as session:
+        observer = Observer(
+            session=session,
+            patience=Patience(
+                timeout=float(timing.probe_timeout_seconds), retry=float(timing.probe_retry_seconds)
+            ),
+            wake=operator.queue.add,
+            clock=loop.time,
+            url_of=operator.url_of,
+        )
+        reconciler = Reconciler(
+            gatherer=Gatherer(
+                client=client,
+                mirror=operator.mirror,
+                observer=observer,
+                master_key=master,
+                server_minor=await client.server_minor(),
+            ),
+            settings=options.settings,
+            metrics=operator.metrics,
+            now=partial(datetime.now, UTC),
+            contests=ContestLedger(),
+        )
+        await operator.resync.once(spread=0.0)
+        log.info("read the cluster: %d objects", sum(operator.mirror.sizes().values()))
+        try:
+            await _run_parts(operator, reconciler)
+        finally:
+            await observer.close()
+
+
+async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
+    """Run queue, resync and watches; when one ends, or this is cancelled, end all, the watches last."""
+    if operator.resync is None:
+        raise RuntimeError("expected a resync to have been made before the parts run")
+    ended = asyncio.Event()
+    registry = registry_for(
+        Intake(mirror=operator.mirror, queue=operator.queue),
+        login=partial(read_login, operator.options.kubeconfig),
+    )
+    workers = [
+        asyncio.create_task(operator.queue.run(reconciler.reconcile, on_error=operator.on_error), name="queue"),
+        asyncio.create_task(operator.resync.run(), name="resync"),
+    ]
+    await asyncio.sleep(0)  # the queue's own workers must be there before kopf looks round
+    watches = asyncio.create_task(
+        watch(registry, namespaces=operator.options.namespaces, stop=ended, started=operator.take_signals),
+        name="watches",
+    )
+    try:
+        await asyncio.wait((*workers, watches), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*workers, watches):
+            if task.done():
+                operator.fail(_error_of(task))
+            elif task is not watches:
+                task.cancel()
+        await asyncio.wait(workers)
+        ended.set()
+        await asyncio.wait((watches,))
+
+
+def _error_of(task: "asyncio.Task[None]") -> BaseException:
+    return task.exception() or RuntimeError(f"expected {task.get_name()} to run for ever, and it ended")
