@@ -60,7 +60,6 @@ class Reason(StrEnum):
     UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
-    NO_MATCHING_NODE = "NoMatchingNode"
     # the source, told by the loader
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
@@ -108,6 +107,18 @@ class Reason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
 
 
+UNDER_WAY: Final = frozenset(
+    {
+        Reason.RESOLVING,
+        Reason.PROGRESSING,
+        Reason.DOWNLOADING,
+        Reason.STARTING,
+        Reason.PENDING,
+        Reason.SCALED_TO_ZERO,
+    }
+)
+"""Reasons of conditions that are not True and yet nothing is wrong."""
+
 NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
@@ -116,7 +127,6 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",
     Reason.SECRET_MISSING: "Create the Secret, or correct source.credentialsSecretRef.name.",
     Reason.SECRET_NOT_USABLE: 'Label the Secret nimblet.dev/use: "true" and name its hosts in nimblet.dev/hosts.',
-    Reason.NO_MATCHING_NODE: "Add a node that fits, or lower contextLength, parallel or resources.",
     Reason.REPOSITORY_NOT_FOUND: "Check source.uri; a private repository also needs source.credentialsSecretRef.",
     Reason.REVISION_NOT_FOUND: "Correct source.revision to a branch, tag or commit of the repository.",
     Reason.FILE_NOT_FOUND: "Correct source.files to match a GGUF file of the repository.",
@@ -174,10 +184,14 @@ class Verdict:
 
 
 def verdict(type_: ConditionType, status: ConditionStatus, reason: Reason, message: str) -> Verdict:
-    """Return a verdict whose message ends with the reason's next step and fits the limit."""
+    """Return a verdict whose message fits the limit."""
+    return Verdict(type=type_, status=status, reason=reason, message=clip(message))
+
+
+def advised(reason: Reason, message: str) -> str:
+    """Return the message with the reason's next step behind it."""
     step = NEXT_STEP.get(reason, "")
-    text = message if not step or step in message else f"{message.rstrip()} {step}"
-    return Verdict(type=type_, status=status, reason=reason, message=clip(text))
+    return f"{message.rstrip()} {step}".rstrip()
 
 
 def clip(text: str) -> str:

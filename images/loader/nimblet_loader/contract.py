@@ -156,6 +156,7 @@ class HeaderFacts(_Contract):
 
     `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
     `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
+    `mergeCount` counts the merges of a BPE vocabulary; other vocabularies have 0.
     `tensorTypes` maps ggml type names to bytes. `other` holds further per-architecture integers by key.
     """
 
@@ -178,6 +179,7 @@ class HeaderFacts(_Contract):
     sliding_window: Count | None = None
     sliding_window_pattern: LayerValues | None = None
     vocab_size: Count | None = None
+    merge_count: Count | None = None
     expert_count: Count | None = None
     expert_used_count: Count | None = None
     pooling_type: Count | None = None

@@ -108,6 +108,7 @@ def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> Header
         sliding_window=reader.own("attention.sliding_window"),
         sliding_window_pattern=reader.layers("attention.sliding_window_pattern"),
         vocab_size=reader.vocabulary(),
+        merge_count=reader.length("tokenizer.ggml.merges"),
         expert_count=reader.own("expert_count"),
         expert_used_count=reader.own("expert_used_count"),
         pooling_type=reader.own("pooling_type"),
@@ -208,6 +209,10 @@ class _Metadata:
         if isinstance(tokens, ArrayLength):
             return tokens.length
         return self.own("vocab_size")
+
+    def length(self, key: str) -> int:
+        value = self.header.metadata.get(key)
+        return value.length if isinstance(value, ArrayLength) else 0
 
     def _integer(self, key: str, value: Value) -> int:
         if isinstance(value, (str, float, TextDigest, ArrayLength, tuple)) or not 0 <= value <= _LARGEST:

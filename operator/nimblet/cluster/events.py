@@ -11,7 +11,7 @@ from typing import Final
 
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.cluster.resources import EVENT
-from nimblet.conditions import ConditionType
+from nimblet.conditions import UNDER_WAY, ConditionType
 from nimblet.labels import GROUP
 from nimblet.names import content_hash
 
@@ -73,4 +73,4 @@ def event_manifest(regarding: Regarding, condition: Condition) -> dict[str, obje
 
 def _is_wrong(condition: Condition) -> bool:
     bad = ConditionStatus.TRUE if condition.type == ConditionType.STALLED else ConditionStatus.FALSE
-    return condition.status is bad
+    return condition.status is bad and condition.reason not in UNDER_WAY

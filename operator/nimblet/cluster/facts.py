@@ -196,7 +196,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
 
 
 def model_pods(mirror: Mirror, key: Key) -> tuple[PodFacts, ...]:
-    """Return the pods of a model's server, oldest name first; what was asked of them is added later."""
+    """Return the pods of a model's server, sorted by name; what was asked of them is added later."""
     pods = (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
     return tuple(pod_facts(pod) for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model")
 

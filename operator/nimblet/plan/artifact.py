@@ -52,6 +52,8 @@ class Header(ArtifactModel):
     sliding_window: Count | None = None
     sliding_window_pattern: Count | Runs | None = None
     vocab_size: Count | None = None
+    merge_count: Count | None = None
+    expert_used_count: Count | None = None
     chat_template: bool = False
 
 

@@ -29,7 +29,7 @@ from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import source_hash, source_text, spec_hash
-from nimblet.plan.stage import Problem, earliest
+from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
 from nimblet.quantity import bytes_of
@@ -109,7 +109,7 @@ def plan_invalid(
 ) -> Plan[CompactModelStatus]:
     """Return the plan for a spec that does not parse: say so and touch nothing."""
     judgement = Judgement(
-        resolution=Problem(reason=Reason.INVALID_SPEC, message=errors),
+        resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
         shortage="",
@@ -149,10 +149,10 @@ def _plan_run(
     wanted = model.spec.runtime.context_length
     if wanted is not None and header.context_length and wanted > header.context_length:
         message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
-        return _Run(state=Problem(reason=Reason.CONTEXT_TOO_LONG, message=message))
+        return _Run(state=problem(Reason.CONTEXT_TOO_LONG, message))
     if not header.block_count or not header.embedding_length:
         message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
-        return _Run(state=Problem(reason=Reason.UNSUPPORTED_MODEL, message=message))
+        return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)

@@ -7,7 +7,7 @@ from typing import Final
 from nimblet.conditions import Reason
 from nimblet.plan.artifact import parse_failure
 from nimblet.plan.facts import ContainerFailure, FailureKind
-from nimblet.plan.stage import Problem
+from nimblet.plan.stage import Problem, problem
 
 _REASONS: Final[Mapping[FailureKind, Reason]] = {
     FailureKind.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
@@ -48,4 +48,4 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
         FailureKind.LOADER: f"The loader of pod {pod} failed{code}.",
         FailureKind.REFUSED: f"The cluster refused the pods of {pod}: {words}.",
     }
-    return Problem(reason=_REASONS[failure.kind], message=what[failure.kind])
+    return problem(_REASONS[failure.kind], what[failure.kind])

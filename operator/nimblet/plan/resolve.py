@@ -8,14 +8,15 @@ tried again with exponential backoff, and at once when the referenced Secret cha
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
-from nimblet.conditions import Reason
+from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.configuration import artifact_manifest
 from nimblet.manifests.loader import LoaderPod, resolver_job_manifest
 from nimblet.plan.artifact import Artifact, parse_artifact, parse_failure
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.failure import failure_problem, loader_reason
-from nimblet.plan.stage import Problem, Progress, StageOutcome
+from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.settings import Settings
 
 
@@ -45,7 +46,7 @@ def plan_resolution(
         if artifact is not None:
             child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=job.result)
             return Resolution(outcome=StageOutcome(children=(child,)), artifact=artifact)
-    outcome = _run(facts, settings, loader=loader, job=job, now=now)
+    outcome = _run(model, facts, settings, loader=loader, job=job, now=now)
     if stored is not None:  # it can't be read by this version: away with it, the Job makes it anew
         damaged = ChildRef(kind="ConfigMap", name=stored.name, uid=stored.uid)
         outcome = replace(outcome, deletions=(damaged, *outcome.deletions))
@@ -53,7 +54,13 @@ def plan_resolution(
 
 
 def _run(
-    facts: ModelFacts, settings: Settings, *, loader: LoaderPod, job: JobFacts | None, now: datetime
+    model: CompactModel,
+    facts: ModelFacts,
+    settings: Settings,
+    *,
+    loader: LoaderPod,
+    job: JobFacts | None,
+    now: datetime,
 ) -> StageOutcome:
     credentials = facts.secret.content_hash if facts.secret is not None else ""
     if job is None:
@@ -65,22 +72,28 @@ def _run(
     # A Job's template can't change and a try runs once, so a Job that exists is left as it is.
     others = _jobs(facts, keep=job.name)
     if not (job.failed or job.succeeded):
-        state: Problem | Progress = Progress(
-            reason=Reason.RESOLVING, message="Reading the source's listing and header."
-        )
-        if job.failure is not None:
-            state = failure_problem(job.failure, pod=job.name)
-        return StageOutcome(deletions=others, state=state)
-    problem = _job_problem(job)
+        return StageOutcome(deletions=others, state=_under_way(model, job))
+    failed = _job_problem(job)
     wait = _retry_delay(job, settings)
     due = (job.finished_at or now) + timedelta(seconds=wait)
     if credentials != job.credentials_hash or now >= due:
         return StageOutcome(
             children=(_job_child(loader, job.attempt + 1, credentials),),
             deletions=_jobs(facts, keep=None),
-            state=problem,
+            state=failed,
         )
-    return StageOutcome(deletions=others, state=problem, requeue_after=(due - now).total_seconds())
+    return StageOutcome(deletions=others, state=failed, requeue_after=(due - now).total_seconds())
+
+
+def _under_way(model: CompactModel, job: JobFacts) -> Problem | Progress:
+    """A retry keeps the last failure in view until it ends: no flapping between tries."""
+    if job.failure is not None:
+        return failure_problem(job.failure, pod=job.name)
+    last = find(model.status.conditions, ConditionType.RESOLVED)
+    told = last is not None and last.status is ConditionStatus.FALSE
+    if job.attempt > 1 and last is not None and told and last.observed_generation == model.generation:
+        return Problem(reason=loader_reason(last.reason), message=last.message)
+    return Progress(reason=Reason.RESOLVING, message="Reading the source's listing and header.")
 
 
 def _retry_delay(job: JobFacts, settings: Settings) -> float:
@@ -94,11 +107,9 @@ def _job_problem(job: JobFacts) -> Problem:
     if job.result is not None and (told := parse_failure(job.result)) is not None:
         return Problem(reason=loader_reason(told.reason), message=told.message)
     if job.succeeded:
-        return Problem(
-            reason=Reason.LOADER_FAILED, message=f"Job {job.name} ended without a result; it is tried again."
-        )
+        return problem(Reason.LOADER_FAILED, f"Job {job.name} ended without a result; it is tried again.")
     ending = f"exit code {job.exit_code}" if job.exit_code is not None else job.message or "no result"
-    return Problem(reason=Reason.LOADER_FAILED, message=f"Job {job.name} failed: {ending}.")
+    return problem(Reason.LOADER_FAILED, f"Job {job.name} failed: {ending}.")
 
 
 def _secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
@@ -107,19 +118,13 @@ def _secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
         return None
     secret = facts.secret
     if secret is None:
-        return Problem(
-            reason=Reason.SECRET_MISSING, message=f"Secret {ref.name} is not in namespace {model.namespace}."
-        )
+        return problem(Reason.SECRET_MISSING, f"Secret {ref.name} is not in namespace {model.namespace}.")
     if not secret.usable:
-        return Problem(
-            reason=Reason.SECRET_NOT_USABLE, message=f"Secret {ref.name} is not labelled for use by Nimblet."
-        )
+        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} is not labelled for use by Nimblet.")
     if "token" not in secret.keys:
-        return Problem(reason=Reason.SECRET_NOT_USABLE, message=f"Secret {ref.name} has no key `token`.")
+        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} has no key `token`.")
     if not secret.hosts:
-        return Problem(
-            reason=Reason.SECRET_NOT_USABLE, message=f"Secret {ref.name} names no host it may be sent to."
-        )
+        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} names no host it may be sent to.")
     return None
 
 

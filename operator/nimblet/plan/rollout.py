@@ -8,7 +8,7 @@ from datetime import datetime
 from nimblet.conditions import Reason
 from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, ModelFacts, PodFacts
 from nimblet.plan.failure import failure_problem
-from nimblet.plan.stage import Problem, Progress, earliest
+from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.settings import Timing
 
 
@@ -108,9 +108,9 @@ def _state(
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
         return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
-    problem = _problem(deployment, expected.revision, current=current, unstable=unstable)
-    if problem is not None:
-        return problem
+    found = _problem(deployment, expected.revision, current=current, unstable=unstable)
+    if found is not None:
+        return found
     if good == expected.replicas and not old and len(current) == expected.replicas:
         if deployment.revision == expected.revision:
             return None
@@ -126,9 +126,9 @@ def _problem(
             return failure_problem(pod.failure, pod=pod.name)
     for pod in current:
         if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
-            return Problem(
-                reason=Reason.NOT_ANSWERING,
-                message=f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
+            return problem(
+                Reason.NOT_ANSWERING,
+                f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
             )
     if deployment.revision != revision or deployment.observed_generation != deployment.generation:
         return None  # its conditions are about an older template
@@ -136,9 +136,9 @@ def _problem(
         refusal = ContainerFailure(kind=FailureKind.REFUSED, container="", message=deployment.refused)
         return failure_problem(refusal, pod=deployment.name)
     if deployment.progress_deadline_exceeded:
-        return Problem(
-            reason=Reason.PROGRESS_DEADLINE_EXCEEDED,
-            message=f"Deployment {deployment.name} made no progress within its deadline.",
+        return problem(
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            f"Deployment {deployment.name} made no progress within its deadline.",
         )
     return None
 

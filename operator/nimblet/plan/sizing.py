@@ -23,12 +23,21 @@ SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt
 """Of `period` layers the last is full, the others windowed, where the header names a window but no pattern
 (set per architecture in llama.cpp's model loader)."""
 
-RUNTIME_BASE: Final = 48 * MEBIBYTE
-"""Program, heap, threads' stacks and HTTP buffers of a server that has answered requests (measured)."""
-VOCABULARY_BYTES: Final = 260
-"""Bytes per token of the vocabulary: text, scores, lookup maps and merges (measured)."""
+RUNTIME_BASE: Final = 8 * MEBIBYTE
+"""Program, heap, threads' stacks and HTTP buffers of a server under load (measured: 4 to 8 MiB)."""
+RUNTIME_PER_LAYER: Final = 64 * 1024
+"""Descriptors of a layer's tensors and of the graphs reserved for them (measured)."""
+TOKEN_BYTES: Final = 160
+"""Bytes per token of the vocabulary: text, score, lookup map and piece cache (llama_vocab; measured)."""
+CANDIDATE_BYTES: Final = 12
+"""Bytes per token and slot of a sampler's candidates (sizeof(llama_token_data))."""
+MERGE_BYTES: Final = 120
+"""Bytes per merge of a BPE vocabulary: a map from two strings to a rank (measured: 109 to 137)."""
+MERGES_PER_TOKEN: Final = 2
+"""Merges assumed for each token where the header's reader did not count them; real ones have 0 to 2.2."""
 MARGIN: Final = 0.02
-"""Share added on top, at least 16 MiB: malloc's slack and what the formula does not know."""
+"""Share added on top, at least MARGIN_FLOOR: malloc's slack, page tables, what the formula does not know."""
+MARGIN_FLOOR: Final = 8 * MEBIBYTE
 
 FLOPS_PER_CORE: Final = 13e9
 """Effective operations per second of one AVX2 core while decoding 4-bit weights (measured: 99 tokens/s
@@ -75,10 +84,9 @@ def kv_cache_bytes(header: Header, demand: Demand) -> int:
     Source: llama.cpp's KV cache allocation; key and value lengths are taken separately since they may differ.
     """
     kv_heads = per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))
-    head_dim = header.embedding_length // max(_heads(header), 1)
-    width = (header.key_length or head_dim) + (header.value_length or head_dim)
+    width = sum(_lengths(header))
     context = _pad(demand.context_length)
-    window = min(context, _pad((header.sliding_window or 0) + UBATCH))
+    window = _window(header, context)
     cells = sum(
         heads * (window if windowed else context)
         for heads, windowed in zip(kv_heads, windowed_layers(header), strict=True)
@@ -86,24 +94,52 @@ def kv_cache_bytes(header: Header, demand: Demand) -> int:
     return int(cells * width * KV_BYTES[demand.kv_cache_type] * demand.parallel)
 
 
+def _lengths(header: Header) -> tuple[int, int]:
+    """Return the length of one head's key and of its value."""
+    head_dim = header.embedding_length // max(_heads(header), 1)
+    return header.key_length or head_dim, header.value_length or head_dim
+
+
+def _window(header: Header, context: int) -> int:
+    """Return the tokens a windowed layer holds: the window and one ubatch, never more than the context."""
+    return min(context, _pad((header.sliding_window or 0) + UBATCH))
+
+
 def _heads(header: Header) -> int:
     return max(per_layer(header.head_count, layers=max(header.block_count, 1), default=1))
 
 
 def compute_bytes(header: Header, demand: Demand) -> int:
-    """Return the scratch memory of the graph for one ubatch, in f32.
+    """Return the scratch memory of the graph for one ubatch, in f32, with masks, logits and the work buffer.
 
-    The widest simultaneous tensors are the feed-forward pair beside the residual stream, or the logits of the
-    slots' last tokens; with flash attention no context x ubatch matrix exists (llama.cpp reserves the graph
-    for its worst case; the mask is f16 over the context).
+    Per token of the ubatch: three feed-forward wide tensors (gate, up, their product) of each expert used, or
+    the queries twice beside keys and values, whichever is more; and five of the embedding's width (input,
+    residual, norm, result, next). Flash attention needs no context x ubatch scores, only an f16 mask over one
+    slot's context and one over the window. The server asks for logits of one token a slot, kept twice (graph
+    and output). The work buffer holds the widest input once more, quantized to at most 9/8 byte an element.
+    Source: llama.cpp b11434, llama-graph.cpp, llama-context.cpp (sched_reserve, output_reserve), ggml-cpu.c
+    (ggml_graph_plan); agrees with the sizes its log prints to 1 %.
     """
     layers = max(header.block_count, 1)
+    experts = max(header.expert_used_count or 1, 1)
     feed_forward = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
-    attention = _heads(header) * (header.key_length or 64)
-    graph = UBATCH * 4 * (2 * feed_forward + 3 * header.embedding_length + attention)
-    logits = UBATCH * 4 * (header.vocab_size or 0)
-    mask = 2 * UBATCH * _pad(demand.context_length) * demand.parallel
-    return max(graph, logits) + mask
+    heads, kv_heads = _heads(header), max(per_layer(header.head_count_kv, layers=layers, default=_heads(header)))
+    key, value = _lengths(header)
+    attention = 2 * heads * max(key, value) + kv_heads * (key + value)
+    widest = max(3 * feed_forward * experts, attention) + 5 * header.embedding_length
+    context = _pad(demand.context_length)
+    masks = 2 * (context + (_window(header, context) if any(windowed_layers(header)) else 0))
+    work = 9 * max(feed_forward * experts, heads * value) // 8
+    logits = 2 * 4 * (header.vocab_size or 0) * demand.parallel
+    return UBATCH * (4 * widest + masks + work) + logits
+
+
+def runtime_bytes(header: Header, demand: Demand) -> int:
+    """Return the program, descriptors, vocabulary and samplers, without the margin."""
+    vocabulary = header.vocab_size or 0
+    merges = MERGES_PER_TOKEN * vocabulary if header.merge_count is None else header.merge_count
+    tokens = vocabulary * (TOKEN_BYTES + CANDIDATE_BYTES * demand.parallel)
+    return RUNTIME_BASE + RUNTIME_PER_LAYER * header.block_count + tokens + MERGE_BYTES * merges
 
 
 def cpu_millicores(header: Header, demand: Demand) -> int:
@@ -122,8 +158,8 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
     kv = kv_cache_bytes(header, demand)
     compute = compute_bytes(header, demand)
     prompt_cache = demand.prompt_cache_mebibytes * MEBIBYTE
-    runtime = RUNTIME_BASE + VOCABULARY_BYTES * (header.vocab_size or 0)
-    runtime += max(16 * MEBIBYTE, int(MARGIN * (weights + kv + compute)))
+    runtime = runtime_bytes(header, demand)
+    runtime += max(MARGIN_FLOOR, int(MARGIN * (weights + kv + compute)))
     total = weights + kv + compute + prompt_cache + runtime
     cpu = millicores_of(demand.cpu) if demand.cpu is not None else cpu_millicores(header, demand)
     memory = bytes_of(demand.memory) if demand.memory is not None else total
@@ -142,10 +178,6 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
 
 
 def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> list[str]:
-    windowed = sum(windowed_layers(header))
-    window = f", {windowed} of them windowed to {header.sliding_window} tokens" if windowed else ""
-    cells = f"{_pad(demand.context_length)} tokens x {demand.parallel} slots"
-    element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
     kv, compute = human_bytes(kv_cache_bytes(header, demand)), human_bytes(compute_bytes(header, demand))
     millions = f"{header.parameters / 1e6:.0f}M"
     speed = (
@@ -155,13 +187,27 @@ def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> lis
     cpu_override = f", overridden by {demand.cpu}" if demand.cpu else ""
     return [
         f"weights: {millions} parameters in {human_bytes(header.tensor_bytes)} of tensors",
-        f"kv cache: 2 x {header.block_count} layers{window} x kv heads x head dim x {element} x {cells} = {kv}",
-        f"compute: ubatch {UBATCH} x f32 over the widest tensors + mask = {compute}",
+        f"kv cache: {_kv_formula(header, demand)} = {kv}",
+        f"compute: ubatch {UBATCH} x (f32 over the widest tensors + mask + work) + logits = {compute}",
         f"prompt cache: {demand.prompt_cache_mebibytes}Mi",
         f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
         f"total: {human_bytes(total)}{memory_override}",
         f"cpu: 2 x {millions} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
     ]
+
+
+def _kv_formula(header: Header, demand: Demand) -> str:
+    """Return the product that `kv_cache_bytes` computes, numbers put in."""
+    heads = sorted(set(per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))))
+    span = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}" if heads else "0"
+    key, value = _lengths(header)
+    windowed = sum(windowed_layers(header))
+    context = _pad(demand.context_length)
+    cells = f"{header.block_count - windowed} layers x {context} tokens"
+    if windowed:
+        cells += f" + {windowed} windowed layers x {_window(header, context)} tokens"
+    element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
+    return f"(key {key} + value {value}) x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots"
 
 
 def largest_context(header: Header, demand: Demand, *, budget_bytes: int) -> int:

@@ -3,14 +3,14 @@
 
 from dataclasses import dataclass
 
-from nimblet.conditions import Reason
+from nimblet.conditions import Reason, advised
 from nimblet.manifests.common import Manifest
 from nimblet.plan.facts import ChildRef
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that keeps the spec from serving; the reason's next step is added where it is shown."""
+    """Something that keeps the spec from serving. The message says what was found and what to do."""
 
     reason: Reason
     message: str
@@ -32,6 +32,11 @@ class StageOutcome:
     deletions: tuple[ChildRef, ...] = ()
     state: Problem | Progress | None = None
     requeue_after: float | None = None
+
+
+def problem(reason: Reason, found: str) -> Problem:
+    """Return a problem told in our own words: what was found, and the reason's next step."""
+    return Problem(reason=reason, message=advised(reason, found))
 
 
 def earliest(*delays: float | None) -> float | None:

@@ -9,7 +9,7 @@ from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.rollout import Rollout
-from nimblet.plan.stage import Problem, Progress
+from nimblet.plan.stage import Problem, Progress, problem
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _WRITE_REASONS = {
@@ -61,7 +61,7 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
     if judgement.write_failures:
         first = judgement.write_failures[0]
         message = f"{first.kind} {first.name}: {first.message}"
-        return Problem(reason=_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message=message)
+        return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
     if judgement.resolution is not None:
         return judgement.resolution
     if judgement.run is not None:
@@ -89,10 +89,7 @@ def _ready(rollout: Rollout | None, state: Problem | Progress | None) -> Verdict
         broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old
         if broken_edit:
             message = f"The older spec serves on; the new one does not: {state.reason}: {state.message}"
-            shown = verdict(ConditionType.READY, FALSE, state.reason, message)
-            return Verdict(
-                type=shown.type, status=shown.status, reason=Reason.UPDATE_FAILED, message=shown.message
-            )
+            return verdict(ConditionType.READY, FALSE, Reason.UPDATE_FAILED, message)
         return verdict(ConditionType.READY, FALSE, state.reason, state.message)
     if isinstance(state, Progress):
         return verdict(ConditionType.READY, UNKNOWN, state.reason, state.message)

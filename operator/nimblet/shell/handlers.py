@@ -28,6 +28,8 @@ SERVER_TIMEOUT_SECONDS: Final = 240
 CLIENT_TIMEOUT_SECONDS: Final = 300
 CONNECT_TIMEOUT_SECONDS: Final = 5
 REQUEST_TIMEOUT_SECONDS: Final = 30
+RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 5, 5, 5)
+"""Waits between tries of a request; a watch begins anew after them, so the last is how late it may come back."""
 CHUNK: Final = 500
 """Objects a page of kopf's first listing: bounds its memory."""
 
@@ -116,6 +118,7 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = CHUNK
     settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
     settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
+    settings.networking.error_backoffs = RETRY_SECONDS
     settings.networking.enforce_retry_after = True
     settings.queueing.exit_timeout = 0.5
     settings.queueing.idle_timeout = 1.0

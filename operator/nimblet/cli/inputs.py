@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the files that a command is given: a CompactModel, the settings, facts. Parses and nothing else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from nimblet import names
+from nimblet.api.common import Quantity
+from nimblet.api.compactmodel import DEFINITION, CompactModel
+from nimblet.cli.errors import CommandError
+from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.labels import API_VERSION
+from nimblet.plan.artifact import Artifact, Header
+from nimblet.plan.facts import ArtifactFacts, ModelFacts, NodeFacts, SecretFacts
+from nimblet.plan.source import source_hash, source_text
+from nimblet.quantity import bytes_of, millicores_of
+from nimblet.settings import Settings
+
+
+class FactsModel(BaseModel):
+    """Base of a facts file: unknown keys are errors, since a typing mistake would change the plan in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class NodeEntry(FactsModel):
+    """A node by its totals."""
+
+    name: str
+    memory: Quantity = Field(description="Allocatable memory, such as 24Gi.")
+    cpu: Quantity = Field(description="Allocatable CPU, such as 2 or 1900m.")
+    labels: dict[str, str] = Field(default_factory=dict)
+    schedulable: bool = True
+
+
+class SecretEntry(FactsModel):
+    """The referenced Secret as the operator would see it."""
+
+    usable: bool = True
+    hosts: tuple[str, ...] = ("huggingface.co",)
+    keys: tuple[str, ...] = ("token",)
+
+
+class FactsFile(FactsModel):
+    """What an offline plan may look at. Every part may be absent."""
+
+    nodes: tuple[NodeEntry, ...] = ()
+    artifact: Artifact | None = Field(
+        default=None, description="The resolver's result: artifact.json of the <model>-artifact-… ConfigMap."
+    )
+    secret: SecretEntry | None = None
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text; `-` is not special. CommandError names the file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"expected a readable text file {path}, found: {error}; correct the path") from error
+
+
+def read_documents(path: Path) -> list[object]:
+    """Return the YAML (or JSON) documents of a file."""
+    try:
+        return [document for document in yaml.safe_load_all(read_text(path)) if document is not None]
+    except yaml.YAMLError as error:
+        raise CommandError(f"expected YAML or JSON in {path}, found: {error}") from error
+
+
+def read_model(path: Path, *, namespace: str | None) -> CompactModel:
+    """Return the one CompactModel of a file; other documents are passed over."""
+    found = [
+        document
+        for document in read_documents(path)
+        if isinstance(document, dict) and document.get("kind") == DEFINITION.kind
+    ]
+    if len(found) != 1:
+        raise CommandError(f"expected one {DEFINITION.kind} in {path}, found {len(found)}; give a file with one")
+    return model_of(found[0], where=str(path), namespace=namespace)
+
+
+def model_of(body: Mapping[str, object], *, where: str, namespace: str | None) -> CompactModel:
+    """Return the parsed CompactModel; CommandError names the flawed fields."""
+    if body.get("apiVersion") != API_VERSION:
+        raise CommandError(f"{where}: expected apiVersion {API_VERSION}, found {body.get('apiVersion')!r}")
+    parsed = parse_compactmodel(body)
+    if isinstance(parsed, InvalidModel):
+        raise CommandError(f"{where}: {parsed.errors} Correct the named fields.")
+    if not parsed.name:
+        raise CommandError(f"{where}: expected metadata.name, found none; name the model")
+    if len(parsed.name) > names.MAX_OWNER_LENGTH:
+        raise CommandError(
+            f"{where}: expected a name of at most {names.MAX_OWNER_LENGTH} characters, found {len(parsed.name)}"
+        )
+    return parsed.model_copy(update={"namespace": namespace or parsed.namespace or "default"})
+
+
+def parse_settings(text: str, *, where: str) -> Settings:
+    """Return the administrator's settings out of YAML or JSON."""
+    try:
+        return Settings.model_validate(yaml.safe_load(text) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        raise CommandError(f"{where}: expected the operator's settings, found: {_flaws(error)}") from error
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Return the settings of a file, or the defaults."""
+    return parse_settings(read_text(path), where=str(path)) if path is not None else Settings()
+
+
+def read_facts(path: Path) -> FactsFile:
+    """Return a facts file. CommandError names the flawed fields."""
+    documents = read_documents(path)
+    try:
+        return FactsFile.model_validate(documents[0] if documents else {})
+    except ValidationError as error:
+        raise CommandError(f"{path}: expected nodes, artifact, secret; found: {_flaws(error)}") from error
+
+
+def read_header(path: Path) -> Header:
+    """Return the header facts of a file that holds an artifact's JSON or its `header` alone."""
+    documents = read_documents(path)
+    document = documents[0] if documents else None
+    if isinstance(document, dict) and "header" in document:
+        document = document["header"]
+    try:
+        return Header.model_validate(document)
+    except ValidationError as error:
+        raise CommandError(
+            f"{path}: expected an artifact.json or its header, found: {_flaws(error)}; "
+            "take it from the ConfigMap <model>-artifact-…"
+        ) from error
+
+
+def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> ModelFacts:
+    """Return the facts of a cluster that has these nodes and this artifact and nothing else."""
+    digest = source_hash(source_text(model.spec), settings)
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    if given.artifact is not None:
+        stored = given.artifact.model_dump(mode="json", by_alias=True, exclude_none=True)
+        artifacts = (
+            ArtifactFacts(
+                name=names.artifact(model.name, source_hash=digest),
+                uid="",
+                source_hash=digest,
+                text=json.dumps(stored, sort_keys=True, separators=(",", ":")),
+            ),
+        )
+    nodes = tuple(
+        NodeFacts(
+            name=node.name,
+            labels=node.labels,
+            memory_bytes=bytes_of(node.memory),
+            cpu_millicores=millicores_of(node.cpu),
+            schedulable=node.schedulable,
+        )
+        for node in given.nodes
+    )
+    return ModelFacts(artifacts=artifacts, nodes=nodes, secret=_secret(given, model))
+
+
+def _secret(given: FactsFile, model: CompactModel) -> SecretFacts | None:
+    ref = model.spec.source.credentials_secret_ref
+    if ref is None or given.secret is None:
+        return None
+    entry = given.secret
+    return SecretFacts(
+        name=ref.name, usable=entry.usable, hosts=entry.hosts, keys=entry.keys, content_hash="offline"
+    )
+
+
+def _flaws(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'the document'}: {item['msg']}" for item in error.errors()
+    )

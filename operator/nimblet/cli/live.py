@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands read from a cluster, with the caller's own kubeconfig. Reads only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cli.errors import CommandError
+from nimblet.cli.inputs import model_of, parse_settings
+from nimblet.cluster.client import Client, connect
+from nimblet.cluster.errors import ApiError
+from nimblet.cluster.facts import artifacts, children, deployment_facts, model_pods, node_facts, secret_facts
+from nimblet.cluster.jobfacts import job_facts
+from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observed import Job, Pod
+from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, SECRET
+from nimblet.cluster.resync import rebuild
+from nimblet.conditions import ConditionType, find
+from nimblet.plan.facts import Answer, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
+from nimblet.settings import Settings
+
+SETTINGS_NAME: Final = "nimblet-operator"
+SETTINGS_KEY: Final = "settings.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Which model of which cluster."""
+
+    name: str
+    namespace: str
+    kubeconfig: Path | None
+
+
+@asynccontextmanager
+async def reading(kubeconfig: Path | None) -> AsyncIterator[Client]:
+    """Give a client; errors of the API server become CommandError."""
+    try:
+        client = await connect(kubeconfig)
+    except Exception as error:  # the library raises many kinds for a kubeconfig it can't use
+        raise CommandError(
+            f"expected a cluster to talk to, found: {error}; set KUBECONFIG or give --kubeconfig FILE"
+        ) from error
+    try:
+        yield client
+    except ApiError as error:
+        raise CommandError(f"the API server refused: {error}; check your rights and the names") from error
+    finally:
+        await client.close()
+
+
+async def read_live_model(client: Client, target: Target) -> CompactModel:
+    """Return the model as stored in the cluster."""
+    body = await client.get(COMPACT_MODEL, namespace=target.namespace, name=target.name)
+    if body is None:
+        raise CommandError(
+            f"expected a CompactModel {target.name} in namespace {target.namespace}, found none; "
+            "see `kubectl get compactmodels -A`, and give -n NAMESPACE"
+        )
+    return model_of(body, where=f"{target.namespace}/{target.name}", namespace=target.namespace)
+
+
+async def with_live_status(client: Client, model: CompactModel) -> CompactModel:
+    """Return the model with uid and status of the stored one of its name, as an edit of it would have."""
+    body = await client.get(COMPACT_MODEL, namespace=model.namespace, name=model.name)
+    if body is None:
+        return model
+    live = model_of(body, where=f"{model.namespace}/{model.name}", namespace=model.namespace)
+    generation = live.generation if live.spec == model.spec else live.generation + 1
+    return model.model_copy(update={"uid": live.uid, "generation": generation, "status": live.status})
+
+
+async def read_live_settings(client: Client, *, operator_namespace: str) -> Settings:
+    """Return the settings the operator runs with."""
+    body = await client.get(CONFIG_MAP, namespace=operator_namespace, name=SETTINGS_NAME)
+    if body is None:
+        raise CommandError(
+            f"expected the operator's ConfigMap {SETTINGS_NAME} in namespace {operator_namespace}, found none; "
+            "give --operator-namespace NAME or --settings FILE"
+        )
+    text = str((body.get("data") or {}).get(SETTINGS_KEY, ""))
+    return parse_settings(text, where=f"ConfigMap {operator_namespace}/{SETTINGS_NAME}")
+
+
+async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
+    """Return the facts as the operator would gather them, but for two things.
+
+    Pods are not asked for a token: a ready one counts as it did in the stored status. And the API key is not
+    known here, so that no plan of this command holds the key Secret.
+    """
+    mirror = Mirror()
+    await rebuild(client, mirror, namespaces=(model.namespace,))
+    key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
+    jobs = _jobs(mirror, key, model)
+    pods = tuple(_as_stored(pod, model) for pod in model_pods(mirror, key))
+    nodes = tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name))
+    return ModelFacts(
+        children=children(mirror, key, uid=model.uid),
+        jobs=jobs,
+        artifacts=artifacts(mirror, key, uid=model.uid),
+        secret=await _secret(client, model, jobs),
+        deployment=deployment_facts(mirror, key, uid=model.uid),
+        pods=pods,
+        nodes=nodes,
+    )
+
+
+def _jobs(mirror: Mirror, key: Key, model: CompactModel) -> tuple[JobFacts, ...]:
+    pods = [Pod.model_validate(body) for body in mirror.owned(key, "Pod")]
+    ended = find(model.status.conditions, ConditionType.RESOLVED)
+    fallback = ended.last_transition_time if ended is not None else None
+    found = []
+    for body in mirror.owned(key, "Job"):
+        job = Job.model_validate(body)
+        created = job.metadata.creation_timestamp or fallback
+        if created is not None:
+            found.append(job_facts(job, pods, now=created))
+    return tuple(found)
+
+
+def _as_stored(pod: PodFacts, model: CompactModel) -> PodFacts:
+    serving = find(model.status.conditions, ConditionType.SERVING)
+    detail = (
+        f"not asked; the stored status says Serving {serving.status.value if serving is not None else 'nothing'}"
+    )
+    return replace(pod, observation=Observation(answer=Answer.BUSY, detail=detail)) if pod.ready else pod
+
+
+async def _secret(client: Client, model: CompactModel, jobs: tuple[JobFacts, ...]) -> SecretFacts | None:
+    ref = model.spec.source.credentials_secret_ref
+    if ref is None:
+        return None
+    body = await client.get(SECRET, namespace=model.namespace, name=ref.name)
+    if body is None:
+        return None
+    facts = secret_facts(body, master_key=b"")
+    latest = max(jobs, key=lambda job: job.attempt, default=None)
+    # The operator's keyed hash can't be computed here: take the Secret as unchanged since the last try.
+    return replace(facts, content_hash=latest.credentials_hash if latest is not None else facts.content_hash)

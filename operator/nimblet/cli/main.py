@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line `nimblet`: plan, size, status, ask. Parses arguments, calls, prints; decides nothing itself."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from nimblet import __version__
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cli import ask as asking
+from nimblet.cli import inputs, live, show
+from nimblet.cli.errors import CommandError
+from nimblet.cluster.login import read_login
+from nimblet.plan.artifact import Header
+from nimblet.plan.compactmodel import plan_compactmodel
+from nimblet.plan.facts import ModelFacts
+from nimblet.plan.sizing import KV_BYTES, Demand, size_model
+from nimblet.plan.workload import DEFAULT_CONTEXT, demand
+from nimblet.settings import Settings
+
+EXAMPLES: Final = (
+    "nimblet plan -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml",
+    "nimblet plan -f model.yaml --kubeconfig ~/.kube/config -o yaml",
+    "nimblet size -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml --context 8192",
+    "nimblet size --gguf-facts artifact.json --context 8192 --parallel 4 --kv-cache-type q8_0",
+    "nimblet status smollm2 -n team",
+    'nimblet ask smollm2 -n team "What is the capital of France?"',
+)
+FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
+  nodes:                      # what the plan may place on, by totals
+    - {name: node-1, memory: 24Gi, cpu: "2"}
+  artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
+  secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What commands take from outside."""
+
+    environment: Mapping[str, str]
+    now: Callable[[], datetime]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 not (the reason is on standard error), 2 wrong usage."""
+    arguments = parser().parse_args(argv)
+    world = World(environment=os.environ, now=lambda: datetime.now(UTC))
+    command: Callable[[argparse.Namespace, World], str] = arguments.run
+    try:
+        print(command(arguments, world).rstrip("\n"))
+    except CommandError as error:
+        print(f"nimblet: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="nimblet",
+        description="Plans, sizes, explains and asks compact models on Kubernetes.",
+        epilog="\n  ".join(["examples:", *EXAMPLES]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"nimblet {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_plan(_command(commands, "plan", "show what the operator would make of a CompactModel"))
+    _add_size(_command(commands, "size", "show the memory and CPU of a model, with the arithmetic"))
+    _add_status(_command(commands, "status", "show a model's conditions and the next steps"))
+    _add_ask(_command(commands, "ask", "put one question to a served model"))
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help_text: str
+) -> argparse.ArgumentParser:
+    lines = [line for line in EXAMPLES if line.startswith(f"nimblet {name} ")]
+    epilog = "\n  ".join(["examples:", *lines])
+    if name in ("plan", "size"):
+        epilog = f"{epilog}\n\n{FACTS_FORMAT}"
+    return commands.add_parser(
+        name,
+        help=help_text,
+        description=f"{help_text[0].upper()}{help_text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-f", "--file", type=Path, required=True, metavar="CR", help="file with a CompactModel")
+    command.add_argument("--facts", type=Path, metavar="FILE", help="plan offline against this facts file")
+    command.add_argument("-n", "--namespace", help="namespace, where the file names none or another is meant")
+    command.add_argument("-o", "--output", choices=("text", "yaml"), default="text", help="default: text")
+    _add_settings(command)
+    _add_kubeconfig(command)
+    command.set_defaults(run=_run_plan)
+
+
+def _add_size(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-f", "--file", type=Path, metavar="CR", help="file with a CompactModel, with --facts")
+    command.add_argument("--facts", type=Path, metavar="FILE", help="facts file that holds the artifact")
+    command.add_argument("--gguf-facts", type=Path, metavar="JSON", help="artifact.json, or its header alone")
+    command.add_argument("--context", type=int, metavar="TOKENS", help="tokens of context per parallel request")
+    command.add_argument("--parallel", type=int, metavar="SLOTS", help="requests at the same time")
+    command.add_argument("--kv-cache-type", choices=sorted(KV_BYTES), help="type of the key and value cache")
+    command.add_argument("-o", "--output", choices=("text", "yaml"), default="text", help="default: text")
+    command.add_argument("--settings", type=Path, metavar="FILE", help="the operator's settings; else defaults")
+    command.set_defaults(run=_run_size)
+
+
+def _add_status(command: argparse.ArgumentParser) -> None:
+    _add_target(command)
+    command.set_defaults(run=_run_status)
+
+
+def _add_ask(command: argparse.ArgumentParser) -> None:
+    _add_target(command)
+    command.add_argument("question")
+    command.add_argument(
+        "--url",
+        help="ask there instead of through the API server's proxy: a port-forward's http://127.0.0.1:8080, say; "
+        "needed where NetworkPolicies are enforced, since the API server is no permitted caller",
+    )
+    command.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: 128")
+    command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: 60")
+    command.set_defaults(run=_run_ask)
+
+
+def _add_target(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="name of the CompactModel")
+    command.add_argument("-n", "--namespace", default="default", help="default: default")
+    _add_kubeconfig(command)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--settings", type=Path, metavar="FILE", help="the operator's settings; else the cluster's, or defaults"
+    )
+    command.add_argument("--operator-namespace", default="nimblet-system", help="default: nimblet-system")
+
+
+def _add_kubeconfig(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config")
+
+
+def _kubeconfig(arguments: argparse.Namespace, world: World) -> Path | None:
+    given: Path | None = arguments.kubeconfig
+    if given is not None:
+        return given
+    named = world.environment.get("KUBECONFIG")
+    usual = Path.home() / ".kube" / "config"
+    return Path(named) if named else usual if usual.is_file() else None
+
+
+def _run_plan(arguments: argparse.Namespace, world: World) -> str:
+    model = inputs.read_model(arguments.file, namespace=arguments.namespace)
+    if arguments.facts is not None:
+        settings = inputs.read_settings(arguments.settings)
+        facts = inputs.offline_facts(inputs.read_facts(arguments.facts), model, settings)
+    else:
+        model, facts, settings = asyncio.run(_live(arguments, world, model))
+    plan = plan_compactmodel(model, facts, settings, world.now())
+    return show.plan_yaml(plan) if arguments.output == "yaml" else show.plan_text(plan)
+
+
+async def _live(
+    arguments: argparse.Namespace, world: World, model: CompactModel
+) -> tuple[CompactModel, ModelFacts, Settings]:
+    async with live.reading(_kubeconfig(arguments, world)) as client:
+        settings = (
+            inputs.read_settings(arguments.settings)
+            if arguments.settings is not None
+            else await live.read_live_settings(client, operator_namespace=arguments.operator_namespace)
+        )
+        model = await live.with_live_status(client, model)
+        return model, await live.read_live_facts(client, model), settings
+
+
+def _run_size(arguments: argparse.Namespace, world: World) -> str:
+    del world
+    settings = inputs.read_settings(arguments.settings)
+    header, base = _size_inputs(arguments, settings)
+    asked = Demand(
+        context_length=_positive("--context", arguments.context, base.context_length),
+        parallel=_positive("--parallel", arguments.parallel, base.parallel),
+        kv_cache_type=arguments.kv_cache_type or base.kv_cache_type,
+        prompt_cache_mebibytes=base.prompt_cache_mebibytes,
+        cpu=base.cpu,
+        memory=base.memory,
+    )
+    sizing = size_model(header, asked)
+    return show.sizing_yaml(sizing) if arguments.output == "yaml" else show.sizing_text(sizing)
+
+
+def _positive(flag: str, given: int | None, otherwise: int) -> int:
+    if given is not None and given < 1:
+        raise CommandError(f"expected a number of at least 1 for {flag}, found {given}")
+    return given if given is not None else otherwise
+
+
+def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> tuple[Header, Demand]:
+    if arguments.gguf_facts is not None:
+        header = inputs.read_header(arguments.gguf_facts)
+        context = min(DEFAULT_CONTEXT, header.context_length) or DEFAULT_CONTEXT
+        plain = Demand(
+            context_length=context,
+            parallel=2,
+            kv_cache_type="f16",
+            prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        )
+        if arguments.file is None:
+            return header, plain
+        return header, demand(inputs.read_model(arguments.file, namespace=None), header, settings)
+    if arguments.file is None or arguments.facts is None:
+        raise CommandError("expected --gguf-facts JSON, or -f CR with --facts FILE; see `nimblet size --help`")
+    artifact = inputs.read_facts(arguments.facts).artifact
+    if artifact is None:
+        raise CommandError(f"expected an artifact in {arguments.facts}, found none; add it or give --gguf-facts")
+    return artifact.header, demand(inputs.read_model(arguments.file, namespace=None), artifact.header, settings)
+
+
+def _target(arguments: argparse.Namespace, world: World) -> live.Target:
+    return live.Target(
+        name=arguments.name, namespace=arguments.namespace, kubeconfig=_kubeconfig(arguments, world)
+    )
+
+
+def _run_status(arguments: argparse.Namespace, world: World) -> str:
+    return asyncio.run(_status(_target(arguments, world)))
+
+
+async def _status(target: live.Target) -> str:
+    async with live.reading(target.kubeconfig) as client:
+        model = await live.read_live_model(client, target)
+    return show.status_text(target.name, target.namespace, model.status)
+
+
+def _run_ask(arguments: argparse.Namespace, world: World) -> str:
+    question = asking.Question(
+        text=arguments.question, max_tokens=arguments.max_tokens, timeout_seconds=arguments.timeout
+    )
+    return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
+
+
+async def _ask(target: live.Target, question: asking.Question, *, url: str | None) -> str:
+    async with live.reading(target.kubeconfig) as client:
+        key = await asking.read_api_key(client, target)
+        if url is not None:
+            endpoint = asking.direct_endpoint(url, api_key=key)
+        else:
+            endpoint = asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key)
+    return await asking.ask(endpoint, question)

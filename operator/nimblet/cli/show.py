@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns plans, sizes and statuses into text for people or YAML for programs. Pure."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import yaml
+
+from nimblet.api.common import Condition
+from nimblet.api.compactmodel import CompactModelStatus, SizingStatus
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.result import Plan
+
+WIDTH: Final = 110
+HIDDEN: Final = "(hidden)"
+"""Stands in place of a Secret's values."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes shared parts out each time: anchors are hard to read and to compare."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the library's signature
+        return True
+
+
+def documents_yaml(documents: Iterable[object]) -> str:
+    """Return YAML documents with sorted keys and no anchors: equal values give equal bytes."""
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=WIDTH, explicit_start=True)
+
+
+def plan_text(plan: Plan[CompactModelStatus]) -> str:
+    """Return what the plan makes, how it sizes and what it would report."""
+    children = [f"  {item['kind']}/{_name(item)}" for item in plan.children]
+    parts = [
+        "Children, in the order of applying:",
+        *(children or ["  none"]),
+        *_deletions(plan.deletions),
+        "",
+        *_sizing_lines(plan.status.sizing),
+        "",
+        conditions_text(plan.status.conditions),
+    ]
+    if plan.requeue_after is not None:
+        parts.append(f"Looked at again after {plan.requeue_after:g} s.")
+    return "\n".join(parts)
+
+
+def plan_yaml(plan: Plan[CompactModelStatus]) -> str:
+    """Return the children as YAML documents, Secrets without values, and the status as the last document."""
+    documents: list[object] = [without_secrets(dict(item)) for item in plan.children]
+    status = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return documents_yaml([*documents, {"status": status}])
+
+
+def without_secrets(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest; of a Secret, with its values hidden."""
+    if manifest["kind"] != "Secret":
+        return manifest
+    return {**manifest, "data": dict.fromkeys(manifest["data"], HIDDEN)}
+
+
+def sizing_text(sizing: SizingStatus) -> str:
+    """Return the arithmetic and its result."""
+    return "\n".join(_sizing_lines(sizing))
+
+
+def sizing_yaml(sizing: SizingStatus) -> str:
+    """Return the sizing as it stands in status.sizing."""
+    return yaml.safe_dump(sizing.model_dump(mode="json", by_alias=True), sort_keys=False, width=WIDTH)
+
+
+def conditions_text(conditions: Sequence[Condition]) -> str:
+    """Return one paragraph a condition; each message ends with the next step."""
+    lines = ["Conditions:"]
+    for condition in conditions:
+        lines.append(f"  {condition.type}: {condition.status.value} ({condition.reason})")
+        lines += textwrap.wrap(condition.message, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines if conditions else [*lines, "  none yet: the operator has not looked at it"])
+
+
+def status_text(name: str, namespace: str, status: CompactModelStatus) -> str:
+    """Return a model's status for people."""
+    lines = [f"CompactModel {namespace}/{name}"]
+    if status.endpoint:
+        lines.append(f"Endpoint: {status.endpoint} (key: Secret {status.key_secret}, entry api-key)")
+    lines.append(
+        f"Pods: {status.ready_replicas} of {status.replicas} answer, {status.updated_replicas} up to date"
+    )
+    if status.resolved is not None:
+        resolved = status.resolved
+        lines.append(f"Runs: {resolved.runtime} {resolved.version} on {resolved.profile}. {resolved.why}")
+    if status.artifact is not None:
+        files = ", ".join(file.path for file in status.artifact.files)
+        lines.append(f"Model: {files} at {status.artifact.commit}")
+    return "\n".join([*lines, conditions_text(status.conditions)])
+
+
+def _sizing_lines(sizing: SizingStatus | None) -> list[str]:
+    if sizing is None:
+        return ["Sizing: unknown until the source is resolved; give the artifact in the facts file."]
+    terms = [f"  {line}" for line in sizing.formula]
+    return [
+        "Sizing of one replica:",
+        *terms,
+        f"  => memory {sizing.memory}, cpu {sizing.cpu}, {sizing.threads} thread(s)",
+    ]
+
+
+def _deletions(deletions: Sequence[ChildRef]) -> list[str]:
+    return ["Deletions:", *(f"  {item.kind}/{item.name}" for item in deletions)] if deletions else []
+
+
+def _name(manifest: Any) -> str:
+    return str(manifest["metadata"]["name"])

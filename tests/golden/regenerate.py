@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.golden.regenerate [--check]`: writes the golden outputs; `make gen` runs it."""
+
+import sys
+from collections.abc import Sequence
+
+from tests.golden.cases import COMMAND, OUTPUTS, generate
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write every output and remove those whose input is gone, or with --check only name what differs."""
+    files = dict(generate())
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    gone = set(OUTPUTS.glob("*.yaml")) - set(files)
+    if "--check" in argv:
+        for path in (*stale, *sorted(gone)):
+            sys.stderr.write(f"{path.name}: expected the generated text, found another; run `{COMMAND}`\n")
+        return 1 if stale or gone else 0
+    OUTPUTS.mkdir(exist_ok=True)
+    for path in gone:
+        path.unlink()
+    for path in stale:
+        path.write_text(files[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

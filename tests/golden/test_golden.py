@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the plan renders for known inputs, byte for byte: a release that changes a pod template shows it here."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden.cases import COMMAND, INPUTS, OUTPUTS, inputs, render
+
+
+@pytest.mark.parametrize("path", inputs(), ids=lambda path: path.stem)
+def test_output_is_the_committed_one(path: Path) -> None:
+    target = OUTPUTS / path.name
+    assert target.is_file(), f"expected {target.name} in tests/golden/out; run `{COMMAND}`"
+    committed = target.read_bytes()
+    assert render(path).encode() == committed, f"{target.name} differs; run `{COMMAND}` and review the difference"
+
+
+def test_every_output_has_an_input() -> None:
+    assert {path.name for path in OUTPUTS.iterdir()} == {path.name for path in INPUTS.iterdir()}

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The truth table of Serving and Ready: what the pods show, and what the conditions then say."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nimblet.api.compactmodel import CompactModel
+from nimblet.conditions import ConditionType, find
+from nimblet.plan.compactmodel import plan_invalid
+from nimblet.plan.facts import (
+    Answer,
+    ChildRef,
+    ContainerFailure,
+    FailureKind,
+    ModelFacts,
+    Observation,
+    WriteFailure,
+)
+from nimblet.quantity import bytes_of, human_bytes
+from nimblet.settings import Images, Settings
+from tests.builders import (
+    DIGEST,
+    GIBIBYTE,
+    NOW,
+    SETTINGS,
+    SMOLLM2_FILE,
+    SMOLLM2_URI,
+    a_deployment,
+    a_model,
+    a_node,
+    a_pod,
+    artifact_text,
+    base_facts,
+    child,
+    edited,
+    failed_job,
+    kinds,
+    message,
+    plan_of,
+    revision_of,
+    served,
+    serving_facts,
+    shown,
+    stored,
+    waiting_pod,
+)
+
+BUSY = Observation(answer=Answer.BUSY)
+SILENT = Observation(answer=Answer.FAILED, detail="HTTP 500")
+
+
+def failing(kind: FailureKind, said: str = "the cluster's words", **fields: Any) -> ContainerFailure:
+    return ContainerFailure(kind=kind, container="server", message=said, **fields)
+
+
+def starting_facts(failure: ContainerFailure | None = None, **pod: Any) -> ModelFacts:
+    """A Deployment of the current spec whose only pod does not run yet."""
+    model = a_model()
+    revision = revision_of(model)
+    pods = (waiting_pod(revision, failure=failure, **pod),)
+    return base_facts(model, deployment=a_deployment(revision), pods=pods)
+
+
+def test_all_pods_answer() -> None:
+    model = a_model(replicas=2)
+    plan = plan_of(model, serving_facts(model))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Placed") == ("True", "Placed")
+    assert shown(plan, "Reconciling") is None
+    assert shown(plan, "Stalled") is None
+    assert (plan.status.replicas, plan.status.ready_replicas, plan.status.updated_replicas) == (2, 2, 2)
+    assert plan.requeue_after is None
+
+
+def test_ready_by_the_probe_is_not_ready_without_an_answer() -> None:
+    model = a_model()
+    revision = revision_of(model)
+    facts = serving_facts(model, pods=(a_pod(revision, observation=None),))
+    plan = plan_of(model, facts)
+    assert shown(plan, "Serving") == ("False", "Starting")
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+    assert plan.requeue_after == SETTINGS.timing.probe_retry_seconds
+
+
+def test_pod_that_gives_no_token_is_not_answering() -> None:
+    model = a_model()
+    facts = serving_facts(model, pods=(a_pod(revision_of(model), observation=SILENT),))
+    plan = plan_of(model, facts)
+    assert shown(plan, "Serving") == ("False", "NotAnswering")
+    assert shown(plan, "Ready") == ("False", "NotAnswering")
+    assert "HTTP 500" in message(plan, "Ready")
+    assert plan.requeue_after == SETTINGS.timing.probe_retry_seconds
+
+
+def test_busy_pod_after_an_operator_restart_keeps_serving_and_ready() -> None:
+    model = served(a_model())
+    plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), observation=BUSY),)))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("True", "Ready")
+
+
+def test_busy_pod_that_never_answered_proves_nothing() -> None:
+    model = a_model()
+    plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), observation=BUSY),)))
+    assert shown(plan, "Serving") == ("False", "Starting")
+
+
+def test_busy_pod_of_an_edit_does_not_make_the_edit_ready() -> None:
+    old = a_model()
+    new = edited(served(old), runtime={"contextLength": 1024})
+    plan = plan_of(new, serving_facts(new, pods=(a_pod(revision_of(new), observation=BUSY),)))
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+
+
+def test_download_shows_its_progress_in_steps_of_ten() -> None:
+    plan = plan_of(a_model(), starting_facts(loading=True, download_percent=57))
+    assert plan.status.download_percent == 50
+    assert shown(plan, "Ready") == ("Unknown", "Downloading")
+    assert message(plan, "Reconciling") == "Fetching and checking the weights: 50 %."
+    assert shown(plan, "Verified") == ("Unknown", "Pending")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (FailureKind.UNSCHEDULABLE, "Unschedulable"),
+        (FailureKind.IMAGE_PULL, "ImagePullFailed"),
+        (FailureKind.CONFIG, "ContainerConfigError"),
+        (FailureKind.OOM_KILLED, "OOMKilled"),
+        (FailureKind.CRASH_LOOP, "CrashLoopBackOff"),
+        (FailureKind.EXITED, "ContainerExited"),
+        (FailureKind.EVICTED, "Evicted"),
+        (FailureKind.REFUSED, "PodRefused"),
+        (FailureKind.LOADER, "LoaderFailed"),
+    ],
+)
+def test_recorded_failure_is_the_reason(kind: FailureKind, reason: str) -> None:
+    plan = plan_of(a_model(), starting_facts(failing(kind)))
+    for type_, status in (("Ready", "False"), ("Serving", "False"), ("Stalled", "True")):
+        assert shown(plan, type_) == (status, reason)
+    assert message(plan, "Ready").endswith(".")
+    assert ".." not in message(plan, "Ready")
+
+
+def test_cluster_message_is_quoted_as_it_is() -> None:
+    plan = plan_of(a_model(), starting_facts(failing(FailureKind.CRASH_LOOP, "loading ... failed.", exit_code=3)))
+    assert "with exit code 3: loading ... failed. See the log" in message(plan, "Ready")
+
+
+def test_loader_in_a_pod_tells_its_own_reason() -> None:
+    report = '{"version":1,"error":{"reason":"DigestMismatch","message":"Expected abc, found def."}}'
+    plan = plan_of(a_model(), starting_facts(failing(FailureKind.LOADER, report)))
+    assert shown(plan, "Ready") == ("False", "DigestMismatch")
+    assert shown(plan, "Verified") == ("False", "DigestMismatch")
+    assert "Expected abc, found def." in message(plan, "Ready")
+
+
+def needed_memory(model: CompactModel) -> str:
+    """Return the memory of one replica as the messages show it."""
+    sizing = plan_of(model, base_facts(model)).status.sizing
+    assert sizing is not None
+    return human_bytes(bytes_of(sizing.memory))
+
+
+def test_unschedulable_names_what_is_short_and_what_would_fit() -> None:
+    facts = starting_facts(failing(FailureKind.UNSCHEDULABLE, "0/1 nodes are available: Insufficient memory."))
+    fits = a_model(runtime={"contextLength": 1536})
+    room = plan_of(fits, base_facts(fits)).status.sizing
+    assert room is not None
+    plan = plan_of(a_model(), replace(facts, nodes=(a_node(memory=room.total_bytes),)))
+    assert shown(plan, "Placed") == ("False", "Unschedulable")
+    said = message(plan, "Ready")
+    assert "0/1 nodes are available: Insufficient memory." in said
+    largest = human_bytes(room.total_bytes)
+    assert f"it needs memory {needed_memory(a_model())} (the largest node has {largest})" in said
+    assert "A contextLength of 1536 would fit." in said
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (a_node(cpu=400), "CPU 450m (the largest node has 400m)"),
+        (a_node(schedulable=False), "no schedulable node"),
+    ],
+)
+def test_shortage_is_told_before_the_scheduler_speaks(node: Any, said: str) -> None:
+    model = a_model()
+    plan = plan_of(model, base_facts(model, nodes=(node,)))
+    assert shown(plan, "Placed") == ("Unknown", "Pending")
+    assert said in message(plan, "Placed")
+    assert "contextLength" not in message(plan, "Placed")
+    assert "Deployment" in kinds(plan)
+
+
+def test_memory_override_gets_no_hint_about_the_context() -> None:
+    model = a_model(resources={"memory": "64Gi"})
+    plan = plan_of(model, base_facts(model))
+    assert "memory 64.00Gi (the largest node has 24.00Gi)" in message(plan, "Placed")
+    assert "would fit" not in message(plan, "Placed")
+
+
+def test_two_nodes_that_are_each_short_of_something() -> None:
+    model = a_model()
+    nodes = (a_node("a", memory=GIBIBYTE, cpu=100), a_node("b", memory=2**20))
+    said = message(plan_of(model, base_facts(model, nodes=nodes)), "Placed")
+    assert f"memory {needed_memory(model)} and CPU 450m on the same node" in said
+
+
+def test_killed_server_that_runs_again_serves_but_is_not_ready_until_stable() -> None:
+    model = a_model()
+    failure = failing(FailureKind.OOM_KILLED, at=NOW - timedelta(seconds=5), running_again=True)
+    facts = serving_facts(model, pods=(a_pod(revision_of(model), failure=failure),))
+    plan = plan_of(model, facts)
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "OOMKilled")
+    assert plan.requeue_after == 15
+    later = plan_of(model, facts, now=NOW + timedelta(seconds=15))
+    assert shown(later, "Ready") == ("True", "Ready")
+
+
+@pytest.mark.parametrize("kind", [FailureKind.EVICTED, FailureKind.REFUSED])
+def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind) -> None:
+    model = a_model()
+    revision = revision_of(model)
+    lost = waiting_pod(revision, "pod-0", failure=failing(kind))
+    facts = serving_facts(model, pods=(lost, a_pod(revision)))
+    plan = plan_of(model, facts)
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert plan.status.replicas == 1
+
+
+def test_verified_stays_while_another_replica_starts() -> None:
+    model = a_model(replicas=2, integrity={"sha256": {SMOLLM2_FILE: DIGEST}})
+    revision = revision_of(model)
+    facts = serving_facts(
+        model,
+        artifacts=(stored(model, artifact_text(digestSource="Spec")),),
+        pods=(a_pod(revision), waiting_pod(revision, "pod-2")),
+    )
+    plan = plan_of(model, facts)
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+    assert shown(plan, "Verified") == ("True", "DigestsMatch")
+
+
+@pytest.mark.parametrize(
+    ("digest_source", "expected"),
+    [("Spec", ("True", "DigestsMatch")), ("Source", ("Unknown", "Pinned")), ("None", ("False", "Unverified"))],
+)
+def test_verified_says_who_vouches(digest_source: str, expected: tuple[str, str]) -> None:
+    model = a_model()
+    artifact = stored(model, artifact_text(digestSource=digest_source))
+    assert shown(plan_of(model, serving_facts(model, artifacts=(artifact,))), "Verified") == expected
+
+
+def test_rolling_change_serves_and_reconciles() -> None:
+    old = a_model()
+    new = edited(served(old), runtime={"contextLength": 1024})
+    pods = (a_pod(revision_of(old)), waiting_pod(revision_of(new), "pod-2"))
+    plan = plan_of(new, base_facts(new, deployment=a_deployment(revision_of(new)), pods=pods))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Progressing")
+    assert shown(plan, "Reconciling") == ("True", "Progressing")
+    assert message(plan, "Ready") == "0 of 1 replicas of the new spec answer; 1 older remain."
+
+
+def broken(old: Any, how: str) -> tuple[Any, ModelFacts]:
+    """Return an edit that can't work, and the facts while the old spec serves on."""
+    facts = serving_facts(old)
+    if how == "source":
+        new = edited(served(old), source={"uri": "hf://no/model"})
+        return new, replace(facts, jobs=(failed_job(new),))
+    if how == "context":
+        return edited(served(old), runtime={"contextLength": 9000}), facts
+    new = edited(served(old), source={"uri": "hf://no/model"})
+    embedder = stored(new, artifact_text(header={**HEADERLESS}))
+    return new, replace(facts, artifacts=(*facts.artifacts, embedder))
+
+
+HEADERLESS = {
+    "architecture": "clip",
+    "parameters": 1,
+    "tensorBytes": 1,
+    "contextLength": 0,
+    "embeddingLength": 0,
+    "blockCount": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("source", "RepositoryNotFound"), ("context", "ContextTooLong"), ("header", "UnsupportedModel")],
+)
+def test_broken_edit_leaves_the_deployment_alone_and_says_both(how: str, reason: str) -> None:
+    new, facts = broken(a_model(), how)
+    plan = plan_of(new, facts)
+    assert "Deployment" not in kinds(plan)
+    assert "Deployment" not in [item.kind for item in plan.deletions]
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "UpdateFailed")
+    assert shown(plan, "Stalled") == ("True", reason)
+    assert message(plan, "Ready").startswith(f"The older spec serves on; the new one does not: {reason}: ")
+    assert [item.kind for item in plan.deletions if item.kind == "ConfigMap"] == []
+
+
+def test_broken_edit_of_the_image_serves_on() -> None:
+    old = a_model()
+    new = edited(served(old), runtime={"contextLength": 1024})
+    pods = (
+        a_pod(revision_of(old)),
+        waiting_pod(revision_of(new), "pod-2", failure=failing(FailureKind.IMAGE_PULL)),
+    )
+    plan = plan_of(new, base_facts(new, deployment=a_deployment(revision_of(new)), pods=pods))
+    assert shown(plan, "Ready") == ("False", "UpdateFailed")
+    assert shown(plan, "Stalled") == ("True", "ImagePullFailed")
+
+
+def test_undone_edit_heals() -> None:
+    old = served(a_model())
+    undone = old.model_copy(update={"generation": 3})
+    plan = plan_of(undone, serving_facts(old))
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert plan.status.observed_generation == 3
+
+
+def test_scaled_to_zero_is_neither_serving_nor_ready_nor_stalled() -> None:
+    model = a_model(replicas=0)
+    plan = plan_of(model, serving_facts(model))
+    assert shown(plan, "Serving") == ("False", "ScaledToZero")
+    assert shown(plan, "Ready") == ("False", "ScaledToZero")
+    assert shown(plan, "Stalled") is None
+    assert child(plan.children, "Deployment")["spec"]["replicas"] == 0
+
+
+def test_disruption_budget_comes_with_the_second_replica_and_goes_with_it() -> None:
+    two, one = a_model(replicas=2), a_model(replicas=1)
+    assert "PodDisruptionBudget" in kinds(plan_of(two, serving_facts(two)))
+    budget = ChildRef(kind="PodDisruptionBudget", name="smollm2-model", uid="uid-budget")
+    plan = plan_of(one, serving_facts(one, children=(budget,)))
+    assert "PodDisruptionBudget" not in kinds(plan)
+    assert plan.deletions == (budget,)
+
+
+NEWER = Settings(
+    images=Images(llamacpp="registry.example/llama.cpp:server-b2", loader="registry.example/loader:2")
+)
+
+
+def test_newer_images_wait_for_an_edit() -> None:
+    model = served(a_model())
+    facts = serving_facts(model)
+    before = child(plan_of(model, facts).children, "Deployment")
+    plan = plan_of(model, facts, settings=NEWER)
+    assert child(plan.children, "Deployment") == before
+    assert shown(plan, "UpdateAvailable") == ("True", "NewerImages")
+    assert shown(plan, "Ready") == ("True", "Ready")
+
+
+def test_scaling_is_no_reason_for_newer_images() -> None:
+    model = served(a_model())
+    facts = serving_facts(model)
+    scaled = edited(model, replicas=3)
+    template = child(plan_of(scaled, facts, settings=NEWER).children, "Deployment")["spec"]["template"]
+    assert template == child(plan_of(model, facts).children, "Deployment")["spec"]["template"]
+
+
+def test_edit_takes_newer_images() -> None:
+    model = served(a_model())
+    plan = plan_of(edited(model, runtime={"parallel": 1}), serving_facts(model), settings=NEWER)
+    pod = child(plan.children, "Deployment")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example/llama.cpp:server-b2"
+    assert pod["initContainers"][0]["image"] == "registry.example/loader:2"
+    assert shown(plan, "UpdateAvailable") is None
+
+
+@pytest.mark.parametrize(
+    ("category", "reason"),
+    [
+        ("Conflict", "Conflict"),
+        ("Contested", "Contested"),
+        ("ImmutableField", "ImmutableField"),
+        ("Refused", "ApplyRefused"),
+        ("Unknown", "ApplyRefused"),
+    ],
+)
+def test_refused_write_is_told_with_the_object(category: str, reason: str) -> None:
+    model = a_model()
+    failure = WriteFailure(kind="Service", name="smollm2-model", category=category, message="not ours.")
+    plan = plan_of(model, serving_facts(model, write_failures=(failure,)))
+    assert shown(plan, "Ready") == ("False", reason)
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert message(plan, "Ready").startswith("Service smollm2-model: not ours.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"refused": "exceeded quota: small"}, "PodRefused"),
+        ({"progress_deadline_exceeded": True}, "ProgressDeadlineExceeded"),
+    ],
+)
+def test_deployments_own_conditions_are_told(fields: dict[str, Any], reason: str) -> None:
+    model = a_model()
+    revision = revision_of(model)
+    facts = base_facts(model, deployment=a_deployment(revision, **fields))
+    assert shown(plan_of(model, facts), "Ready") == ("False", reason)
+    stale = base_facts(model, deployment=a_deployment("older", **fields))
+    assert shown(plan_of(model, stale), "Ready") == ("Unknown", "Starting")
+
+
+def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
+    status = served(a_model()).status
+    plan = plan_invalid(generation=7, status=status, errors="spec.replicas: expected a number.", now=NOW)
+    assert (plan.children, plan.deletions) == ((), ())
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "InvalidSpec")
+    assert shown(plan, "Stalled") == ("True", "InvalidSpec")
+    assert plan.status.observed_generation == 7
+
+
+def test_second_look_at_the_same_facts_changes_nothing() -> None:
+    model = served(a_model())
+    again = plan_of(model, serving_facts(model), now=NOW + timedelta(hours=1))
+    assert again.status == model.status
+
+
+def test_transition_time_moves_only_with_the_status() -> None:
+    model = served(a_model())
+    later = NOW + timedelta(hours=1)
+    plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), observation=SILENT),)), now=later)
+    ready, placed = (
+        find(plan.status.conditions, ConditionType.READY),
+        find(plan.status.conditions, ConditionType.PLACED),
+    )
+    assert ready is not None
+    assert placed is not None
+    assert ready.last_transition_time == later
+    assert placed.last_transition_time == NOW
+
+
+def test_source_uri_is_in_the_resolved_message() -> None:
+    model = a_model()
+    assert SMOLLM2_URI in message(plan_of(model, serving_facts(model)), "Resolved")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and CPU against figures computed by hand from the headers of the two real models."""
+
+from dataclasses import replace
+
+import pytest
+
+from nimblet.api.compactmodel import SizingStatus
+from nimblet.plan.artifact import per_layer
+from nimblet.plan.sizing import (
+    Demand,
+    compute_bytes,
+    cpu_millicores,
+    kv_cache_bytes,
+    largest_context,
+    progress_deadline_seconds,
+    runtime_bytes,
+    scratch_volume_bytes,
+    size_model,
+    startup_seconds,
+    windowed_layers,
+)
+from nimblet.quantity import bytes_of
+from tests.builders import GEMMA3_270M, a_header, a_model, base_facts, plan_of
+
+MEBIBYTE = 2**20
+DEMAND = Demand(context_length=2048, parallel=2, kv_cache_type="f16", prompt_cache_mebibytes=64)
+
+
+def sum_of_terms(sizing: SizingStatus) -> int:
+    terms = sizing.weights_bytes + sizing.kv_cache_bytes + sizing.compute_bytes
+    return terms + sizing.prompt_cache_bytes + sizing.runtime_bytes
+
+
+def test_smollm2_kv_cache_is_two_layers_heads_dim_bytes_context_slots() -> None:
+    # 2 (K, V) x 30 layers x 3 kv heads x head dim 64 x 2 bytes x 2048 tokens x 2 slots
+    assert kv_cache_bytes(a_header(), DEMAND) == 2 * 30 * 3 * 64 * 2 * 2048 * 2 == 94_371_840
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("f16", 94_371_840), ("q8_0", 50_135_040), ("q4_0", 26_542_080)])
+def test_quantized_kv_cache_takes_its_block_size(cache: str, expected: int) -> None:
+    # q8_0: 34 bytes hold 32 elements; q4_0: 18 bytes
+    assert kv_cache_bytes(a_header(), replace(DEMAND, kv_cache_type=cache)) == expected
+
+
+def test_kv_cache_is_padded_to_256_tokens() -> None:
+    odd = replace(DEMAND, context_length=2049)
+    assert kv_cache_bytes(a_header(), odd) == 2 * 30 * 3 * 64 * 2 * 2304 * 2
+
+
+def test_gemma3_holds_the_whole_context_in_every_sixth_layer_only() -> None:
+    header = a_header(GEMMA3_270M)
+    assert windowed_layers(header) == ((True,) * 5 + (False,)) * 3
+    # 3 full layers x 4096, 15 windowed x (512 + ubatch 512), 1 kv head, width 256 + 256, 2 bytes, 2 slots
+    demand = replace(DEMAND, context_length=4096)
+    assert kv_cache_bytes(header, demand) == (3 * 4096 + 15 * 1024) * 512 * 2 * 2 == 56_623_104
+
+
+def test_window_longer_than_the_context_costs_the_context() -> None:
+    demand = replace(DEMAND, context_length=512)
+    assert kv_cache_bytes(a_header(GEMMA3_270M), demand) == 18 * 512 * 512 * 2 * 2
+
+
+def test_window_pattern_of_the_header_wins_over_the_architecture() -> None:
+    header = a_header(GEMMA3_270M, slidingWindowPattern=[[1, 9], [0, 9]])
+    assert windowed_layers(header) == (True,) * 9 + (False,) * 9
+    assert windowed_layers(a_header(GEMMA3_270M, slidingWindowPattern=2)) == (True, False) * 9
+
+
+def test_window_without_a_known_pattern_counts_every_layer_in_full() -> None:
+    assert windowed_layers(a_header(slidingWindow=512)) == (False,) * 30
+
+
+def test_kv_heads_per_layer_are_summed() -> None:
+    header = a_header(headCountKv=[[3, 10], [0, 20]])
+    assert kv_cache_bytes(header, DEMAND) == 2 * 10 * 3 * 64 * 2 * 2048 * 2
+
+
+def test_smollm2_compute_is_the_feed_forward_of_one_ubatch_masks_work_and_logits() -> None:
+    # f32: three of 1536 and five of 576; mask 2 bytes x 2048; work 9/8 byte x 1536; logits of one token a slot, twice
+    expected = 512 * (4 * (3 * 1536 + 5 * 576) + 2 * 2048 + 1728) + 2 * 4 * 49152 * 2
+    assert compute_bytes(a_header(), DEMAND) == expected == 19_103_744
+
+
+def test_compute_counts_the_second_mask_of_windowed_layers() -> None:
+    full, windowed = a_header(GEMMA3_270M, slidingWindow=None), a_header(GEMMA3_270M)
+    assert compute_bytes(windowed, DEMAND) - compute_bytes(full, DEMAND) == 512 * 2 * 1024
+
+
+def test_compute_counts_every_expert_used() -> None:
+    dense, mixture = a_header(), a_header(expertUsedCount=4)
+    assert compute_bytes(mixture, DEMAND) - compute_bytes(dense, DEMAND) == 512 * 3 * (3 * 4 * 1536 + 1728)
+
+
+def test_compute_takes_attention_where_it_is_wider_than_the_feed_forward() -> None:
+    wide = a_header(feedForwardLength=512, embeddingLength=512, headCount=16, headCountKv=8, keyLength=128)
+    wide = wide.model_copy(update={"value_length": 128})
+    # 2 x 16 heads x 128 and 8 x (128 + 128) beside five of 512; work over the attention's output
+    expected = 512 * (4 * (4096 + 2048 + 2560) + 2 * 2048 + 9 * 2048 // 8) + 2 * 4 * 49152 * 2
+    assert compute_bytes(wide, DEMAND) == expected
+
+
+def test_merges_are_assumed_where_nobody_counted_them() -> None:
+    counted, uncounted = a_header(), a_header(mergeCount=None)
+    assert runtime_bytes(uncounted, DEMAND) - runtime_bytes(counted, DEMAND) == 120 * (2 * 49152 - 48900)
+
+
+def test_smollm2_total_is_the_sum_of_its_terms() -> None:
+    sizing = size_model(a_header(), DEMAND)
+    assert sizing.weights_bytes == 96_576_768
+    assert sizing.prompt_cache_bytes == 64 * MEBIBYTE
+    # program 8 MiB, 64 KiB a layer, 160 bytes a token and 12 more a slot, 120 a merge, margin of at least 8 MiB
+    assert sizing.runtime_bytes == 16 * MEBIBYTE + 30 * 65536 + 49152 * (160 + 12 * 2) + 120 * 48900
+    assert sizing.total_bytes == sum_of_terms(sizing) == 310_816_480
+    assert sizing.memory == "297Mi"
+
+
+def test_cpu_is_two_operations_a_weight_and_token() -> None:
+    # 2 x 134,515,008 x 10 tokens/s x 2 slots / 13e9 = 0.4139 cores, rounded up to 50m
+    assert cpu_millicores(a_header(), DEMAND) == 450
+    sizing = size_model(a_header(), DEMAND)
+    assert (sizing.cpu, sizing.threads) == ("450m", 1)
+
+
+@pytest.mark.parametrize(("parameters", "expected"), [(1, 100), (2**61, 32000)])
+def test_cpu_stays_in_its_bounds(parameters: int, expected: int) -> None:
+    assert cpu_millicores(a_header(parameters=parameters), DEMAND) == expected
+
+
+def test_overrides_replace_the_result_and_keep_the_arithmetic() -> None:
+    plain = size_model(a_header(), DEMAND)
+    forced = size_model(a_header(), replace(DEMAND, cpu="2500m", memory="1Gi"))
+    assert forced.total_bytes == plain.total_bytes
+    assert (forced.memory, forced.cpu, forced.threads) == ("1024Mi", "2500m", 3)
+    assert any("overridden by 1Gi" in line for line in forced.formula)
+    assert any("450m, overridden by 2500m" in line for line in forced.formula)
+
+
+def test_formula_shows_the_numbers() -> None:
+    small = "(key 64 + value 64) x 3 kv heads x (30 layers x 2048 tokens) x 2 bytes (f16) x 2 slots = 90Mi"
+    assert f"kv cache: {small}" in size_model(a_header(), DEMAND).formula
+    windowed = "(3 layers x 2048 tokens + 15 windowed layers x 1024 tokens)"
+    assert any(windowed in line for line in size_model(a_header(GEMMA3_270M), DEMAND).formula)
+    mixed = size_model(a_header(headCountKv=[[3, 10], [0, 20]]), DEMAND).formula
+    assert any("x 0 to 3 kv heads x" in line for line in mixed)
+
+
+def test_largest_context_is_the_last_step_that_fits() -> None:
+    header, demand = a_header(), replace(DEMAND, context_length=8192)
+    budget = size_model(header, replace(demand, context_length=4096)).total_bytes
+    assert largest_context(header, demand, budget_bytes=budget) == 4096
+    assert largest_context(header, demand, budget_bytes=budget - 1) == 4096 - 256
+    assert largest_context(header, demand, budget_bytes=1) == 0
+
+
+@pytest.mark.timeout(5)
+def test_hostile_header_costs_no_time() -> None:
+    header = a_header(contextLength=2**62, headCountKv=[[1, 1024]] * 1000, blockCount=1024)
+    assert largest_context(header, replace(DEMAND, context_length=2**20), budget_bytes=1) == 0
+    assert per_layer(((7, 1024),) * 100_000, layers=3, default=0) == (7, 7, 7)
+    assert per_layer(((7, 1),), layers=3, default=0) == (7, 0, 0)
+
+
+def test_default_context_is_4096_or_the_models_own_maximum() -> None:
+    model = a_model()
+    resolved = plan_of(model, base_facts(model)).status.resolved
+    assert resolved is not None
+    assert resolved.context_length == 4096
+
+
+def test_volume_deadline_and_startup_grow_with_the_file() -> None:
+    size = 98_362_432
+    assert scratch_volume_bytes(size) == bytes_of("163Mi")
+    assert progress_deadline_seconds(size) == 600 + 18
+    assert startup_seconds(size) == 61
