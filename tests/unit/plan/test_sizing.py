@@ -77,7 +77,8 @@ def test_kv_heads_per_layer_are_summed() -> None:
 
 
 def test_smollm2_compute_is_the_feed_forward_of_one_ubatch_masks_work_and_logits() -> None:
-    # f32: three of 1536 and five of 576; mask 2 bytes x 2048; work 9/8 byte x 1536; logits of one token a slot, twice
+    # f32: three of 1536 and five of 576; mask 2 bytes x 2048; work 9/8 byte x 1536;
+    # logits of one token a slot, twice
     expected = 512 * (4 * (3 * 1536 + 5 * 576) + 2 * 2048 + 1728) + 2 * 4 * 49152 * 2
     assert compute_bytes(a_header(), DEMAND) == expected == 19_103_744
 

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stub model server, kwok Stages that play resolver and model pods, and operator processes. Only for tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any
+
+from e2e.cluster.api import Api
+from e2e.cluster.errors import ApiError
+from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement, stage_manifest
+from nimblet import labels
+from nimblet.cluster.permissions import PERMISSIONS, Scope
+from tests.builders import artifact_text
+
+ROOT = Path(__file__).parents[2]
+RESYNC_SECONDS = 5
+POLL_SECONDS = 0.1
+NAMESPACE = "nimblet-system"
+OPERATOR_USER = "operator"
+RBAC = "rbac.authorization.k8s.io"
+MISSING_REPOSITORY = "missing"
+"""A CompactModel of this name has a resolver that finds no repository."""
+NOT_FOUND = '{"version":1,"error":{"reason":"RepositoryNotFound","message":"No repository org/repo."}}'
+COLLECTIONS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+DEFECTS = ("Traceback", " ERROR ", " CRITICAL ", "Warning:", "never awaited", "Unclosed")
+RETRY = "ERROR   Request attempt #"
+"""How kopf tells that it tries a request again: no defect where the API server is away."""
+TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
+
+
+def stages() -> tuple[dict[str, object], ...]:
+    """Return Stages: pods that show a container id, resolver pods that end with a loader's words."""
+    alive = requirement(".metadata.deletionTimestamp", "DoesNotExist")
+    of_job = requirement(".metadata.ownerReferences.[].kind", "In", "Job")
+    code, words = _either("20", "0"), _either(NOT_FOUND, artifact_text())
+    completed = POD_COMPLETE_STATUS.replace("Succeeded", _either("Failed", "Succeeded")).replace(
+        "exitCode: 0, reason: Completed,", f"exitCode: {code}, reason: Completed, message: '{words}',"
+    )
+    ready = POD_READY_STATUS.replace(
+        "  started: true\n  state: {running", "  containerID: stub://1\n  started: true\n  state: {running"
+    )
+    not_ready = requirement('.status.conditions.[] | select( .type == "Ready" ) | .status', "NotIn", "True")
+    pending = requirement(".status.phase", "In", "Pending")
+    placed = requirement(".spec.nodeName", "Exists")
+    running = requirement(".status.phase", "In", "Running")
+    return (
+        stage_manifest(
+            name="pod-ready",
+            kind="Pod",
+            selector=[alive, pending, not_ready, placed],
+            following={"statusTemplate": ready},
+        ),
+        stage_manifest(
+            name="pod-complete",
+            kind="Pod",
+            selector=[alive, running, of_job],
+            following={"statusTemplate": completed},
+        ),
+    )
+
+
+def _either(missing: str, found: str) -> str:
+    """Return a template that says `missing` in the pods of MISSING_REPOSITORY, and `found` elsewhere.
+
+    Stages see a pod's container only inside a range, so `$` names the pod.
+    """
+    owner = f'index $.metadata.labels "{labels.MODEL}"'
+    return f'{{{{ if eq ({owner}) "{MISSING_REPOSITORY}" }}}}{missing}{{{{ else }}}}{found}{{{{ end }}}}'
+
+
+def grant_least_rights(api: Api) -> None:
+    """Give OPERATOR_USER what permissions.py lists and nothing else."""
+    subject = {"kind": "User", "name": OPERATOR_USER, "apiGroup": RBAC}
+    wide = [each for each in PERMISSIONS if each.scope is not Scope.OWN]
+    own = [each for each in PERMISSIONS if each.scope is Scope.OWN]
+    for kind, base, permissions in (("ClusterRole", "", wide), ("Role", f"/namespaces/{NAMESPACE}", own)):
+        version, root = f"{RBAC}/v1", f"/apis/{RBAC}/v1{base}/{kind.lower()}"
+        head: dict[str, object] = {"apiVersion": version, "metadata": {"name": OPERATOR_USER}}
+        rules = [
+            {
+                "apiGroups": [each.group],
+                "resources": [each.resource],
+                "verbs": list(each.verbs),
+                "resourceNames": list(each.names),
+            }
+            for each in permissions
+        ]
+        reference = {"apiGroup": RBAC, "kind": kind, "name": OPERATOR_USER}
+        api.create(f"{root}s", {**head, "kind": kind, "rules": rules})
+        binding = {**head, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]}
+        api.create(f"{root}bindings", binding)
+
+
+@dataclass
+class Stub:
+    """A server that answers every question with one token while `healthy`."""
+
+    url: str = ""
+    healthy: bool = True
+    keys: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def stub_server() -> Iterator[Stub]:
+    """Serve a Stub on loopback."""
+    stub = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            stub.keys.add(self.headers["Authorization"])
+            body = json.dumps(TOKEN).encode()
+            self.send_response(200 if stub.healthy else 500)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Keep the tests' output quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    stub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass
+class Process:
+    """A running operator."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    port: int
+
+    def metric(self, line: str) -> float:
+        """Return the value of a metric's sample, 0 where it is not exposed yet."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
+                text = response.read().decode()
+        except OSError:
+            return 0.0
+        found = [row for row in text.splitlines() if row.startswith(f"{line} ")]
+        return float(found[0].split()[-1]) if found else 0.0
+
+    def probe(self, path: str) -> int:
+        """Return the HTTP status of a probe, 0 while nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return 0
+
+    def terminate(self, seconds: float = 10.0) -> int:
+        """Ask it to stop; return the exit code."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(seconds)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+
+@dataclass
+class Launcher:
+    """Starts operators against one control plane, and ends those that are left."""
+
+    kubeconfig: Path
+    stub: Stub
+    directory: Path
+    free_port: Callable[[], int]
+    started: list[tuple[Process, IO[bytes]]] = field(default_factory=list)
+
+    def start(self, *flags: str, elect: bool = False) -> Process:
+        """Start one operator; its log lies in the test's folder."""
+        number = len(self.started)
+        settings = self.directory / "settings.yaml"
+        timing = {
+            "resyncSeconds": RESYNC_SECONDS,
+            "probeRetrySeconds": 1,
+            "retryBaseSeconds": 2,
+            "stableSeconds": 1,
+        }
+        settings.write_text(
+            json.dumps({"timing": timing, "access": {"operatorNamespace": NAMESPACE}}), encoding="utf-8"
+        )
+        log, port = self.directory / f"operator-{number}.log", self.free_port()
+        argv = [sys.executable, "-m", "tests.cluster.operator_process", self.stub.url]
+        argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", str(port)]
+        argv += [*(() if elect else ("--no-leader-election",)), *flags]
+        output = log.open("wb")
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "PYTHONWARNINGS": "default"}
+        popen = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = Process(popen=popen, log=log, port=port)
+        self.started.append((process, output))
+        return process
+
+    def end_all(self) -> None:
+        """End what still runs."""
+        for process, output in self.started:
+            if process.popen.poll() is None:
+                process.kill()
+            output.close()
+
+    def flaws(self) -> list[str]:
+        """Return the lines of all logs that tell of a defect."""
+        logs = [process.log.read_text(encoding="utf-8") for process, _ in self.started]
+        lines = [line for log in logs for line in log.splitlines() if RETRY not in line]
+        return [line for line in lines if any(word in line for word in DEFECTS)]
+
+
+@dataclass(frozen=True)
+class View:
+    """The API server's view of one namespace."""
+
+    api: Api
+    namespace: str
+
+    def models(self) -> str:
+        return f"/apis/{labels.API_VERSION}/namespaces/{self.namespace}/compactmodels"
+
+    def create(self, name: str, **spec: object) -> None:
+        manifest: dict[str, object] = {
+            "apiVersion": labels.API_VERSION,
+            "kind": "CompactModel",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"source": {"uri": "hf://org/repo"}, **spec},
+        }
+        self.api.create(self.models(), manifest)
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Set the replicas as `kubectl scale` and an HPA do: read /scale, replace /scale."""
+        path = f"{self.models()}/{name}/scale"
+        seen: Any = self.api.get(path)
+        self.api.replace(path, {**seen, "spec": {"replicas": replicas}})
+
+    def model(self, name: str) -> Any:
+        return self.api.get(f"{self.models()}/{name}")
+
+    def condition(self, name: str, type_: str) -> tuple[str, str] | None:
+        """Return a condition's status and reason, None while there is none."""
+        status = self.model(name).get("status") or {}
+        found = [item for item in status.get("conditions", ()) if item["type"] == type_]
+        return (found[0]["status"], found[0]["reason"]) if found else None
+
+    def is_ready(self, name: str) -> bool:
+        condition, model = self.condition(name, "Ready"), self.model(name)
+        fresh = (model.get("status") or {}).get("observedGeneration") == model["metadata"]["generation"]
+        return fresh and condition == ("True", "Ready")
+
+    def children(self, kind: str) -> dict[str, Any]:
+        """Return our objects of a kind by name."""
+        path = COLLECTIONS[kind].format(self.namespace)
+        listed: Any = self.api.get(f"{path}?labelSelector={labels.MANAGED_SELECTOR}")
+        return {item["metadata"]["name"]: item for item in listed["items"]}
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the resourceVersions of all our objects and resources."""
+        listed: Any = self.api.get(self.models())
+        found = {f"CompactModel/{item['metadata']['name']}": item for item in listed["items"]}
+        for kind in COLLECTIONS:
+            found |= {f"{kind}/{name}": item for name, item in self.children(kind).items()}
+        return {name: item["metadata"]["resourceVersion"] for name, item in sorted(found.items())}
+
+    def path(self, kind: str, name: str) -> str:
+        return f"{COLLECTIONS[kind].format(self.namespace)}/{name}"
+
+    def is_gone(self, path: str) -> bool:
+        try:
+            self.api.get(path)
+        except ApiError as error:
+            return error.status == HTTPStatus.NOT_FOUND
+        return False
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = 60.0, what: str) -> None:
+    """Return once `condition` holds; AssertionError names `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"expected {what} within {seconds:g} s"
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose objects are written and deleted: exactly ours, by uid, and none for an owner or namespace that goes."""
+
+import pytest
+
+from e2e.cluster.controlplane import ControlPlane
+from e2e.cluster.tools import CONTROLLER_MANAGER
+from nimblet import labels
+from nimblet.cluster.apply import delete_children
+from nimblet.cluster.errors import Conflict, Forbidden
+from nimblet.cluster.refusal import is_namespace_going
+from nimblet.cluster.resources import COMPACT_MODEL
+from nimblet.plan.facts import ChildRef
+from tests.cluster.apply_support import Rig, config_map, deployment, version_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.asyncio]
+FOREIGN_UID = "11111111-2222-3333-4444-555555555555"
+
+
+async def test_an_object_without_owner_is_refused_and_left_as_it_is(rig: Rig) -> None:
+    rig.overwrite(config_map(other="theirs"))
+    before = version_of(await rig.read())
+
+    failures = await rig.apply(config_map(a="1"))
+
+    assert [(each.category, each.name) for each in failures] == [("Conflict", "child")]
+    assert "has no controller" in failures[0].message
+    assert version_of(await rig.read()) == before
+
+
+async def test_an_object_of_another_owner_is_refused_even_with_our_labels(rig: Rig) -> None:
+    stolen = config_map(other="theirs")
+    reference = {
+        "apiVersion": labels.API_VERSION,
+        "kind": "CompactModel",
+        "name": "older",
+        "uid": FOREIGN_UID,
+        "controller": True,
+    }
+    stolen["metadata"] = {
+        "name": "child",
+        "labels": {labels.MODEL: "owner", labels.MANAGED_BY: labels.MANAGED_BY_VALUE},
+        "ownerReferences": [reference],
+    }
+    rig.overwrite(stolen)
+
+    failures = await rig.apply_fresh(config_map(a="1"))
+
+    assert [each.category for each in failures] == ["Conflict"]
+    assert "belongs to CompactModel older" in failures[0].message
+
+
+async def test_workloads_wait_while_something_before_them_is_refused(rig: Rig) -> None:
+    rig.overwrite(config_map(other="theirs"))
+
+    failures = await rig.apply(config_map(), deployment(), config_map("later"))
+
+    assert [each.name for each in failures] == ["child"]
+    assert ("Deployment", "server") not in rig.mirror
+    assert ("ConfigMap", "later") in rig.mirror
+
+
+async def test_apply_with_a_uid_never_touches_an_object_made_anew(rig: Rig) -> None:
+    await rig.apply(config_map())
+    old = await rig.read()
+    manifest = {**config_map(a="2"), "metadata": {"name": "child", "namespace": rig.owner.namespace}}
+    rig.remove()
+
+    with pytest.raises(Conflict):
+        await rig.client.apply(manifest, force=True, uid=old["metadata"]["uid"])
+    rig.overwrite(config_map(new="yes"))
+    with pytest.raises(Conflict):
+        await rig.client.apply(manifest, force=True, uid=old["metadata"]["uid"])
+
+    assert (await rig.read())["data"] == {"new": "yes"}
+
+
+async def test_delete_never_touches_an_object_made_anew(rig: Rig) -> None:
+    await rig.apply(config_map())
+    uid = (await rig.read())["metadata"]["uid"]
+    rig.remove()
+    rig.overwrite(config_map(new="yes"))
+
+    ref = ChildRef(kind="ConfigMap", name="child", uid=uid)
+    gone = ChildRef(kind="ConfigMap", name="never-there", uid=uid)
+    await delete_children(rig.client, namespace=rig.owner.namespace, refs=[ref, gone])
+
+    assert (await rig.read())["data"] == {"new": "yes"}
+
+
+async def test_delete_removes_exactly_the_named_object(rig: Rig) -> None:
+    await rig.apply(config_map(), config_map("other"))
+    uid = (await rig.read())["metadata"]["uid"]
+
+    ref = ChildRef(kind="ConfigMap", name="child", uid=uid)
+    await delete_children(rig.client, namespace=rig.owner.namespace, refs=[ref])
+
+    assert await rig.get() is None
+    assert await rig.get("other") is not None
+
+
+async def test_nothing_is_applied_for_an_owner_known_to_be_deleted(rig: Rig) -> None:
+    assert await rig.apply(config_map(), deleting=True) == ()
+    assert await rig.get() is None
+
+
+async def test_nothing_is_applied_for_an_owner_whose_deletion_we_have_not_seen(rig: Rig) -> None:
+    await rig.client.delete(COMPACT_MODEL, namespace=rig.owner.namespace, name=rig.owner.name, uid=rig.owner.uid)
+
+    assert await rig.apply(config_map()) == ()
+
+    assert await rig.get() is None
+
+
+async def test_nothing_is_applied_in_a_namespace_that_is_being_deleted(
+    rig: Rig, control_plane: ControlPlane
+) -> None:
+    await rig.apply(config_map())
+    control_plane.stop_component(CONTROLLER_MANAGER.name)  # it would delete the owner too, which hides the rule
+    try:
+        rig.rival.delete(f"/api/v1/namespaces/{rig.owner.namespace}")
+
+        assert await rig.apply(config_map("new")) == ()
+        assert await rig.apply(config_map(a="2")) == ()
+
+        assert await rig.get("new") is None
+        assert (await rig.read())["data"] == {"a": "1"}
+    finally:
+        control_plane.start_component(CONTROLLER_MANAGER.name)
+
+
+async def test_a_create_in_a_namespace_that_is_being_deleted_is_known_by_its_refusal(
+    rig: Rig, control_plane: ControlPlane
+) -> None:
+    manifest = {**config_map(), "metadata": {"name": "new", "namespace": rig.owner.namespace}}
+    control_plane.stop_component(CONTROLLER_MANAGER.name)
+    try:
+        rig.rival.delete(f"/api/v1/namespaces/{rig.owner.namespace}")
+
+        with pytest.raises(Forbidden) as caught:
+            await rig.client.apply(manifest)
+    finally:
+        control_plane.start_component(CONTROLLER_MANAGER.name)
+    assert is_namespace_going(caught.value)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole operator as a process: real API server and controllers, make-believe nodes and pods."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.kwok import FakeNode
+from nimblet import labels
+from tests.cluster.crd_support import install_all
+from tests.cluster.operator_support import (
+    MISSING_REPOSITORY,
+    NAMESPACE,
+    OPERATOR_USER,
+    Launcher,
+    Process,
+    Stub,
+    View,
+    eventually,
+    grant_least_rights,
+    stages,
+    stub_server,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    with ControlPlane(ControlPlaneOptions(scheduler=True, stages=stages())) as plane:
+        install_all(plane.api)
+        plane.api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        grant_least_rights(plane.api)
+        plane.add_node(FakeNode("node-1"))
+        yield plane
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with stub_server() as stub:
+        yield stub
+
+
+@pytest.fixture
+def launcher(plane: ControlPlane, stub: Stub, tmp_path: Path) -> Iterator[Launcher]:
+    launcher = Launcher(
+        kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
+        stub=stub,
+        directory=tmp_path,
+        free_port=lambda: free_ports(1)[0],
+    )
+    yield launcher
+    launcher.end_all()
+    assert launcher.flaws() == []
+
+
+@pytest.fixture
+def view(plane: ControlPlane) -> Iterator[View]:
+    name = f"team-{uuid.uuid4().hex[:8]}"
+    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    yield View(api=plane.api, namespace=name)
+    plane.api.delete(f"/api/v1/namespaces/{name}")
+
+
+def ready(view: View, *names: str) -> None:
+    for name in names:
+        eventually(lambda name=name: view.is_ready(name), what=f"{name} Ready")  # type: ignore[misc]
+
+
+def resyncs(process: Process, count: int) -> None:
+    """Return after `count` more resyncs and an empty queue."""
+    metric = 'nimblet_resyncs_total{outcome="done"}'
+    goal = process.metric(metric) + count
+    eventually(lambda: process.metric(metric) >= goal, what=f"{count} resyncs")
+    eventually(lambda: process.metric("nimblet_queue_depth") == 0, what="an empty queue")
+
+
+def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View, stub: Stub) -> None:
+    process = launcher.start()
+    view.create("small")
+    ready(view, "small")
+    assert view.condition("small", "Serving") == ("True", "Answering")
+    assert view.condition("small", "Placed") == ("True", "Placed")
+    assert set(view.children("Deployment")) == {"small-model"}
+    assert set(view.children("Secret")) == {"small-key"}
+    assert len(stub.keys) == 1
+    eventually(lambda: not view.children("Job"), what="the resolver Job gone")
+    metadata = view.model("small")["metadata"]
+    assert "finalizers" not in metadata
+    assert "annotations" not in metadata
+    assert (process.probe("/livez"), process.probe("/readyz")) == (200, 200)
+
+
+def test_nothing_is_written_while_nothing_changes(launcher: Launcher, view: View) -> None:
+    process = launcher.start()
+    view.create("small")
+    ready(view, "small")
+    resyncs(process, 1)
+    before = view.versions()
+    resyncs(process, 3)
+    assert view.versions() == before
+
+
+def test_drift_is_repaired_and_foreign_fields_are_kept(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    api, deployment = view.api, view.path("Deployment", "small-model")
+    foreign = {"example.com/mine": "kept"}
+    api.apply(
+        deployment,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "small-model", "annotations": foreign},
+            "spec": {"replicas": 5},
+        },
+    )
+    api.delete(view.path("Service", "small-model"))
+    eventually(
+        lambda: view.children("Deployment")["small-model"]["spec"]["replicas"] == 1, what="replicas repaired"
+    )
+    eventually(lambda: "small-model" in view.children("Service"), what="the Service made anew")
+    assert foreign.items() <= view.children("Deployment")["small-model"]["metadata"]["annotations"].items()
+
+
+def test_a_child_that_lost_its_label_gets_it_back(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    stripped = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "small-model", "labels": {labels.MANAGED_BY: "rival"}},
+    }
+    view.api.apply(view.path("Service", "small-model"), stripped)
+    eventually(lambda: "small-model" in view.children("Service"), what="the label repaired")
+
+
+def test_scale_reaches_the_deployment_and_the_status(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    view.scale("small", 2)
+    eventually(lambda: view.is_ready("small"), what="two replicas Ready")
+    seen = view.api.get(f"{view.models()}/small/scale")
+    assert seen["status"] == {"replicas": 2, "selector": view.model("small")["status"]["selector"]}
+    assert len(view.children("PodDisruptionBudget")) == 1
+    assert len([name for name in view.children("Pod") if "-model-" in name]) == 2
+
+
+def test_a_deleted_model_leaves_nothing(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    view.api.delete(f"{view.models()}/small")
+    eventually(lambda: not view.versions(), what="nothing left")
+
+
+def test_a_namespace_goes_with_the_operator_up(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    gone = View(api=view.api, namespace=f"going-{uuid.uuid4().hex[:8]}")
+    path = f"/api/v1/namespaces/{gone.namespace}"
+    view.api.create("/api/v1/namespaces", {"metadata": {"name": gone.namespace}})
+    gone.create("small")
+    ready(gone, "small")
+    view.api.delete(path)
+    eventually(lambda: gone.is_gone(path), what="the namespace gone")
+
+
+def test_a_missing_repository_is_told_with_the_next_step(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create(MISSING_REPOSITORY)
+    eventually(
+        lambda: view.condition(MISSING_REPOSITORY, "Ready") == ("False", "RepositoryNotFound"),
+        seconds=30,
+        what="the loader's reason",
+    )
+    assert view.condition(MISSING_REPOSITORY, "Stalled") == ("True", "RepositoryNotFound")
+    assert not view.children("Deployment")
+    first = set(view.children("Job"))
+    eventually(lambda: set(view.children("Job")) - first != set(), what="another try")
+
+
+def test_a_model_without_a_node_says_so_and_takes_the_node_that_comes(
+    launcher: Launcher, view: View, plane: ControlPlane
+) -> None:
+    launcher.start()
+    view.create("small", resources={"memory": "100Gi"})
+    eventually(lambda: view.condition("small", "Ready") == ("False", "Unschedulable"), what="Unschedulable")
+    assert view.condition("small", "Placed") == ("False", "Unschedulable")
+    plane.add_node(FakeNode("large", allocatable={"memory": "200Gi"}))
+    ready(view, "small")
+    assert view.condition("small", "Placed") == ("True", "Placed")
+
+
+def test_a_pod_that_does_not_answer_keeps_the_model_from_ready(launcher: Launcher, view: View, stub: Stub) -> None:
+    stub.healthy = False
+    launcher.start()
+    view.create("small")
+    eventually(lambda: view.condition("small", "Ready") == ("False", "NotAnswering"), what="NotAnswering")
+    stub.healthy = True
+    ready(view, "small")
+
+
+def test_an_operator_killed_at_any_time_converges_to_the_same(launcher: Launcher, view: View) -> None:
+    names = [f"m{number}" for number in range(4)]
+    for name in names:
+        view.create(name)
+    for writes in (1, 6, 14, 25):
+        process = launcher.start()
+        eventually(
+            lambda process=process, writes=writes: _written(process, view) >= writes,  # type: ignore[misc]
+            what=f"{writes} writes",
+        )
+        process.kill()
+    process = launcher.start()
+    ready(view, *names)
+    resyncs(process, 1)
+    assert set(view.children("Deployment")) == {f"{name}-model" for name in names}
+    assert len(view.children("ConfigMap")) == 2 * len(names)
+    before = view.versions()
+    resyncs(process, 1)
+    assert view.versions() == before
+
+
+def _written(process: Process, view: View) -> int:
+    assert process.popen.poll() is None, process.log.read_text()
+    return len(view.versions())
+
+
+def test_an_api_server_that_was_away_is_taken_up_again(
+    launcher: Launcher, view: View, plane: ControlPlane
+) -> None:
+    process = launcher.start()
+    view.create("before")
+    ready(view, "before")
+    plane.stop_component("kube-apiserver")
+    eventually(lambda: process.metric('nimblet_resyncs_total{outcome="failed"}') >= 1, what="a failed resync")
+    plane.start_component("kube-apiserver")
+    view.create("after")
+    ready(view, "before", "after")
+    assert process.popen.poll() is None
+
+
+def test_a_restart_does_not_flap_the_status(launcher: Launcher, view: View) -> None:
+    first = launcher.start()
+    view.create("small")
+    ready(view, "small")
+    resyncs(first, 1)
+    assert first.terminate() == 0
+    before = view.versions()
+    second = launcher.start()
+    resyncs(second, 2)
+    assert view.versions() == before
+
+
+def test_one_leader_at_a_time_and_a_prompt_hand_over(launcher: Launcher, view: View) -> None:
+    first = launcher.start(elect=True)
+    eventually(lambda: first.probe("/readyz") == 200, what="a leader")
+    eventually(lambda: first.metric("nimblet_leader") == 1, what="a leader")
+    second = launcher.start(elect=True)
+    eventually(lambda: second.probe("/livez") == 200, what="a live standby")
+    view.create("small")
+    ready(view, "small")
+    assert second.metric("nimblet_leader") == 0
+    assert first.terminate(seconds=5) == 0
+    eventually(lambda: second.metric("nimblet_leader") == 1, seconds=10, what="the standby leads")
+    second.kill()
+    third = launcher.start(elect=True)
+    eventually(lambda: third.metric("nimblet_leader") == 1, seconds=30, what="the lease run out and taken")

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local validity of a CompactModel's spec."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from nimblet.api.compactmodel import CompactModelSpec, CompactModelStatus
+from tests.builders import DIGEST, SMOLLM2_URI
+
+SOURCE = {"uri": SMOLLM2_URI}
+WEB = {"uri": "https://models.example.com/a.gguf"}
+
+
+def test_smallest_spec_has_the_documented_defaults() -> None:
+    spec = CompactModelSpec.model_validate({"source": SOURCE})
+    assert (spec.replicas, spec.task, spec.runtime.parallel, spec.runtime.kv_cache_type) == (1, "Chat", 2, "f16")
+    assert (spec.rollout.strategy, spec.hardware.profile, spec.runtime.name) == ("RollingUpdate", "auto", "Auto")
+
+
+def test_null_means_absent_as_for_the_api_server() -> None:
+    assert CompactModelSpec.model_validate({"source": SOURCE, "replicas": None}).replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"source": WEB}, "an https:// source needs integrity.sha256"),
+        ({"source": {**SOURCE, "files": ["a"], "quantization": "Q4_1"}}, "set one of them"),
+        (
+            {"source": {**WEB, "revision": "main"}, "integrity": {"sha256": {"a.gguf": DIGEST}}},
+            "hf:// sources only",
+        ),
+        ({"source": SOURCE, "replicas": -1}, "greater than or equal to 0"),
+        ({"source": SOURCE, "replicas": "2"}, "valid integer"),
+        ({"source": SOURCE, "unknown": 1}, "Extra inputs"),
+        ({"source": {"uri": "file:///etc/passwd"}}, "pattern"),
+        ({"source": {"uri": "hf://org/model; rm -rf"}}, "pattern"),
+        ({"source": SOURCE, "integrity": {"sha256": {"a": "short"}}}, "pattern"),
+        ({"source": SOURCE, "resources": {"memory": "-1Gi"}}, "pattern"),
+    ],
+)
+def test_wrong_spec_is_refused(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        CompactModelSpec.model_validate(spec)
+
+
+def test_status_of_a_newer_operator_is_read() -> None:
+    status = CompactModelStatus.model_validate({"fromTheFuture": 1, "replicas": 3})
+    assert status.replicas == 3

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking a model over HTTP: what is sent, and what is said of every other answer. A real server on loopback."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from nimblet.cli.ask import Question, ask, direct_endpoint, proxied_endpoint
+from nimblet.cli.errors import CommandError
+from nimblet.cli.live import Target
+from nimblet.cluster.login import Login
+
+QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=5)
+TARGET = Target(name="smollm2", namespace="team", kubeconfig=None)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def login(server: str) -> Login:
+    return Login(
+        server=server, authority=None, certificate=None, private_key=None, insecure=False, token="of-the-cluster"
+    )
+
+
+@pytest.mark.asyncio
+async def test_question_goes_to_the_url_with_the_key() -> None:
+    seen: list[tuple[str, str, object]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Authorization"], await request.json()))
+        return web.json_response({"choices": [{"message": {"content": "Here."}}]})
+
+    async with serving(answer) as url:
+        assert await ask(direct_endpoint(f"{url}/v1/", api_key="nk-1"), QUESTION) == "Here."
+    [(path, authorization, body)] = seen
+    assert (path, authorization) == ("/v1/chat/completions", "Bearer nk-1")
+    assert body == {"messages": [{"role": "user", "content": "Where?"}], "max_tokens": 5, "stream": False}
+
+
+@pytest.mark.asyncio
+async def test_question_through_the_api_server_keeps_both_credentials_apart() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Authorization"], request.headers["X-Api-Key"]))
+        return web.json_response({"choices": [{"message": {"content": "Here."}}]})
+
+    async with serving(answer) as url:
+        await ask(proxied_endpoint(login(url), TARGET, api_key="nk-1"), QUESTION)
+    path = "/api/v1/namespaces/team/services/http:smollm2-model:http/proxy/v1/chat/completions"
+    assert seen == [(path, "Bearer of-the-cluster", "nk-1")]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "text", "said"),
+    [
+        (401, "wrong key", "expected HTTP 200 from the model, found 401: wrong key"),
+        (302, "elsewhere", "found 302"),
+        (200, "<html>", "expected a chat completion, found: <html>"),
+        (200, '{"choices":[]}', "expected a chat completion"),
+    ],
+)
+async def test_other_answers_are_told(status: int, text: str, said: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    async with serving(answer) as url:
+        with pytest.raises(CommandError, match=said):
+            await ask(direct_endpoint(url, api_key="nk-1"), QUESTION)
+
+
+@pytest.mark.asyncio
+async def test_absent_server_is_told() -> None:
+    with pytest.raises(CommandError, match="is it Serving"):
+        await ask(direct_endpoint("http://127.0.0.1:9", api_key="nk-1"), QUESTION)
+
+
+def test_certificates_of_the_cluster_are_loaded(tmp_path: Path) -> None:
+    endpoint = proxied_endpoint(login("https://127.0.0.1:6443"), TARGET, api_key="nk-1")
+    assert endpoint.tls is not None
+    assert endpoint.tls.check_hostname

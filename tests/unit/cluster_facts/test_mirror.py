@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mirror: what it keeps, what it refuses, whom it names."""
+
+import copy
+
+from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import UNCHANGED, Mirror
+from nimblet.cluster.trim import trim_child, trim_node, trim_pod
+from tests.unit.cluster_facts.builders import Json, child, condition, model, pod, running
+from tests.unit.cluster_facts.builders import container as container_status
+
+SMALL = Key("CompactModel", "team", "small")
+
+
+def service(version: int = 1, port: int = 80) -> Json:
+    return child(
+        "Service", "small-model", version=version, spec={"ports": [{"port": port}]}, status={"loadBalancer": {}}
+    )
+
+
+def node(version: int = 1, heartbeat: str = "1", memory: str = "32Gi", labels: Json | None = None) -> Json:
+    return {
+        "kind": "Node",
+        "metadata": {"name": "n1", "uid": "u", "resourceVersion": str(version), "labels": labels or {}},
+        "spec": {},
+        "status": {
+            "allocatable": {"cpu": "8", "memory": memory, "pods": "110"},
+            "conditions": [condition("Ready", "True", heartbeat)],
+        },
+    }
+
+
+def test_a_child_is_found_by_its_owner() -> None:
+    mirror = Mirror()
+    change = mirror.put("Service", service())
+    assert (change.changed, change.owner) == (True, SMALL)
+    assert [body["kind"] for body in mirror.owned(SMALL, "Service")] == ["Service"]
+    assert mirror.owned(Key("CompactModel", "other", "small"), "Service") == ()
+
+
+def test_an_ownerless_pod_is_found_by_its_label() -> None:
+    assert Mirror().put("Pod", pod()).owner == SMALL
+
+
+def test_an_older_version_never_replaces_a_newer_one() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service(version=10, port=81))
+    assert mirror.put("Service", service(version=9, port=80)) == UNCHANGED
+    assert mirror.owned(SMALL, "Service")[0]["spec"] == {"ports": [{"port": 81}]}
+
+
+def test_our_own_write_coming_back_as_an_event_changes_nothing() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service(version=10))
+    assert mirror.put("Service", service(version=10)) == UNCHANGED
+
+
+def test_a_late_deletion_of_a_former_object_leaves_the_new_one() -> None:
+    mirror = Mirror()
+    former = copy.deepcopy(service(version=5))
+    former["metadata"]["uid"] = "former"  # type: ignore[index]
+    mirror.put("Service", service(version=10))
+    assert mirror.remove("Service", former) == UNCHANGED
+    assert mirror.sizes()["Service"] == 1
+
+
+def test_a_deletion_names_the_owner_and_leaves_nothing() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service())
+    assert mirror.remove("Service", service(version=2)).owner == SMALL
+    assert mirror.owned(SMALL, "Service") == ()
+
+
+def test_a_status_only_event_of_our_own_resource_is_no_change() -> None:
+    mirror = Mirror()
+    assert mirror.put("CompactModel", model(version=1)).changed
+    assert not mirror.put("CompactModel", model(version=2, placed="True")).changed
+    assert mirror.put("CompactModel", model(version=3, annotations={"a": "b"})).changed
+    assert mirror.put("CompactModel", model(version=4, deletionTimestamp="2026-01-01T00:00:00Z")).changed
+
+
+def test_a_nodes_heartbeat_is_no_change_and_its_totals_are() -> None:
+    mirror = Mirror()
+    assert mirror.put("Node", node(version=1)).changed
+    assert not mirror.put("Node", node(version=2, heartbeat="2")).changed
+    assert mirror.put("Node", node(version=3, memory="16Gi")).changed
+    assert mirror.put("Node", node(version=4, memory="16Gi", labels={"gpu": "no"})).changed
+
+
+def test_a_child_that_changes_hands_leaves_its_former_owner() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service())
+    moved = child("Service", "small-model", version=2, owner_name="other")
+    assert mirror.put("Service", moved).owner == Key("CompactModel", "team", "other")
+    assert mirror.owned(SMALL, "Service") == ()
+
+
+def test_prune_drops_what_the_list_lacks_and_keeps_what_is_newer_than_it() -> None:
+    mirror = Mirror()
+    mirror.put("Service", child("Service", "kept", version=3))
+    mirror.put("Service", child("Service", "gone", version=4, owner_name="lost"))
+    mirror.put("Service", child("Service", "young", version=12))
+    touched = mirror.prune("Service", seen={("team", "kept")}, version="10")
+    assert touched == {Key("CompactModel", "team", "lost")}
+    assert mirror.sizes()["Service"] == 2
+
+
+def test_prune_of_one_namespace_leaves_the_others() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service())
+    assert mirror.prune("Service", seen=set(), version="10", namespaces=("elsewhere",)) == frozenset()
+    assert mirror.sizes()["Service"] == 1
+
+
+def test_trimming_drops_bookkeeping_and_never_touches_its_input() -> None:
+    body = service()
+    body["metadata"]["annotations"] = {  # type: ignore[index]
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "kept": "yes",
+    }
+    before = copy.deepcopy(body)
+    trimmed = trim_child(body)
+    assert body == before
+    assert "status" not in trimmed
+    assert "managedFields" not in trimmed["metadata"]  # type: ignore[operator]
+    assert trimmed["metadata"]["annotations"] == {"kept": "yes"}  # type: ignore[index]
+
+
+def test_a_trimmed_pod_keeps_no_spec_and_a_trimmed_node_no_conditions() -> None:
+    trimmed = trim_pod(pod(status={"containerStatuses": [container_status("server", running())]}))
+    assert trimmed["spec"] == {"nodeName": "node-1"}
+    statuses = trimmed["status"]["containerStatuses"]  # type: ignore[index]
+    assert "imageID" not in statuses[0]
+    assert trim_node(node())["status"] == {"allocatable": {"cpu": "8", "memory": "32Gi"}}

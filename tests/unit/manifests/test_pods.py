@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules that hold for every pod we make: restricted Pod Security, no secret in sight, no value split."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nimblet.plan.facts import ModelFacts
+from tests.builders import (
+    API_KEY,
+    DIGEST,
+    SMOLLM2_URI,
+    a_model,
+    a_secret,
+    artifact_text,
+    base_facts,
+    child,
+    plan_of,
+    stored,
+)
+
+RESTRICTED_VOLUMES: Final = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+"""Volume types that the Pod Security Standards' restricted level allows."""
+HOST_FIELDS: Final = {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
+
+WITH_SECRET = a_model(source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "hub"}})
+RESOLVING = plan_of(WITH_SECRET, ModelFacts(secret=a_secret(), api_key=API_KEY))
+RUNNING = plan_of(WITH_SECRET, base_facts(WITH_SECRET, secret=a_secret()))
+PODS: Final[Mapping[str, Any]] = {
+    "resolver": child(RESOLVING.children, "Job")["spec"]["template"]["spec"],
+    "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
+}
+
+
+def containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from pod.get("initContainers", [])
+    yield from pod["containers"]
+
+
+@pytest.mark.parametrize("role", PODS)
+def test_pod_meets_the_restricted_standard(role: str) -> None:
+    pod = PODS[role]
+    assert not HOST_FIELDS & set(pod)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "sysctls" not in pod["securityContext"]
+    for volume in pod["volumes"]:
+        assert set(volume) - {"name"} <= RESTRICTED_VOLUMES
+    for container in containers(pod):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert "privileged" not in security
+        assert all("hostPort" not in port for port in container.get("ports", []))
+
+
+@pytest.mark.parametrize("role", PODS)
+def test_pod_has_no_token_and_limits_for_its_memory(role: str) -> None:
+    pod = PODS[role]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    for container in containers(pod):
+        assert container["resources"]["limits"]["memory"]
+        assert container["resources"]["requests"]["cpu"]
+        assert not container["image"].endswith(":latest")
+        assert "command" not in container
+
+
+@pytest.mark.parametrize("role", PODS)
+def test_every_mount_names_a_volume(role: str) -> None:
+    pod = PODS[role]
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    mounted = {mount["name"] for container in containers(pod) for mount in container["volumeMounts"]}
+    assert mounted == volumes
+
+
+def test_only_the_key_secret_holds_the_key() -> None:
+    for plan in (RESOLVING, RUNNING):
+        secret = child(plan.children, "Secret")
+        assert base64.b64decode(secret["data"]["api-key"]).decode() == API_KEY
+        others = json.dumps([item for item in plan.children if item["kind"] != "Secret"])
+        assert API_KEY not in others
+        assert secret["data"]["api-key"] not in others
+        assert API_KEY not in plan.status.model_dump_json()
+
+
+def test_children_are_plain_data() -> None:
+    for plan in (RESOLVING, RUNNING):
+        assert yaml.safe_load(yaml.safe_dump(list(plan.children))) == list(plan.children)
+
+
+def test_offline_plan_has_no_key_secret() -> None:
+    plan = plan_of(WITH_SECRET, ModelFacts())
+    assert [item["kind"] for item in plan.children if item["kind"] == "Secret"] == []
+
+
+def test_two_replicas_spread_and_drain() -> None:
+    pod = PODS["server"]
+    assert pod["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
+    assert pod["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 30}}
+    assert pod["terminationGracePeriodSeconds"] == 40
+
+
+def test_selectors_are_those_of_the_pods() -> None:
+    labels_ = child(RUNNING.children, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        child(RUNNING.children, "Deployment")["spec"]["selector"]["matchLabels"],
+        child(RUNNING.children, "Service")["spec"]["selector"],
+        child(RUNNING.children, "NetworkPolicy", "smollm2-model")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels_.items()
+
+
+HOSTILE = st.text(min_size=1, max_size=80).filter(lambda text: "\x00" not in text)
+
+
+def strings(value: object) -> Iterator[str]:
+    """Yield every string value of a document, without keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+
+
+@settings(max_examples=100, deadline=None)
+@given(path=HOSTILE, architecture=HOSTILE)
+def test_strings_of_the_source_stay_in_one_argument(path: str, architecture: str) -> None:
+    model = a_model()
+    header = {**json.loads(artifact_text())["header"], "architecture": architecture}
+    text = artifact_text(files=[{"path": path, "size": 1}], header=header)
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, text),)))
+    plain = plan_of(model, base_facts(model))
+    pod, before = (child(item.children, "Deployment")["spec"]["template"]["spec"] for item in (plan, plain))
+    args, expected = pod["containers"][0]["args"], before["containers"][0]["args"]
+    assert len(args) == len(expected)
+    assert args[args.index("--model") + 1] == f"/models/{path}"
+    other = [(one, two) for one, two in zip(args, expected, strict=True) if one != two]
+    assert len(other) == 1
+    assert pod["initContainers"] == before["initContainers"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    glob=st.from_regex(r"\A[A-Za-z0-9._*?/\[\]-]{1,40}\Z"),
+    revision=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,30}\Z"),
+)
+def test_strings_of_the_spec_stay_in_one_environment_value(glob: str, revision: str) -> None:
+    model = a_model(source={"uri": SMOLLM2_URI, "files": [glob], "revision": revision})
+    plan = plan_of(model, ModelFacts())
+    container = child(plan.children, "Job")["spec"]["template"]["spec"]["containers"][0]
+    [variable] = container["env"]
+    assert json.loads(variable["value"]) == {
+        "version": 1,
+        "uri": SMOLLM2_URI,
+        "files": [glob],
+        "revision": revision,
+        "sha256": {},
+        "secret": False,
+    }
+    assert (
+        container["args"] == child(RESOLVING.children, "Job")["spec"]["template"]["spec"]["containers"][0]["args"]
+    )
+
+
+def test_digests_reach_the_loader() -> None:
+    model = a_model(integrity={"sha256": {"a.gguf": DIGEST}})
+    [variable] = child(plan_of(model, ModelFacts()).children, "Job")["spec"]["template"]["spec"]["containers"][0][
+        "env"
+    ]
+    assert json.loads(variable["value"])["sha256"] == {"a.gguf": DIGEST}
+    assert DIGEST in "".join(strings(variable))

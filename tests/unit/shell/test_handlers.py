@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From watch events to keys, and kopf's settings."""
+
+import asyncio
+import warnings
+
+import kopf
+import pytest
+
+from nimblet.cluster.key import Key
+from nimblet.cluster.login import Login
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.trim import TRIMS
+from nimblet.shell.handlers import Intake, connection_of, registry_for, unplaced, watch_settings
+from nimblet.shell.queue import Queue
+from tests.unit.cluster_facts.builders import child, model, pod
+from tests.unit.shell.virtual import dice
+
+SMALL = Key("CompactModel", "team", "small")
+LOGIN = Login(
+    server="https://127.0.0.1:6443",
+    authority="/ca.pem",
+    certificate=None,
+    private_key=None,
+    insecure=False,
+    token="t",
+)
+
+
+def node(version: int, cpu: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": "n", "uid": "n", "resourceVersion": str(version)},
+        "status": {"allocatable": {"cpu": cpu}},
+    }
+
+
+@pytest.fixture
+def intake() -> Intake:
+    return Intake(mirror=Mirror(), queue=Queue(rng=dice()))
+
+
+@pytest.mark.asyncio
+async def test_a_childs_event_wakes_its_owner_once_per_change(intake: Intake) -> None:
+    event = {"type": "MODIFIED", "object": child("Service", "small-model")}
+    intake.take("Service", event)
+    assert intake.queue.depth == 1
+    intake.queue._ready.clear()
+    intake.take("Service", event)
+    assert intake.queue.depth == 0
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_child_wakes_its_owner(intake: Intake) -> None:
+    body = child("Service", "small-model")
+    intake.mirror.put("Service", body)
+    intake.take("Service", {"type": "DELETED", "object": body})
+    assert intake.queue.depth == 1
+
+
+@pytest.mark.asyncio
+async def test_our_own_status_write_wakes_nobody(intake: Intake) -> None:
+    intake.mirror.put("CompactModel", model(version=1))
+    intake.take("CompactModel", {"type": "MODIFIED", "object": model(version=2, placed="True")})
+    assert intake.queue.depth == 0
+
+
+@pytest.mark.asyncio
+async def test_a_node_wakes_only_who_waits_for_one(intake: Intake) -> None:
+    intake.mirror.put("CompactModel", model("settled", placed="True"))
+    intake.mirror.put("CompactModel", model("small", placed="False"))
+    intake.take("Node", {"type": "ADDED", "object": node(1, "4")})
+    assert unplaced(intake.mirror) == (SMALL,)
+    assert intake.queue.depth == 1
+
+
+@pytest.mark.asyncio
+async def test_a_pod_without_owner_or_label_wakes_nobody(intake: Intake) -> None:
+    stranger = pod(labels={"nimblet.dev/model": ""})
+    intake.take("Pod", {"type": "ADDED", "object": stranger})
+    assert intake.queue.depth == 0
+
+
+def test_there_are_only_event_handlers_one_for_each_kind(intake: Intake) -> None:
+    async def login() -> Login:
+        await asyncio.sleep(0)
+        return LOGIN
+
+    registry = registry_for(intake, login=login)
+    handlers = registry._watching.get_all_handlers()
+    assert len(handlers) == len(TRIMS)
+    assert {handler.selector.any_name for handler in handlers if handler.selector is not None} >= {"pods", "nodes"}
+    assert "secrets" not in {handler.selector.any_name for handler in handlers if handler.selector is not None}
+    others = (registry._changing, registry._spawning, registry._indexing, registry._webhooks)
+    assert not any(other.get_all_handlers() for other in others)
+
+
+def test_watches_of_other_peoples_kinds_are_narrowed_by_the_server() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        selectors = watch_settings().watching.label_selectors
+    assert {selector.any_name for selector in selectors} == {
+        "pods",
+        "deployments",
+        "jobs",
+        "configmaps",
+        "services",
+        "serviceaccounts",
+        "networkpolicies",
+        "poddisruptionbudgets",
+    }
+    assert set(selectors.values()) == {"app.kubernetes.io/managed-by=nimblet"}
+
+
+def test_the_log_in_of_the_watches_is_our_clients() -> None:
+    info = connection_of(LOGIN)
+    assert isinstance(info, kopf.ConnectionInfo)
+    assert (info.server, info.scheme, info.token, info.insecure) == (LOGIN.server, "Bearer", "t", False)
+    assert "t'" not in repr(LOGIN).replace("certificate", "")
