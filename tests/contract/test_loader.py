@@ -4,14 +4,14 @@
 import json
 
 import pytest
-from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
-from nimblet_loader.errors import Reason as LoaderReason
 
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.plan.artifact import parse_artifact
 from nimblet.plan.source import policy_text, source_text
 from nimblet.settings import AllowEntry, Fetch, Proxy, Settings
+from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
+from nimblet_loader.errors import Reason as LoaderReason
 
 DIGEST = "ab" * 32
 

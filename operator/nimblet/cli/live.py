@@ -11,7 +11,7 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
 from nimblet.cluster.client import Client, connect
-from nimblet.cluster.errors import ApiError
+from nimblet.cluster.errors import ApiError, NotConfigured
 from nimblet.cluster.facts import artifacts, children, deployment_facts, model_pods, node_facts, secret_facts
 from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
@@ -41,10 +41,8 @@ async def reading(kubeconfig: Path | None) -> AsyncIterator[Client]:
     """Give a client; errors of the API server become CommandError."""
     try:
         client = await connect(kubeconfig)
-    except Exception as error:  # the library raises many kinds for a kubeconfig it can't use
-        raise CommandError(
-            f"expected a cluster to talk to, found: {error}; set KUBECONFIG or give --kubeconfig FILE"
-        ) from error
+    except NotConfigured as error:
+        raise CommandError(str(error)) from error
     try:
         yield client
     except ApiError as error:

@@ -21,6 +21,10 @@ class Cause:
     field: str
 
 
+class NotConfigured(Exception):  # noqa: N818
+    """No cluster to talk to: the text says what was expected, found and what to do."""
+
+
 class ApiError(Exception):
     """The API server refused or failed a request.
 

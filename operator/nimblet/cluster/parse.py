@@ -28,7 +28,7 @@ def parse_compactmodel(body: Mapping[str, object]) -> CompactModel | InvalidMode
     metadata = metadata_of(body)
     status = parse_status(body.get("status"))
     try:
-        spec = CompactModelSpec.model_validate(body.get("spec"))
+        spec = CompactModelSpec.model_validate(body.get("spec"), by_alias=True, by_name=False)
     except ValidationError as error:
         return InvalidModel(generation=metadata.generation, status=status, errors=flaws(error))
     return CompactModel(

@@ -11,6 +11,7 @@ from nimblet.api.common import Condition, StatusModel
 from nimblet.cluster.client import Client, Json
 from nimblet.cluster.errors import ApiError, Conflict, NotFound, Transient
 from nimblet.cluster.events import Regarding, event_manifest, flips
+from nimblet.cluster.refusal import is_namespace_going
 from nimblet.cluster.resources import resource_of
 
 log = logging.getLogger(__name__)
@@ -99,5 +100,7 @@ async def _tell(client: Client, body: Json, before: tuple[Condition, ...], after
         except Conflict:
             log.debug("Event of %s told already", condition.type)
         except ApiError as error:
+            if is_namespace_going(error):
+                return
             # the condition itself is stored; an Event is a courtesy and must not undo that
             log.warning("%s %s: Event not written: %s", regarding.kind, regarding.name, error)

@@ -16,8 +16,9 @@ from typing import Any, Final
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from yaml import YAMLError
 
-from nimblet.cluster.errors import ApiError, Transient, error_of
+from nimblet.cluster.errors import ApiError, NotConfigured, Transient, error_of
 
 Json = dict[str, Any]
 """An object as the API server sends it."""
@@ -130,18 +131,24 @@ def _object_of(body: bytes, label: str) -> Json:
 
 
 async def load_configuration(kubeconfig: Path | None = None, *, context: str | None = None) -> Configuration:
-    """Return where to connect: a kubeconfig's file, else the pod's own service account.
+    """Return where to connect: a kubeconfig's file, else the pod's own service account. NotConfigured if neither.
 
     The service account's token file is read again once a minute, as the library does it.
     """
     configuration = Configuration()
-    if kubeconfig is None:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as above
-    else:
-        await config.load_kube_config(  # type: ignore[no-untyped-call]  # as above
-            config_file=str(kubeconfig),
-            context=context,
-            client_configuration=configuration,
-            persist_config=False,
-        )
+    try:
+        if kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as above
+        else:
+            await config.load_kube_config(  # type: ignore[no-untyped-call]  # as above
+                config_file=str(kubeconfig),
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except (config.ConfigException, OSError, KeyError, TypeError, ValueError, YAMLError) as error:
+        where = f"kubeconfig {kubeconfig}" if kubeconfig is not None else "service account of a pod"
+        raise NotConfigured(
+            f"expected a usable {where}, found: {error}; set KUBECONFIG or give --kubeconfig FILE"
+        ) from error
     return configuration

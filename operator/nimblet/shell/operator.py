@@ -23,7 +23,7 @@ import aiohttp
 from nimblet import __version__
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.contest import ContestLedger
-from nimblet.cluster.errors import ApiError, LeadershipLost
+from nimblet.cluster.errors import ApiError, LeadershipLost, NotConfigured
 from nimblet.cluster.facts import Gatherer
 from nimblet.cluster.key import Key
 from nimblet.cluster.lease import Lease, LeaseOptions
@@ -117,7 +117,11 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
     operator.take_signals()
     log.info("nimblet %s starts", __version__)
     async with AsyncExitStack() as stack:
-        client = await connect(options.kubeconfig)
+        try:
+            client = await connect(options.kubeconfig)
+        except NotConfigured as error:
+            log.error("no cluster: %s", error)  # noqa: TRY400 - the message says it all
+            return Exit.OPTIONS
         stack.push_async_callback(client.close)
         await stack.enter_async_context(_http(operator))
         try:

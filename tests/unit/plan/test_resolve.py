@@ -208,13 +208,3 @@ def test_superseded_artifact_stays_while_a_pod_still_ends() -> None:
     pods = (*facts.pods, type(ending)(**{**vars(ending), "terminating": True}))
     plan = plan_of(new, serving_facts(new, artifacts=facts.artifacts, pods=pods))
     assert plan.deletions == ()
-
-
-def test_retry_under_way_keeps_the_last_failure_in_view() -> None:
-    model = a_model()
-    failed = plan_of(model, ModelFacts(jobs=(failed_job(model),)))
-    told = model.model_copy(update={"status": failed.status})
-    retrying = plan_of(told, ModelFacts(jobs=(a_job(model, attempt=2),)))
-    assert retrying.status == failed.status
-    after_an_edit = plan_of(edited(told), ModelFacts(jobs=(a_job(model, attempt=2),)))
-    assert shown(after_an_edit, "Ready") == ("Unknown", "Resolving")

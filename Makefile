@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# One entry to everything. `make` alone lists the targets.
+#
+# Needs: Python 3.11 or newer with venv, make. uv is taken from the PATH or installed into the cache; the rest of
+# the Python tools comes from uv.lock. What the cluster needs beyond that, `make up` says or installs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+NIMBLET_CACHE ?= $(HOME)/.cache/nimblet
+export NIMBLET_CACHE
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo $(NIMBLET_CACHE)/uv/bin/uv)
+RUN := $(UV) run --no-sync
+# Programs of the repository call uv too.
+export PATH := $(dir $(UV)):$(PATH)
+TYPED := operator/nimblet images/loader e2e tests
+LOCAL := tests/unit tests/golden tests/contract images/loader/tests
+# Further arguments for pytest, such as ARGS="-k resolve".
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+.PHONY: demo
+demo: sync ## Cluster, operator, a real small model, a question and its answer
+	$(RUN) python -m e2e.demo
+
+.PHONY: test
+test: check ## Everything: check, then unit, golden, contract, cluster, loader and end-to-end tests
+	$(RUN) pytest $(ARGS)
+
+.PHONY: check
+check: sync ## Format, lint, types, import directions, generated files; no test
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy $(TYPED)
+	$(RUN) lint-imports --no-logo
+	$(RUN) python -m nimblet.crdgen --check
+	$(RUN) python -m tests.golden.regenerate --check
+
+.PHONY: test-unit
+test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
+	$(RUN) pytest $(LOCAL) $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: sync ## Tests against etcd, kube-apiserver and controller-manager with make-believe nodes
+	$(RUN) pytest tests/cluster $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: sync ## User journeys on the disposable cluster with real pods and a real model
+	$(RUN) pytest e2e/scenarios $(ARGS)
+
+.PHONY: bench
+bench: sync ## Apply-to-Ready time, and predicted against measured memory
+	$(RUN) python -m tests.bench
+
+.PHONY: gen
+gen: sync ## Write what is generated: CRDs, docs/api.md, golden outputs
+	$(RUN) python -m nimblet.crdgen
+	$(RUN) python -m tests.golden.regenerate
+
+.PHONY: up
+up: sync ## Bring the disposable cluster up; the first time builds its tools
+	$(RUN) python -m e2e.cluster up
+
+.PHONY: down
+down: sync ## Remove the disposable cluster and everything of it
+	$(RUN) python -m e2e.cluster down
+
+.PHONY: images
+images: sync ## Build the images: operator, loader, llamacpp, and the tests' mirror
+	$(RUN) python -m e2e.images build
+
+.PHONY: format
+format: sync ## Format the sources and apply safe lint fixes
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+.PHONY: sync
+sync: $(UV) ## Install the locked Python tools into .venv
+	@$(UV) sync --frozen --quiet
+
+$(NIMBLET_CACHE)/uv/bin/uv:
+	python3 -m venv $(NIMBLET_CACHE)/uv
+	$(NIMBLET_CACHE)/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
