@@ -30,7 +30,7 @@ demo: sync ## Cluster, operator, a real small model, a question and its answer
 	$(RUN) python -m e2e.demo
 
 .PHONY: test
-test: check ## Everything: check, then unit, golden, contract, cluster, loader and end-to-end tests
+test: check prepare ## Everything: check, then unit, golden, contract, cluster, loader and end-to-end tests
 	$(RUN) pytest $(ARGS)
 
 .PHONY: check
@@ -42,16 +42,21 @@ check: sync ## Format, lint, types, import directions, generated files; no test
 	$(RUN) python -m nimblet.crdgen --check
 	$(RUN) python -m tests.golden.regenerate --check
 
+.PHONY: prepare
+prepare: sync ## Build or fetch what the cluster, the images and the tests need; cached outside the tree
+	$(RUN) python -m e2e.cluster tools
+	$(RUN) python -m e2e.images build
+
 .PHONY: test-unit
 test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
 	$(RUN) pytest $(LOCAL) $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: sync ## Tests against etcd, kube-apiserver and controller-manager with make-believe nodes
+test-cluster: prepare ## Tests against etcd, kube-apiserver and controller-manager with make-believe nodes
 	$(RUN) pytest tests/cluster $(ARGS)
 
 .PHONY: test-e2e
-test-e2e: sync ## User journeys on the disposable cluster with real pods and a real model
+test-e2e: prepare ## User journeys on the disposable cluster with real pods and a real model
 	$(RUN) pytest e2e/scenarios $(ARGS)
 
 .PHONY: bench

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for name, help_text, run in (
         ("up", "bring the cluster up; builds its tools the first time", _run_up),
+        ("tools", "build or fetch what the cluster and the tests need, and start nothing", _run_tools),
         ("down", "remove the cluster and everything of it", _run_down),
         ("status", "say whether it is up, with nodes and pods; exit code 0 or 1", _run_status),
     ):
@@ -64,6 +65,11 @@ def _add_name(command: argparse.ArgumentParser) -> None:
 
 def _run_up(arguments: argparse.Namespace) -> int:
     cluster.up(arguments.name, cache=cache_of(os.environ), progress=Progress(), state=_state(arguments))
+    return 0
+
+
+def _run_tools(_: argparse.Namespace) -> int:
+    cluster.prepare(cache=cache_of(os.environ), progress=Progress())
     return 0
 
 

@@ -18,7 +18,7 @@ from e2e.cluster.nodeplan import NodePlan, enter_argv
 from e2e.cluster.paths import Cache
 from e2e.cluster.preflight import gather_host, kind_problems, require
 from e2e.cluster.progress import Progress
-from e2e.cluster.tools import HELM, KIND_TOOL, KUBECTL
+from e2e.cluster.tools import HELM, KIND_TOOL, KUBECTL, Tool, light_tools, native_tools
 
 DEFAULT_NAME = "dev"
 
@@ -93,6 +93,17 @@ def up(name: str, *, cache: Cache, progress: Progress, state: Path | None = None
     else:
         native.up(cluster.plan, cache=cache, progress=progress)
     return cluster
+
+
+def prepare(*, cache: Cache, progress: Progress) -> None:
+    """Bring every tool of both clusters into the cache, and the machine's packages where they can be installed."""
+    tools: set[Tool] = {*light_tools(kwok=True, scheduler=True), KUBECTL, HELM}
+    if kind.docker_answers():
+        tools.add(KIND_TOOL)
+    else:
+        native.prepare_machine(progress, networks=())  # they are taken where the cluster is up
+        tools.update(native_tools())
+    toolchain.ensure(sorted(tools, key=lambda tool: tool.name), cache=cache, progress=progress)
 
 
 def down(name: str, *, cache: Cache, progress: Progress, state: Path | None = None) -> None:

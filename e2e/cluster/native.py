@@ -6,13 +6,14 @@ CoreDNS and the StorageClass, and the wait until all of it is ready. `teardown` 
 """
 
 import json
-import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from e2e import debian
 from e2e.cluster import addons, cgroups, images, nodeconfig, process, teardown, toolchain
 from e2e.cluster.api import Api, Endpoint, has_condition
 from e2e.cluster.components import (
@@ -149,20 +150,14 @@ def admin_api(plan: NodePlan) -> Api:
     return Api(endpoint)
 
 
-def prepare_machine(progress: Progress) -> None:
-    """Install absent Debian packages where that is possible, then require everything."""
+def prepare_machine(progress: Progress, *, networks: Sequence[str] = NETWORKS) -> None:
+    """Install absent Debian packages where that is possible, then require everything, free `networks` too."""
     host = gather_host()
     packages = missing_packages(host)
     if packages and host.root and host.apt:
-        with progress.step(f"installing {' '.join(packages)}"):
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for argv in (
-                ("apt-get", "update"),
-                ("apt-get", "install", "-y", "--no-install-recommends", *packages),
-            ):
-                run(argv, environment=environment)
+        debian.install(packages, say=progress.say)
         host = gather_host()
-    require(native_problems(host, networks=NETWORKS))
+    require(native_problems(host, networks=networks))
 
 
 def ensure_images(cache: Cache, *, progress: Progress) -> list[Path]:

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from e2e.images.build import build_images, list_images
+from e2e.images.build import build_images, install_tools, list_images
 from e2e.images.command import BuildError
 from e2e.images.recipe import IMAGE_NAMES
 from e2e.models import ModelError
@@ -21,7 +21,11 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     names = arguments.names or list(IMAGE_NAMES)
     try:
-        images = build_images(names) if arguments.command == "build" else list_images(names)
+        if arguments.command == "build":
+            install_tools()
+            images = build_images(names)
+        else:
+            images = list_images(names)
     except (BuildError, DownloadError, ModelError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,13 +7,20 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+from e2e import debian
 from e2e.images.base import base_reference, ensure_base
 from e2e.images.command import BuildError, missing_tool, run, succeeds
 from e2e.images.context import Workplace, fill_context
 from e2e.images.engine import BUILDAH_ENV, Build, Engine, Store, build_argvs
 from e2e.images.recipe import BuiltImage, Recipe, built_image, fingerprint, recipes
 from e2e.packages import cache_root
+
+DOCKER_PROBE: Final = ["docker", "version", "--format", "{{.Server.Version}}"]
+COMPILERS: Final = {"cmake": "cmake", "ninja": "ninja-build", "g++": "g++", "strip": "binutils"}
+BUILDERS: Final = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+"""Program to Debian package: for llama-server on any machine, and for images where Docker does not run."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ATTEMPTS = 3
@@ -27,6 +34,14 @@ def build_images(names: Iterable[str]) -> list[BuiltImage]:
     return [_ensure_image(recipe, engine=engine, cache=cache) for recipe in _chosen(names)]
 
 
+def install_tools() -> None:
+    """Install the Debian packages that building needs, where they are absent and this user may."""
+    docker = succeeds(DOCKER_PROBE)
+    absent = debian.absent(COMPILERS if docker else {**COMPILERS, **BUILDERS})
+    if debian.can_install():
+        debian.install(absent, say=lambda line: print(line, flush=True))
+
+
 def list_images(names: Iterable[str]) -> list[BuiltImage]:
     """Return what `build_images` would, without building; an archive may not be there yet."""
     base = _base_of(detect_engine())
@@ -35,7 +50,7 @@ def list_images(names: Iterable[str]) -> list[BuiltImage]:
 
 def detect_engine() -> Engine:
     """Docker if its daemon answers, else buildah; BuildError when there is neither."""
-    if succeeds(["docker", "version", "--format", "{{.Server.Version}}"]):
+    if succeeds(DOCKER_PROBE):
         return Engine.DOCKER
     if succeeds(["buildah", "--version"]):
         return Engine.BUILDAH
