@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Six failures, each provoked for real: the right reason, the next step, and soon after the cluster recorded it.
+
+"Soon" counts from the cluster's own time of the record (a container's end, an event, a pod's condition) to the
+moment at which a watcher of the CompactModel saw the reason.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from e2e.models import SMOLLM2
+from e2e.support.hub import UNLOADABLE_FILE, WEIGHTS_URL, unloadable_sha256
+from e2e.support.kube import Kube
+from e2e.support.manifests import Manifest, model_manifest
+from e2e.support.objects import Model, Pod
+from e2e.support.stack import Stack, upgrade
+from e2e.support.watching import Sighting, Watch, watch
+from nimblet.api.common import Condition
+from nimblet.conditions import NEXT_STEP, Reason
+
+NAME = "trouble"
+SOON = timedelta(seconds=15)
+CLOCK_GRAIN = timedelta(seconds=1)
+"""Kubernetes stores whole seconds, cut off."""
+PATIENCE_SECONDS = 120.0
+MISSING_IMAGE = "nimblet.local/llamacpp:does-not-exist"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The condition that named the reason, and when a watcher saw it first."""
+
+    condition: Condition
+    seen_at: datetime
+
+
+def first_told(watched: Watch, reason: Reason) -> Told:
+    """Return the first sighting of Ready False with a reason."""
+
+    def says(sighting: Sighting) -> bool:
+        return Model.model_validate(sighting.body).shown("Ready") == ("False", reason.value)
+
+    sighting = watched.first(says, what=f"Ready False with {reason}")
+    ready = Model.model_validate(sighting.body).condition("Ready")
+    assert ready is not None
+    return Told(condition=ready, seen_at=sighting.seen_at)
+
+
+def provoke(stack: Stack, namespace: str, manifest: Manifest, *, reason: Reason, step: str = "") -> Told:
+    """Apply a model that can't work and return the condition that says why and what to do.
+
+    `step` is the next step where the loader words it itself, knowing more than the reason tells.
+    """
+    with watch(stack.cluster, "compactmodels", namespace) as models:
+        stack.kube.apply(manifest)
+        wanted = {"Ready": reason.value}
+        model = stack.kube.wait_condition(NAME, namespace, wanted=wanted, seconds=PATIENCE_SECONDS)
+        told = first_told(models, reason)
+    assert model.shown("Ready") == ("False", reason.value)
+    assert model.shown("Stalled") == ("True", reason.value)
+    assert model.shown("Serving")[0] in ("False", "")
+    assert (step or NEXT_STEP[reason]) in told.condition.message
+    return told
+
+
+def assert_soon(told: Told, recorded: datetime) -> None:
+    """The reason came after its cause, and within fifteen seconds."""
+    delay = told.seen_at - recorded
+    print(f"{told.condition.reason}: told {delay.total_seconds():.1f} s after it was recorded")
+    assert -CLOCK_GRAIN <= delay <= SOON, f"told {delay.total_seconds():.1f} s after {recorded}"
+
+
+def first_end(kube: Kube, namespace: str, *, component: str, reason: str = "") -> datetime:
+    """Return when the first container of a component's pods ended in failure."""
+    containers = [item for pod in kube.pods(namespace, model=NAME, component=component) for item in pod.containers]
+    ends = [ended for item in containers for ended in (item.state.terminated, item.last_state.terminated) if ended]
+    failed = [ended for ended in ends if ended.exit_code != 0 and reason in ("", ended.reason)]
+    return min(ended.finished_at for ended in failed if ended.finished_at is not None)
+
+
+def first_event(kube: Kube, namespace: str, *, reason: str) -> datetime:
+    """Return when an event of this reason happened first."""
+    return min(event.at for event in kube.events(namespace) if event.reason == reason and event.at is not None)
+
+
+def test_unknown_repository(stack: Stack, namespace: str) -> None:
+    manifest = model_manifest(NAME, namespace, uri="hf://nobody/no-such-model")
+    step = "Correct source.uri, or reference a Secret with a token."
+    told = provoke(stack, namespace, manifest, reason=Reason.REPOSITORY_NOT_FOUND, step=step)
+    assert "nobody/no-such-model" in told.condition.message
+    assert_soon(told, first_end(stack.kube, namespace, component="resolver"))
+
+
+def test_digest_of_the_spec_that_the_source_does_not_have(stack: Stack, namespace: str) -> None:
+    integrity = {"sha256": {SMOLLM2.file: "0" * 64}}
+    manifest = model_manifest(NAME, namespace, integrity=integrity)
+    step = "Correct integrity.sha256, or do not use"
+    told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
+    assert_soon(told, first_end(stack.kube, namespace, component="resolver"))
+    assert stack.kube.pods(namespace, model=NAME, component="model") == []
+
+
+def test_bytes_that_differ_from_the_digest_the_source_reports(stack: Stack, namespace: str) -> None:
+    manifest = model_manifest(NAME, namespace, uri="hf://faults/wrong-digest")
+    step = "The file was replaced or tampered with: do not use it"
+    told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
+    assert SMOLLM2.sha256 in told.condition.message
+    assert_soon(told, first_end(stack.kube, namespace, component="model"))
+    assert stack.kube.model(NAME, namespace).shown("Verified") == ("False", Reason.DIGEST_MISMATCH.value)
+
+
+@contextmanager
+def missing_server_image(stack: Stack) -> Iterator[None]:
+    """While the block runs, the chart's values name a server image that does not exist."""
+    upgrade(stack, {"images": {"llamacpp": MISSING_IMAGE}})
+    try:
+        yield
+    finally:
+        upgrade(stack, {})
+
+
+def test_image_that_can_not_be_pulled(stack: Stack, namespace: str) -> None:
+    """Counted from the pod's status: a waiting state has no time of its own, so it is when a watcher saw it.
+
+    The kubelet's event comes up to 15 s before, since the status waits for the pod's next turn after its back-off.
+    """
+    with missing_server_image(stack), watch(stack.cluster, "pods", namespace) as pods:
+        told = provoke(stack, namespace, model_manifest(NAME, namespace), reason=Reason.IMAGE_PULL_FAILED)
+        assert MISSING_IMAGE in told.condition.message
+        assert_soon(told, pods.first(pull_failed, what="a pod whose image can't be pulled").seen_at)
+        event = first_event(stack.kube, namespace, reason="Failed")
+        print(f"the kubelet's event came {(told.seen_at - event).total_seconds():.1f} s before")
+
+
+def pull_failed(sighting: Sighting) -> bool:
+    waiting = [item.state.waiting for item in Pod.model_validate(sighting.body).containers]
+    return any(item is not None and item.reason in ("ErrImagePull", "ImagePullBackOff") for item in waiting)
+
+
+def test_server_that_needs_more_memory_than_its_limit(stack: Stack, namespace: str) -> None:
+    manifest = model_manifest(NAME, namespace, resources={"memory": "40Mi"})
+    told = provoke(stack, namespace, manifest, reason=Reason.OOM_KILLED)
+    assert_soon(told, first_end(stack.kube, namespace, component="model", reason="OOMKilled"))
+
+
+def test_server_that_ends_again_and_again(stack: Stack, namespace: str) -> None:
+    manifest = model_manifest(
+        NAME,
+        namespace,
+        uri=f"{WEIGHTS_URL}/{UNLOADABLE_FILE}",
+        integrity={"sha256": {UNLOADABLE_FILE: unloadable_sha256()}},
+    )
+    told = provoke(stack, namespace, manifest, reason=Reason.CRASH_LOOP_BACK_OFF)
+    assert_soon(told, first_event(stack.kube, namespace, reason="BackOff"))
+
+
+def test_pod_that_no_node_can_hold(stack: Stack, namespace: str) -> None:
+    manifest = model_manifest(NAME, namespace, resources={"memory": "500Gi"})
+    told = provoke(stack, namespace, manifest, reason=Reason.UNSCHEDULABLE)
+    assert "Insufficient memory" in told.condition.message
+    assert "500.00Gi" in told.condition.message
+    assert_soon(told, unscheduled_at(stack.kube, namespace))
+
+
+def unscheduled_at(kube: Kube, namespace: str) -> datetime:
+    """Return when the scheduler said that it finds no node."""
+    (pod,) = kube.pods(namespace, model=NAME, component="model")
+    condition = pod.condition("PodScheduled")
+    assert condition is not None
+    assert condition.last_transition_time is not None
+    return condition.last_transition_time

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking a served model the way its users do: the `openai` package, through the model's Service.
+
+The native cluster routes Service addresses to the host, so a client meets kube-proxy as a pod would. On kind a
+port-forward stands in, which holds on to one pod: a rolling change can't be followed through it.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import openai
+
+from e2e.support.kube import Kube
+from nimblet import names
+from nimblet.manifests.configuration import API_KEY
+
+TIMEOUT_SECONDS = 60.0
+_FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model answers, and the key that opens it."""
+
+    url: str
+    """Without /v1."""
+    api_key: str
+    model: str
+
+    def client(self, *, api_key: str | None = None) -> openai.OpenAI:
+        """Return a client that never retries by itself: the tests count failures."""
+        key = self.api_key if api_key is None else api_key
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_SECONDS)
+
+
+@contextmanager
+def endpoint_of(kube: Kube, model: str, namespace: str) -> Iterator[Endpoint]:
+    """Give a model's endpoint; its key comes from the Secret that the status names."""
+    status = kube.model(model, namespace).status
+    key = kube.secret_value(status.key_secret, API_KEY, namespace).splitlines()[0]
+    with service_url(kube, names.server(model), namespace) as url:
+        yield Endpoint(url=url, api_key=key, model=model)
+
+
+@contextmanager
+def service_url(kube: Kube, service: str, namespace: str) -> Iterator[str]:
+    """Give a URL under which the host reaches the first port of a Service."""
+    if kube.cluster.on_kind:
+        with _forwarded(kube, service, namespace) as url:
+            yield url
+        return
+    where = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}"
+    yield f"http://{kube.run('get', 'service', service, f'--namespace={namespace}', f'--output={where}')}"
+
+
+@contextmanager
+def _forwarded(kube: Kube, service: str, namespace: str) -> Iterator[str]:
+    cluster = kube.cluster
+    argv = [str(cluster.kubectl_binary), f"--kubeconfig={cluster.kubeconfig}", "port-forward"]
+    argv += [f"--namespace={namespace}", f"service/{service}", ":80"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            found = _FORWARDED.search(line)
+            if found is None:
+                raise ConnectionError(f"expected kubectl port-forward to name its port, found {line!r}")
+            yield f"http://127.0.0.1:{found[1]}"
+        finally:
+            process.terminate()
+
+
+def ask(endpoint: Endpoint, question: str, *, max_tokens: int = 48) -> str:
+    """Return the answer's text."""
+    with endpoint.client() as client:
+        answer = client.chat.completions.create(
+            model=endpoint.model,
+            messages=[{"role": "user", "content": question}],
+            max_tokens=max_tokens,
+            temperature=0,
+        )
+    return answer.choices[0].message.content or ""

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hubs inside the cluster: the Hugging Face mirror (plain HTTP) and a web server of weights (https).
+
+Both run the mirror's image. `weights` has a certificate of a CA made for the run, and one file that a loader
+accepts and llama-server refuses.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from e2e.cluster.pki import Authority, Pair, Subject
+from e2e.models import SMOLLM2
+from loader_testing.tiny import TinyModel
+
+NAMESPACE: Final = "hub"
+HUB_HOST: Final = "hub.hub.svc.cluster.local"
+HUB_URL: Final = f"http://{HUB_HOST}:8080"
+WEIGHTS_HOST: Final = "weights.hub.svc.cluster.local"
+WEIGHTS_URL: Final = f"https://{WEIGHTS_HOST}:8443/files"
+UNLOADABLE_FILE: Final = "unloadable.gguf"
+MIRROR_MANIFESTS: Final = Path(__file__).parents[1] / "mirror" / "manifests.yaml"
+_IMAGE: Final = "nimblet.local/mirror:dev"
+_LABELS: Final = {"app.kubernetes.io/name": "weights"}
+
+Manifest = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A CA (PEM) and the certificate that it gave the weights server."""
+
+    authority: str
+    server: Pair
+
+
+def make_trust(*, now: datetime) -> Trust:
+    """Return a new CA and the server's certificate; `now` is the moment of signing (UTC)."""
+    authority = Authority(now=now)
+    return Trust(authority.certificate.decode(), authority.issue(Subject(WEIGHTS_HOST, names=(WEIGHTS_HOST,))))
+
+
+def unloadable_model() -> bytes:
+    """Return a GGUF file with a sound header of a Llama model, and none of the tensors that one needs."""
+    return TinyModel().file()
+
+
+def unloadable_sha256() -> str:
+    """Return that file's digest."""
+    return hashlib.sha256(unloadable_model()).hexdigest()
+
+
+def mirror_manifests(image: str) -> list[Manifest]:
+    """Return the mirror's objects with the image just built."""
+    text = MIRROR_MANIFESTS.read_text(encoding="utf-8").replace(_IMAGE, image)
+    return [dict(item) for item in yaml.safe_load_all(text)]
+
+
+def weights_manifests(image: str, trust: Trust) -> list[Manifest]:
+    """Return the objects of the https server: its files, its certificate, Deployment and Service."""
+    plain = [
+        {"name": SMOLLM2.file, "path": f"/srv/hub/{SMOLLM2.file}"},
+        {"name": UNLOADABLE_FILE, "path": UNLOADABLE_FILE},
+    ]
+    files: Manifest = {
+        "data": {"hub.json": json.dumps({"repos": [], "plain": plain})},
+        "binaryData": {UNLOADABLE_FILE: base64.b64encode(unloadable_model()).decode()},
+    }
+    pair = {"tls.crt": trust.server.certificate.decode(), "tls.key": trust.server.key.decode()}
+    args = ["--config", "/etc/hub/hub.json", "--port", "8443"]
+    args += ["--certificate", "/etc/tls/tls.crt", "--key", "/etc/tls/tls.key"]
+    return [
+        _object("v1", "ConfigMap", files),
+        _object("v1", "Secret", {"type": "kubernetes.io/tls", "stringData": pair}),
+        _object("apps/v1", "Deployment", _deployment_spec(image, args, revision=_digest(trust))),
+        _object("v1", "Service", {"spec": {"selector": _LABELS, "ports": [{"name": "https", "port": 8443}]}}),
+    ]
+
+
+def _object(version: str, kind: str, rest: Manifest) -> Manifest:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "weights", "namespace": NAMESPACE}, **rest}
+
+
+def _digest(trust: Trust) -> str:
+    return hashlib.sha256(trust.server.certificate + unloadable_model()).hexdigest()[:12]
+
+
+def _deployment_spec(image: str, args: Sequence[str], *, revision: str) -> Manifest:
+    container: Manifest = {
+        "name": "weights",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": list(args),
+        "ports": [{"name": "https", "containerPort": 8443}],
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
+        "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "files", "mountPath": "/etc/hub", "readOnly": True},
+            {"name": "tls", "mountPath": "/etc/tls", "readOnly": True},
+        ],
+    }
+    pod: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "files", "configMap": {"name": "weights"}},
+            {"name": "tls", "secret": {"secretName": "weights", "defaultMode": 0o440}},
+        ],
+    }
+    template = {"metadata": {"labels": _LABELS, "annotations": {"revision": revision}}, "spec": pod}
+    return {"spec": {"replicas": 1, "selector": {"matchLabels": _LABELS}, "template": template}}

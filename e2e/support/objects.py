@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of Kubernetes objects that the scenarios look at, parsed once at the border. Data only."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from nimblet.api.common import Condition
+from nimblet.api.compactmodel import CompactModelStatus
+
+
+class Parsed(BaseModel):
+    """Base: camelCase on the wire, unknown keys ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class OwnerReference(Parsed):
+    kind: str
+    name: str
+    uid: str
+
+
+class Metadata(Parsed):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[OwnerReference] = Field(default_factory=list)
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+
+
+class Thing(Parsed):
+    """Any object: its kind and metadata."""
+
+    kind: str
+    metadata: Metadata
+
+    @property
+    def key(self) -> str:
+        """`Kind/name`."""
+        return f"{self.kind}/{self.metadata.name}"
+
+
+class Model(Thing):
+    """A CompactModel with its status."""
+
+    status: CompactModelStatus = Field(default_factory=CompactModelStatus)
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return a condition of the status that is about the current spec, or None."""
+        if self.status.observed_generation != self.metadata.generation:
+            return None
+        return next((item for item in self.status.conditions if item.type == type_), None)
+
+    def shown(self, type_: str) -> tuple[str, str]:
+        """Return status and reason of a condition, ("", "") where there is none for the current spec."""
+        found = self.condition(type_)
+        return (found.status.value, found.reason) if found is not None else ("", "")
+
+
+class Ended(Parsed):
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Waiting(Parsed):
+    reason: str = ""
+    message: str = ""
+
+
+class Running(Parsed):
+    started_at: datetime | None = None
+
+
+class State(Parsed):
+    terminated: Ended | None = None
+    waiting: Waiting | None = None
+    running: Running | None = None
+
+
+class ContainerStatus(Parsed):
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+    state: State = Field(default_factory=State)
+    last_state: State = Field(default_factory=State)
+
+
+class PodCondition(Parsed):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+class PodStatus(Parsed):
+    phase: str = ""
+    pod_ip: str = Field(default="", alias="podIP")
+    conditions: list[PodCondition] = Field(default_factory=list)
+    init_container_statuses: list[ContainerStatus] = Field(default_factory=list)
+    container_statuses: list[ContainerStatus] = Field(default_factory=list)
+
+
+class PodSpec(Parsed):
+    automount_service_account_token: bool = True
+    volumes: list[dict[str, object]] = Field(default_factory=list)
+
+
+class Pod(Thing):
+    spec: PodSpec = Field(default_factory=PodSpec)
+    status: PodStatus = Field(default_factory=PodStatus)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kubelet calls it ready."""
+        found = self.condition("Ready")
+        return found is not None and found.status == "True"
+
+    @property
+    def restarts(self) -> int:
+        """Restarts of all its containers."""
+        return sum(item.restart_count for item in self.containers)
+
+    @property
+    def containers(self) -> list[ContainerStatus]:
+        """Its containers, the init containers first."""
+        return [*self.status.init_container_statuses, *self.status.container_statuses]
+
+    def condition(self, type_: str) -> PodCondition | None:
+        """Return a condition of the pod, or None."""
+        return next((item for item in self.status.conditions if item.type == type_), None)
+
+
+class Event(Parsed):
+    """A core/v1 event."""
+
+    reason: str = ""
+    message: str = ""
+    type: str = ""
+    first_timestamp: datetime | None = None
+    event_time: datetime | None = None
+    involved_object: dict[str, object] = Field(default_factory=dict)
+
+    @property
+    def at(self) -> datetime | None:
+        """When it happened first."""
+        return self.first_timestamp or self.event_time
