@@ -125,11 +125,12 @@ class Observer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _told(self, pod: PodFacts, record: _Record, *, asked: bool) -> PodFacts:
-        observation = record.observation
+        drains = pod.terminating and pod.ready  # not asked any more, but what it said still holds
+        observation = record.observation if asked or drains else None
         if observation is None and asked:
             observation = Observation(answer=Answer.BUSY, detail="has not answered yet")
         percent = record.percent if pod.loading else None
-        return replace(pod, observation=observation if asked else None, download_percent=percent)
+        return replace(pod, observation=observation, download_percent=percent)
 
     async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, api_key: str) -> None:
         tasks = []

@@ -22,6 +22,8 @@ class Rollout:
     current: int
     serving_old: bool
     """A pod of an older template still answers."""
+    draining: bool
+    """A pod that answered is being drained and takes requests until then."""
     state: Problem | Progress | None
     requeue_after: float | None
     download_percent: int | None
@@ -62,6 +64,7 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
         updated=len(current),
         current=len(alive),
         serving_old=any(pod in answering for pod in old),
+        draining=any(pod.terminating and pod.ready and _answered(pod) for pod in facts.pods),
         state=state,
         requeue_after=earliest(
             timing.probe_retry_seconds if silent else None,
@@ -77,6 +80,10 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
 def _lost(pod: PodFacts) -> bool:
     """Tell whether a pod has ended for good: it stays listed, but counts only until another replaces it."""
     return pod.failure is not None and pod.failure.kind in (FailureKind.EVICTED, FailureKind.REFUSED)
+
+
+def _answered(pod: PodFacts) -> bool:
+    return pod.observation is not None and pod.observation.answer is Answer.ANSWERED
 
 
 def _answers(pod: PodFacts, expected: Expectation) -> bool:

@@ -78,6 +78,9 @@ def _serving(rollout: Rollout, state: Problem | Progress | None) -> Verdict:
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if rollout.wanted == 0 and not isinstance(state, Problem):
         return verdict(ConditionType.SERVING, FALSE, Reason.SCALED_TO_ZERO, "No replicas are wanted.")
+    if rollout.draining:
+        message = "Pods that gave a token when asked answer until they are drained."
+        return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if state is not None:
         return verdict(ConditionType.SERVING, FALSE, state.reason, state.message)
     return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")

@@ -109,6 +109,15 @@ async def test_a_pod_that_answered_is_not_asked_again() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_a_pod_said_holds_while_it_is_drained() -> None:
+    async with stub_server() as stub, bench(stub) as b:
+        await b.look(POD)
+        assert answers(await b.look(replace(POD, terminating=True))) == [Answer.ANSWERED]
+        assert answers(await b.look(replace(POD, terminating=True, ready=False))) == [None]
+        assert len(stub.asked) == 1
+
+
+@pytest.mark.asyncio
 async def test_a_restarted_container_is_asked_anew() -> None:
     async with stub_server() as stub, bench(stub) as b:
         await b.look()

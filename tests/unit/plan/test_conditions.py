@@ -72,6 +72,22 @@ def test_all_pods_answer() -> None:
     assert plan.requeue_after is None
 
 
+def test_draining_pods_keep_serving_true_while_the_new_one_is_asked() -> None:
+    model = served(a_model())
+    draining = a_pod("older", "pod-0", terminating=True)
+    facts = serving_facts(model, pods=(draining, a_pod(revision_of(model), observation=BUSY)))
+    plan = plan_of(edited(model), replace(facts, deployment=a_deployment(revision_of(model))))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+    assert plan.status.ready_replicas == 0
+
+
+def test_draining_pods_of_a_model_scaled_to_zero_do_not_serve() -> None:
+    model = a_model(replicas=0)
+    plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), terminating=True),)))
+    assert shown(plan, "Serving") == ("False", "ScaledToZero")
+
+
 def test_ready_by_the_probe_is_not_ready_without_an_answer() -> None:
     model = a_model()
     revision = revision_of(model)
