@@ -21,6 +21,7 @@ from typing import IO, Any
 from e2e.cluster.api import Api
 from e2e.cluster.errors import ApiError
 from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement, stage_manifest
+from e2e.cluster.paths import cache_of
 from nimblet import labels
 from nimblet.cluster.permissions import PERMISSIONS, Permission, Scope
 from tests.builders import artifact_text
@@ -228,7 +229,14 @@ class Launcher:
         argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", str(port)]
         argv += [*(() if elect else ("--no-leader-election",)), *flags]
         output = log.open("wb")
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "PYTHONWARNINGS": "default"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}",
+            "PYTHONWARNINGS": "default",
+            # dozens of starts: compile once, whatever the caller's environment says, and not into the tree
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(cache_of(os.environ).root / "pycache"),
+        }
         popen = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         process = Process(popen=popen, log=log, port=port)
         self.started.append((process, output))
