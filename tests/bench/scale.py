@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench.scale`.
 
-Times and requests come from the API server's own audit log, CPU and memory from the operator's metrics. Beside it a
-bare client makes the writes that the operator makes for one model, as fast as it can, in the same run.
+Times and requests come from the API server's own audit log, CPU and memory from the operator's metrics. Beside it
+a bare client makes the writes that the operator makes for one model, as fast as it can, in the same run.
 """
 
 import argparse
@@ -56,6 +56,8 @@ SECONDS_EACH: Final = 2.0
 """Longest that is waited for one model, on average, before the run is given up."""
 BASE_SECONDS: Final = 60.0
 NODES: Final = 10
+OK: Final = 200
+CREATED: Final = 201
 ROOMY: Final = {"cpu": "1000", "memory": "4Ti", "pods": "10000", "ephemeral-storage": "100Ti"}
 
 
@@ -140,9 +142,6 @@ def measure(count: int) -> Figures:
     )
 
 
-OK: Final = 200
-
-
 def _options(directory: Path) -> ControlPlaneOptions:
     policy = directory / "audit.yaml"
     policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
@@ -199,20 +198,21 @@ def _name(manifest: Manifest) -> str:
 
 async def _bare(kubeconfig: Path, namespace: str, manifests: Sequence[Manifest], count: int) -> float:
     """Apply the manifests `count` times under other names; return the seconds it took."""
-    text = json.dumps(manifests)
-    works = [
-        json.loads(text.replace('"name', f'"n{number}').replace(f'"n{number}"', '"name"').replace('"team"', f'"{namespace}"'))
-        for number in range(count)
-    ]
-    for number, work in enumerate(works):
-        for manifest in work:
-            manifest["metadata"]["name"] = f"b{number}-{manifest['metadata']['name']}"
+    works = [[renamed(manifest, f"b{number}", namespace) for manifest in manifests] for number in range(count)]
     client = await connect(kubeconfig)
     began = time.monotonic()
     await _each(client, works)
     took = time.monotonic() - began
     await client.close()
     return took
+
+
+def renamed(manifest: Manifest, prefix: str, namespace: str) -> Manifest:
+    """Return the manifest for another place; what its pods refer to need not exist."""
+    metadata = manifest["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
+    return {**manifest, "metadata": {**metadata, "name": f"{prefix}-{metadata['name']}", "namespace": namespace}}
 
 
 async def _each(client: Client, works: Sequence[Sequence[Manifest]]) -> None:
@@ -228,7 +228,7 @@ async def _each(client: Client, works: Sequence[Sequence[Manifest]]) -> None:
 
 
 def times_of(entries: Sequence[Any], namespace: str) -> tuple[tuple[float, ...], float]:
-    """Return the seconds from each model's creation to its Deployment's, sorted, and from the first to the last."""
+    """Return sorted seconds from each model's creation to its Deployment's, and from the first to the last."""
     created: dict[str, datetime] = {}
     deployed: dict[str, datetime] = {}
     for entry in entries:
@@ -244,9 +244,6 @@ def times_of(entries: Sequence[Any], namespace: str) -> tuple[tuple[float, ...],
     return tuple(times), (max(deployed.values()) - min(created.values())).total_seconds()
 
 
-CREATED: Final = 201
-
-
 def verbs_of(entries: Sequence[Any], namespace: str) -> Counter[str]:
     """Return the operator's requests in a namespace by verb and resource."""
     counted: Counter[str] = Counter()
@@ -254,7 +251,8 @@ def verbs_of(entries: Sequence[Any], namespace: str) -> Counter[str]:
         ref = entry.get("objectRef") or {}
         ours = entry["user"]["username"] == OPERATOR_USER
         if ours and (ref.get("namespace") == namespace or ref.get("resource") == "namespaces"):
-            counted["/".join([entry["verb"], ref["resource"], *([ref["subresource"]] if "subresource" in ref else [])])] += 1
+            parts = [entry["verb"], ref["resource"], ref.get("subresource", "")]
+            counted["/".join(part for part in parts if part)] += 1
     return counted
 
 
@@ -264,6 +262,7 @@ def table(figures: Figures) -> str:
     rate, bare = count / figures.span, count / figures.bare
     cuts = statistics.quantiles(figures.deployments, n=100, method="inclusive")
     cpu = (figures.after.cpu - figures.before.cpu) / count
+    before, after = figures.before.resident / 2**20, figures.after.resident / 2**20
     rows = [
         f"models at once                     {count}",
         f"to its Deployment, p50 / p99       {cuts[49]:.2f} s / {cuts[98]:.2f} s",
@@ -272,7 +271,7 @@ def table(figures: Figures) -> str:
         f"bare client, {figures.writes_each} writes a model     {figures.bare:.1f} s, {bare:.1f} models/s",
         f"operator / bare client             {rate / bare:.2f} (aim at least 0.40)",
         f"operator's CPU a model             {cpu * 1000:.1f} ms (aim at most 8)",
-        f"operator's memory before / after   {figures.before.resident / 2**20:.0f} / {figures.after.resident / 2**20:.0f} MiB (aim at most 200)",
+        f"operator's memory before / after   {before:.0f} / {after:.0f} MiB (aim at most 200)",
         f"requests a model                   {sum(figures.verbs.values()) / count:.1f}",
     ]
     rows += [f"  {name:<33}{number / count:.2f}" for name, number in figures.verbs.most_common()]

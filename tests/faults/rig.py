@@ -181,15 +181,23 @@ class Run:
         self.outcome.end = self._state("at the end", self.reference.end if self.reference is not None else None)
         self._quiet()
         writes, versions = self.proxy.writes, self.view.versions()
-        process = self.keeper.process
-        if process is None:
-            raise AssertionError("expected an operator to watch over at the end")
-        goal = process.metric(RESYNCS) + STEADY_RESYNCS
-        eventually(lambda: process.metric(RESYNCS) >= goal, seconds=60, what=f"{STEADY_RESYNCS} resyncs")
+        self.resyncs(STEADY_RESYNCS)
         late = [str(entry) for entry in self.proxy.entries if entry.write is not None and entry.write > writes]
         self.note(late, "written although nothing changed")
         if self.view.versions() != versions:
             self.note([str(versions), str(self.view.versions())], "objects changed although nothing was asked")
+
+    def resyncs(self, count: int) -> None:
+        """Return after so many more resyncs of the operator that runs."""
+        process = self.keeper.process
+        if process is None:
+            raise AssertionError("expected an operator that runs")
+        goal = process.metric(RESYNCS) + count
+        self.wait(lambda: process.metric(RESYNCS) >= goal, f"{count} resyncs")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once the condition holds."""
+        eventually(condition, seconds=60, what=f"{self.scenario.name}: {what}")
 
     def note(self, lines: Sequence[str], what: str) -> None:
         """Add a problem where there are lines that tell of one."""

@@ -6,6 +6,7 @@ write is one, before and after, and every acknowledgement is lost once.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -134,6 +135,8 @@ def going_back(to: str, at: str) -> Scenario:
         story.first_part()
         run.settle()
         story.second_part()
+        run.wait(lambda: time.monotonic() > stale.until, "the past to end")
+        run.resyncs(1)
         run.finish()
         run.note([] if stale.served else ["none"], "lists from the past that were served")
 
