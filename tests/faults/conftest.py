@@ -16,7 +16,7 @@ from tests.faults.snapshot import discover
 from tests.faults.story import MISSING_HASH
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("faults")
     canned = stages(label=labels.SOURCE_HASH, missing=MISSING_HASH)
@@ -35,13 +35,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         api.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def references(world: World) -> tuple[Outcome, Outcome]:
     first, second = perform_all(world, [Scenario(name="first"), Scenario(name="second")], None, workers=2)
     return first, second
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def reference(references: tuple[Outcome, Outcome]) -> Reference:
     first, second = references
     return Reference(

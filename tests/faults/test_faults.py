@@ -15,6 +15,7 @@ import pytest
 from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Silent, Stale, Unreliable, refusal
 from tests.faults.proxy import Action, Verb
 from tests.faults.rig import KILLED, Outcome, Reference, Run, Scenario, World, perform_all
+from tests.faults.snapshot import difference
 
 FULL: Final = os.environ.get("NIMBLET_FAULTS_FULL") == "1"
 WORKERS: Final = int(os.environ.get("NIMBLET_FAULTS_WORKERS", "5"))
@@ -51,6 +52,27 @@ def reached(outcomes: Sequence[Outcome]) -> None:
         faults = outcome.scenario.faults
         assert isinstance(faults, AtWrite)
         assert faults.reached or outcome.writes < faults.number, outcome.scenario.name
+
+
+def test_two_runs_without_faults_are_equal(references: tuple[Outcome, Outcome]) -> None:
+    first, second = references
+    assert "\n".join([*first.problems, *second.problems]) == ""
+    assert "\n".join(difference(first.settled, second.settled)) == ""
+    assert "\n".join(difference(first.end, second.end)) == ""
+    assert first.creates == second.creates
+    assert first.deletes == second.deletes
+    assert first.restarts == second.restarts == 0
+
+
+def test_the_story_makes_and_deletes_what_it_should(references: tuple[Outcome, Outcome]) -> None:
+    first, _ = references
+    jobs = [name for name in first.creates if name.startswith("Job/")]
+    assert len(jobs) == 2, "one try of the good source, in two lives, and one of the missing"
+    assert sorted(first.creates[name] for name in jobs) == [1, 2]
+    assert first.creates["Deployment/small-model"] == 2
+    assert first.creates["PodDisruptionBudget/small-model"] == 1
+    assert first.deletes["poddisruptionbudgets/small-model"] == 1
+    assert first.creates["Secret/nimblet-master-key"] == 1
 
 
 def test_a_crash_at_any_write_changes_nothing(world: World, reference: Reference) -> None:

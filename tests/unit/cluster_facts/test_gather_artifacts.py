@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An artifact that the mirror lacks is read by name before another try is planned; a server on loopback answers."""
+"""An artifact that the mirror lacks is read by name before another try is planned."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -33,9 +33,15 @@ def artifact() -> Json:
     return body
 
 
-def job(**state: bool) -> JobFacts:
+def job(*, succeeded: bool = False, failed: bool = False) -> JobFacts:
     return JobFacts(
-        name="small-resolve-src1-1", uid="j", source_hash="src1", credentials_hash="", attempt=1, **state
+        name="small-resolve-src1-1",
+        uid="j",
+        source_hash="src1",
+        credentials_hash="",
+        attempt=1,
+        succeeded=succeeded,
+        failed=failed,
     )
 
 
@@ -61,9 +67,11 @@ async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
     configuration = Configuration()
     configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
     client = Client(Transport(configuration))
-    wake: Callable[[Key], None] = [].append
+    woken: list[Key] = []
     async with aiohttp.ClientSession() as session:
-        observer = Observer(session=session, patience=Patience(timeout=1, retry=1), wake=wake, clock=lambda: 0.0)
+        observer = Observer(
+            session=session, patience=Patience(timeout=1, retry=1), wake=woken.append, clock=lambda: 0.0
+        )
         yield Gatherer(client=client, mirror=Mirror(), observer=observer, master_key=b"k" * 32, server_minor=35)
     await client.close()
     await runner.cleanup()
