@@ -68,7 +68,9 @@ class Unreliable(Faults):
         if self.count % self.every:
             return FORWARD
         self.refused += 1
-        return refusal(self.statuses[self.refused % len(self.statuses)])
+        status = self.statuses[self.refused % len(self.statuses)]
+        # no server answers a read with 409
+        return refusal(500 if status == 409 and incoming.method == "GET" else status)
 
 
 @dataclass
@@ -94,19 +96,25 @@ class Deaf(Faults):
 
 
 @dataclass
-class Expiring(Faults):
-    """Watches expire with 410: each is refused at first, then ended by an ERROR event after a few lines."""
+class Gone(Faults):
+    """Every first try to watch a kind is refused with HTTP status 410."""
 
-    lines_each: int = 2
-    refusals: dict[str, int] = field(default_factory=dict)
-    ended: int = 0
+    refused: set[str] = field(default_factory=set)
 
     def request(self, incoming: Incoming, /) -> Action:
-        """Refuse every other try to watch."""
-        if not incoming.is_watch:
+        """Refuse the first."""
+        if not incoming.is_watch or incoming.path in self.refused:
             return FORWARD
-        tries = self.refusals[incoming.path] = self.refusals.get(incoming.path, 0) + 1
-        return refusal(410) if tries % 2 else FORWARD
+        self.refused.add(incoming.path)
+        return refusal(410)
+
+
+@dataclass
+class Expiring(Faults):
+    """Watches are ended by an ERROR event with code 410 after a few lines, for ever again."""
+
+    lines_each: int = 2
+    ended: int = 0
 
     async def lines(self, _: Incoming, source: AsyncIterator[bytes], /) -> AsyncIterator[bytes]:
         """Yield a few lines and then the error."""

@@ -79,7 +79,8 @@ class Reference:
 class Scenario:
     """One run to do. `script` tells the story; by default as it stands.
 
-    `same_counts` False where the operator can't have seen every step; `exits` are exit codes that are no defect.
+    `same_counts` False where the operator can't have seen every step; `exits` are exit codes that are no defect;
+    `clean_log` False where it is meant to end with a traceback.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Scenario:
     script: "Callable[[Run], None] | None" = None
     same_counts: bool = True
     exits: tuple[int, ...] = (KILLED,)
+    clean_log: bool = True
 
 
 @dataclass(kw_only=True)
@@ -288,7 +290,8 @@ def perform(world: World, scenario: Scenario, reference: Reference | None) -> Ou
         hidden = run.secrets()
         told = [where for where, text in run.outputs() if any(secret in text for secret in hidden)]
         run.note(told, "a secret is seen in")
-    run.note(run.keeper.launcher.flaws(), "the log tells of a defect")
+    if scenario.clean_log:
+        run.note(run.keeper.launcher.flaws(), "the log tells of a defect")
     run.check()
     outcome.seconds = time.monotonic() - began
     figures = (scenario.name, outcome.writes, outcome.restarts, outcome.seconds, len(outcome.problems))
