@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -53,19 +54,19 @@ class AtWrite(Faults):
 
 @dataclass
 class Unreliable(Faults):
-    """Every n-th request that is no watch is refused, with each status in its turn."""
+    """One in so many requests that are no watches is refused, with each status in its turn.
 
-    every: int
+    Dice with a fixed seed choose: a fixed rhythm would fall on the same request of every pass.
+    """
+
+    one_in: int
     statuses: tuple[int, ...]
-    count: int = 0
     refused: int = 0
+    dice: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - nothing secret hangs on it
 
     def request(self, incoming: Incoming, /) -> Action:
-        """Refuse the n-th."""
-        if incoming.is_watch:
-            return FORWARD
-        self.count += 1
-        if self.count % self.every:
+        """Refuse what the dice choose."""
+        if incoming.is_watch or self.dice.randrange(self.one_in):
             return FORWARD
         self.refused += 1
         status = self.statuses[self.refused % len(self.statuses)]

@@ -102,10 +102,10 @@ def test_a_refused_write_is_made_later(world: World, reference: Reference) -> No
             refusal(status),
         )
     ]
-    unreliable = Unreliable(every=4, statuses=ERRORS)
+    unreliable = Unreliable(one_in=10, statuses=ERRORS)
     outcomes = perform_all(
         world,
-        [*scenarios, Scenario(name="every fourth request refused", faults=unreliable)],
+        [*scenarios, Scenario(name="one in ten requests refused", faults=unreliable)],
         reference,
         workers=WORKERS,
     )
