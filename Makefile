@@ -55,6 +55,14 @@ test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
 test-cluster: prepare ## Tests against etcd, kube-apiserver and controller-manager with make-believe nodes
 	$(RUN) pytest tests/cluster $(ARGS)
 
+.PHONY: test-faults
+test-faults: prepare ## The operator killed, refused, deafened and sent back in time, behind a fault proxy
+	$(RUN) pytest tests/faults $(ARGS)
+
+.PHONY: test-faults-full
+test-faults-full: prepare ## The same with a crash before and after every single write; about an hour
+	NIMBLET_FAULTS_FULL=1 $(RUN) pytest tests/faults --log-cli-level=INFO $(ARGS)
+
 .PHONY: test-e2e
 test-e2e: prepare ## User journeys on the disposable cluster with real pods and a real model
 	$(RUN) pytest e2e/scenarios $(ARGS)

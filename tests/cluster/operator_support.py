@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,12 +21,14 @@ from typing import IO, Any
 from e2e.cluster.api import Api
 from e2e.cluster.errors import ApiError
 from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement, stage_manifest
+from e2e.cluster.paths import cache_of
 from nimblet import labels
-from nimblet.cluster.permissions import PERMISSIONS, Scope
+from nimblet.cluster.permissions import PERMISSIONS, Permission, Scope
 from tests.builders import artifact_text
 
 ROOT = Path(__file__).parents[2]
 RESYNC_SECONDS = 5
+TIMING = {"resyncSeconds": RESYNC_SECONDS, "probeRetrySeconds": 1, "retryBaseSeconds": 2, "stableSeconds": 1}
 POLL_SECONDS = 0.1
 NAMESPACE = "nimblet-system"
 OPERATOR_USER = "operator"
@@ -51,12 +53,21 @@ RETRY = "ERROR   Request attempt #"
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
 
-def stages() -> tuple[dict[str, object], ...]:
-    """Return Stages: pods that show a container id, resolver pods that end with a loader's words."""
+def stages(*, label: str = labels.MODEL, missing: str = MISSING_REPOSITORY) -> tuple[dict[str, object], ...]:
+    """Return Stages: pods that show a container id, resolver pods that end with a loader's words.
+
+    A resolver whose `label` has the value `missing` finds no repository.
+    """
     alive = requirement(".metadata.deletionTimestamp", "DoesNotExist")
     of_job = requirement(".metadata.ownerReferences.[].kind", "In", "Job")
-    code, words = _either("20", "0"), _either(NOT_FOUND, artifact_text())
-    completed = POD_COMPLETE_STATUS.replace("Succeeded", _either("Failed", "Succeeded")).replace(
+
+    def either(bad: str, good: str) -> str:
+        # Stages see a pod's container only inside a range, so `$` names the pod.
+        value = f'index $.metadata.labels "{label}"'
+        return f'{{{{ if eq ({value}) "{missing}" }}}}{bad}{{{{ else }}}}{good}{{{{ end }}}}'
+
+    code, words = either("20", "0"), either(NOT_FOUND, artifact_text())
+    completed = POD_COMPLETE_STATUS.replace("Succeeded", either("Failed", "Succeeded")).replace(
         "exitCode: 0, reason: Completed,", f"exitCode: {code}, reason: Completed, message: '{words}',"
     )
     ready = POD_READY_STATUS.replace(
@@ -82,36 +93,38 @@ def stages() -> tuple[dict[str, object], ...]:
     )
 
 
-def _either(missing: str, found: str) -> str:
-    """Return a template that says `missing` in the pods of MISSING_REPOSITORY, and `found` elsewhere.
-
-    Stages see a pod's container only inside a range, so `$` names the pod.
-    """
-    owner = f'index $.metadata.labels "{labels.MODEL}"'
-    return f'{{{{ if eq ({owner}) "{MISSING_REPOSITORY}" }}}}{missing}{{{{ else }}}}{found}{{{{ end }}}}'
-
-
 def grant_least_rights(api: Api) -> None:
     """Give OPERATOR_USER what permissions.py lists and nothing else."""
+    grant_wide_rights(api)
+    grant_own_rights(api, NAMESPACE)
+
+
+def grant_wide_rights(api: Api) -> None:
+    """Give OPERATOR_USER its rights outside of its own namespace."""
+    _grant(api, "ClusterRole", "", [each for each in PERMISSIONS if each.scope is not Scope.OWN])
+
+
+def grant_own_rights(api: Api, namespace: str) -> None:
+    """Give OPERATOR_USER the rights in the namespace that the operator runs in."""
+    _grant(api, "Role", f"/namespaces/{namespace}", [each for each in PERMISSIONS if each.scope is Scope.OWN])
+
+
+def _grant(api: Api, kind: str, base: str, permissions: Sequence[Permission]) -> None:
+    root = f"/apis/{RBAC}/v1{base}/{kind.lower()}"
+    head: dict[str, object] = {"apiVersion": f"{RBAC}/v1", "metadata": {"name": OPERATOR_USER}}
+    rules = [
+        {
+            "apiGroups": [each.group],
+            "resources": [each.resource],
+            "verbs": list(each.verbs),
+            "resourceNames": list(each.names),
+        }
+        for each in permissions
+    ]
     subject = {"kind": "User", "name": OPERATOR_USER, "apiGroup": RBAC}
-    wide = [each for each in PERMISSIONS if each.scope is not Scope.OWN]
-    own = [each for each in PERMISSIONS if each.scope is Scope.OWN]
-    for kind, base, permissions in (("ClusterRole", "", wide), ("Role", f"/namespaces/{NAMESPACE}", own)):
-        version, root = f"{RBAC}/v1", f"/apis/{RBAC}/v1{base}/{kind.lower()}"
-        head: dict[str, object] = {"apiVersion": version, "metadata": {"name": OPERATOR_USER}}
-        rules = [
-            {
-                "apiGroups": [each.group],
-                "resources": [each.resource],
-                "verbs": list(each.verbs),
-                "resourceNames": list(each.names),
-            }
-            for each in permissions
-        ]
-        reference = {"apiGroup": RBAC, "kind": kind, "name": OPERATOR_USER}
-        api.create(f"{root}s", {**head, "kind": kind, "rules": rules})
-        binding = {**head, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]}
-        api.create(f"{root}bindings", binding)
+    reference = {"apiGroup": RBAC, "kind": kind, "name": OPERATOR_USER}
+    api.create(f"{root}s", {**head, "kind": kind, "rules": rules})
+    api.create(f"{root}bindings", {**head, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]})
 
 
 @dataclass
@@ -201,27 +214,29 @@ class Launcher:
     stub: Stub
     directory: Path
     free_port: Callable[[], int]
+    namespace: str = NAMESPACE
+    timing: Mapping[str, int] = field(default_factory=lambda: TIMING)
     started: list[tuple[Process, IO[bytes]]] = field(default_factory=list)
 
     def start(self, *flags: str, elect: bool = False) -> Process:
         """Start one operator; its log lies in the test's folder."""
         number = len(self.started)
         settings = self.directory / "settings.yaml"
-        timing = {
-            "resyncSeconds": RESYNC_SECONDS,
-            "probeRetrySeconds": 1,
-            "retryBaseSeconds": 2,
-            "stableSeconds": 1,
-        }
-        settings.write_text(
-            json.dumps({"timing": timing, "access": {"operatorNamespace": NAMESPACE}}), encoding="utf-8"
-        )
+        access = {"operatorNamespace": self.namespace}
+        settings.write_text(json.dumps({"timing": dict(self.timing), "access": access}), encoding="utf-8")
         log, port = self.directory / f"operator-{number}.log", self.free_port()
         argv = [sys.executable, "-m", "tests.cluster.operator_process", self.stub.url]
         argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", str(port)]
         argv += [*(() if elect else ("--no-leader-election",)), *flags]
         output = log.open("wb")
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "PYTHONWARNINGS": "default"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}",
+            "PYTHONWARNINGS": "default",
+            # dozens of starts: compile once, whatever the caller's environment says, and not into the tree
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(cache_of(os.environ).root / "pycache"),
+        }
         popen = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         process = Process(popen=popen, log=log, port=port)
         self.started.append((process, output))

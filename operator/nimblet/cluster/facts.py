@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from nimblet import labels, quantity
+from nimblet import labels, names, quantity
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.client import Client
 from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
@@ -19,7 +19,7 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
-from nimblet.cluster.resources import POD, SECRET
+from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.facts import (
@@ -64,9 +64,14 @@ class Gathered:
 
 
 async def gather_model_facts(
-    gatherer: Gatherer, model: CompactModel, *, write_failures: Sequence[WriteFailure], now: datetime
+    gatherer: Gatherer,
+    model: CompactModel,
+    *,
+    wanted_source: str,
+    write_failures: Sequence[WriteFailure],
+    now: datetime,
 ) -> Gathered:
-    """Return the facts about a CompactModel."""
+    """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
     secret = model.spec.source.credentials_secret_ref
@@ -77,7 +82,7 @@ async def gather_model_facts(
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
-        artifacts=artifacts(mirror, key, uid=model.uid),
+        artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
         secret=await _secret(gatherer, model.namespace, secret.name) if secret is not None else None,
         deployment=deployment_facts(mirror, key, uid=model.uid),
         pods=observed,
@@ -133,6 +138,25 @@ def secret_facts(body: Object, *, master_key: bytes) -> SecretFacts:
         keys=tuple(sorted(secret.data)),
         content_hash=content_hash(master_key, secret.data),
     )
+
+
+async def gather_artifacts(
+    gatherer: Gatherer, key: Key, *, uid: str, wanted: str, jobs: Sequence[JobFacts]
+) -> tuple[ArtifactFacts, ...]:
+    """Return the stored artifacts; one that the mirror lacks is asked for by its name before a try is planned.
+
+    A list from a lagging API server may hide it, and a try more would fetch from the source for nothing.
+    """
+    known = artifacts(gatherer.mirror, key, uid=uid)
+    on_its_way = any(job.source_hash == wanted and not job.failed for job in jobs)
+    if on_its_way or any(item.source_hash == wanted for item in known):
+        return known
+    name = names.artifact(key.name, source_hash=wanted)
+    body = await gatherer.client.get(CONFIG_MAP, namespace=key.namespace, name=name)
+    if body is None:
+        return known
+    gatherer.mirror.put("ConfigMap", body)
+    return artifacts(gatherer.mirror, key, uid=uid)
 
 
 def _controls(body: Object, uid: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nimblet.cluster.client import Client, Json
-from nimblet.cluster.errors import Conflict
+from nimblet.cluster.errors import Conflict, Transient
 from nimblet.cluster.resources import SECRET
 from nimblet.labels import MANAGED_BY, MANAGED_BY_VALUE
 
@@ -33,7 +33,8 @@ class MasterKeyError(Exception):
 async def get_master_key(client: Client, *, namespace: str, fresh: bytes) -> bytes:
     """Return the master key of the operator's namespace; `fresh` (32 random bytes) becomes it where there is none.
 
-    Two operators may call at once: one creation wins and both return the winner's.
+    Two operators may call at once: one creation wins and both return the winner's. Transient errors propagate, and
+    calling again is safe: a creation whose answer was lost is found.
     """
     if len(fresh) != KEY_BYTES:
         raise ValueError(f"expected {KEY_BYTES} random bytes, found {len(fresh)}")
@@ -44,7 +45,7 @@ async def get_master_key(client: Client, *, namespace: str, fresh: bytes) -> byt
         except Conflict:
             found = await client.get(SECRET, namespace=namespace, name=SECRET_NAME)
     if found is None:
-        raise MasterKeyError(f"Secret {namespace}/{SECRET_NAME} was deleted while it was read; start again")
+        raise Transient(f"Secret {namespace}/{SECRET_NAME} was deleted while it was made; try again")
     return _key_of(found, namespace)
 
 

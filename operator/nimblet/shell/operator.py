@@ -34,6 +34,7 @@ from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
 from nimblet.shell.handlers import Intake, registry_for, watch
 from nimblet.shell.metrics import Metrics, StateCollector
 from nimblet.shell.options import Options
+from nimblet.shell.patience import patiently
 from nimblet.shell.queue import Queue
 from nimblet.shell.reconcile import Reconciler
 from nimblet.shell.resync import Resync
@@ -220,11 +221,16 @@ async def _work(operator: Operator, client: Client) -> None:
     operator.metrics.leader.set(1)
     options, timing = operator.options, operator.options.settings.timing
     loop = asyncio.get_running_loop()
-    master = await get_master_key(
-        client,
-        namespace=options.settings.access.operator_namespace,
-        fresh=secrets.token_bytes(KEY_BYTES),
+    master = await patiently(
+        partial(
+            get_master_key,
+            client,
+            namespace=options.settings.access.operator_namespace,
+            fresh=secrets.token_bytes(KEY_BYTES),
+        ),
+        what="the master key",
     )
+    server_minor = await patiently(client.server_minor, what="the API server's version")
     operator.resync = Resync(
         client=client,
         mirror=operator.mirror,
@@ -251,14 +257,14 @@ async def _work(operator: Operator, client: Client) -> None:
                 mirror=operator.mirror,
                 observer=observer,
                 master_key=master,
-                server_minor=await client.server_minor(),
+                server_minor=server_minor,
             ),
             settings=options.settings,
             metrics=operator.metrics,
             now=partial(datetime.now, UTC),
             contests=ContestLedger(),
         )
-        await operator.resync.once(spread=0.0)
+        await patiently(partial(operator.resync.once, spread=0.0), what="the first read of the cluster")
         log.info("read the cluster: %d objects", sum(operator.mirror.sizes().values()))
         try:
             await _run_parts(operator, reconciler)

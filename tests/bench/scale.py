@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench.scale`.
+
+Times and requests come from the API server's own audit log, CPU and memory from the operator's metrics. Beside it
+a bare client makes the writes that the operator makes for one model, as fast as it can, in the same run.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.kwok import FakeNode
+from nimblet import labels
+from nimblet.cluster.client import Client, connect
+from nimblet.plan.facts import ModelFacts
+from nimblet.plan.result import Manifest
+from tests.builders import API_KEY, a_model, base_facts, plan_of
+from tests.cluster.crd_support import install_all
+from tests.cluster.operator_support import (
+    NAMESPACE,
+    OPERATOR_USER,
+    Launcher,
+    Process,
+    View,
+    grant_least_rights,
+    stages,
+    stub_server,
+)
+
+AUDIT_POLICY: Final = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [
+        {"level": "Metadata", "users": [OPERATOR_USER]},
+        {"level": "Metadata", "resources": [{"group": labels.GROUP, "resources": ["compactmodels"]}]},
+        {"level": "None"},
+    ],
+}
+CONCURRENCY: Final = 8
+"""As many writes at a time as the operator has workers."""
+TIMING: Final = {"resyncSeconds": 600, "probeRetrySeconds": 1, "retryBaseSeconds": 60, "stableSeconds": 1}
+SECONDS_EACH: Final = 2.0
+"""Longest that is waited for one model, on average, before the run is given up."""
+BASE_SECONDS: Final = 60.0
+NODES: Final = 10
+OK: Final = 200
+CREATED: Final = 201
+ROOMY: Final = {"cpu": "1000", "memory": "4Ti", "pods": "10000", "ephemeral-storage": "100Ti"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the operator's process used: seconds of CPU since its start, bytes resident."""
+
+    cpu: float
+    resident: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One run. `deployments` are seconds from a model's creation to its Deployment's."""
+
+    count: int
+    deployments: tuple[float, ...]
+    span: float
+    """Seconds from the first model's creation to the last Deployment's."""
+    ready: float
+    """Seconds from the first model's creation until all were Ready."""
+    bare: float
+    """Seconds in which the bare client made its writes for as many models."""
+    writes_each: int
+    before: Usage
+    after: Usage
+    verbs: Counter[str]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print; nothing fails, the aims are printed beside."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
+    parser.add_argument("--count", type=int, default=100, help="CompactModels at once (default: %(default)s)")
+    sys.stdout.write(f"{table(measure(parser.parse_args(argv).count))}\n")
+    return 0
+
+
+def measure(count: int) -> Figures:
+    """Bring up a control plane, let the operator and then the bare client work, and take everything down."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nimblet-scale-")))
+        plane = stack.enter_context(ControlPlane(_options(directory)))
+        stub = stack.enter_context(stub_server())
+        install_all(plane.api)
+        for name in (NAMESPACE, "operator-side", "bare-side"):
+            plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        grant_least_rights(plane.api)
+        for number in range(NODES):
+            plane.add_node(FakeNode(f"node-{number}", allocatable=ROOMY))
+        launcher = Launcher(
+            kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
+            stub=stub,
+            directory=directory,
+            free_port=lambda: free_ports(1)[0],
+            timing=TIMING,
+        )
+        stack.callback(launcher.end_all)
+        process = launcher.start()
+        view = View(api=plane.api, namespace="operator-side")
+        _wait(lambda: process.probe("/readyz") == OK, 60, "the operator ready")
+        before = _usage(process)
+        began = time.monotonic()
+        asyncio.run(_create_models(plane.kubeconfig, view.namespace, count))
+        _wait(lambda: _ready(process) >= count, BASE_SECONDS + SECONDS_EACH * count, f"{count} models Ready")
+        ready = time.monotonic() - began
+        after = _usage(process)
+        process.terminate()
+        manifests = writes_of_one()
+        bare = asyncio.run(_bare(plane.kubeconfig, "bare-side", manifests, count))
+        entries = [json.loads(line) for line in (directory / "audit.log").read_text().splitlines()]
+    deployments, span = times_of(entries, view.namespace)
+    return Figures(
+        count=count,
+        deployments=deployments,
+        span=span,
+        ready=ready,
+        bare=bare,
+        writes_each=len(manifests),
+        before=before,
+        after=after,
+        verbs=verbs_of(entries, view.namespace),
+    )
+
+
+def _options(directory: Path) -> ControlPlaneOptions:
+    policy = directory / "audit.yaml"
+    policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
+    flags = (f"--audit-policy-file={policy}", f"--audit-log-path={directory / 'audit.log'}")
+    return ControlPlaneOptions(scheduler=True, stages=stages(), extra_apiserver_args=flags)
+
+
+def _wait(condition: Any, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"expected {what} within {seconds:g} s")
+        time.sleep(0.5)
+
+
+def _ready(process: Process) -> float:
+    return process.metric('nimblet_conditions{kind="CompactModel",status="True",type="Ready"}')
+
+
+def _usage(process: Process) -> Usage:
+    return Usage(
+        cpu=process.metric("process_cpu_seconds_total"), resident=process.metric("process_resident_memory_bytes")
+    )
+
+
+async def _create_models(kubeconfig: Path, namespace: str, count: int) -> None:
+    manifests: list[Manifest] = [
+        {
+            "apiVersion": labels.API_VERSION,
+            "kind": "CompactModel",
+            "metadata": {"name": f"m{number}", "namespace": namespace},
+            "spec": {"source": {"uri": "hf://org/repo"}},
+        }
+        for number in range(count)
+    ]
+    client = await connect(kubeconfig)
+    await _each(client, [(manifest,) for manifest in manifests])
+    await client.close()
+
+
+def writes_of_one() -> tuple[Manifest, ...]:
+    """Return what the operator applies for one model: the children, the resolver Job, the artifact."""
+    model = a_model(name="name")
+    resolving = plan_of(model, ModelFacts(api_key=API_KEY)).children
+    running = plan_of(model, base_facts(model)).children
+    known = {(item["kind"], _name(item)) for item in resolving}
+    return (*resolving, *(item for item in running if (item["kind"], _name(item)) not in known))
+
+
+def _name(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    return str(metadata["name"]) if isinstance(metadata, dict) else ""
+
+
+async def _bare(kubeconfig: Path, namespace: str, manifests: Sequence[Manifest], count: int) -> float:
+    """Apply the manifests `count` times under other names; return the seconds it took."""
+    works = [[renamed(manifest, f"b{number}", namespace) for manifest in manifests] for number in range(count)]
+    client = await connect(kubeconfig)
+    began = time.monotonic()
+    await _each(client, works)
+    took = time.monotonic() - began
+    await client.close()
+    return took
+
+
+def renamed(manifest: Manifest, prefix: str, namespace: str) -> Manifest:
+    """Return the manifest for another place; what its pods refer to need not exist."""
+    metadata = manifest["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
+    return {**manifest, "metadata": {**metadata, "name": f"{prefix}-{metadata['name']}", "namespace": namespace}}
+
+
+async def _each(client: Client, works: Sequence[Sequence[Manifest]]) -> None:
+    """Apply the manifests of each work in order, some works at a time."""
+    room = asyncio.Semaphore(CONCURRENCY)
+
+    async def do(work: Sequence[Manifest]) -> None:
+        async with room:
+            for manifest in work:
+                await client.apply(manifest)
+
+    await asyncio.gather(*(do(work) for work in works))
+
+
+def times_of(entries: Sequence[Any], namespace: str) -> tuple[tuple[float, ...], float]:
+    """Return sorted seconds from each model's creation to its Deployment's, and from the first to the last."""
+    created: dict[str, datetime] = {}
+    deployed: dict[str, datetime] = {}
+    for entry in entries:
+        ref, code = entry.get("objectRef") or {}, (entry.get("responseStatus") or {}).get("code")
+        if ref.get("namespace") != namespace or code != CREATED:
+            continue
+        at = datetime.fromisoformat(entry["stageTimestamp"])
+        if ref["resource"] == "compactmodels":
+            created[ref["name"]] = at
+        elif ref["resource"] == "deployments":
+            deployed[str(ref["name"]).removesuffix("-model")] = at
+    times = sorted((deployed[name] - at).total_seconds() for name, at in created.items())
+    return tuple(times), (max(deployed.values()) - min(created.values())).total_seconds()
+
+
+def verbs_of(entries: Sequence[Any], namespace: str) -> Counter[str]:
+    """Return the operator's requests in a namespace by verb and resource."""
+    counted: Counter[str] = Counter()
+    for entry in entries:
+        ref = entry.get("objectRef") or {}
+        ours = entry["user"]["username"] == OPERATOR_USER
+        if ours and (ref.get("namespace") == namespace or ref.get("resource") == "namespaces"):
+            parts = [entry["verb"], ref["resource"], ref.get("subresource", "")]
+            counted["/".join(part for part in parts if part)] += 1
+    return counted
+
+
+def table(figures: Figures) -> str:
+    """Return the figures as text, aims beside."""
+    count = figures.count
+    rate, bare = count / figures.span, count / figures.bare
+    cuts = statistics.quantiles(figures.deployments, n=100, method="inclusive")
+    cpu = (figures.after.cpu - figures.before.cpu) / count
+    before, after = figures.before.resident / 2**20, figures.after.resident / 2**20
+    rows = [
+        f"models at once                     {count}",
+        f"to its Deployment, p50 / p99       {cuts[49]:.2f} s / {cuts[98]:.2f} s",
+        f"all Deployments                    {figures.span:.1f} s, {rate:.1f} models/s",
+        f"all Ready                          {figures.ready:.1f} s",
+        f"bare client, {figures.writes_each} writes a model     {figures.bare:.1f} s, {bare:.1f} models/s",
+        f"operator / bare client             {rate / bare:.2f} (aim at least 0.40)",
+        f"operator's CPU a model             {cpu * 1000:.1f} ms (aim at most 8)",
+        f"operator's memory before / after   {before:.0f} / {after:.0f} MiB (aim at most 200)",
+        f"requests a model                   {sum(figures.verbs.values()) / count:.1f}",
+    ]
+    rows += [f"  {name:<33}{number / count:.2f}" for name, number in figures.verbs.most_common()]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the story once with one kind of fault, under a keeper that starts the operator again as a kubelet would.
+
+Each run has namespaces, a proxy and operator processes of its own; the control plane is shared. Only for tests.
+"""
+
+import base64
+import json
+import logging
+import ssl
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from e2e.cluster.controlplane import ControlPlane, free_ports
+from tests.cluster.operator_support import (
+    OPERATOR_USER,
+    RESYNC_SECONDS,
+    Launcher,
+    Process,
+    Stub,
+    View,
+    grant_own_rights,
+)
+from tests.faults.admin import SteadyApi, eventually
+from tests.faults.proxy import Faults, Proxy, Upstream
+from tests.faults.snapshot import Reader, Snapshot, difference
+from tests.faults.story import Story
+
+TIMING: Final = {
+    "resyncSeconds": RESYNC_SECONDS,
+    "probeRetrySeconds": 1,
+    # no second try of the missing repository within a story: the number of tries is part of the counts
+    "retryBaseSeconds": 300,
+    "retryCapSeconds": 300,
+    "stableSeconds": 1,
+}
+QUIET_SECONDS: Final = 2.0
+"""Without a write for this long the operator has nothing more to say; its own looks come after one second."""
+EQUAL_SECONDS: Final = 30.0
+STEADY_RESYNCS: Final = 2
+RESYNCS: Final = 'nimblet_resyncs_total{outcome="done"}'
+MASTER_KEY: Final = "nimblet-master-key"
+KILLED: Final = -9
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What all runs share."""
+
+    api: SteadyApi
+    stub: Stub
+    paths: tuple[str, ...]
+    upstream: Upstream
+    directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A run without faults: its state before the deletion and at the end, and what was made and deleted."""
+
+    settled: Snapshot
+    end: Snapshot
+    creates: Counter[str]
+    deletes: Counter[str]
+    writes: int
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """One run to do. `script` tells the story; by default as it stands.
+
+    `same_counts` False where the operator can't have seen every step; `exits` are exit codes that are no defect;
+    `clean_log` False where it is meant to end with a traceback.
+    """
+
+    name: str
+    faults: Faults = field(default_factory=Faults)
+    script: "Callable[[Run], None] | None" = None
+    same_counts: bool = True
+    exits: tuple[int, ...] = (KILLED,)
+    clean_log: bool = True
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a run left. `problems` is empty where everything held."""
+
+    scenario: Scenario
+    writes: int = 0
+    creates: Counter[str] = field(default_factory=Counter)
+    deletes: Counter[str] = field(default_factory=Counter)
+    settled: Snapshot = field(default_factory=dict)
+    end: Snapshot = field(default_factory=dict)
+    seconds: float = 0.0
+    restarts: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """Keeps one operator running: one that ends is started again at once."""
+
+    launcher: Launcher
+    flags: tuple[str, ...]
+    codes: list[int] = field(default_factory=list)
+    process: Process | None = None
+    _wanted: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it, and keep it."""
+        self._wanted = True
+        self.process = self.launcher.start(*self.flags)
+        self._thread = threading.Thread(target=self._keep)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """SIGKILL whatever runs; a new one comes at once while it is wanted."""
+        with self._lock:
+            if self.process is not None:
+                self.process.popen.kill()
+
+    def stop(self) -> None:
+        """SIGTERM, and none comes after it."""
+        with self._lock:
+            self._wanted = False
+            process, thread = self.process, self._thread
+        if process is not None and thread is not None:
+            process.popen.terminate()
+            thread.join()
+        self.process = self._thread = None
+
+    def _keep(self) -> None:
+        while True:
+            process = self.process
+            if process is None:
+                return
+            code = process.popen.wait()
+            with self._lock:
+                if not self._wanted:
+                    return
+                self.codes.append(code)
+                self.process = self.launcher.start(*self.flags)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run under way."""
+
+    world: World
+    scenario: Scenario
+    view: View
+    proxy: Proxy
+    keeper: Keeper
+    reader: Reader
+    reference: Reference | None
+    outcome: Outcome
+    operator_namespace: str
+
+    def story(self, **fields: Any) -> Story:
+        """Return the story in this run's namespace."""
+        return Story(**{"view": self.view, "after": lambda _: None, **fields})
+
+    def settle(self) -> None:
+        """Record the state before the deletion."""
+        self.outcome.settled = self._state(
+            "before the deletion", self.reference.settled if self.reference is not None else None
+        )
+
+    def finish(self) -> None:
+        """Record the end, and that nothing is written any more."""
+        self.outcome.end = self._state("at the end", self.reference.end if self.reference is not None else None)
+        self._quiet()
+        writes, versions = self.proxy.writes, self.view.versions()
+        self.resyncs(STEADY_RESYNCS)
+        late = [str(entry) for entry in self.proxy.entries if entry.write is not None and entry.write > writes]
+        self.note(late, "written although nothing changed")
+        if self.view.versions() != versions:
+            self.note([str(versions), str(self.view.versions())], "objects changed although nothing was asked")
+
+    def resyncs(self, count: int) -> None:
+        """Return after so many more resyncs of the operator that runs."""
+        process = self.keeper.process
+        if process is None:
+            raise AssertionError("expected an operator that runs")
+        goal = process.metric(RESYNCS) + count
+        self.wait(lambda: process.metric(RESYNCS) >= goal, f"{count} resyncs")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once the condition holds."""
+        eventually(condition, seconds=60, what=f"{self.scenario.name}: {what}")
+
+    def note(self, lines: Sequence[str], what: str) -> None:
+        """Add a problem where there are lines that tell of one."""
+        if lines:
+            told = "\n    ".join(lines[:60])
+            self.outcome.problems.append(f"{self.scenario.name}: {what}:\n    {told}")
+
+    def check(self) -> None:
+        """Compare counts, exits, logs and outputs."""
+        outcome = self.outcome
+        outcome.writes, outcome.restarts = self.proxy.writes, len(self.keeper.codes)
+        # by now the proxy has ended, so that nobody counts any more
+        outcome.creates, outcome.deletes = made(self.proxy.creates), Counter(self.proxy.deletes)
+        if self.reference is not None and self.scenario.same_counts:
+            self.note(_counts(self.reference.creates, outcome.creates), "creates differ (expected, found)")
+            self.note(_counts(self.reference.deletes, outcome.deletes), "deletes differ (expected, found)")
+        unexpected = [str(code) for code in self.keeper.codes if code not in self.scenario.exits]
+        self.note(unexpected, "the operator ended by itself")
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must be seen in no output: API keys, this run's master key, both also as base64."""
+        path = f"/api/v1/namespaces/{self.operator_namespace}/secrets/{MASTER_KEY}"
+        master: Any = self.view.api.get(path)
+        keys = [header.removeprefix("Bearer ") for header in tuple(self.world.stub.keys)]
+        encoded = [base64.b64encode(key.encode()).decode() for key in keys]
+        return (*keys, *encoded, str(master["data"]["key"]))
+
+    def outputs(self) -> Iterator[tuple[str, str]]:
+        """Yield everything that people other than the key's owner can see."""
+        for process, _ in self.keeper.launcher.started:
+            yield process.log.name, process.log.read_text(encoding="utf-8")
+        for entry in self.proxy.entries:
+            yield f"the body of {entry}", entry.text
+        events = self.view.api.get(f"/api/v1/namespaces/{self.view.namespace}/events")
+        yield "the Events", json.dumps(events)
+        for item in self.reader.objects():
+            if item["kind"] != "Secret":
+                yield f"{item['kind']} {item['metadata']['name']}", json.dumps(item)
+
+    def _state(self, when: str, expected: Snapshot | None) -> Snapshot:
+        """Return the state once it is as expected (or quiet, where nothing is expected)."""
+        if expected is None:
+            self._quiet()
+            return self.reader.read()
+        deadline = time.monotonic() + EQUAL_SECONDS
+        while True:
+            found = self.reader.read()
+            differs = difference(expected, found)
+            if not differs or time.monotonic() > deadline:
+                self.note(differs, f"the state {when} differs from a run without faults")
+                return found
+            time.sleep(0.5)
+
+    def _quiet(self) -> None:
+        seen, since = self.proxy.writes, time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal seen, since
+            if self.proxy.writes != seen:
+                seen, since = self.proxy.writes, time.monotonic()
+            return time.monotonic() - since >= QUIET_SECONDS
+
+        eventually(quiet, seconds=60, what=f"no write for {QUIET_SECONDS:g} s")
+
+
+def tell_all(run: Run) -> None:
+    """The story as it stands."""
+    run.keeper.start()
+    story = run.story()
+    story.first_part()
+    run.settle()
+    story.second_part()
+    run.finish()
+
+
+def perform(world: World, scenario: Scenario, reference: Reference | None) -> Outcome:
+    """Do one run."""
+    outcome = Outcome(scenario=scenario)
+    began = time.monotonic()
+    with _prepared(world, scenario, reference, outcome) as run:
+        try:
+            (scenario.script or tell_all)(run)
+        except AssertionError as error:
+            status = json.dumps(run.reader.read().get("CompactModel/small", {}))
+            tail = run.keeper.launcher.started[-1][0].log.read_text(encoding="utf-8").splitlines()[-25:]
+            run.note([str(error), status, *tail], "the story did not go on")
+        run.keeper.stop()
+        hidden = run.secrets()
+        told = [where for where, text in run.outputs() if any(secret in text for secret in hidden)]
+        run.note(told, "a secret is seen in")
+    if scenario.clean_log:
+        run.note(run.keeper.launcher.flaws(), "the log tells of a defect")
+    run.check()
+    outcome.seconds = time.monotonic() - began
+    figures = (scenario.name, outcome.writes, outcome.restarts, outcome.seconds, len(outcome.problems))
+    log.info("%s: %d writes, %d restarts, %.0f s, %d problems", *figures)
+    for problem in outcome.problems:
+        log.warning("%s", problem)
+    return outcome
+
+
+def perform_all(
+    world: World, scenarios: Sequence[Scenario], reference: Reference | None, *, workers: int
+) -> list[Outcome]:
+    """Do several runs, some at the same time: they mostly wait."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda scenario: perform(world, scenario, reference), scenarios))
+
+
+@contextmanager
+def _prepared(world: World, scenario: Scenario, reference: Reference | None, outcome: Outcome) -> Iterator[Run]:
+    api, token = world.api, uuid.uuid4().hex[:8]
+    team, own = f"team-{token}", f"system-{token}"
+    for name in (team, own):
+        api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    grant_own_rights(api, own)
+    for name in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+        path = f"/api/v1/namespaces/{team}/{name}"
+        api.wait_for(path, lambda _: True, seconds=20, what="a settled namespace")
+    directory = world.directory / token
+    directory.mkdir()
+    launcher = Launcher(
+        kubeconfig=directory / "kubeconfig",
+        stub=world.stub,
+        directory=directory,
+        free_port=lambda: free_ports(1)[0],
+        namespace=own,
+        timing=TIMING,
+    )
+    keeper = Keeper(launcher=launcher, flags=("--namespace", team))
+    try:
+        with Proxy(world.upstream, faults=scenario.faults, kill=keeper.kill) as proxy:
+            launcher.kubeconfig.write_text(json.dumps(plain_kubeconfig(proxy.url)), encoding="utf-8")
+            names = {team: "TEAM", own: "SYSTEM"}
+            try:
+                yield Run(
+                    world=world,
+                    scenario=scenario,
+                    view=View(api=api, namespace=team),
+                    proxy=proxy,
+                    keeper=keeper,
+                    reader=Reader(api=api, paths=world.paths, namespace=team, names=names),
+                    reference=reference,
+                    outcome=outcome,
+                    operator_namespace=own,
+                )
+            finally:
+                keeper.stop()
+    finally:
+        launcher.end_all()
+        for name in (team, own):
+            api.delete(f"/api/v1/namespaces/{name}")
+        api.close()
+
+
+def plain_kubeconfig(url: str) -> dict[str, object]:
+    """Return a kubeconfig that leads to a proxy, which logs in itself."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "faults",
+        "clusters": [{"name": "faults", "cluster": {"server": url}}],
+        "users": [{"name": "faults", "user": {}}],
+        "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "faults"}}],
+    }
+
+
+def upstream_of(plane: ControlPlane, directory: Path) -> Upstream:
+    """Return the way to the API server with the operator's own rights."""
+    config = json.loads(plane.user_kubeconfig(OPERATOR_USER).read_text(encoding="utf-8"))
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    certificate, key = directory / "operator.crt", directory / "operator.key"
+    certificate.write_bytes(base64.b64decode(user["client-certificate-data"]))
+    key.touch(mode=0o600)
+    key.write_bytes(base64.b64decode(user["client-key-data"]))
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    tls = ssl.create_default_context(cadata=authority)
+    tls.load_cert_chain(certificate, key)
+    return Upstream(url=cluster["server"], tls=tls)
+
+
+def made(creates: Counter[str]) -> Counter[str]:
+    """Return what was created but Events: a crash between a status and its Event loses the Event, by design."""
+    return Counter({name: count for name, count in creates.items() if not name.startswith("Event/")})
+
+
+def _counts(expected: Counter[str], found: Counter[str]) -> list[str]:
+    names = sorted({*expected, *found})
+    return [f"{name}: {expected[name]}, {found[name]}" for name in names if expected[name] != found[name]]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of one CompactModel as its user sees it, step by step; each step waits until what it asked for is seen.
+
+Nothing here knows of faults: the same story is told in every run. Only for tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.plan.source import source_hash, source_text
+from nimblet.settings import Settings
+from tests.cluster.operator_support import View
+from tests.faults.admin import eventually
+
+NAME: Final = "small"
+GOOD: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/repo"}}
+MISSING: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/missing"}}
+MISSING_HASH: Final = source_hash(source_text(CompactModelSpec.model_validate(MISSING)), Settings())
+"""Names the resolver pods that find no repository."""
+EDITED_CONTEXT: Final = 2048
+SECONDS: Final = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """`after` is told the name of each step that is done; `patient` False: nothing is waited for but the API."""
+
+    view: View
+    after: Callable[[str], None]
+    patient: bool = True
+    waits_for_deletion: bool = True
+    name: str = field(default=NAME)
+
+    def first_part(self) -> None:
+        """Create, edit, break, repair, scale up and down."""
+        self.create()
+        self.edit()
+        self.break_()
+        self.repair()
+        self.scale_up()
+        self.scale_down()
+
+    def second_part(self) -> None:
+        """Delete, and create again under the same name."""
+        self.delete()
+        self.recreate()
+
+    def create(self) -> None:
+        """A first model, Ready."""
+        self.view.create(self.name)
+        self._wait(lambda: self.is_settled(1), "created and Ready")
+        self.after("created")
+
+    def edit(self) -> None:
+        """Another context length: the pods are rolled."""
+        self._merge({**GOOD, "runtime": {"contextLength": EDITED_CONTEXT}})
+        self._wait(lambda: self.is_settled(1) and self._rolled(), "edited and rolled")
+        self.after("edited")
+
+    def break_(self) -> None:
+        """A repository that is not there: told, and the old pods serve on."""
+        self._merge({**MISSING, "runtime": {"contextLength": EDITED_CONTEXT}})
+        self._wait(self._is_broken, "broken, told, and served by the old pods")
+        self.after("broken")
+
+    def repair(self) -> None:
+        """Back to the good repository."""
+        self._merge({**GOOD, "runtime": {"contextLength": EDITED_CONTEXT}})
+        self._wait(lambda: self.is_settled(1), "repaired and Ready")
+        self.after("repaired")
+
+    def scale_up(self) -> None:
+        """Two replicas and a budget."""
+        self.view.scale(self.name, 2)
+        self._wait(lambda: self.is_settled(2) and self._budgets() == 1, "two replicas and a budget")
+        self.after("scaled up")
+
+    def scale_down(self) -> None:
+        """One replica again, and no budget."""
+        self.view.scale(self.name, 1)
+        self._wait(lambda: self.is_settled(1) and self._budgets() == 0, "one replica and no budget")
+        self.after("scaled down")
+
+    def delete(self) -> None:
+        """Nothing of it is left."""
+        self.view.api.delete(f"{self.view.models()}/{self.name}")
+        if self.waits_for_deletion:
+            self._wait(lambda: not self.view.versions(), "deleted with all its children")
+        else:
+            self._wait(lambda: self.view.is_gone(f"{self.view.models()}/{self.name}"), "deleted")
+        self.after("deleted")
+
+    def recreate(self) -> None:
+        """Another model under the same name."""
+        self.view.create(self.name)
+        self._wait(lambda: self.is_settled(1), "recreated and Ready")
+        self.after("recreated")
+
+    def is_settled(self, replicas: int) -> bool:
+        """Tell whether the model is Ready with so many pods and nothing is under way."""
+        return self.view.is_ready(self.name) and not self.view.children("Job") and self._pods() == replicas
+
+    def _merge(self, fields: Mapping[str, object]) -> None:
+        """Replace whole fields of the spec as an editor does: read, change, replace."""
+        model = self.view.model(self.name)
+        spec = {**model["spec"], **fields}
+        self.view.api.replace(f"{self.view.models()}/{self.name}", {**model, "spec": spec})
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        if self.patient:
+            eventually(condition, seconds=SECONDS, what=f"{self.name} {what}")
+
+    def _pods(self) -> int:
+        return len(self.view.children("Pod"))
+
+    def _budgets(self) -> int:
+        return len(self.view.children("PodDisruptionBudget"))
+
+    def _rolled(self) -> bool:
+        resolved = self.view.model(self.name)["status"]["resolved"]
+        return bool(resolved["contextLength"] == EDITED_CONTEXT)
+
+    def _is_broken(self) -> bool:
+        model = self.view.model(self.name)
+        fresh = model["status"]["observedGeneration"] == model["metadata"]["generation"]
+        told = self.view.condition(self.name, "Ready") == ("False", "UpdateFailed")
+        serves = self.view.condition(self.name, "Serving") == ("True", "Answering")
+        return bool(fresh and told and serves)

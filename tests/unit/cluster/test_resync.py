@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A full read goes on where one list is refused; against a server on loopback."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from nimblet.cluster.client import Client
+from nimblet.cluster.errors import Forbidden
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.resync import rebuild
+from nimblet.cluster.transport import Transport
+from nimblet.cluster.trim import TRIMS
+
+pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class Lists:
+    """Empty lists of every kind; the n-th request (from 1) is refused with `refusals[n]`."""
+
+    refusals: dict[int, int] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        status = self.refusals.get(len(self.asked), 200)
+        return web.json_response({"metadata": {"resourceVersion": "7"}, "items": []}, status=status)
+
+
+@pytest_asyncio.fixture
+async def lists() -> AsyncIterator[Lists]:
+    lists = Lists()
+    app = web.Application()
+    app.router.add_route("GET", "/{path:.*}", lists.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    lists.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield lists
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def client(lists: Lists) -> AsyncIterator[Client]:
+    configuration = Configuration()
+    configuration.host = lists.url
+    client = Client(Transport(configuration))
+    yield client
+    await client.close()
+
+
+async def test_a_refused_list_is_tried_again_and_the_others_are_not(client: Client, lists: Lists) -> None:
+    lists.refusals = {3: 503}
+    await rebuild(client, Mirror())
+    assert len(lists.asked) == len(TRIMS) + 1
+    assert lists.asked[2] == lists.asked[3]
+
+
+async def test_what_trying_again_can_not_heal_ends_the_read(client: Client, lists: Lists) -> None:
+    lists.refusals = {1: 403}
+    with pytest.raises(Forbidden):
+        await rebuild(client, Mirror())
+    assert len(lists.asked) == 1

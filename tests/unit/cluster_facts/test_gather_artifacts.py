@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An artifact that the mirror lacks is read by name before another try is planned."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from nimblet.cluster.client import Client
+from nimblet.cluster.facts import Gatherer, gather_artifacts
+from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observe import Observer, Patience
+from nimblet.cluster.transport import Transport
+from nimblet.plan.facts import JobFacts
+from tests.unit.cluster_facts.builders import Json, child
+
+pytestmark = pytest.mark.asyncio
+SMALL = Key("CompactModel", "team", "small")
+MISSING: Json = {"kind": "Status", "reason": "NotFound", "message": "no such ConfigMap", "code": 404}
+
+
+def artifact() -> Json:
+    body = child("ConfigMap", "small-artifact-src1", version=9, data={"artifact.json": "{}"})
+    body["metadata"]["labels"] |= {  # type: ignore[index]
+        "app.kubernetes.io/component": "artifact",
+        "nimblet.dev/source-hash": "src1",
+    }
+    return body
+
+
+def job(*, succeeded: bool = False, failed: bool = False) -> JobFacts:
+    return JobFacts(
+        name="small-resolve-src1-1",
+        uid="j",
+        source_hash="src1",
+        credentials_hash="",
+        attempt=1,
+        succeeded=succeeded,
+        failed=failed,
+    )
+
+
+@dataclass
+class Cluster:
+    """Has one ConfigMap or none, and remembers what it was asked for."""
+
+    stored: Json | None
+    asked: list[str] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        return web.json_response(self.stored or MISSING, status=200 if self.stored else 404)
+
+
+@asynccontextmanager
+async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", cluster.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    client = Client(Transport(configuration))
+    woken: list[Key] = []
+    async with aiohttp.ClientSession() as session:
+        observer = Observer(
+            session=session, patience=Patience(timeout=1, retry=1), wake=woken.append, clock=lambda: 0.0
+        )
+        yield Gatherer(client=client, mirror=Mirror(), observer=observer, master_key=b"k" * 32, server_minor=35)
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_an_artifact_that_a_stale_list_hid_is_found_by_name() -> None:
+    async with gatherer(Cluster(artifact())) as made:
+        found = await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=())
+    assert [item.name for item in found] == ["small-artifact-src1"]
+    assert made.mirror.get("ConfigMap", "team", "small-artifact-src1") is not None
+
+
+async def test_an_artifact_of_another_life_does_not_count() -> None:
+    async with gatherer(Cluster(artifact())) as made:
+        assert await gather_artifacts(made, SMALL, uid="uid-new", wanted="src1", jobs=()) == ()
+
+
+async def test_an_artifact_that_is_nowhere_is_none() -> None:
+    cluster = Cluster(None)
+    async with gatherer(cluster) as made:
+        assert await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=(job(failed=True),)) == ()
+    assert cluster.asked == ["/api/v1/namespaces/team/configmaps/small-artifact-src1"]
+
+
+@pytest.mark.parametrize("jobs", [(job(),), (job(succeeded=True),)])
+async def test_nothing_is_asked_while_a_try_is_on_its_way(jobs: tuple[JobFacts, ...]) -> None:
+    cluster = Cluster(artifact())
+    async with gatherer(cluster) as made:
+        assert await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=jobs) == ()
+    assert cluster.asked == []
+
+
+async def test_nothing_is_asked_where_the_mirror_has_it() -> None:
+    cluster = Cluster(None)
+    async with gatherer(cluster) as made:
+        made.mirror.put("ConfigMap", artifact())
+        found = await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=())
+    assert len(found) == 1
+    assert cluster.asked == []
