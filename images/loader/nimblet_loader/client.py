@@ -23,6 +23,7 @@ from nimblet_loader.network import (
     system_resolve,
     tls_context,
 )
+from nimblet_loader.stream import BulkStream
 from nimblet_loader.target import Target, parse_target, redirect_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -57,6 +58,17 @@ class Answer:
         """Yield the body as it comes; LoaderError when it stalls or breaks off."""
         with translated(self.last.target, self._stall):
             yield from self._response.iter_stream()
+
+    def bulk(self) -> Iterator[bytes]:
+        """Yield the body as `chunks` does, but in large pieces where its length is told."""
+        stream = self._response.extensions.get("network_stream")
+        length = self.last.headers.get("content-length", "")
+        chunked = "transfer-encoding" in self.last.headers
+        if chunked or not length.isdecimal() or not isinstance(stream, BulkStream) or not stream.at_body:
+            yield from self.chunks()
+            return
+        with translated(self.last.target, self._stall):
+            yield from stream.bulk(int(length), self._stall)
 
     def text(self, limit: int) -> bytes:
         """Return the whole body; LoaderError UnexpectedResponse if it is longer than `limit` bytes."""

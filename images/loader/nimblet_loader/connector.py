@@ -81,7 +81,8 @@ def open_http(client: Client, url: str, *, span: Span, explain: Explain) -> Iter
             raise explain(answer)
         start, total = _extent(answer, span)
         tag = _strong_tag(answer.last.headers)
-        yield answer, Body(start=start, total=total, tag=tag, chunks=answer.chunks)
+        chunks = answer.bulk if span.stop is None else answer.chunks
+        yield answer, Body(start=start, total=total, tag=tag, chunks=chunks)
 
 
 def status_error(answer: Answer, *, what: str) -> LoaderError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.hashing import RunningDigest
 
 _READ_BYTES = 2**20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -97,7 +98,7 @@ class Partial:
         self.length = 0
         self.pieced = False
         """Whether the bytes came in more than one answer, so that they may be of different files."""
-        self._digest = hashlib.sha256()
+        self._digest = RunningDigest()
         size = file_size(place, place.temporary)
         if size is None or size > limit or not resume:
             _unlink(place)
@@ -118,9 +119,9 @@ class Partial:
 
     def restart(self) -> None:
         """Throw away what is there."""
+        self._digest.restart()
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._digest = hashlib.sha256()
         self.length = 0
         self.pieced = False
 
@@ -147,6 +148,7 @@ class Partial:
 
     def close(self) -> None:
         """Close the descriptor; the file stays for a later run to resume."""
+        self._digest.close()
         os.close(self._descriptor)
 
 

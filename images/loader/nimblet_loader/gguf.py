@@ -183,11 +183,14 @@ class _Cursor:
         limit, unpack = self.limits.string_bytes, _U64.unpack_from
         while count:
             chunk, at, end = self._chunk, 0, len(self._chunk)
-            while count and at + _U64.size <= end:
-                after = at + _U64.size + int(unpack(chunk, at)[0])
-                if after > end or after - at > limit:
+            last = end - _U64.size
+            while count and at <= last:
+                (length,) = unpack(chunk, at)
+                after = at + 8 + length
+                if after > end or length > limit:
                     break
-                at, count = after, count - 1
+                at = after
+                count -= 1
             self._chunk = chunk[at:]
             self._count(at)
             if count:  # one string across a chunk's border, or too long a one

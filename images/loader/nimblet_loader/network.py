@@ -18,6 +18,7 @@ import httpcore
 from nimblet_loader.address import Address, Scope, matching_rules, permitted, scope_of
 from nimblet_loader.contract import AllowRule, FetchPolicy
 from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.stream import BulkStream
 from nimblet_loader.target import Target, parse_target
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -111,7 +112,8 @@ class CheckedBackend(httpcore.NetworkBackend):
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
             try:
-                return self._sockets.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                stream = self._sockets.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return BulkStream(stream)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
