@@ -46,10 +46,24 @@ class Proxy(SettingsModel):
     no_proxy: tuple[str, ...] = Field(default=(), description="Hosts reached without it.")
 
 
+class S3(SettingsModel):
+    """The S3 service of s3:// sources."""
+
+    endpoint: str | None = Field(
+        default=None,
+        description="URL of the service, addressed in path style; Amazon's of the region when absent.",
+    )
+    region: str = Field(default="us-east-1", description="Region that requests are signed for.")
+
+
 class Fetch(SettingsModel):
     """What the loader may reach and how long it waits."""
 
     hf_endpoint: str = Field(default="https://huggingface.co", description="HF_ENDPOINT: the hub or a mirror.")
+    s3: S3 = Field(default=S3(), description="The service that s3:// sources are read from.")
+    ollama_registry: str = Field(
+        default="https://registry.ollama.ai", description="The registry that ollama:// sources are read from."
+    )
     allow: tuple[AllowEntry, ...] = Field(
         default=(
             AllowEntry(host="huggingface.co"),

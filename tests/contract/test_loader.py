@@ -7,10 +7,20 @@ import pytest
 
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.plan import source
 from nimblet.plan.artifact import parse_artifact
 from nimblet.plan.source import policy_text, source_text
-from nimblet.settings import AllowEntry, Fetch, Proxy, Settings
-from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
+from nimblet.settings import S3, AllowEntry, Fetch, Proxy, Settings
+from nimblet_loader.contract import (
+    Artifact,
+    ArtifactFile,
+    HeaderFacts,
+    S3Policy,
+    encode,
+    parse_policy,
+    parse_source,
+)
+from nimblet_loader.credentials import S3_KEYS, SESSION_KEY, TOKEN_KEY
 from nimblet_loader.errors import Reason as LoaderReason
 
 DIGEST = "ab" * 32
@@ -22,6 +32,8 @@ DIGEST = "ab" * 32
         {"source": {"uri": "hf://org/repo"}},
         {"source": {"uri": "hf://org/repo", "revision": "v1.0", "quantization": "Q4_K_M"}},
         {"source": {"uri": "hf://org/repo", "files": ["*.gguf"], "credentialsSecretRef": {"name": "hub"}}},
+        {"source": {"uri": "s3://bucket/a/b=c", "credentialsSecretRef": {"name": "store"}}},
+        {"source": {"uri": "ollama://tiny:q4"}},
         {"source": {"uri": "https://h.example/a/m.gguf"}, "integrity": {"sha256": {"m.gguf": DIGEST}}},
     ],
 )
@@ -39,12 +51,28 @@ def test_the_loader_reads_every_field_of_the_policy_that_the_operator_renders() 
     entry = AllowEntry(host="hub.example", cidr="10.0.0.0/8", allow_private=True, allow_http=True, ca="pem")
     fetch = Fetch(allow=(entry,), proxy=Proxy(https="http://p:3128", no_proxy=("a",)), ca_bundle="pem")
 
-    policy = parse_policy(policy_text(Settings(fetch=fetch), credential_hosts=("hub.example",)))
+    policy = parse_policy(policy_text(Settings(fetch=fetch), credential_hosts=("hub.example",), scheme="hf"))
 
     assert policy.allow[0].allow_http
     assert policy.allow[0].cidr == "10.0.0.0/8"
     assert policy.credential_hosts == ("hub.example",)
     assert policy.hf_endpoint == fetch.hf_endpoint
+
+
+def test_the_policy_names_a_service_only_to_the_loaders_of_its_sources() -> None:
+    fetch = Fetch(s3=S3(endpoint="http://s3.example", region="eu-1"), ollama_registry="http://registry.example")
+    texts = {
+        scheme: policy_text(Settings(fetch=fetch), credential_hosts=(), scheme=scheme)
+        for scheme in ("hf", "https", "s3", "ollama")
+    }
+
+    assert parse_policy(texts["s3"]).s3 == S3Policy(endpoint="http://s3.example", region="eu-1")
+    assert parse_policy(texts["ollama"]).ollama_registry == "http://registry.example"
+    assert not any("example" in texts[scheme] for scheme in ("hf", "https"))
+
+
+def test_the_loader_reads_the_keys_that_the_operator_mounts() -> None:
+    assert (source.TOKEN_KEY, source.S3_KEYS, source.SESSION_KEY) == (TOKEN_KEY, S3_KEYS, SESSION_KEY)
 
 
 def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:

@@ -12,7 +12,7 @@ from loader_testing.server import LoopbackServer
 from loader_testing.tiny import TinyModel
 from nimblet_loader.client import Client
 from nimblet_loader.connectors import connect
-from nimblet_loader.contract import AllowRule, Artifact, ArtifactFile, FetchPolicy, FetchReport, Source
+from nimblet_loader.contract import AllowRule, Artifact, ArtifactFile, FetchPolicy, FetchReport, S3Policy, Source
 from nimblet_loader.credentials import Credentials
 from nimblet_loader.facts import header_facts
 from nimblet_loader.fetch import Fetch, fetch
@@ -20,6 +20,7 @@ from nimblet_loader.gguf import parse_header
 from nimblet_loader.progress import Progress
 from nimblet_loader.resolve import resolve
 from nimblet_loader.retry import Pace
+from nimblet_loader.sigv4 import AccessKey
 
 MODEL = "tiny-Q4_0.gguf"
 ADDRESSES = {
@@ -43,6 +44,8 @@ class Bench:
     token: str | None = None
     addresses: dict[str, list[str]] = field(default_factory=lambda: dict(ADDRESSES))
     attempts: int = 3
+    s3_endpoint: str | None = None
+    access_key: AccessKey | None = None
     stall_seconds: float = 5.0
 
     @property
@@ -66,6 +69,8 @@ class Bench:
         return FetchPolicy(
             version=1,
             hf_endpoint=self.base(),
+            s3=S3Policy(endpoint=self.s3_endpoint or self.base()),
+            ollama_registry=self.base(),
             allow=self.rules or rules,
             credential_hosts=("hub.test",),
             stall_timeout_seconds=self.stall_seconds,
@@ -74,7 +79,9 @@ class Bench:
     def client(self) -> Client:
         """Return a client that resolves names by the bench's table."""
         policy = self.policy()
-        return Client(policy, Credentials(self.token, policy.credential_hosts), resolve=self.resolve_name)
+        return Client(
+            policy, Credentials(self.token, policy.credential_hosts, self.access_key), resolve=self.resolve_name
+        )
 
     def resolve_name(self, host: str, port: int) -> Sequence[str]:  # noqa: ARG002 - the resolver's signature
         """Look a name up in the bench's table."""
@@ -96,11 +103,13 @@ class Bench:
         finally:
             client.close()
 
-    def artifact(self, *, uri: str = f"hf://{REPO}", sha256: str | None = "", size: int = 0) -> Artifact:
+    def artifact(
+        self, *, uri: str = f"hf://{REPO}", sha256: str | None = "", size: int = 0, tag: str | None = None
+    ) -> Artifact:
         """Return the artifact of the model as it is now; with another digest or size if given."""
         content = self.content
         digest = self.digest if sha256 == "" else sha256
-        pinned = ArtifactFile(path=MODEL, size=size or len(content), sha256=digest)
+        pinned = ArtifactFile(path=MODEL, size=size or len(content), sha256=digest, tag=tag)
         facts = header_facts(MODEL, [(parse_header(iter([TinyModel().file()])), len(TinyModel().file()))])
         return Artifact(
             version=1, uri=uri, commit=COMMIT, files=(pinned,), digest_source="Source", format="GGUF", header=facts

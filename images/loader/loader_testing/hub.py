@@ -44,6 +44,9 @@ class Hub:
             return "api", self._listing(request, path)
         if path.startswith("/cdn/"):
             return "cdn", self._content(request, path.removeprefix("/cdn/"))
+        other = self._other_protocol(request, path)
+        if other is not None:
+            return other
         prefix = f"/{REPO}/resolve/{COMMIT}/"
         name = path.removeprefix(prefix)
         if not path.startswith(prefix) or name not in self.files:
@@ -60,6 +63,15 @@ class Hub:
         location = f"{self.download_base}/cdn/{name}?X-Signature=very-secret"
         return "file", Reply(302, {**linked, "Location": location, "Content-Length": "0"})
 
+    def _other_protocol(self, request: Request, path: str) -> tuple[str, Reply] | None:
+        if path.startswith("/bucket/models/"):
+            return "s3", self._object(request, path.removeprefix("/bucket/models/"))
+        if path.startswith("/v2/library/tiny/blobs/"):
+            return "ollama", self._content(request, next(iter(self.files)))
+        if path == "/v2/library/tiny/manifests/q4":
+            return "manifest", self._manifest()
+        return None
+
     def _listing(self, request: Request, path: str) -> Reply:
         if not path.startswith(f"/api/models/{REPO}/"):
             return Reply(404, {"X-Error-Code": "RepoNotFound", "Content-Length": "0"})
@@ -73,6 +85,25 @@ class Hub:
             for name, data in self.files.items()
         ]
         raw = json.dumps({"sha": COMMIT, "siblings": siblings, "likes": 7}).encode()
+        return Reply(200, {"Content-Length": str(len(raw))}, (raw,))
+
+    def _object(self, request: Request, name: str) -> Reply:
+        sound = self._content(request, name)
+        if request.headers.get("if-match", sound.headers["ETag"]) != sound.headers["ETag"]:
+            return Reply(412, {"Content-Length": "0"})
+        return sound
+
+    def _manifest(self) -> Reply:
+        content = next(iter(self.files.values()))
+        layers = [
+            {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'0' * 64}", "size": 7},
+            {
+                "mediaType": "application/vnd.ollama.image.model",
+                "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+                "size": len(content),
+            },
+        ]
+        raw = json.dumps({"schemaVersion": 2, "layers": layers}).encode()
         return Reply(200, {"Content-Length": str(len(raw))}, (raw,))
 
     def _content(self, request: Request, name: str) -> Reply:
@@ -110,7 +141,12 @@ def body(pieces: Iterable[bytes], **headers: str) -> Fault:
 
 def endless(piece: bytes) -> Fault:
     """Answer 200 and never stop."""
-    return lambda _request, _reply: Reply(200, {}, iter(lambda: piece, b""))
+
+    def pour(_request: Request, reply: Reply) -> Reply:
+        kept = {name: value for name, value in reply.headers.items() if name == "ETag"}
+        return Reply(200, kept, iter(lambda: piece, b""))
+
+    return pour
 
 
 def cut(after: int) -> Fault:

@@ -25,6 +25,7 @@ from nimblet_loader.contract import (
     VERSION,
     Failure,
     FailureReport,
+    Source,
     encode,
     parse_artifact,
     parse_policy,
@@ -86,7 +87,7 @@ def run(action: Callable[[], BaseModel], paths: Paths) -> int:
 def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
     source = parse_source(environment.get("NIMBLET_SOURCE", ""))
     policy = parse_policy(_read(paths.policy, "the fetch policy"))
-    credentials = _credentials(paths, policy.credential_hosts, required=source.secret)
+    credentials = _credentials(paths, policy.credential_hosts, source, required=source.secret)
     with closing(Client(policy, credentials)) as client:
         connector = connect(client, policy, uri=source.uri, revision=source.revision)
         return resolve(source, connector, policy, Pace(attempts=3))
@@ -95,8 +96,9 @@ def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
 def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
     policy = parse_policy(_read(paths.policy, "the fetch policy"))
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
-    check_artifact(parse_source(environment.get("NIMBLET_SOURCE", "")), artifact)
-    credentials = _credentials(paths, policy.credential_hosts, required=False)
+    source = parse_source(environment.get("NIMBLET_SOURCE", ""))
+    check_artifact(source, artifact)
+    credentials = _credentials(paths, policy.credential_hosts, source, required=False)
     progress = Progress()
     with served(progress, arguments.progress_port), closing(Client(policy, credentials)) as client:
         return fetch(
@@ -113,8 +115,8 @@ def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str
         )
 
 
-def _credentials(paths: Paths, hosts: Sequence[str], *, required: bool) -> Credentials:
-    return read_credentials(paths.credentials, hosts=hosts, required=required)
+def _credentials(paths: Paths, hosts: Sequence[str], source: Source, *, required: bool) -> Credentials:
+    return read_credentials(paths.credentials, hosts=hosts, required=required, scheme=source.scheme)
 
 
 def _read(path: Path, what: str) -> str:

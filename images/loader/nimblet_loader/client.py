@@ -4,7 +4,7 @@
 Transport failures become LoaderErrors here; what a status means is the caller's to say. It must not retry.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -28,6 +28,10 @@ from nimblet_loader.target import Target, parse_target, redirect_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_RETRY_AFTER = 300.0
+
+
+Sign = Callable[[Target], Mapping[str, str]]
+"""Makes the authorization headers of one request; it must give none to a host that may not see the credential."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,13 @@ class Client:
             pool.close()
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
-        """GET `url`, following redirects; the body may be read inside the block."""
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, *, sign: Sign | None = None
+    ) -> Iterator[Answer]:
+        """GET `url`, following redirects; the body may be read inside the block. `sign` replaces the token."""
         target, hops, follow = parse_target(url), list[Hop](), True
         while follow:
-            with self._send(target, hops, headers or {}) as response:
+            with self._send(target, hops, headers or {}, sign or self.credentials.headers_for) as response:
                 hop = hops[-1]
                 follow = hop.status in _REDIRECTS
                 if not follow:
@@ -124,11 +130,13 @@ class Client:
             target = self._redirected(hops)
 
     @contextmanager
-    def _send(self, target: Target, hops: list[Hop], headers: Mapping[str, str]) -> Iterator[httpcore.Response]:
+    def _send(
+        self, target: Target, hops: list[Hop], headers: Mapping[str, str], sign: Sign
+    ) -> Iterator[httpcore.Response]:
         rules = self._allowed(target, redirected=bool(hops))
         # A credential goes with the first request, and with redirects only while they stay at that place.
         stayed = all(hop.target.same_place(target) for hop in hops)
-        authorization = self.credentials.headers_for(target) if stayed else {}
+        authorization = sign(target) if stayed else {}
         fields = {
             "Host": target.authority,
             "User-Agent": self._policy.user_agent,

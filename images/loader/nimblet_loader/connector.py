@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from nimblet_loader.client import Answer, Client
+from nimblet_loader.client import Answer, Client, Sign
 from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.selection import Entry
 
@@ -67,9 +67,17 @@ Explain = Callable[[Answer], LoaderError]
 
 
 @contextmanager
-def open_http(client: Client, url: str, *, span: Span, explain: Explain) -> Iterator[tuple[Answer, Body]]:
+def open_http(
+    client: Client,
+    url: str,
+    *,
+    span: Span,
+    explain: Explain,
+    headers: Mapping[str, str] | None = None,
+    sign: Sign | None = None,
+) -> Iterator[tuple[Answer, Body]]:
     """Open `url` at a span; `explain` turns any status but success into the source's own error."""
-    with client.get(url, _range_headers(span)) as answer:
+    with client.get(url, {**(headers or {}), **_range_headers(span)}, sign=sign) as answer:
         status = answer.last.status
         if status == _RANGE_REFUSED:
             raise LoaderError(

@@ -120,11 +120,20 @@ class Proxy(_Contract):
     no_proxy: tuple[str, ...] = ()
 
 
+class S3Policy(_Contract):
+    """The admin's S3 service: its endpoint (Amazon's of the region if absent) and the region to sign for."""
+
+    endpoint: str | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "us-east-1"
+
+
 class FetchPolicy(_Contract):
     """The admin's limits for all traffic of the loader. Times in seconds, sizes in bytes."""
 
     version: Literal[1]
     hf_endpoint: str = "https://huggingface.co"
+    s3: S3Policy = S3Policy()
+    ollama_registry: str = "https://registry.ollama.ai"
     allow: tuple[AllowRule, ...] = ()
     credential_hosts: tuple[str, ...] = ()
     proxy: Proxy | None = None
@@ -137,11 +146,15 @@ class FetchPolicy(_Contract):
 
 
 class ArtifactFile(_Contract):
-    """One pinned file: its path below the destination, size in bytes and, where known, digest."""
+    """One pinned file: its path below the destination, size in bytes and, where known, digest.
+
+    `tag` is the source's own name of these bytes where the commit pins nothing: an S3 ETag, a layer's digest.
+    """
 
     path: str
     size: Annotated[int, Field(ge=1, le=2**50)]
     sha256: Sha256 | None = None
+    tag: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,256}$")] | None = None
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
@@ -212,13 +225,17 @@ class Artifact(_Contract):
 
 
 class FetchReport(_Contract):
-    """What a fetch did, as its termination message: bytes in all, bytes that came over the network."""
+    """What a fetch did, as its termination message: bytes in all, bytes that came over the network.
+
+    `sha256` has the digest of every file as it lies there, also where nobody had told one.
+    """
 
     version: Literal[1]
     files: int
     bytes: int
     downloaded_bytes: int
     seconds: float
+    sha256: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class Failure(_Contract):

@@ -32,8 +32,11 @@ class Download:
     reach: Callable[[int], None]
 
 
-def download(job: Download, place: Place) -> int:
-    """Bring the file into its place; return the bytes received. LoaderError leaves no file of that name."""
+def download(job: Download, place: Place) -> tuple[int, str]:
+    """Bring the file into its place; return the bytes received and the file's sha256.
+
+    LoaderError leaves no file of that name.
+    """
     with translated(job.file.path), closing(_partial(job, place)) as partial:
         job.reach(partial.length)
         received = _complete(job, partial)
@@ -47,7 +50,7 @@ def download(job: Download, place: Place) -> int:
             partial.discard()
             raise
         partial.publish()
-        return received
+        return received, partial.digest
 
 
 def _partial(job: Download, place: Place) -> Partial:
@@ -58,7 +61,7 @@ def _partial(job: Download, place: Place) -> Partial:
 def _complete(job: Download, partial: Partial) -> int:
     """Receive until the file has its size, resuming after each break; return the bytes received."""
     received = failures = 0
-    tag: list[str | None] = [None]
+    tag: list[str | None] = [job.file.tag]
     for tries in range(1, _MAX_TRIES + 1):
         before = partial.length
         try:
@@ -79,14 +82,15 @@ def _receive(job: Download, partial: Partial, tag: list[str | None]) -> None:
         return
     if partial.length and tag[0] is None and job.file.sha256 is None:
         partial.restart()  # nothing would tell whether old and new bytes are of one file
-    span = Span(start=partial.length, tag=tag[0] if partial.length else None)
+    span = Span(start=partial.length, tag=job.file.tag or (tag[0] if partial.length else None))
     with job.connector.open(job.file.path, commit=job.commit, span=span) as body:
         agreed(Entry(job.file.path, size, job.file.sha256), body)
+        changed = span.tag is not None and body.tag != span.tag
         if body.start == 0 and partial.length:
             partial.restart()
-        elif span.tag is not None and body.tag != span.tag:
+        if changed and (body.start > 0 or job.file.tag is not None):
             partial.restart()
-            tag[0] = None
+            tag[0] = job.file.tag
             raise LoaderError(
                 Reason.SourceChanged,
                 f"Expected {quoted(job.file.path)} to stay the same between tries; it changed. Starting anew.",

@@ -54,8 +54,10 @@ def fetch(run: Fetch) -> FetchReport:
     run.progress.begin("Downloading", total=total)
     done = total - sum(file.size for file in missing)
     downloaded = 0
+    digests = {file.path: file.sha256 for file in run.artifact.files if file.sha256 is not None}
     for file in missing:
-        downloaded += _bring(run, file, done)
+        received, digests[file.path] = _bring(run, file, done)
+        downloaded += received
         done += file.size
     run.progress.reach(total)
     run.progress.begin("Done", total=total)
@@ -65,6 +67,7 @@ def fetch(run: Fetch) -> FetchReport:
         bytes=total,
         downloaded_bytes=downloaded,
         seconds=round(run.now() - began, 3),
+        sha256=digests,
     )
 
 
@@ -109,13 +112,14 @@ def _partial_size(run: Fetch, file: ArtifactFile) -> int:
         return min(file_size(place, place.temporary) or 0, file.size)
 
 
-def _bring(run: Fetch, file: ArtifactFile, done: int) -> int:
+def _bring(run: Fetch, file: ArtifactFile, done: int) -> tuple[int, str]:
     def reach(length: int) -> None:
         run.progress.reach(done + length)
 
     began = run.now()
     with open_place(run.root, file.path, uid=run.uid) as place:
         job = Download(run.connector, run.artifact.commit, file, run.pace, reach)
-        received = download(job, place)
-    _log.info("%s: %d bytes received, verified in %.1f s", file.path, received, run.now() - began)
-    return received
+        received, digest = download(job, place)
+    seconds = run.now() - began
+    _log.info("%s: %d bytes received in %.1f s, sha256 %s", file.path, received, seconds, digest)
+    return received, digest

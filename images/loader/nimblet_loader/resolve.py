@@ -4,6 +4,7 @@
 It must not download tensor data or write anything but its result.
 """
 
+import hashlib
 import logging
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -39,7 +40,7 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
     chosen = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     _check_named(source, snapshot)
     require_digests(source, (entry.path for entry in chosen))
-    commit = snapshot.commit or f"sha256:{source.sha256[chosen[0].path]}"
+    commit = snapshot.commit or _own_commit(source, chosen)
     files: list[ArtifactFile] = []
     headers: list[tuple[GGUFHeader, int]] = []
     for entry in chosen:
@@ -59,6 +60,14 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
     )
     _check_length(artifact)
     return artifact
+
+
+def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
+    """Return what stands for a commit where the source has none: the file's digest, or one over all tags."""
+    if all(entry.tag is None for entry in chosen):
+        return f"sha256:{source.sha256[chosen[0].path]}"
+    lines = "".join(f"{entry.path}\n{entry.size}\n{entry.tag}\n" for entry in chosen)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def _check_named(source: Source, snapshot: Snapshot) -> None:
@@ -89,7 +98,7 @@ class _Windows:
         self.entry = entry
         self._connector = connector
         self._commit = commit
-        self._tag: str | None = None
+        self._tag: str | None = entry.tag
 
     def chunks(self) -> Generator[bytes, None, None]:
         position, window = 0, _FIRST_WINDOW
@@ -154,7 +163,7 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
             f"Expected sha256 {wanted} of {quoted(entry.path)}; the source tells {entry.sha256}. "
             "Correct integrity.sha256, or do not use this file.",
         )
-    return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256)
+    return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256, tag=entry.tag)
 
 
 def _digest_source(files: Sequence[ArtifactFile], source: Source) -> Literal["Spec", "Source", "None"]:

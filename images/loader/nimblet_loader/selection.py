@@ -19,6 +19,8 @@ class Entry:
     path: str
     size: int | None
     sha256: str | None
+    tag: str | None = None
+    """What pins the file where the source has no commits; every later request names it."""
 
 
 @dataclass(frozen=True)

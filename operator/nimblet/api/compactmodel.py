@@ -14,7 +14,9 @@ from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, S
 
 URI_PATTERN: Final = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
-    r"|https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[A-Za-z0-9._~/%+-]+)$"
+    r"|https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[A-Za-z0-9._~/%+-]+"
+    r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=+-]+)*/?"
+    r"|ollama://([a-z0-9][a-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$"
 )
 MAX_FILES: Final = 16
 
@@ -56,8 +58,9 @@ class ModelSource(SpecModel):
     model_config = ConfigDict(json_schema_extra=_rules(CHOICE_RULE, REVISION_RULE))
 
     uri: Annotated[str, StringConstraints(pattern=URI_PATTERN, max_length=1000)] = Field(
-        description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror) or "
-        "`https://host/path/model.gguf`."
+        description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror), "
+        "`https://host/path/model.gguf`, `s3://bucket/prefix` (the administrator's S3 endpoint; the prefix is a "
+        "folder or one .gguf object) or `ollama://name:tag` (the administrator's Ollama registry)."
     )
     revision: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
@@ -78,8 +81,9 @@ class ModelSource(SpecModel):
     )
     credentials_secret_ref: SecretRef | None = Field(
         default=None,
-        description='A Secret with the key `token`. It must carry the label nimblet.dev/use: "true" and name '
-        "in the annotation nimblet.dev/hosts the hosts that the token may be sent to.",
+        description="A Secret with the key `token`, or for s3:// with `accessKeyId`, `secretAccessKey` and, for "
+        'temporary ones, `sessionToken`. It must carry the label nimblet.dev/use: "true" and name '
+        "in the annotation nimblet.dev/hosts the hosts that they may be sent to.",
     )
 
     @model_validator(mode="after")

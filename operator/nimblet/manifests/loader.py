@@ -34,6 +34,8 @@ class LoaderPod:
     source_json: str
     source_hash: str
     secret_name: str | None = None
+    secret_keys: tuple[str, ...] = ()
+    """Keys of the Secret that are mounted; the loader reads a file of each key's name."""
 
 
 def _mounts(pod: LoaderPod) -> list[Manifest]:
@@ -49,7 +51,7 @@ def loader_volumes(pod: LoaderPod) -> list[Manifest]:
     if pod.secret_name is not None:
         secret: Manifest = {
             "secretName": pod.secret_name,
-            "items": [{"key": "token", "path": "token"}],
+            "items": [{"key": key, "path": key} for key in pod.secret_keys],
             "defaultMode": 0o440,
         }
         volumes.append({"name": "credentials", "secret": secret})

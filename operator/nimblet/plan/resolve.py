@@ -16,6 +16,7 @@ from nimblet.manifests.loader import LoaderPod, resolver_job_manifest
 from nimblet.plan.artifact import Artifact, parse_artifact, parse_failure
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.failure import failure_problem, loader_reason
+from nimblet.plan.source import required_keys, scheme_of
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.settings import Settings
 
@@ -121,8 +122,9 @@ def _secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
         return problem(Reason.SECRET_MISSING, f"Secret {ref.name} is not in namespace {model.namespace}.")
     if not secret.usable:
         return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} is not labelled for use by Nimblet.")
-    if "token" not in secret.keys:
-        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} has no key `token`.")
+    missing = [key for key in required_keys(scheme_of(model.spec)) if key not in secret.keys]
+    if missing:
+        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} has no key `{missing[0]}`.")
     if not secret.hosts:
         return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} names no host it may be sent to.")
     return None

@@ -2,10 +2,16 @@
 """What the loader is told: the source as JSON, its hash, and the admin's fetch policy. Pure."""
 
 import json
+from collections.abc import Collection
+from typing import Final
 
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.names import content_hash
 from nimblet.settings import Settings
+
+TOKEN_KEY: Final = "token"  # noqa: S105 - the key's name
+S3_KEYS: Final = ("accessKeyId", "secretAccessKey")
+SESSION_KEY: Final = "sessionToken"
 
 
 def source_text(spec: CompactModelSpec) -> str:
@@ -25,9 +31,32 @@ def source_text(spec: CompactModelSpec) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def source_hash(text: str, settings: Settings) -> str:
-    """Return the hash that names Jobs and artifacts of a source; a hf:// source also depends on its hub."""
-    return content_hash({"source": text, "hub": settings.fetch.hf_endpoint})
+def source_hash(text: str, settings: Settings, *, scheme: str) -> str:
+    """Return the hash that names Jobs and artifacts of a source; it also depends on the service that is asked."""
+    return content_hash({"source": text, "hub": _service(scheme, settings)})
+
+
+def scheme_of(spec: CompactModelSpec) -> str:
+    """Return the scheme of the source's URI."""
+    return spec.source.uri.partition("://")[0]
+
+
+def required_keys(scheme: str) -> tuple[str, ...]:
+    """Return the keys that a Secret for a source must have."""
+    return S3_KEYS if scheme == "s3" else (TOKEN_KEY,)
+
+
+def secret_keys(scheme: str, present: Collection[str]) -> tuple[str, ...]:
+    """Return the keys of the Secret that the loader gets: no others, whatever else the Secret holds."""
+    session = (SESSION_KEY,) if scheme == "s3" and SESSION_KEY in present else ()
+    return (*required_keys(scheme), *session)
+
+
+def _service(scheme: str, settings: Settings) -> str:
+    fetch = settings.fetch
+    if scheme == "s3":
+        return fetch.s3.endpoint or fetch.s3.region
+    return fetch.ollama_registry if scheme == "ollama" else fetch.hf_endpoint
 
 
 def spec_hash(spec: CompactModelSpec) -> str:
@@ -35,8 +64,13 @@ def spec_hash(spec: CompactModelSpec) -> str:
     return content_hash(spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}))
 
 
-def policy_text(settings: Settings, *, credential_hosts: tuple[str, ...]) -> str:
-    """Return the loader's `FetchPolicy` as JSON."""
-    fetch = settings.fetch.model_dump(mode="json", by_alias=True, exclude_none=True)
+def policy_text(settings: Settings, *, credential_hosts: tuple[str, ...], scheme: str) -> str:
+    """Return the loader's `FetchPolicy` as JSON, with the S3 service or registry only where the source needs it.
+
+    A loader refuses keys that it does not know, and models keep their loader over an upgrade.
+    """
+    others = {"s3": "s3", "ollama_registry": "ollama"}
+    left_out = {field for field, own in others.items() if own != scheme}
+    fetch = settings.fetch.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=left_out)
     document = {"version": 1, "credentialHosts": sorted(credential_hosts), **fetch}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -26,7 +26,7 @@ from nimblet.plan.sizing import (
     scratch_volume_bytes,
     startup_seconds,
 )
-from nimblet.plan.source import policy_text
+from nimblet.plan.source import policy_text, scheme_of
 from nimblet.settings import Settings
 
 KEY_VERSION = 1
@@ -43,7 +43,9 @@ def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> t
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
     children: list[Manifest] = [
-        fetch_policy_manifest(name, namespace, text=policy_text(settings, credential_hosts=hosts)),
+        fetch_policy_manifest(
+            name, namespace, text=policy_text(settings, credential_hosts=hosts, scheme=scheme_of(model.spec))
+        ),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
         resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private),

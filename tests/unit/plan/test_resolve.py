@@ -174,6 +174,21 @@ def test_usable_secret_is_mounted_by_reference() -> None:
     ]
 
 
+def test_bucket_gets_the_keys_of_an_access_key_and_no_others() -> None:
+    model = a_model(source={"uri": "s3://models/tiny", "credentialsSecretRef": {"name": "hub"}})
+    half = plan_of(model, ModelFacts(secret=a_secret(keys=("accessKeyId", "token"))))
+    assert "no key `secretAccessKey`" in message(half, "Ready")
+    whole = ("accessKeyId", "secretAccessKey", "token")
+    for keys, mounted in ((whole, whole[:2]), ((*whole, "sessionToken"), (*whole[:2], "sessionToken"))):
+        plan = plan_of(model, ModelFacts(secret=a_secret(keys=keys)))
+        (volume,) = [
+            volume["secret"]
+            for volume in child(plan.children, "Job")["spec"]["template"]["spec"]["volumes"]
+            if "secret" in volume
+        ]
+        assert tuple(item["key"] for item in volume["items"]) == mounted
+
+
 def test_other_source_gets_a_job_of_its_own_and_ends_the_old_one() -> None:
     before = a_model()
     after = edited(before, source={"uri": "hf://other/model"})

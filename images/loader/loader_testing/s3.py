@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real S3 service on loopback: moto's server as a process, which checks signatures once it is set up."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from nimblet_loader.sigv4 import AccessKey
+
+BUCKET = "weights"
+_SCRIPT = Path(__file__).with_name("s3server.py")
+_START_SECONDS = 90.0
+"""The first start installs the server's locked packages into uv's cache."""
+_POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
+_SETUP_ACTIONS = 4
+
+
+@dataclass(frozen=True)
+class S3:
+    """The service's port and a key that it knows."""
+
+    port: int
+    key: AccessKey
+
+
+@contextmanager
+def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
+    """Serve objects of one bucket inside the block; requests must be signed with the yielded key."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {
+        "INITIAL_NO_AUTH_ACTION_COUNT": str(len(objects) + _SETUP_ACTIONS),
+        "S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true",  # else it takes the made-up host's first label for a bucket
+    }
+    argv = ["uv", "run", "--quiet", "--script", str(_SCRIPT), "-H", "127.0.0.1", "-p", str(port)]
+    with (folder / "s3.log").open("wb") as log:
+        process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=log, stderr=log)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                _wait(client, process)
+                yield S3(port, _fill(client, objects))
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            client.get("/moto-api/")
+        except httpx.TransportError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _fill(client: httpx.Client, objects: Mapping[str, bytes]) -> AccessKey:
+    client.put(f"/{BUCKET}").raise_for_status()
+    for name, content in objects.items():
+        client.put(f"/{BUCKET}/{name}", content=content).raise_for_status()
+    _iam(client, Action="CreateUser", UserName="u")
+    _iam(client, Action="PutUserPolicy", UserName="u", PolicyName="p", PolicyDocument=_POLICY)
+    answer = _iam(client, Action="CreateAccessKey", UserName="u")
+    found = [re.search(f"<{name}>([^<]+)<", answer) for name in ("AccessKeyId", "SecretAccessKey")]
+    key_id, secret = (match[1] for match in found if match is not None)
+    return AccessKey(key_id, secret)
+
+
+def _iam(client: httpx.Client, **form: str) -> str:
+    # The server routes by the service in the credential's scope; before the last setup action it checks no more.
+    scope = (
+        "AWS4-HMAC-SHA256 Credential=setup/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
+    )
+    answer = client.post("/", data={"Version": "2010-05-08", **form}, headers={"Authorization": scope})
+    return answer.raise_for_status().text
