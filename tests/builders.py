@@ -27,7 +27,7 @@ from nimblet.plan.facts import (
     SecretFacts,
 )
 from nimblet.plan.result import Plan
-from nimblet.plan.source import scheme_of, source_hash, source_text
+from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -126,7 +126,7 @@ def a_model(
 
 def hash_of(model: CompactModel, settings: Settings = SETTINGS) -> str:
     """Return the source hash that names the model's Job and artifact."""
-    return source_hash(source_text(model.spec), settings, scheme=scheme_of(model.spec))
+    return source_hash(model.spec, settings)
 
 
 def stored(model: CompactModel, text: str | None = None, *, settings: Settings = SETTINGS) -> ArtifactFacts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet.api.compactmodel import CompactModelSpec
-from nimblet.plan.source import source_hash, source_text
+from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 from tests.cluster.operator_support import View
 from tests.faults.admin import eventually
@@ -17,7 +17,7 @@ from tests.faults.admin import eventually
 NAME: Final = "small"
 GOOD: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/repo"}}
 MISSING: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/missing"}}
-MISSING_HASH: Final = source_hash(source_text(CompactModelSpec.model_validate(MISSING)), Settings())
+MISSING_HASH: Final = source_hash(CompactModelSpec.model_validate(MISSING), Settings())
 """Names the resolver pods that find no repository."""
 EDITED_CONTEXT: Final = 2048
 SECONDS: Final = 90.0

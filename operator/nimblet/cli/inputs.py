@@ -17,7 +17,7 @@ from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.labels import API_VERSION
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.facts import ArtifactFacts, ModelFacts, NodeFacts, SecretFacts
-from nimblet.plan.source import scheme_of, source_hash, source_text
+from nimblet.plan.source import source_hash
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
 
@@ -139,7 +139,7 @@ def read_header(path: Path) -> Header:
 
 def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> ModelFacts:
     """Return the facts of a cluster that has these nodes and this artifact and nothing else."""
-    digest = source_hash(source_text(model.spec), settings, scheme=scheme_of(model.spec))
+    digest = source_hash(model.spec, settings)
     artifacts: tuple[ArtifactFacts, ...] = ()
     if given.artifact is not None:
         stored = given.artifact.model_dump(mode="json", by_alias=True, exclude_none=True)

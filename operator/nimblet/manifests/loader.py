@@ -36,6 +36,8 @@ class LoaderPod:
     secret_name: str | None = None
     secret_keys: tuple[str, ...] = ()
     """Keys of the Secret that are mounted; the loader reads a file of each key's name."""
+    optional_secret_keys: tuple[str, ...] = ()
+    """Keys mounted where the Secret has them: what it holds must not change the pod's template."""
 
 
 def _mounts(pod: LoaderPod) -> list[Manifest]:
@@ -49,13 +51,21 @@ def loader_volumes(pod: LoaderPod) -> list[Manifest]:
     """Return the volumes that `_mounts` names: the policy and, by reference only, the user's Secret."""
     volumes: list[Manifest] = [{"name": "policy", "configMap": {"name": names.fetch_policy(pod.owner)}}]
     if pod.secret_name is not None:
-        secret: Manifest = {
-            "secretName": pod.secret_name,
-            "items": [{"key": key, "path": key} for key in pod.secret_keys],
-            "defaultMode": 0o440,
-        }
-        volumes.append({"name": "credentials", "secret": secret})
+        volumes.append({"name": "credentials", **_credentials(pod, pod.secret_name)})
     return volumes
+
+
+def _credentials(pod: LoaderPod, secret: str) -> Manifest:
+    """Return the volume's source; optional keys come as a projection that may be empty."""
+    required = [{"key": key, "path": key} for key in pod.secret_keys]
+    if not pod.optional_secret_keys:
+        return {"secret": {"secretName": secret, "items": required, "defaultMode": 0o440}}
+    optional = [{"key": key, "path": key} for key in pod.optional_secret_keys]
+    sources: list[Manifest] = [
+        {"secret": {"name": secret, "items": required}},
+        {"secret": {"name": secret, "items": optional, "optional": True}},
+    ]
+    return {"projected": {"defaultMode": 0o440, "sources": sources}}
 
 
 def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:

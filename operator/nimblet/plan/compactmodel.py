@@ -28,7 +28,14 @@ from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.sizing import largest_context, size_model
-from nimblet.plan.source import scheme_of, secret_keys, source_hash, source_text, spec_hash
+from nimblet.plan.source import (
+    optional_keys,
+    required_keys,
+    scheme_of,
+    source_hash,
+    source_text,
+    spec_hash,
+)
 from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
@@ -69,9 +76,10 @@ def plan_compactmodel(
         image=images.loader,
         pull_policy=settings.images.pull_policy,
         source_json=text,
-        source_hash=source_hash(text, settings, scheme=scheme),
+        source_hash=source_hash(model.spec, settings),
         secret_name=ref.name if ref is not None else None,
-        secret_keys=secret_keys(scheme, facts.secret.keys if facts.secret is not None else ()),
+        secret_keys=required_keys(scheme),
+        optional_secret_keys=optional_keys(scheme),
     )
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)

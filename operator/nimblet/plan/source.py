@@ -2,7 +2,6 @@
 """What the loader is told: the source as JSON, its hash, and the admin's fetch policy. Pure."""
 
 import json
-from collections.abc import Collection
 from typing import Final
 
 from nimblet.api.compactmodel import CompactModelSpec
@@ -31,9 +30,9 @@ def source_text(spec: CompactModelSpec) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def source_hash(text: str, settings: Settings, *, scheme: str) -> str:
+def source_hash(spec: CompactModelSpec, settings: Settings) -> str:
     """Return the hash that names Jobs and artifacts of a source; it also depends on the service that is asked."""
-    return content_hash({"source": text, "hub": _service(scheme, settings)})
+    return content_hash({"source": source_text(spec), "hub": _service(scheme_of(spec), settings)})
 
 
 def scheme_of(spec: CompactModelSpec) -> str:
@@ -46,10 +45,9 @@ def required_keys(scheme: str) -> tuple[str, ...]:
     return S3_KEYS if scheme == "s3" else (TOKEN_KEY,)
 
 
-def secret_keys(scheme: str, present: Collection[str]) -> tuple[str, ...]:
-    """Return the keys of the Secret that the loader gets: no others, whatever else the Secret holds."""
-    session = (SESSION_KEY,) if scheme == "s3" and SESSION_KEY in present else ()
-    return (*required_keys(scheme), *session)
+def optional_keys(scheme: str) -> tuple[str, ...]:
+    """Return the keys that a Secret for a source may have; the loader gets no others, whatever else it holds."""
+    return (SESSION_KEY,) if scheme == "s3" else ()
 
 
 def _service(scheme: str, settings: Settings) -> str:

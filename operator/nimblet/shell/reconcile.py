@@ -24,7 +24,7 @@ from nimblet.cluster.status import write_status
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.result import Plan
-from nimblet.plan.source import source_hash, source_text
+from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 from nimblet.shell.metrics import Metrics
 
@@ -92,7 +92,7 @@ class Reconciler:
         self, model: CompactModel, failures: Sequence[WriteFailure]
     ) -> tuple[Plan[CompactModelStatus], float | None]:
         now = self.now()
-        wanted = source_hash(source_text(model.spec), self.settings)
+        wanted = source_hash(model.spec, self.settings)
         gathered = await gather_model_facts(
             self.gatherer, model, wanted_source=wanted, write_failures=failures, now=now
         )
