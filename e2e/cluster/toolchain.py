@@ -25,7 +25,7 @@ from e2e.cluster.process import log_tail
 from e2e.cluster.progress import Progress
 from e2e.cluster.tools import GoTool, PackagedTool, Tool, build_argv, install_argv, missing_tools
 
-MODULES = Path(__file__).parent / "tools"
+MODULES = Path(__file__).parent / "gomodules"
 
 
 def ensure(tools: Iterable[Tool], *, cache: Cache, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
 from nimblet.api.compactmodel import CompactModelStatus
 from nimblet.cluster.apply import delete_children
-from nimblet.cluster.client import connect
+from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.lease import Lease, LeaseOptions
 from nimblet.cluster.masterkey import get_master_key
@@ -18,6 +18,7 @@ from nimblet.cluster.resources import COMPACT_MODEL, NODE, POD, SECRET
 from nimblet.cluster.status import write_status
 from nimblet.plan.facts import ChildRef
 from tests.cluster.apply_support import Rig, config_map, deployment
+from tests.cluster.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -53,10 +54,20 @@ def grant(control_plane: ControlPlane, namespace: str) -> None:
         control_plane.api.apply(f"{base}/{kind.lower()}bindings/{USER}", binding)
 
 
+async def has_both_roles(client: Client, namespace: str) -> bool:
+    """Tell whether the authorizer has seen the grants: it follows its own watches."""
+    try:
+        await client.get(SECRET, namespace=namespace, name="none")
+        return [each async for each in client.list(NODE)] == []
+    except Forbidden:
+        return False
+
+
 async def test_the_listed_rights_suffice_and_secrets_stay_unlisted(rig: Rig, control_plane: ControlPlane) -> None:
     namespace = rig.owner.namespace
     grant(control_plane, namespace)
     client = await connect(control_plane.user_kubeconfig(USER))
+    await until(lambda: has_both_roles(client, namespace), seconds=10, what="the grants in the authorizer")
     least = replace(rig, client=client)
     children = (config_map(a="1"), deployment(), _secret())
 
