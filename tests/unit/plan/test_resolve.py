@@ -179,14 +179,16 @@ def test_bucket_gets_the_keys_of_an_access_key_and_no_others() -> None:
     half = plan_of(model, ModelFacts(secret=a_secret(keys=("accessKeyId", "token"))))
     assert "no key `secretAccessKey`" in message(half, "Ready")
     whole = ("accessKeyId", "secretAccessKey", "token")
-    for keys, mounted in ((whole, whole[:2]), ((*whole, "sessionToken"), (*whole[:2], "sessionToken"))):
-        plan = plan_of(model, ModelFacts(secret=a_secret(keys=keys)))
-        (volume,) = [
-            volume["secret"]
-            for volume in child(plan.children, "Job")["spec"]["template"]["spec"]["volumes"]
-            if "secret" in volume
-        ]
-        assert tuple(item["key"] for item in volume["items"]) == mounted
+    plans = [plan_of(model, ModelFacts(secret=a_secret(keys=keys))) for keys in (whole, (*whole, "sessionToken"))]
+    volumes = [child(plan.children, "Job")["spec"]["template"]["spec"]["volumes"] for plan in plans]
+    assert volumes[0] == volumes[1], "a session token that comes or goes restarts no pod"
+    (sources,) = [volume["projected"]["sources"] for volume in volumes[0] if "projected" in volume]
+    mounted = [
+        (item["key"], part["secret"].get("optional", False))
+        for part in sources
+        for item in part["secret"]["items"]
+    ]
+    assert mounted == [("accessKeyId", False), ("secretAccessKey", False), ("sessionToken", True)]
 
 
 def test_other_source_gets_a_job_of_its_own_and_ends_the_old_one() -> None:
