@@ -92,11 +92,17 @@ class Reason(StrEnum):
     # the cluster
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    MOUNT_FAILED = "MountFailed"
+    SANDBOX_FAILED = "SandboxFailed"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     OOM_KILLED = "OOMKilled"
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     CONTAINER_EXITED = "ContainerExited"
     EVICTED = "Evicted"
+    NODE_NOT_READY = "NodeNotReady"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    LIMIT_RANGE_VIOLATED = "LimitRangeViolated"
+    POD_SECURITY_REFUSED = "PodSecurityRefused"
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
@@ -157,12 +163,18 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.LOADER_FAILED: "See the log of the named pod.",
     Reason.UNSCHEDULABLE: "Add capacity, or lower contextLength, parallel, resources or replicas.",
     Reason.IMAGE_PULL_FAILED: "Check that the image exists and the node can pull it; images are chart values.",
+    Reason.MOUNT_FAILED: "Restore the named object or key; the kubelet tries again within two minutes.",
+    Reason.SANDBOX_FAILED: "See the node's container runtime and network plugin; the kubelet tries again.",
     Reason.CONTAINER_CONFIG_ERROR: "Restore the named object.",
     Reason.OOM_KILLED: "Raise resources.memory, or lower contextLength or parallel.",
     Reason.CRASH_LOOP_BACK_OFF: "See the log of the named pod's previous container.",
     Reason.CONTAINER_EXITED: "See the log of the named pod's previous container; it is restarted.",
     Reason.EVICTED: "Free disk or memory on the node; the pod is made anew.",
-    Reason.POD_REFUSED: "Raise the namespace's quota or correct the named policy.",
+    Reason.NODE_NOT_READY: "See the node; the pod is made anew elsewhere when it stays away for five minutes.",
+    Reason.QUOTA_EXCEEDED: "Raise the namespace's quota, or lower resources or replicas.",
+    Reason.LIMIT_RANGE_VIOLATED: "Correct the namespace's LimitRange, or set resources within its bounds.",
+    Reason.POD_SECURITY_REFUSED: "Keep what adds the named fields away from our pods: they meet `restricted`.",
+    Reason.POD_REFUSED: "Correct the named policy.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",
     Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",

@@ -113,6 +113,10 @@ class Settings(SettingsModel):
     timing: Timing = Timing()
     access: Access = Access()
     watch_namespaces: tuple[str, ...] = Field(default=(), description="Namespaces served; all when empty.")
+    extra_architectures: tuple[str, ...] = Field(
+        default=(),
+        description="Model architectures that a newer llama.cpp image of `images` knows beyond the pinned one.",
+    )
     prompt_cache_mebibytes: int = Field(
         default=64, ge=0, description="llama.cpp's --cache-ram; its own default of 8192 MiB kills pods."
     )

@@ -32,7 +32,7 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [list, create]
 {{- end }}
 
 {{/* Cluster-wide, in the namespaced mode too: reading what placement needs. */}}

@@ -75,15 +75,28 @@ class Client:
             raise
 
     async def list(
-        self, resource: Resource, *, namespace: str | None = None, label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> AsyncIterator[Json]:
         """Yield the objects, in chunks. After a restart (410) some come twice: key them by name."""
-        async for page in self.pages(resource, namespace=namespace, label_selector=label_selector):
+        pages = self.pages(
+            resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        async for page in pages:
             for item in page.items:
                 yield item
 
     async def pages(
-        self, resource: Resource, *, namespace: str | None = None, label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> AsyncIterator[Page]:
         """Yield the list page by page, each item with its apiVersion and kind. Transient after three 410s."""
         target = path(resource, namespace=namespace)
@@ -93,6 +106,7 @@ class Client:
         while True:
             query = [("limit", str(PAGE_SIZE))]
             query += [("labelSelector", label_selector)] if label_selector else []
+            query += [("fieldSelector", field_selector)] if field_selector else []
             query += [("continue", token)] if token else []
             try:
                 answer = await self._transport.send(Request(method="GET", path=target, query=query))

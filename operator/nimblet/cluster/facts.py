@@ -5,14 +5,14 @@ The only reader of the loop. It decides nothing; a Secret's values end here as a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names, quantity
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.client import Client
-from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
+from nimblet.cluster.jobfacts import job_facts, lacks_result, refusal_words
 from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import api_key, content_hash
 from nimblet.cluster.mirror import Mirror
@@ -20,6 +20,7 @@ from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
 from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
+from nimblet.cluster.stuck import blocked_job, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.facts import (
@@ -41,6 +42,8 @@ JOB_NAME: Final = "batch.kubernetes.io/job-name"
 """Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
+AWAY_TAINTS: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
+"""What the node controller puts on a node whose kubelet does not report, or says that it is not ready."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -76,9 +79,9 @@ async def gather_model_facts(
     mirror = gatherer.mirror
     secret = model.spec.source.credentials_secret_ref
     token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
-    pods = model_pods(mirror, key)
+    pods = [await _set_up(gatherer, pod, now=now) for pod in _server_pods(mirror, key)]
     observed = await gatherer.observer.observe(key, pods, api_key=token)
-    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    jobs, job_wait = await _jobs(gatherer, key, uid=model.uid, now=now)
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
@@ -91,28 +94,38 @@ async def gather_model_facts(
         api_key=token,
         server_minor=gatherer.server_minor,
     )
-    waits = [wait for wait in (gatherer.observer.next_look(observed), _job_wait(jobs)) if wait is not None]
-    return Gathered(facts=facts, look_again=min(waits, default=None))
+    setup_wait = next_setup_look(_server_pods(mirror, key), now=now)
+    waits = (gatherer.observer.next_look(observed), job_wait, setup_wait)
+    return Gathered(facts=facts, look_again=min((wait for wait in waits if wait is not None), default=None))
 
 
-def _job_wait(jobs: Sequence[JobFacts]) -> float | None:
-    """A Job whose pod is refused gets no event of ours: look by the clock."""
-    open_jobs = any(not job.succeeded and not job.failed for job in jobs)
-    return PODLESS_SECONDS if open_jobs else None
+async def _set_up(gatherer: Gatherer, pod: Pod, *, now: datetime) -> PodFacts:
+    """Return a model pod; where the kubelet does not get to its containers, with the reason out of its Events."""
+    facts = pod_facts(pod)
+    blocked = await setup_failure(gatherer.client, pod, now=now)
+    return replace(facts, failure=blocked) if blocked is not None else facts
 
 
-async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tuple[JobFacts, ...]:
-    found = []
+async def _jobs(
+    gatherer: Gatherer, key: Key, *, uid: str, now: datetime
+) -> tuple[tuple[JobFacts, ...], float | None]:
+    """Return the Jobs, and the seconds until those that run should be looked at again."""
+    found, waits = [], []
     pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
         if not _controls(body, uid):
             continue
-        facts = job_facts(job, pods, now=now)
+        known: Sequence[Pod] = pods
+        facts = job_facts(job, known, now=now)
         if lacks_result(facts):
-            facts = job_facts(job, await _pods_of_job(gatherer.client, job), now=now)
-        found.append(facts)
-    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt)))
+            known = await _pods_of_job(gatherer.client, job)
+            facts = job_facts(job, known, now=now)
+        blocked = await blocked_job(gatherer.client, job, known, now=now)
+        found.append(replace(facts, failure=blocked) if blocked is not None else facts)
+        if not (facts.succeeded or facts.failed):
+            waits.append(next_job_look(job, known, now=now))
+    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt))), min(waits, default=None)
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -215,26 +228,29 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         progress_deadline_exceeded=progressing is not None
         and progressing.status == "False"
         and progressing.reason == "ProgressDeadlineExceeded",
-        refused=refused.message if refused is not None and refused.status == "True" else "",
+        refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
     )
 
 
 def model_pods(mirror: Mirror, key: Key) -> tuple[PodFacts, ...]:
     """Return the pods of a model's server, sorted by name; what was asked of them is added later."""
+    return tuple(pod_facts(pod) for pod in _server_pods(mirror, key))
+
+
+def _server_pods(mirror: Mirror, key: Key) -> list[Pod]:
     pods = (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
-    return tuple(pod_facts(pod) for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model")
+    return [pod for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model"]
 
 
 def pod_facts(pod: Pod) -> PodFacts:
     """Return a model pod as the plan sees it."""
-    ready = pod.condition("Ready")
     server, loader = pod.container(SERVER), pod.container(LOADER)
     return PodFacts(
         name=pod.metadata.name,
         uid=pod.metadata.uid,
         revision=pod.metadata.labels.get(labels.REVISION, ""),
         source_hash=pod.metadata.labels.get(labels.SOURCE_HASH, ""),
-        ready=ready is not None and ready.status == "True",
+        ready=is_ready(pod),
         terminating=pod.metadata.deletion_timestamp is not None,
         created_at=pod.metadata.creation_timestamp,
         node=pod.spec.node_name,
@@ -243,6 +259,12 @@ def pod_facts(pod: Pod) -> PodFacts:
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
     )
+
+
+def is_ready(pod: Pod) -> bool:
+    """Tell whether a pod is ready by its probe."""
+    ready = pod.condition("Ready")
+    return ready is not None and ready.status == "True"
 
 
 def node_facts(body: Object) -> NodeFacts:
@@ -257,4 +279,5 @@ def node_facts(body: Object) -> NodeFacts:
         memory_bytes=quantity.bytes_of(node.status.allocatable.get("memory", "0")),
         cpu_millicores=quantity.millicores_of(node.status.allocatable.get("cpu", "0")),
         schedulable=not node.spec.unschedulable and not repelled,
+        reachable=not any(taint.key in AWAY_TAINTS for taint in node.spec.taints),
     )

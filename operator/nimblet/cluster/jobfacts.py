@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A resolver Job and its pod as one fact. Pure."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -14,9 +15,34 @@ PODLESS_SECONDS: Final = 10.0
 """A Job without a pod for this long has its pods refused: its controller makes one within a second."""
 
 
+_REFUSED: Final = re.compile(r'^(?:Error creating: )?pods "[^"]*" is forbidden: ')
+"""What stands before the API server's reason; the pod's name in it is another at each try."""
+
+
+def refusal_words(message: str) -> str:
+    """Return why pods were refused, without the name of the pod of this try."""
+    return _REFUSED.sub("", message)
+
+
+def pods_of(job: Job, pods: Sequence[Pod]) -> list[Pod]:
+    """Return a Job's own pods."""
+    return [pod for pod in pods if _is_of(pod, job)]
+
+
+def is_podless(job: Job, pods: Sequence[Pod]) -> bool:
+    """Tell whether a Job that did not succeed has no pod that we or its controller know of."""
+    return _condition(job, "Complete") is None and not job.status.active and not pods_of(job, pods)
+
+
+def age_seconds(job: Job, *, now: datetime) -> float:
+    """Return for how long a Job exists."""
+    created = job.metadata.creation_timestamp
+    return (now - created).total_seconds() if created is not None else 0.0
+
+
 def job_facts(job: Job, pods: Sequence[Pod], *, now: datetime) -> JobFacts:
     """Return what is known of a resolver Job; `pods` may hold others' too."""
-    own = [pod for pod in pods if _is_of(pod, job)]
+    own = pods_of(job, pods)
     newest = max(own, key=lambda pod: (pod.metadata.creation_timestamp or now, pod.metadata.name), default=None)
     complete, failed = _condition(job, "Complete"), _condition(job, "Failed")
     ended = complete or failed
@@ -63,9 +89,8 @@ def _failure(job: Job, pod: Pod | None, *, now: datetime) -> ContainerFailure | 
         failure = pod_failure(pod)
         # What the resolver says itself, with its exit code and message, is its result and no failure to start.
         return None if failure is None or failure.kind is FailureKind.EXITED else failure
-    created = job.metadata.creation_timestamp
     finished = any(item.status == "True" and item.type in ("Complete", "Failed") for item in job.status.conditions)
-    if finished or job.status.active or created is None or (now - created).total_seconds() < PODLESS_SECONDS:
+    if finished or job.status.active or age_seconds(job, now=now) < PODLESS_SECONDS:
         return None
     return ContainerFailure(
         kind=FailureKind.REFUSED,

@@ -177,6 +177,20 @@ class Secret(Observed):
     data: StringMap = Field(default_factory=dict, repr=False)
 
 
+class EventSeries(Observed):
+    last_observed_time: datetime | None = None
+
+
+class Event(Observed):
+    """An Event of events.k8s.io; older reporters fill the deprecated time."""
+
+    reason: str = ""
+    note: str = ""
+    event_time: datetime | None = None
+    series: EventSeries | None = None
+    deprecated_last_timestamp: datetime | None = None
+
+
 class Taint(Observed):
     key: str = ""
     effect: str = ""

@@ -83,9 +83,9 @@ PERMISSIONS: Final = (
     Permission(
         group="events.k8s.io",
         resource="events",
-        verbs=("create",),
+        verbs=("create", "list"),
         scope=Scope.SERVED,
-        why="one Event when Ready, Serving or Stalled flips",
+        why="one Event when Ready, Serving or Stalled flips; read only about a Job or pod that is stuck",
     ),
     Permission(
         group="",

@@ -29,6 +29,8 @@ IMAGE_REASONS: Final = frozenset(
 CONFIG_REASONS: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 )
+SETTING_UP: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Waiting reasons of containers that were never made: the kubelet is at the pod's volumes, network or images."""
 CRASH_REASON: Final = "CrashLoopBackOff"
 OOM_REASON: Final = "OOMKilled"
 SIGKILL_EXIT: Final = 137
@@ -55,6 +57,20 @@ def pod_failure(pod: Pod) -> ContainerFailure | None:
         return unplaced
     failures = list(_container_failures(pod))
     return next((item for item in failures if not item.running_again), failures[0] if failures else None)
+
+
+def is_being_set_up(pod: Pod) -> bool:
+    """Tell whether a pod has its node, and the kubelet is still at its volumes or network.
+
+    Since 1.29 a condition tells when these are done; before, pulling images counts as well.
+    """
+    scheduled, prepared = pod.condition("PodScheduled"), pod.condition("PodReadyToStartContainers")
+    if pod.status.phase != "Pending" or pod.metadata.deletion_timestamp is not None:
+        return False
+    if scheduled is None or scheduled.status != "True" or (prepared is not None and prepared.status == "True"):
+        return False
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    return all(item.state.waiting is not None and item.state.waiting.reason in SETTING_UP for item in statuses)
 
 
 def _evicted(pod: Pod) -> ContainerFailure | None:

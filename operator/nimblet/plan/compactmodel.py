@@ -27,6 +27,7 @@ from nimblet.plan.resolve import Resolution, plan_resolution
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
+from nimblet.plan.runtime.architectures import ARCHITECTURES
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
     optional_keys,
@@ -156,6 +157,9 @@ def _plan_run(
     if artifact is None:
         return _Run()
     header = artifact.header
+    if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
+        message = f"{artifact.files[0].path} is of the architecture {header.architecture}, "
+        return _Run(state=problem(Reason.UNSUPPORTED_MODEL, f"{message}which the pinned llama.cpp does not know."))
     wanted = model.spec.runtime.context_length
     if wanted is not None and header.context_length and wanted > header.context_length:
         message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."

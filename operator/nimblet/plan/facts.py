@@ -66,6 +66,8 @@ class FailureKind(StrEnum):
 
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL = "ImagePull"
+    MOUNT = "Mount"
+    SANDBOX = "Sandbox"
     CONFIG = "ContainerConfig"
     OOM_KILLED = "OOMKilled"
     CRASH_LOOP = "CrashLoop"
@@ -154,6 +156,8 @@ class NodeFacts:
     memory_bytes: int
     cpu_millicores: int
     schedulable: bool = True
+    reachable: bool = True
+    """Its kubelet reports: the node controller taints nodes whose does not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translates what the cluster and the loader recorded into reasons and sentences. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +13,8 @@ from nimblet.plan.stage import Problem, problem
 _REASONS: Final[Mapping[FailureKind, Reason]] = {
     FailureKind.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     FailureKind.IMAGE_PULL: Reason.IMAGE_PULL_FAILED,
+    FailureKind.MOUNT: Reason.MOUNT_FAILED,
+    FailureKind.SANDBOX: Reason.SANDBOX_FAILED,
     FailureKind.CONFIG: Reason.CONTAINER_CONFIG_ERROR,
     FailureKind.OOM_KILLED: Reason.OOM_KILLED,
     FailureKind.CRASH_LOOP: Reason.CRASH_LOOP_BACK_OFF,
@@ -20,6 +23,14 @@ _REASONS: Final[Mapping[FailureKind, Reason]] = {
     FailureKind.LOADER: Reason.LOADER_FAILED,
     FailureKind.REFUSED: Reason.POD_REFUSED,
 }
+_REFUSALS: Final[Mapping[Reason, re.Pattern[str]]] = {
+    Reason.QUOTA_EXCEEDED: re.compile(r"\b(exceeded|failed) quota: "),
+    Reason.POD_SECURITY_REFUSED: re.compile(r"\bviolates PodSecurity "),
+    Reason.LIMIT_RANGE_VIOLATED: re.compile(
+        r"\b(minimum|maximum) \S+ usage per (Container|Pod) is |\blimit to request ratio per (Container|Pod) is "
+    ),
+}
+"""Words of the API server's admission plugins: ResourceQuota, PodSecurity, LimitRanger."""
 
 
 def loader_reason(text: str) -> Reason:
@@ -28,6 +39,12 @@ def loader_reason(text: str) -> Reason:
         return Reason(text)
     except ValueError:
         return Reason.LOADER_FAILED
+
+
+def refusal_reason(words: str) -> Reason:
+    """Return what refused a pod, by the words of the plugin that did; PodRefused for any other."""
+    found = (reason for reason, pattern in _REFUSALS.items() if pattern.search(words))
+    return next(found, Reason.POD_REFUSED)
 
 
 def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
@@ -39,6 +56,8 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
     what: Mapping[FailureKind, str] = {
         FailureKind.UNSCHEDULABLE: f"Pod {pod} can't be scheduled: {words}.",
         FailureKind.IMAGE_PULL: f"Pod {pod} can't pull the image of {failure.container}: {words}.",
+        FailureKind.MOUNT: f"Pod {pod} waits for its volumes: {words}.",
+        FailureKind.SANDBOX: f"Pod {pod} waits for its network: {words}.",
         FailureKind.CONFIG: f"Pod {pod} can't start {failure.container}: {words}.",
         FailureKind.OOM_KILLED: f"Container {failure.container} of pod {pod} was killed for using more than "
         "its memory limit.",
@@ -48,4 +67,5 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
         FailureKind.LOADER: f"The loader of pod {pod} failed{code}.",
         FailureKind.REFUSED: f"The cluster refused the pods of {pod}: {words}.",
     }
-    return problem(_REASONS[failure.kind], what[failure.kind])
+    reason = refusal_reason(words) if failure.kind is FailureKind.REFUSED else _REASONS[failure.kind]
+    return problem(reason, what[failure.kind])

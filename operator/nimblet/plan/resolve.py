@@ -7,6 +7,7 @@ tried again with exponential backoff, and at once when the referenced Secret cha
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
@@ -17,8 +18,17 @@ from nimblet.plan.artifact import Artifact, parse_artifact, parse_failure
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.failure import failure_problem, loader_reason
 from nimblet.plan.source import required_keys, scheme_of
-from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
+from nimblet.plan.stage import Problem, Progress, StageOutcome, earliest, problem
 from nimblet.settings import Settings
+
+SECRET_POLL_SECONDS: Final = 5.0
+"""Between two reads of a Secret that was just found wanting: a user puts it right and watches."""
+SECRET_POLL_CAP_SECONDS: Final = 30.0
+"""The same for one that nobody puts right: it grows to this in five minutes."""
+CREDENTIAL_REASONS: Final = frozenset(
+    {Reason.TOKEN_INVALID, Reason.ACCESS_DENIED, Reason.GATED_REPOSITORY, Reason.REPOSITORY_NOT_FOUND}
+)
+"""Failures of a source that another content of the Secret may heal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +50,7 @@ def plan_resolution(
         return Resolution(outcome=done, artifact=artifact)
     blocked = _secret_problem(model, facts)
     if blocked is not None:
-        return Resolution(outcome=StageOutcome(state=blocked))
+        return Resolution(outcome=StageOutcome(state=blocked, requeue_after=_secret_poll(model, now)))
     job = _latest(facts, loader.source_hash)
     if job is not None and job.succeeded and job.result is not None:
         artifact = parse_artifact(job.result)
@@ -83,7 +93,17 @@ def _run(
             deletions=_jobs(facts, keep=None),
             state=failed,
         )
-    return StageOutcome(deletions=others, state=failed, requeue_after=(due - now).total_seconds())
+    polled = failed.reason in CREDENTIAL_REASONS and model.spec.source.credentials_secret_ref is not None
+    requeue_after = earliest((due - now).total_seconds(), _secret_poll(model, now) if polled else None)
+    return StageOutcome(deletions=others, state=failed, requeue_after=requeue_after)
+
+
+def _secret_poll(model: CompactModel, now: datetime) -> float:
+    """Return when a Secret is read again: none is watched, so that none but the named ones is ever seen."""
+    last = find(model.status.conditions, ConditionType.RESOLVED)
+    waiting = last is not None and last.status is ConditionStatus.FALSE
+    age = (now - last.last_transition_time).total_seconds() if last is not None and waiting else 0.0
+    return min(SECRET_POLL_CAP_SECONDS, max(SECRET_POLL_SECONDS, age / 10))
 
 
 def _under_way(model: CompactModel, job: JobFacts) -> Problem | Progress:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Last stage: judge from the observed pods whether the model serves and whether the spec is what serves. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -115,7 +115,8 @@ def _state(
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
         return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
-    found = _problem(deployment, expected.revision, current=current, unstable=unstable)
+    away = frozenset(node.name for node in facts.nodes if not node.reachable)
+    found = _pod_problem(current, unstable=unstable, away=away) or _own_problem(deployment, expected.revision)
     if found is not None:
         return found
     if good == expected.replicas and not old and len(current) == expected.replicas:
@@ -125,9 +126,15 @@ def _state(
     return _progress(expected, current=current, old=old, good=good)
 
 
-def _problem(
-    deployment: DeploymentFacts, revision: str, *, current: Sequence[PodFacts], unstable: Sequence[PodFacts]
+def _pod_problem(
+    current: Sequence[PodFacts], *, unstable: Sequence[PodFacts], away: Collection[str]
 ) -> Problem | None:
+    for pod in current:
+        if pod.node in away and not pod.ready:
+            return problem(
+                Reason.NODE_NOT_READY,
+                f"Pod {pod.name} is on node {pod.node}, which is not ready or does not report.",
+            )
     for pod in current:
         if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
             return failure_problem(pod.failure, pod=pod.name)
@@ -137,6 +144,10 @@ def _problem(
                 Reason.NOT_ANSWERING,
                 f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
             )
+    return None
+
+
+def _own_problem(deployment: DeploymentFacts, revision: str) -> Problem | None:
     if deployment.revision != revision or deployment.observed_generation != deployment.generation:
         return None  # its conditions are about an older template
     if deployment.refused:

@@ -13,10 +13,11 @@ from typing import Any, Final, cast
 import kopf
 
 from nimblet import labels
-from nimblet.cluster.key import Key
+from nimblet.cluster.facts import is_ready
+from nimblet.cluster.key import Key, owner_key
 from nimblet.cluster.login import Login
 from nimblet.cluster.mirror import OWN_KINDS, Change, Mirror
-from nimblet.cluster.observed import conditions_of
+from nimblet.cluster.observed import Pod, conditions_of, metadata_of
 from nimblet.cluster.resources import Resource, resource_of
 from nimblet.cluster.resync import UNSELECTED
 from nimblet.cluster.trim import TRIMS, Object
@@ -46,14 +47,14 @@ class Intake:
         body = cast("Object", event["object"])
         deleted = event["type"] == "DELETED"
         change = self.mirror.remove(kind, body) if deleted else self.mirror.put(kind, body)
-        for key in self._concerned(kind, change):
+        for key in self._concerned(kind, change, body):
             self.queue.add(key)
 
-    def _concerned(self, kind: str, change: Change) -> Sequence[Key]:
+    def _concerned(self, kind: str, change: Change, body: Object) -> Sequence[Key]:
         if not change.changed:
             return ()
         if kind == "Node":
-            return unplaced(self.mirror)
+            return (*unplaced(self.mirror), *residents(self.mirror, node=metadata_of(body).name))
         return (change.owner,) if change.owner is not None and change.owner.kind in OWN_KINDS else ()
 
 
@@ -65,6 +66,14 @@ def unplaced(mirror: Mirror) -> tuple[Key, ...]:
         for key in mirror.keys(kind)
         if not _is_placed(mirror.get(kind, key.namespace, key.name) or {})
     )
+
+
+def residents(mirror: Mirror, *, node: str) -> tuple[Key, ...]:
+    """Return the resources with a pod on a node that is not ready: whether the node is away tells why."""
+    pods = (Pod.model_validate(body) for body in mirror.of_kind("Pod"))
+    away = (pod for pod in pods if pod.spec.node_name == node and not is_ready(pod))
+    owners = {owner_key(pod.metadata) for pod in away}
+    return tuple(sorted(owner for owner in owners if owner is not None and owner.kind in OWN_KINDS))
 
 
 def _is_placed(body: Object) -> bool:

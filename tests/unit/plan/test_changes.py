@@ -14,6 +14,7 @@ from nimblet.plan.facts import (
 )
 from nimblet.settings import Images, Settings
 from tests.builders import (
+    SMOLLM2,
     a_deployment,
     a_model,
     a_pod,
@@ -58,7 +59,8 @@ def broken(old: Any, how: str) -> tuple[Any, ModelFacts]:
     if how == "context":
         return edited(served(old), runtime={"contextLength": 9000}), facts
     new = edited(served(old), source={"uri": "hf://no/model"})
-    embedder = stored(new, artifact_text(header={**HEADERLESS}))
+    header = {**SMOLLM2, "architecture": "quantum-9000"} if how == "architecture" else HEADERLESS
+    embedder = stored(new, artifact_text(header=header))
     return new, replace(facts, artifacts=(*facts.artifacts, embedder))
 
 
@@ -74,7 +76,12 @@ HEADERLESS = {
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("source", "RepositoryNotFound"), ("context", "ContextTooLong"), ("header", "UnsupportedModel")],
+    [
+        ("source", "RepositoryNotFound"),
+        ("context", "ContextTooLong"),
+        ("header", "UnsupportedModel"),
+        ("architecture", "UnsupportedModel"),
+    ],
 )
 def test_broken_edit_leaves_the_deployment_alone_and_says_both(how: str, reason: str) -> None:
     new, facts = broken(a_model(), how)

@@ -141,6 +141,8 @@ def test_download_shows_its_progress_in_steps_of_ten() -> None:
     [
         (FailureKind.UNSCHEDULABLE, "Unschedulable"),
         (FailureKind.IMAGE_PULL, "ImagePullFailed"),
+        (FailureKind.MOUNT, "MountFailed"),
+        (FailureKind.SANDBOX, "SandboxFailed"),
         (FailureKind.CONFIG, "ContainerConfigError"),
         (FailureKind.OOM_KILLED, "OOMKilled"),
         (FailureKind.CRASH_LOOP, "CrashLoopBackOff"),
@@ -290,7 +292,12 @@ def test_refused_write_is_told_with_the_object(category: str, reason: str) -> No
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"refused": "exceeded quota: small"}, "PodRefused"),
+        ({"refused": "exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0"}, "QuotaExceeded"),
+        ({"refused": "failed quota: small: must specify limits.cpu for: server"}, "QuotaExceeded"),
+        ({"refused": "maximum memory usage per Container is 64Mi, but limit is 192Mi"}, "LimitRangeViolated"),
+        ({"refused": "memory max limit to request ratio per Pod is 1, but"}, "LimitRangeViolated"),
+        ({"refused": 'violates PodSecurity "restricted:latest": privileged'}, "PodSecurityRefused"),
+        ({"refused": "denied by somebody's webhook"}, "PodRefused"),
         ({"progress_deadline_exceeded": True}, "ProgressDeadlineExceeded"),
     ],
 )
@@ -301,6 +308,19 @@ def test_deployments_own_conditions_are_told(fields: dict[str, Any], reason: str
     assert shown(plan_of(model, facts), "Ready") == ("False", reason)
     stale = base_facts(model, deployment=a_deployment("older", **fields))
     assert shown(plan_of(model, stale), "Ready") == ("Unknown", "Starting")
+
+
+def test_pod_that_is_not_ready_on_a_node_that_is_away_names_the_node() -> None:
+    model = a_model()
+    facts = serving_facts(model)
+    gone = tuple(replace(pod, ready=False, observation=None, node="node-1") for pod in facts.pods)
+    away = replace(facts, pods=gone, nodes=(a_node(reachable=False),))
+    plan = plan_of(served(model), away)
+    assert shown(plan, "Serving") == ("False", "NodeNotReady")
+    assert shown(plan, "Ready") == ("False", "NodeNotReady")
+    assert "node-1" in message(plan, "Ready")
+    still_ready = replace(facts, nodes=(a_node(reachable=False),))
+    assert shown(plan_of(served(model), still_ready), "Ready") == ("True", "Ready")
 
 
 def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:

@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from nimblet import labels
+from nimblet.api.common import Condition, ConditionStatus
+from nimblet.api.compactmodel import CompactModelStatus
 from nimblet.plan.facts import ContainerFailure, FailureKind, ModelFacts, SecretFacts
 from tests.builders import (
     API_KEY,
@@ -164,6 +166,33 @@ def test_secret_that_can_not_be_used_stops_before_any_job(
     assert shown(plan, "Stalled") == ("True", reason)
     assert said in message(plan, "Ready")
     assert "Job" not in kinds(plan)
+
+
+def stalled_since(seconds: float) -> CompactModelStatus:
+    """A status whose Resolved went False some time ago."""
+    told = Condition(
+        type="Resolved",
+        status=ConditionStatus.FALSE,
+        reason="SecretMissing",
+        message="",
+        observed_generation=1,
+        last_transition_time=NOW - timedelta(seconds=seconds),
+    )
+    return CompactModelStatus(conditions=[told], observed_generation=1)
+
+
+@pytest.mark.parametrize(("stalled", "wait"), [(0, 5), (40, 5), (100, 10), (9000, 30)])
+def test_secret_found_wanting_is_read_again_soon_and_then_less_often(stalled: float, wait: float) -> None:
+    model = a_model(source=WITH_SECRET, status=stalled_since(stalled))
+    assert plan_of(model, ModelFacts(secret=None)).requeue_after == wait
+    refused = failed_job(model, "TokenInvalid", credentials_hash="secret-hash-1", finished_at=NOW, attempt=5)
+    assert plan_of(model, ModelFacts(jobs=(refused,), secret=a_secret())).requeue_after == wait
+
+
+def test_failure_that_no_secret_heals_waits_for_its_turn() -> None:
+    model = a_model(source=WITH_SECRET)
+    stalled = failed_job(model, "DownloadStalled", credentials_hash="secret-hash-1", finished_at=NOW, attempt=5)
+    assert plan_of(model, ModelFacts(jobs=(stalled,), secret=a_secret())).requeue_after == 240
 
 
 def test_usable_secret_is_mounted_by_reference() -> None:
