@@ -15,6 +15,8 @@ SERVICE_CIDR = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 """The first address of SERVICE_CIDR; the apiserver gives it to the Service `kubernetes`."""
 POD_CIDR = "10.244.0.0/16"
+FEATURE_GATES = ("MutatingAdmissionPolicy",)
+RUNTIME_CONFIG = ("admissionregistration.k8s.io/v1beta1",)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ def apiserver_argv(plan: ApiserverPlan) -> tuple[str, ...]:
         "--allow-privileged=true",
         # an apiserver that is told to end does so at once; nothing balances load before it
         "--shutdown-delay-duration=0s",
+        # beta in 1.35 and off: lets a test be the party that changes other people's pods
+        *(f"--feature-gates={name}=true" for name in FEATURE_GATES),
+        *(f"--runtime-config={name}=true" for name in RUNTIME_CONFIG),
         *kubelet,
         *plan.extra,
     )

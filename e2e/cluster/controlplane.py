@@ -65,7 +65,7 @@ SETTLED_OBJECTS = (
 class ControlPlaneOptions:
     """What to run.
 
-    `stages` are kwok Stages beside the defaults (see `kwok`); `extra_apiserver_args` come last on its
+    `stages` are kwok Stages beside the defaults (see `kwok`); the extra arguments come last on their program's
     command line, so they override; `cache` holds the built programs, by default what $NIMBLET_CACHE says.
     """
 
@@ -73,6 +73,7 @@ class ControlPlaneOptions:
     scheduler: bool = False
     stages: tuple[Mapping[str, object], ...] = ()
     extra_apiserver_args: tuple[str, ...] = ()
+    extra_controller_manager_args: tuple[str, ...] = ()
     cache: Cache = field(default_factory=lambda: cache_of(os.environ))
     progress: Progress = field(default_factory=Progress)
 
@@ -233,7 +234,9 @@ class ControlPlane:
         binary = CONTROLLER_MANAGER.path(cache)
         self._command(ETCD.name, etcd_argv(etcd))
         self._command(APISERVER.name, apiserver_argv(apiserver))
-        self._command(CONTROLLER_MANAGER.name, controller_manager_argv(binary=binary, credentials=made))
+        controllers = controller_manager_argv(binary=binary, credentials=made)
+        extra = self._options.extra_controller_manager_args
+        self._command(CONTROLLER_MANAGER.name, (*controllers, *extra))
         self._plan_optional(kwok_port=kwok_port)
 
     def _plan_optional(self, *, kwok_port: int) -> None:

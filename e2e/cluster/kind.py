@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2e.cluster.components import FEATURE_GATES, RUNTIME_CONFIG
 from e2e.cluster.errors import ClusterError
 
 
@@ -22,6 +23,8 @@ def kind_config(name: str) -> dict[str, object]:
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "name": cluster_name(name),
         "nodes": [{"role": "control-plane"}],
+        "featureGates": dict.fromkeys(FEATURE_GATES, True),
+        "runtimeConfig": dict.fromkeys(RUNTIME_CONFIG, "true"),
     }
 
 

@@ -114,6 +114,8 @@ def kubelet_config(plan: NodePlan, *, authority: Path, serving: PairFiles, resol
             "nodefs.inodesFree": "1%",
             "imagefs.available": "1%",
         },
+        # how often the use of volumes is measured: an emptyDir over its limit is found soon
+        "volumeStatsAggPeriod": "10s",
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "serializeImagePulls": False,

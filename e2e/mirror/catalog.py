@@ -3,14 +3,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 _LARGE_SUFFIXES = (".gguf", ".safetensors", ".bin")
 _LARGE_BYTES = 10_000_000
+_SIZED = re.compile(r"(.+/sized)-(\d{1,18})")
 
 
 class Access(StrEnum):
@@ -19,6 +21,8 @@ class Access(StrEnum):
     PUBLIC = "public"
     TOKEN = "token"
     """Gated, open to whoever sends the hub's token."""
+    FORBIDDEN = "forbidden"
+    """Refused with a bare 403 that gives no cause, as a firewall or a policy of the hub does."""
     CLOSED = "closed"
     """Gated, and nobody was let in: the hub's answer to a token that has not accepted the terms."""
 
@@ -30,6 +34,8 @@ class Fault:
     bytes_per_second: int | None = None
     cut_after_bytes: int | None = None
     """Close the connection after this many bytes of each response."""
+    end_at_byte: int | None = None
+    """Close the connection at this place in the file, at every try: resuming does not help."""
     stall_at_byte: int | None = None
     """Never send what lies behind this place in the file, and keep the connection open: resuming does not help."""
     flip_byte: bool = False
@@ -94,6 +100,17 @@ class Hub:
     plain: Mapping[str, PlainFile] = field(default_factory=dict)
     token: str | None = None
     """The one token that is valid here; without it any token is refused."""
+
+    def repo(self, name: str) -> Repo | None:
+        """Return a repository; `<name>-<bytes>` of one that is called `sized` claims files of that size."""
+        claimed = _SIZED.fullmatch(name)
+        if claimed is None:
+            return self.repos.get(name)
+        base = self.repos.get(claimed[1])
+        if base is None:
+            return None
+        files = {path: replace(file, size_bytes=int(claimed[2])) for path, file in base.files.items()}
+        return replace(base, id=name, files=files)
 
 
 def read_file(path: Path) -> HubFile:

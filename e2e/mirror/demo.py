@@ -30,6 +30,9 @@ def hub_document(models: tuple[ModelEntry, ...]) -> dict[str, object]:
 _FAULTS: Mapping[str, Mapping[str, object]] = {
     "gated": {"access": "token"},
     "closed": {"access": "closed"},
+    "forbidden": {"access": "forbidden"},
+    "sized": {},
+    "ends": {"fault": {"end_at_byte": 20_000_000}},
     "wrong-digest": {"fault": {"flip_byte": True}},
     "stalled": {"fault": {"stall_at_byte": 20_000_000}},
     "cut": {"fault": {"cut_after_bytes": 20_000_000}},

@@ -80,14 +80,14 @@ def _wants_blobs(query: str) -> bool:
 
 
 def _model(hub: Hub, request: Request, found: re.Match[str], *, blobs: bool) -> Response:
-    repo = hub.repos.get(found[1])
+    repo = hub.repo(found[1])
     if repo is None:
         return _unknown_repo(request)
     revision = unquote(found[2] or "main")
     if not _has_revision(repo, revision):
         return _unknown_revision(revision)
     siblings = [_sibling(name, repo.files[name], blobs=blobs) for name in sorted(repo.files)]
-    gated = False if repo.access is Access.PUBLIC else "manual"
+    gated = False if repo.access in (Access.PUBLIC, Access.FORBIDDEN) else "manual"
     facts = {"id": repo.id, "modelId": repo.id, "sha": repo.commit, "private": False, "gated": gated}
     return _json(HTTPStatus.OK, {**facts, "disabled": False, "tags": [], "siblings": siblings})
 
@@ -101,7 +101,7 @@ def _sibling(name: str, file: HubFile, *, blobs: bool) -> dict[str, object]:
 
 
 def _resolve(hub: Hub, request: Request, found: re.Match[str]) -> Response:
-    repo = hub.repos.get(found[1])
+    repo = hub.repo(found[1])
     if repo is None:
         return _unknown_repo(request)
     if refused := _refusal(repo, request):
@@ -134,7 +134,7 @@ def _entry(repo: Repo, file: HubFile, request: Request) -> Response:
 
 
 def _cdn(hub: Hub, request: Request, found: re.Match[str]) -> Response:
-    repo = hub.repos.get(found[1])
+    repo = hub.repo(found[1])
     for file in repo.files.values() if repo else ():
         if repo and file.sha256 == found[2]:
             return _download(file, request, fault=repo.fault)
@@ -150,6 +150,8 @@ def _plain(hub: Hub, request: Request, found: re.Match[str]) -> Response:
 
 def _refusal(repo: Repo, request: Request) -> Response | None:
     """The answer to a download that the repository's gate does not let through."""
+    if repo.access is Access.FORBIDDEN:
+        return _error(HTTPStatus.FORBIDDEN, code=None, message="Forbidden")
     if repo.access is Access.PUBLIC or (repo.access is Access.TOKEN and request.token is not None):
         return None
     if request.token is None:

@@ -162,8 +162,8 @@ def sent_bytes(body: Slice) -> int:
     """How many bytes of a slice are sent before its transfer is cut or stalls."""
     fault = body.fault
     cut = body.length if fault.cut_after_bytes is None else fault.cut_after_bytes
-    stall = body.length if fault.stall_at_byte is None else max(0, fault.stall_at_byte - body.start)
-    return min(body.length, cut, stall)
+    last = [at for at in (fault.stall_at_byte, fault.end_at_byte) if at is not None]
+    return min(body.length, cut, *(max(0, at - body.start) for at in last))
 
 
 def _chunks(body: Slice, *, limit: int) -> Iterator[bytes]:

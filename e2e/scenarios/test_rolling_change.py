@@ -42,13 +42,13 @@ class ResetBeforeFirstByteError(Exception):
 
 
 @contextmanager
-def traffic(endpoint: Endpoint) -> Iterator[Traffic]:
+def traffic(endpoint: Endpoint, *, pause_seconds: float = PAUSE_SECONDS) -> Iterator[Traffic]:
     """Ask in a loop, plainly and by streams, while the block runs."""
     met, stop = Traffic(), threading.Event()
 
     def loop(ask_once: Callable[[openai.OpenAI, str], None], count: Callable[[], None]) -> None:
         with endpoint.client() as client:
-            while not stop.wait(PAUSE_SECONDS):
+            while not stop.wait(pause_seconds):
                 try:
                     _retrying(lambda: ask_once(client, endpoint.model), met)
                 except Exception as error:  # noqa: BLE001 - whatever it is, a user would have met it

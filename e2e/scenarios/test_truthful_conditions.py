@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from e2e.models import SMOLLM2
-from e2e.support.hub import UNLOADABLE_FILE, WEIGHTS_URL, unloadable_sha256
+from e2e.support.hub import UNLOADABLE_FILE, WEIGHTS_URL, odd_sha256
 from e2e.support.kube import Kube
 from e2e.support.manifests import Manifest, model_manifest
 from e2e.support.objects import Model, Pod
@@ -150,7 +150,7 @@ def test_server_that_ends_again_and_again(stack: Stack, namespace: str) -> None:
         NAME,
         namespace,
         uri=f"{WEIGHTS_URL}/{UNLOADABLE_FILE}",
-        integrity={"sha256": {UNLOADABLE_FILE: unloadable_sha256()}},
+        integrity={"sha256": {UNLOADABLE_FILE: odd_sha256(UNLOADABLE_FILE)}},
     )
     told = provoke(stack, namespace, manifest, reason=Reason.CRASH_LOOP_BACK_OFF)
     assert_soon(told, first_event(stack.kube, namespace, reason="BackOff"))

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hubs inside the cluster: the Hugging Face mirror (plain HTTP) and a web server of weights (https).
 
-Both run the mirror's image. `weights` has a certificate of a CA made for the run, and one file that a loader
-accepts and llama-server refuses.
+Both run the mirror's image. `weights` has a certificate of a CA made for the run, and small files that are odd.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 
 from e2e.cluster.pki import Authority, Pair, Subject
 from e2e.models import SMOLLM2
-from loader_testing.tiny import TinyModel
+from loader_testing.tiny import TinyModel, model_pairs, string
 
 NAMESPACE: Final = "hub"
 HUB_HOST: Final = "hub.hub.svc.cluster.local"
@@ -26,6 +25,11 @@ HUB_URL: Final = f"http://{HUB_HOST}:8080"
 WEIGHTS_HOST: Final = "weights.hub.svc.cluster.local"
 WEIGHTS_URL: Final = f"https://{WEIGHTS_HOST}:8443/files"
 UNLOADABLE_FILE: Final = "unloadable.gguf"
+"""A sound header of a Llama model, and none of the tensors that one needs: llama-server refuses it."""
+FOREIGN_FILE: Final = "foreign.gguf"
+"""A model of an architecture that nobody knows."""
+TRUNCATED_FILE: Final = "truncated.gguf"
+"""The first part of a model: its tensors lie beyond its end."""
 MIRROR_MANIFESTS: Final = Path(__file__).parents[1] / "mirror" / "manifests.yaml"
 _IMAGE: Final = "nimblet.local/mirror:dev"
 _LABELS: Final = {"app.kubernetes.io/name": "weights"}
@@ -47,14 +51,17 @@ def make_trust(*, now: datetime) -> Trust:
     return Trust(authority.certificate.decode(), authority.issue(Subject(WEIGHTS_HOST, names=(WEIGHTS_HOST,))))
 
 
-def unloadable_model() -> bytes:
-    """Return a GGUF file with a sound header of a Llama model, and none of the tensors that one needs."""
-    return TinyModel().file()
+def odd_files() -> Mapping[str, bytes]:
+    """Return the small files by name."""
+    whole = TinyModel().file()
+    pairs = tuple((key.replace("llama.", "quantum."), value) for key, value in model_pairs()[1:])
+    foreign = TinyModel(pairs=(string("general.architecture", "quantum"), *pairs)).file()
+    return {UNLOADABLE_FILE: whole, FOREIGN_FILE: foreign, TRUNCATED_FILE: whole[:-64]}
 
 
-def unloadable_sha256() -> str:
-    """Return that file's digest."""
-    return hashlib.sha256(unloadable_model()).hexdigest()
+def odd_sha256(name: str) -> str:
+    """Return the digest of one of them."""
+    return hashlib.sha256(odd_files()[name]).hexdigest()
 
 
 def mirror_manifests(image: str) -> list[Manifest]:
@@ -67,11 +74,11 @@ def weights_manifests(image: str, trust: Trust) -> list[Manifest]:
     """Return the objects of the https server: its files, its certificate, Deployment and Service."""
     plain = [
         {"name": SMOLLM2.file, "path": f"/srv/hub/{SMOLLM2.file}"},
-        {"name": UNLOADABLE_FILE, "path": UNLOADABLE_FILE},
+        *({"name": name, "path": name} for name in odd_files()),
     ]
     files: Manifest = {
         "data": {"hub.json": json.dumps({"repos": [], "plain": plain})},
-        "binaryData": {UNLOADABLE_FILE: base64.b64encode(unloadable_model()).decode()},
+        "binaryData": {name: base64.b64encode(data).decode() for name, data in odd_files().items()},
     }
     pair = {"tls.crt": trust.server.certificate.decode(), "tls.key": trust.server.key.decode()}
     args = ["--config", "/etc/hub/hub.json", "--port", "8443"]
@@ -89,7 +96,7 @@ def _object(version: str, kind: str, rest: Manifest) -> Manifest:
 
 
 def _digest(trust: Trust) -> str:
-    return hashlib.sha256(trust.server.certificate + unloadable_model()).hexdigest()[:12]
+    return hashlib.sha256(trust.server.certificate + b"".join(odd_files().values())).hexdigest()[:12]
 
 
 def _deployment_spec(image: str, args: Sequence[str], *, revision: str) -> Manifest:

@@ -36,6 +36,8 @@ OPERATOR_NAMESPACE: Final = "nimblet-system"
 OPERATOR: Final = "nimblet-operator"
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 30
+MAX_FILE_BYTES: Final = 2**50
+"""So that a file which no disk holds is refused by the disk."""
 DRAIN_SECONDS: Final = 10
 """A third of the default: enough for a busy two-core machine to take a pod out of the Service's rules."""
 
@@ -71,7 +73,12 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
     return {
         "operator": {"image": images["operator"]},
         "images": {"loader": images["loader"], "llamacpp": images["llamacpp"]},
-        "fetch": {"hfEndpoint": HUB_URL, "allow": allow, "stallTimeoutSeconds": 10},
+        "fetch": {
+            "hfEndpoint": HUB_URL,
+            "allow": allow,
+            "stallTimeoutSeconds": 10,
+            "maxFileBytes": MAX_FILE_BYTES,
+        },
         "timing": {"drainSeconds": DRAIN_SECONDS, "retryBaseSeconds": 5, **(timing or {})},
     }
 

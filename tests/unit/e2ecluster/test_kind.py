@@ -15,7 +15,13 @@ GOLDEN_CONFIG = """{
     {
       "role": "control-plane"
     }
-  ]
+  ],
+  "featureGates": {
+    "MutatingAdmissionPolicy": true
+  },
+  "runtimeConfig": {
+    "admissionregistration.k8s.io/v1beta1": "true"
+  }
 }
 """
 

@@ -40,6 +40,8 @@ def hub(model_file: HubFile, readme_file: HubFile) -> Hub:
         replace(repo("org/direct"), redirect=False),
         repo("faults/gated", access=Access.TOKEN),
         repo("faults/closed", access=Access.CLOSED),
+        repo("faults/forbidden", access=Access.FORBIDDEN),
+        repo("faults/sized"),
         repo("faults/wrong-digest", fault=Fault(flip_byte=True)),
         repo("faults/cut", fault=Fault(cut_after_bytes=1000)),
         repo("faults/stalled", fault=Fault(stall_at_byte=1000)),

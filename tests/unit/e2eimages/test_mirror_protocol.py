@@ -87,6 +87,8 @@ def test_small_file_comes_at_once_with_gits_blob_id(hub: Hub) -> None:
         ("/faults/gated/resolve/main/tiny.gguf", None, 401, "GatedRepo"),
         ("/faults/gated/resolve/main/tiny.gguf", TOKEN, 302, None),
         ("/faults/closed/resolve/main/tiny.gguf", TOKEN, 403, "GatedRepo"),
+        ("/faults/forbidden/resolve/main/tiny.gguf", TOKEN, 403, None),
+        ("/org/tiny-5/resolve/main/tiny.gguf", TOKEN, 404, "RepoNotFound"),
         ("/org/tiny/resolve/main/tiny.gguf", "wrong", 401, None),
         ("/nowhere", None, 404, None),
         ("/files/none", None, 404, None),
@@ -97,6 +99,19 @@ def test_refusal_has_the_hubs_status_and_code(
 ) -> None:
     response = respond(hub, Request(target, token=token))
     assert (response.status, error_code(response)) == (status, code)
+
+
+def test_repository_of_a_claimed_size_tells_it_everywhere(hub: Hub) -> None:
+    listing = respond(hub, Request("/api/models/faults/sized-900000?blobs=true")).body
+    assert isinstance(listing, bytes)
+    sizes = [entry["size"] for entry in json.loads(listing)["siblings"]]
+    assert sizes == [900_000, 900_000]
+    assert (
+        header(respond(hub, Request("/faults/sized-900000/resolve/main/tiny.gguf")), "X-Linked-Size") == "900000"
+    )
+    part = respond(hub, Request(cdn_target(hub, "faults/sized-900000"), range="bytes=0-9"))
+    assert header(part, "Content-Range") == "bytes 0-9/900000"
+    assert slice_of(part) == (0, 10)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +163,8 @@ def test_fault_is_unavailable(hub: Hub) -> None:
         (Fault(stall_at_byte=30), 0, 30),
         (Fault(stall_at_byte=30), 50, 0),
         (Fault(cut_after_bytes=10, stall_at_byte=30), 0, 10),
+        (Fault(end_at_byte=30), 0, 30),
+        (Fault(end_at_byte=30), 50, 0),
     ],
 )
 def test_cut_counts_from_the_response_and_stall_from_the_file(

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from e2e.demo import Shown
-from e2e.support.hub import WEIGHTS_HOST, make_trust, mirror_manifests, unloadable_model, weights_manifests
+from e2e.support.hub import WEIGHTS_HOST, make_trust, mirror_manifests, odd_files, weights_manifests
 from e2e.support.manifests import model_manifest
 from e2e.support.objects import Model
 from e2e.support.stack import CHART, TEST_TIMING, chart_values, merged
@@ -61,8 +61,16 @@ def test_hubs_run_the_image_just_built() -> None:
     assert "nimblet.local/mirror:dev" not in deployments
 
 
-def test_unloadable_model_has_a_header_that_the_loader_accepts() -> None:
-    assert parse_header(iter([unloadable_model()])).metadata["general.architecture"] == "llama"
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [("unloadable.gguf", "llama"), ("foreign.gguf", "quantum"), ("truncated.gguf", "llama")],
+)
+def test_odd_files_have_headers_that_the_loader_can_read(name: str, architecture: str) -> None:
+    data = odd_files()[name]
+    header = parse_header(iter([data]))
+    end = header.data_start + max(tensor.offset + (tensor.size or 0) for tensor in header.tensors)
+    assert header.metadata["general.architecture"] == architecture
+    assert (end > len(data)) is (name == "truncated.gguf")
 
 
 def test_model_manifest_is_a_valid_spec() -> None:
