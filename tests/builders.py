@@ -221,7 +221,9 @@ def base_facts(model: CompactModel, **overrides: Any) -> ModelFacts:
 
 def revision_of(model: CompactModel, settings: Settings = SETTINGS) -> str:
     """Return the revision of the model's pod template as the plan renders it."""
-    plan = plan_of(model, base_facts(model, artifacts=(stored(model, settings=settings),)), settings=settings)
+    secret = a_secret() if model.spec.source.credentials_secret_ref is not None else None
+    facts = base_facts(model, artifacts=(stored(model, settings=settings),), secret=secret)
+    plan = plan_of(model, facts, settings=settings)
     found = child(plan.children, "Deployment")
     return str(found["metadata"]["labels"][labels.REVISION])
 

@@ -166,9 +166,9 @@ def _edit(scene: Scene, fault: Fault, edit: Wish) -> int:
         enough = met.answered + 2
         until(lambda: met.answered >= enough or met.failures, what="answers beside the broken edit", seconds=60)
         undone = scene.mark()
-        fault.mend(scene)
         generation = scene.apply(fault.good or fault.bad)
         wait_ready(scene, since=undone, generation=generation)
+        fault.mend(scene)
         told_all = [Model.model_validate(item.body).shown("Serving")[0] for item in scene.models.sightings[mark:]]
     assert met.failures == []
     assert set(told_all) <= {"True", ""}, "Serving was told untruly"

@@ -23,7 +23,7 @@ from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.placement import Placement, plan_placement
-from nimblet.plan.resolve import Resolution, plan_resolution
+from nimblet.plan.resolve import Resolution, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
@@ -85,6 +85,9 @@ def plan_compactmodel(
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
     run = _plan_run(model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server)
+    held = _held_back(model, facts, run)
+    if held is not None:
+        run = replace(run, deployment=None, state=held)
     expected = Expectation(
         revision=_revision(run.deployment),
         replicas=model.spec.replicas,
@@ -111,7 +114,11 @@ def plan_compactmodel(
         children=tuple(children),
         deletions=(*resolution.outcome.deletions, *_superseded(model, facts, loader, rollout)),
         status=status.model_copy(update={"conditions": list(conditions)}),
-        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after),
+        requeue_after=earliest(
+            resolution.outcome.requeue_after,
+            rollout.requeue_after,
+            secret_poll(model, now) if held is not None else None,
+        ),
     )
 
 
@@ -178,6 +185,14 @@ def _plan_run(
             placement = replace(placement, shortage=placement.shortage + hint)
     deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image)
     return _Run(sizing=sizing, placement=placement, deployment=deployment)
+
+
+def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
+    """Return why new pods could not mount the source's Secret; pods that have it already need it no more."""
+    revision = _revision(run.deployment)
+    if revision is None or (facts.deployment is not None and facts.deployment.revision == revision):
+        return None
+    return secret_problem(model, facts)
 
 
 def _revision(deployment: Manifest | None) -> str | None:

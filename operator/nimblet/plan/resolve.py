@@ -48,9 +48,9 @@ def plan_resolution(
         child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=stored.text)
         done = StageOutcome(children=(child,), deletions=_jobs(facts, keep=None))
         return Resolution(outcome=done, artifact=artifact)
-    blocked = _secret_problem(model, facts)
+    blocked = secret_problem(model, facts)
     if blocked is not None:
-        return Resolution(outcome=StageOutcome(state=blocked, requeue_after=_secret_poll(model, now)))
+        return Resolution(outcome=StageOutcome(state=blocked, requeue_after=secret_poll(model, now)))
     job = _latest(facts, loader.source_hash)
     if job is not None and job.succeeded and job.result is not None:
         artifact = parse_artifact(job.result)
@@ -94,14 +94,14 @@ def _run(
             state=failed,
         )
     polled = failed.reason in CREDENTIAL_REASONS and model.spec.source.credentials_secret_ref is not None
-    requeue_after = earliest((due - now).total_seconds(), _secret_poll(model, now) if polled else None)
+    requeue_after = earliest((due - now).total_seconds(), secret_poll(model, now) if polled else None)
     return StageOutcome(deletions=others, state=failed, requeue_after=requeue_after)
 
 
-def _secret_poll(model: CompactModel, now: datetime) -> float:
+def secret_poll(model: CompactModel, now: datetime) -> float:
     """Return when a Secret is read again: none is watched, so that none but the named ones is ever seen."""
-    last = find(model.status.conditions, ConditionType.RESOLVED)
-    waiting = last is not None and last.status is ConditionStatus.FALSE
+    last = find(model.status.conditions, ConditionType.STALLED)
+    waiting = last is not None and last.status is ConditionStatus.TRUE
     age = (now - last.last_transition_time).total_seconds() if last is not None and waiting else 0.0
     return min(SECRET_POLL_CAP_SECONDS, max(SECRET_POLL_SECONDS, age / 10))
 
@@ -133,7 +133,8 @@ def _job_problem(job: JobFacts) -> Problem:
     return problem(Reason.LOADER_FAILED, f"Job {job.name} failed: {ending}.")
 
 
-def _secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
+def secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
+    """Return what keeps the source's Secret from being used."""
     ref = model.spec.source.credentials_secret_ref
     if ref is None:
         return None

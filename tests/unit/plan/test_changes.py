@@ -15,6 +15,7 @@ from nimblet.plan.facts import (
 from nimblet.settings import Images, Settings
 from tests.builders import (
     SMOLLM2,
+    SMOLLM2_URI,
     a_deployment,
     a_model,
     a_pod,
@@ -56,6 +57,8 @@ def broken(old: Any, how: str) -> tuple[Any, ModelFacts]:
     if how == "source":
         new = edited(served(old), source={"uri": "hf://no/model"})
         return new, replace(facts, jobs=(failed_job(new),))
+    if how == "secret":
+        return edited(served(old), source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "none"}}), facts
     if how == "context":
         return edited(served(old), runtime={"contextLength": 9000}), facts
     new = edited(served(old), source={"uri": "hf://no/model"})
@@ -74,6 +77,19 @@ HEADERLESS = {
 }
 
 
+def test_secret_that_went_is_missed_only_by_new_pods() -> None:
+    model = a_model(source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "gone"}})
+    revision = revision_of(model)
+    pods = (a_pod(revision),)
+    facts = base_facts(model, deployment=a_deployment(revision), pods=pods)
+    assert shown(plan_of(model, facts), "Ready") == ("True", "Ready")
+    spec = model.spec.model_dump(by_alias=True, exclude_none=True)
+    plan = plan_of(edited(served(model), source=spec["source"], runtime={"contextLength": 1024}), facts)
+    assert shown(plan, "Stalled") == ("True", "SecretMissing")
+    assert "Deployment" not in kinds(plan)
+    assert plan.requeue_after == 5
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -81,6 +97,7 @@ HEADERLESS = {
         ("context", "ContextTooLong"),
         ("header", "UnsupportedModel"),
         ("architecture", "UnsupportedModel"),
+        ("secret", "SecretMissing"),
     ],
 )
 def test_broken_edit_leaves_the_deployment_alone_and_says_both(how: str, reason: str) -> None:

@@ -169,10 +169,10 @@ def test_secret_that_can_not_be_used_stops_before_any_job(
 
 
 def stalled_since(seconds: float) -> CompactModelStatus:
-    """A status whose Resolved went False some time ago."""
+    """A status that went Stalled some time ago."""
     told = Condition(
-        type="Resolved",
-        status=ConditionStatus.FALSE,
+        type="Stalled",
+        status=ConditionStatus.TRUE,
         reason="SecretMissing",
         message="",
         observed_generation=1,
