@@ -4,14 +4,16 @@
 from e2e.matrix.play import Outcome
 from e2e.matrix.rows import ELSEWHERE, FAULTS
 from e2e.matrix.scene import unnamed
-from e2e.matrix.table import DOCUMENT, document, listed
+from e2e.matrix.table import DOCUMENT, UNPLAYED, document, listed
 from nimblet.conditions import NEXT_STEP, UNDER_WAY
 
-ROWS = [(fault.title, fault.reason.value) for fault in FAULTS] + [(row.title, "") for row in ELSEWHERE]
+ROWS = [(fault.title, fault.reason.value) for fault in FAULTS] + [(row.title, row.reason) for row in ELSEWHERE]
 
 
 def test_committed_page_shows_the_rows_of_the_matrix() -> None:
-    assert listed(DOCUMENT.read_text(encoding="utf-8")) == ROWS
+    page = DOCUMENT.read_text(encoding="utf-8")
+    assert listed(page) == ROWS
+    assert UNPLAYED not in page
 
 
 def test_page_quotes_what_a_run_measured() -> None:
@@ -21,6 +23,8 @@ def test_page_quotes_what_a_run_measured() -> None:
     assert "a \\| b" in page
     assert "| 1.2 s |" in page
     assert "7 answered, 0 failed" in page
+    assert document({}, before=page) == page
+    assert document({}).count(UNPLAYED) == len(FAULTS)
 
 
 def test_rows_have_names_of_their_own_and_reasons_with_a_next_step() -> None:
