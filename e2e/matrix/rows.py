@@ -20,6 +20,8 @@ from nimblet.conditions import Reason
 
 SMALLER: Final = Wish(spec={"runtime": {**RUNTIME, "contextLength": 512}})
 """An edit that would work, were it not for what is around the model."""
+ON_MAIN: Final = Wish(source={"revision": "main"})
+"""The same model by another spec, so that another resolver is made."""
 SOURCE: Final = "correct source"
 RESOLVER: Final = ended("resolver")
 RESOLVED: Final = ended("resolver", good=True)
@@ -141,9 +143,9 @@ MODELS: Final = (
         "killed for its memory",
         Reason.OOM_KILLED,
         ended("model", reason="OOMKilled"),
-        Wish(spec={"resources": {"memory": "40Mi"}}),
+        Wish(resources={"memory": "40Mi"}),
         "raise resources.memory",
-        edit=Wish(spec={"resources": {"memory": "40Mi"}}),
+        edit=Wish(resources={"memory": "40Mi"}),
     ),
 )
 NODES: Final = (
@@ -152,9 +154,9 @@ NODES: Final = (
         "no node is large enough",
         Reason.UNSCHEDULABLE,
         pod_condition("PodScheduled", "False"),
-        Wish(spec={"resources": {"memory": "500Gi"}}),
+        Wish(resources={"memory": "500Gi"}),
         "lower resources.memory",
-        edit=Wish(spec={"resources": {"memory": "500Gi"}}),
+        edit=Wish(resources={"memory": "500Gi"}),
     ),
     Fault(
         "disk-too-small",
@@ -181,17 +183,17 @@ NODES: Final = (
         Reason.IMAGE_PULL_FAILED,
         PULL,
         Wish(),
-        "mend the registry mirror",
-        good=None,
+        "mend the registry mirror, and set source.revision: the next pod is made anew",
+        good=ON_MAIN,
         spoil=around.lost_image,
         mend=around.found_image,
-        edit=SMALLER,
+        edit=replace(ON_MAIN, spec=SMALLER.spec),
     ),
     Fault(
         "evicted",
         "evicted for its use of disk",
         Reason.EVICTED,
-        pod_condition("DisruptionTarget", "True"),
+        event("Evicted"),
         Wish(),
         "none: the pod is made anew",
         good=None,

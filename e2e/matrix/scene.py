@@ -20,6 +20,8 @@ from e2e.support.watching import Sighting, Watch, watch
 
 NAME: Final = "model"
 SERVER: Final = f"{NAME}-model"
+RESOURCES: Final = {"cpu": "50m"}
+"""Less than is computed, so that a node of two cores holds the pods of several rows."""
 RUNTIME: Final[Manifest] = {"contextLength": 1024, "parallel": 1}
 
 
@@ -30,6 +32,7 @@ class Wish:
     uri: str = SMOLLM2_URI
     source: Mapping[str, object] = field(default_factory=dict)
     spec: Mapping[str, object] = field(default_factory=dict)
+    resources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Scene:
     def apply(self, wish: Wish) -> int:
         """Apply the model and return the generation that this made."""
         uri = wish.uri.format_map(self.sizes()) if "{" in wish.uri else wish.uri
-        self.kube.apply(model_manifest(NAME, self.namespace, uri=uri, source=dict(wish.source), **wish.spec))
+        spec = {**wish.spec, "resources": {**RESOURCES, **wish.resources}}
+        self.kube.apply(model_manifest(NAME, self.namespace, uri=uri, source=dict(wish.source), **spec))
         return self.kube.model(NAME, self.namespace).metadata.generation
 
     def put(self, manifest: Manifest) -> None:

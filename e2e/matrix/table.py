@@ -38,7 +38,9 @@ def document(outcomes: Mapping[str, Outcome], *, before: str = "") -> str:
         _line(fault, outcomes[fault.name]) if fault.name in outcomes else kept.get(fault.title, _unplayed(fault))
         for fault in FAULTS
     ]
-    lines += [f"| {row.title} | `{row.reason}` | told, timed and healed by `{row.test}` | | | | | |" for row in ELSEWHERE]
+    lines += [
+        f"| {row.title} | `{row.reason}` | told, timed and healed by `{row.test}` | | | | | |" for row in ELSEWHERE
+    ]
     return HEAD + "\n".join(lines) + "\n"
 
 

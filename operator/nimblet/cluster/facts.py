@@ -18,9 +18,9 @@ from nimblet.cluster.masterkey import api_key, content_hash
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
-from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
+from nimblet.cluster.podfailure import ENDED_PHASES, LOADER, SERVER, pod_failure
 from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
-from nimblet.cluster.stuck import blocked_job, next_job_look, next_setup_look, setup_failure
+from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.facts import (
@@ -79,7 +79,7 @@ async def gather_model_facts(
     mirror = gatherer.mirror
     secret = model.spec.source.credentials_secret_ref
     token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
-    pods = [await _set_up(gatherer, pod, now=now) for pod in _server_pods(mirror, key)]
+    pods = [await _told_by_events(gatherer, pod, now=now) for pod in _server_pods(mirror, key)]
     observed = await gatherer.observer.observe(key, pods, api_key=token)
     jobs, job_wait = await _jobs(gatherer, key, uid=model.uid, now=now)
     facts = ModelFacts(
@@ -99,11 +99,11 @@ async def gather_model_facts(
     return Gathered(facts=facts, look_again=min((wait for wait in waits if wait is not None), default=None))
 
 
-async def _set_up(gatherer: Gatherer, pod: Pod, *, now: datetime) -> PodFacts:
-    """Return a model pod; where the kubelet does not get to its containers, with the reason out of its Events."""
+async def _told_by_events(gatherer: Gatherer, pod: Pod, *, now: datetime) -> PodFacts:
+    """Return a model pod; where its own status says nothing, with the reason out of its Events."""
     facts = pod_facts(pod)
-    blocked = await setup_failure(gatherer.client, pod, now=now)
-    return replace(facts, failure=blocked) if blocked is not None else facts
+    told = await setup_failure(gatherer.client, pod, now=now) or await eviction(gatherer.client, pod, now=now)
+    return replace(facts, failure=told) if told is not None else facts
 
 
 async def _jobs(
@@ -252,6 +252,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         source_hash=pod.metadata.labels.get(labels.SOURCE_HASH, ""),
         ready=is_ready(pod),
         terminating=pod.metadata.deletion_timestamp is not None,
+        ended=pod.status.phase in ENDED_PHASES,
         created_at=pod.metadata.creation_timestamp,
         node=pod.spec.node_name,
         ip=pod.status.pod_ip,

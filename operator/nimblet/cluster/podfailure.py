@@ -59,6 +59,10 @@ def pod_failure(pod: Pod) -> ContainerFailure | None:
     return next((item for item in failures if not item.running_again), failures[0] if failures else None)
 
 
+ENDED_PHASES: Final = frozenset({"Succeeded", "Failed"})
+"""Phases from which a pod never comes back."""
+
+
 def is_being_set_up(pod: Pod) -> bool:
     """Tell whether a pod has its node, and the kubelet is still at its volumes or network.
 

@@ -15,7 +15,7 @@ from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.jobfacts import PODLESS_SECONDS, age_seconds, is_podless, pods_of, refusal_words
 from nimblet.cluster.observed import Event, Job, Metadata, Pod
-from nimblet.cluster.podfailure import RESOLVER, is_being_set_up, pod_failure
+from nimblet.cluster.podfailure import ENDED_PHASES, RESOLVER, is_being_set_up, pod_failure
 from nimblet.cluster.resources import EVENT
 from nimblet.plan.facts import ContainerFailure, FailureKind
 
@@ -25,7 +25,11 @@ NEXT_LOOK_SECONDS: Final = 8.0
 """Between two looks at what is stuck: with a reconcile's own time a Warning is told within 15 seconds."""
 REFUSALS: Final = frozenset({"FailedCreate"})
 MOUNTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+EVICTIONS: Final = frozenset({"Evicted", "Preempting"})
+EVICTION_SECONDS: Final = 60.0
+"""How long an ended pod is asked about: by then another has replaced it, and it only waits to be collected."""
 SANDBOXES: Final = frozenset({"FailedCreatePodSandBox", "NetworkNotReady"})
+GIVEN_UP: Final = frozenset({FailureKind.EVICTED, FailureKind.REFUSED})
 _SUMMARY: Final = "Unable to attach or mount volumes"
 """The kubelet's summary after two minutes, which drops the cause."""
 _LONG_ID: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
@@ -84,6 +88,24 @@ async def setup_failure(client: Client, pod: Pod, *, now: datetime) -> Container
         return None
     kind = FailureKind.MOUNT if event.reason in MOUNTS else FailureKind.SANDBOX
     return ContainerFailure(kind=kind, container="", message=still(event.note))
+
+
+async def eviction(client: Client, pod: Pod, *, now: datetime) -> ContainerFailure | None:
+    """Return why an ended pod was given up, where its status forgot.
+
+    A server that ends well at SIGTERM leaves the kubelet a pod that Succeeded, without a word of the eviction.
+    """
+    ready = pod.condition("Ready")
+    ended_at = ready.last_transition_time if ready is not None else None
+    known = pod_failure(pod)
+    if pod.status.phase not in ENDED_PHASES or (known is not None and known.kind in GIVEN_UP):
+        return None
+    if ended_at is None or (now - ended_at).total_seconds() > EVICTION_SECONDS:
+        return None
+    event = await newest_warning(client, pod.metadata, reasons=EVICTIONS)
+    if event is None:
+        return None
+    return ContainerFailure(kind=FailureKind.EVICTED, container="", message=still(event.note), at=ended_at)
 
 
 def still(words: str) -> str:

@@ -117,6 +117,8 @@ class PodFacts:
     source_hash: str
     ready: bool
     terminating: bool
+    ended: bool = False
+    """Its phase is Succeeded or Failed: it never runs again, and stays listed until somebody deletes it."""
     created_at: datetime | None = None
     node: str = ""
     ip: str = ""

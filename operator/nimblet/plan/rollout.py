@@ -79,7 +79,8 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
 
 def _lost(pod: PodFacts) -> bool:
     """Tell whether a pod has ended for good: it stays listed, but counts only until another replaces it."""
-    return pod.failure is not None and pod.failure.kind in (FailureKind.EVICTED, FailureKind.REFUSED)
+    given_up = pod.failure is not None and pod.failure.kind in (FailureKind.EVICTED, FailureKind.REFUSED)
+    return pod.ended or given_up
 
 
 def _answered(pod: PodFacts) -> bool:

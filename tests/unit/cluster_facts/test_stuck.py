@@ -13,7 +13,7 @@ from kubernetes.aio.client import Configuration
 from nimblet.cluster.client import Client
 from nimblet.cluster.observed import Job, Pod
 from nimblet.cluster.podfailure import is_being_set_up
-from nimblet.cluster.stuck import blocked_job, next_job_look, next_setup_look, setup_failure, still
+from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure, still
 from nimblet.cluster.transport import Transport
 from nimblet.plan.facts import FailureKind
 from tests.unit.cluster_facts.builders import (
@@ -25,6 +25,7 @@ from tests.unit.cluster_facts.builders import (
     owner,
     pod,
     running,
+    terminated,
     waiting,
 )
 
@@ -114,6 +115,21 @@ async def test_a_pod_that_waits_for_its_volumes_quotes_the_kubelets_cause_not_it
     assert failure is not None
     assert failure.kind is FailureKind.MOUNT
     assert failure.message == 'MountVolume.SetUp failed for volume "credentials": secret "hub" not found'
+
+
+async def test_an_ended_pod_that_forgot_its_eviction_is_asked_about_for_a_while() -> None:
+    words = 'Usage of EmptyDir volume "tmp" exceeds the limit "64Mi". '
+    ended = {"phase": "Succeeded", "conditions": [condition("Ready", "False", "PodCompleted")]}
+    ended["containerStatuses"] = [container("server", terminated(0, "Completed"))]
+    cluster = Cluster([event("Evicted", words)])
+    async with connected(cluster) as client:
+        body = Pod.model_validate(pod(status=ended))
+        failure = await eviction(client, body, now=NOW)
+        assert await eviction(client, body, now=NOW + timedelta(minutes=5)) is None
+        assert await eviction(client, Pod.model_validate(pod(status={"phase": "Running"})), now=NOW) is None
+    assert failure is not None
+    assert (failure.kind, failure.message) == (FailureKind.EVICTED, words.strip())
+    assert len(cluster.asked) == 1
 
 
 async def test_a_pod_without_a_network_says_so() -> None:

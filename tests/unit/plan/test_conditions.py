@@ -236,11 +236,14 @@ def test_killed_server_that_runs_again_serves_but_is_not_ready_until_stable() ->
     assert shown(later, "Ready") == ("True", "Ready")
 
 
-@pytest.mark.parametrize("kind", [FailureKind.EVICTED, FailureKind.REFUSED])
-def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ended"),
+    [(FailureKind.EVICTED, False), (FailureKind.REFUSED, False), (FailureKind.EXITED, True)],
+)
+def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind, ended: bool) -> None:
     model = a_model()
     revision = revision_of(model)
-    lost = waiting_pod(revision, "pod-0", failure=failing(kind))
+    lost = waiting_pod(revision, "pod-0", failure=failing(kind), ended=ended)
     facts = serving_facts(model, pods=(lost, a_pod(revision)))
     plan = plan_of(model, facts)
     assert shown(plan, "Ready") == ("True", "Ready")
