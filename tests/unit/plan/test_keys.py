@@ -50,7 +50,8 @@ class Cluster:
     def __init__(self, model: CompactModel) -> None:
         self.model = served(model)
         self.secret: dict[str, Any] | None = None
-        self.revision, self.versions = "", (1,)
+        self.revision = ""
+        self.versions: tuple[int, ...] = (1,)
         self.pods: list[Pod] = []
         self.made = 0
         self.now = NOW
