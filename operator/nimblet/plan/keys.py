@@ -40,7 +40,7 @@ class KeyPlan:
 def plan_keys(facts: ModelFacts, *, wanted: int, grace_seconds: int, now: datetime) -> KeyPlan:
     """Return the next step towards the wanted version."""
     deployment, stored = facts.deployment, facts.key
-    published = stored.version if stored is not None else wanted
+    published = stored.version if stored is not None else _safest(facts, wanted)
     since = stored.published_at if stored is not None else None
     live = deployment.key_versions if deployment is not None else ()
     ends = since + timedelta(seconds=grace_seconds) if since is not None else now
@@ -58,6 +58,12 @@ def plan_keys(facts: ModelFacts, *, wanted: int, grace_seconds: int, now: dateti
         return _key_plan(facts, (published, wanted), live, since=since, message=message, wait=wait)
     message = "Pods roll to accept the new key only." if live not in ((), (wanted,)) else ""
     return _key_plan(facts, (published, wanted), (wanted,), since=since, message=message)
+
+
+def _safest(facts: ModelFacts, wanted: int) -> int:
+    """Return what a Secret that is lost, or was never rotated, must hold: a version that no pod refuses."""
+    common = set.intersection(*(set(pod.key_versions) for pod in facts.pods)) if facts.pods else {wanted}
+    return wanted if wanted in common or not common else max(common)
 
 
 def _all_accept(facts: ModelFacts, deployment: DeploymentFacts | None, versions: set[int]) -> bool:

@@ -215,6 +215,19 @@ def facts_deployment(facts: ModelFacts) -> DeploymentFacts:
     return facts.deployment
 
 
+@pytest.mark.parametrize("lost_at", range(12))
+def test_a_secret_that_is_deleted_on_the_way_comes_back_with_a_key_that_every_pod_takes(lost_at: int) -> None:
+    cluster = start(replicas=2)
+    rotate(cluster, 2)
+    for number, _ in enumerate(cluster.settle()):
+        if number == lost_at:
+            cluster.secret = None
+            cluster.step()
+        assert not [pod for pod in cluster.pods if cluster.published not in {KEYS[at] for at in pod.versions}]
+    assert cluster.published == KEYS[2]
+    assert {pod.versions for pod in cluster.pods} == {(2,)}
+
+
 def test_a_pod_that_drains_still_counts() -> None:
     model = a_model(access={"keyVersion": 2})
     facts = serving_facts(model, key=KeyFacts(version=1), other_keys={1: "nk-old"})
