@@ -51,7 +51,7 @@ Block = Heading | Paragraph | Items | Table | PageBreak
 
 
 def normalise(text: str) -> str:
-    """Return the text with table bars and all white space as single spaces: the form in which quotes are compared."""
+    """Return the text with table bars and white space as single spaces: the form in which quotes are compared."""
     return " ".join(text.replace("|", " ").split())
 
 
@@ -95,7 +95,7 @@ def _parse_items(lines: list[str]) -> Items:
 
 def _parse_table(lines: list[str]) -> Table:
     rows = [tuple(cell.strip() for cell in line.strip().strip("|").split("|")) for line in lines]
-    if len(rows) < 3 or not all(re.fullmatch(r"-+", cell) for cell in rows[1]):  # noqa: PLR2004  head, rule, a row
+    if len(rows) < 3 or not all(re.fullmatch(r"-+", cell) for cell in rows[1]):  # head, rule, a row
         raise CanonicalError(f"{lines[0]!r}: a table is a head, a rule of dashes and rows")
     if any(len(row) != len(rows[0]) for row in rows):
         raise CanonicalError(f"{lines[0]!r}: the table's rows differ in length")
