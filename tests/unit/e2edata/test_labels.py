@@ -121,6 +121,25 @@ def test_a_quote_has_a_place(documents: dict[str, Document], questions: tuple[Qu
     )
 
 
+def test_readme_tells_the_true_counts(documents: dict[str, Document]) -> None:
+    text = (corpus.DATA / "README.md").read_text(encoding="utf-8")
+    splits = Counter(document.split for document in documents.values())
+    asked = [len(corpus.questions(split)) for split in (Split.DEV, Split.TEST)]
+    refused = [len(corpus.out_of_scope(split)) for split in (Split.DEV, Split.TEST)]
+    assert f"| documents | {splits[Split.DEV]} | {splits[Split.TEST]} |" in text
+    assert f"| questions that one document answers | {asked[0]} | {asked[1]} |" in text
+    assert f"| out-of-scope questions | {refused[0]} | {refused[1]} |" in text
+    formats = Counter(document.format.name for document in documents.values())
+    for name, shown in (
+        ("TEXT", "plain text"),
+        ("MARKDOWN", "Markdown"),
+        ("HTML", "HTML"),
+        ("PDF", "PDF"),
+        ("DOCX", "DOCX"),
+    ):
+        assert f"| {shown} | {formats[name]} |" in text
+
+
 def test_labels_are_frozen() -> None:
     """They were committed before any checker; see e2e/data/README.md before writing the file anew."""
     assert digests() == FROZEN.read_text(encoding="utf-8")
