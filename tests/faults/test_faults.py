@@ -12,9 +12,10 @@ from typing import Final
 
 import pytest
 
+from tests.faults.keeper import KILLED
 from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Stale, Unreliable, refusal
 from tests.faults.proxy import Action, Verb
-from tests.faults.rig import KILLED, Outcome, Reference, Run, Scenario, World, perform_all
+from tests.faults.rig import Outcome, Reference, Run, Scenario, World, perform_all
 from tests.faults.snapshot import difference
 
 FULL: Final = os.environ.get("NIMBLET_FAULTS_FULL") == "1"
