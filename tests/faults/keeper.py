@@ -18,7 +18,7 @@ TERMINATED: Final = -15
 class Keeper:
     """Keeps one operator running: one that ends is started again at once.
 
-    `codes` are the exit codes of those that ended by themselves or were killed, `stopped` of those that were told to.
+    `codes` are the exit codes of those that ended by themselves or were killed, `stopped` of those told to end.
     """
 
     launcher: Launcher
