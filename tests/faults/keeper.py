@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps an operator's process running, as a kubelet does, and stops it. Knows nothing of faults. Only for tests."""
+"""Keeps an operator's process running, as a kubelet does, and stops it. Knows no faults. Only for tests."""
 
 import threading
 from dataclasses import dataclass, field
