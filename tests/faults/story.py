@@ -11,7 +11,7 @@ from typing import Final
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
-from tests.cluster.operator_support import View
+from tests.cluster.operator_support import View, condition_of
 from tests.faults.admin import eventually
 
 NAME: Final = "small"
@@ -125,6 +125,6 @@ class Story:
     def _is_broken(self) -> bool:
         model = self.view.model(self.name)
         fresh = model["status"]["observedGeneration"] == model["metadata"]["generation"]
-        told = self.view.condition(self.name, "Ready") == ("False", "UpdateFailed")
-        serves = self.view.condition(self.name, "Serving") == ("True", "Answering")
+        told = condition_of(model, "Ready") == ("False", "UpdateFailed")
+        serves = condition_of(model, "Serving") == ("True", "Answering")
         return bool(fresh and told and serves)

@@ -48,6 +48,8 @@ QUEUE_LIMIT_SECONDS: Final = 300.0
 LEASE_LIMIT_SECONDS: Final = 60.0
 RELEASE_SECONDS: Final = 3.0
 """For giving up the lease at the end; a standby waits for 15 s where it fails."""
+GOODBYE_SECONDS: Final = 0.25
+"""TLS connections end by an exchange that aiohttp awaits only for those that nobody used; watches are in use."""
 CHECK_SECONDS: Final = 10.0
 DEAD_SECONDS: Final = 60.0
 """How long the process may call itself dead before it ends itself; a kubelet that probes ends it after 30 s."""
@@ -150,6 +152,7 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
             return Exit.OPTIONS
         stack.push_async_callback(client.close)
         await stack.enter_async_context(_http(operator))
+        stack.push_async_callback(asyncio.sleep, GOODBYE_SECONDS)
         try:
             await _until_stopped(operator, _lead(operator, client))
         except (ApiError, MasterKeyError) as error:
