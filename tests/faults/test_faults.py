@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.faults.keeper import KILLED
-from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Stale, Unreliable, refusal
+from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Spell, Stale, Unreliable, refusal
 from tests.faults.proxy import Action, Verb
 from tests.faults.rig import Outcome, Reference, Run, Scenario, World, perform_all
 from tests.faults.snapshot import difference
@@ -25,6 +25,11 @@ CRASH_WRITES: Final = 5
 LOST_ACKS: Final = 3
 ERRORS: Final = (409, 429, 500, 503)
 STALE_SECONDS: Final = 8.0
+GONE_SECONDS: Final = 60.0
+SLOW_SECONDS: Final = 30.0
+LATENCY_SECONDS: Final = 5.0
+MOST_TRIES: Final = 600
+"""Requests in a minute without an API server: ten watches, the resync and the queue, each with its pauses."""
 SECONDS: Final = 7200 if FULL else 300
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
@@ -213,13 +218,18 @@ def in_a_hurry(run: Run) -> None:
     run.finish()
 
 
-def test_an_operator_that_was_away_or_is_hurried_comes_to_the_same_end(world: World, reference: Reference) -> None:
+def test_whoever_is_away_slow_or_hurried_comes_to_the_same_end(world: World, reference: Reference) -> None:
+    middle = reference.writes // 2
+    gone = Spell(number=middle, seconds=GONE_SECONDS, action=Action(verb=Verb.CUT))
+    slow = Spell(number=middle, seconds=SLOW_SECONDS, action=Action(verb=Verb.SLOW, seconds=LATENCY_SECONDS))
     outcomes = perform_all(
         world,
         [
             # what nobody saw, nobody made: no resolver of the missing source, no budget of two replicas
             Scenario(name="no operator", script=without_operator, same_counts=False),
             Scenario(name="made again at once", script=in_a_hurry),
+            Scenario(name="no API server", faults=gone),
+            Scenario(name="slow API server", faults=slow),
         ],
         reference,
         workers=WORKERS,
@@ -228,3 +238,6 @@ def test_an_operator_that_was_away_or_is_hurried_comes_to_the_same_end(world: Wo
     away = outcomes[0]
     assert away.creates <= reference.creates, "nothing is made that the run without faults did not make"
     assert KILLED not in away.scenario.exits or away.restarts == 0
+    assert [outcome.restarts for outcome in outcomes[2:]] == [0, 0], "waited for, not restarted"
+    assert 0 < gone.met < MOST_TRIES, "tries again, but with pauses"
+    assert slow.met > 0
