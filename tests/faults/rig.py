@@ -43,7 +43,8 @@ TIMING: Final = {
 }
 QUIET_SECONDS: Final = 2.0
 """Without a write for this long the operator has nothing more to say; its own looks come after one second."""
-EQUAL_SECONDS: Final = 30.0
+EQUAL_SECONDS: Final = 120.0
+WAIT_SECONDS: Final = 240.0
 STEADY_RESYNCS: Final = 2
 RESYNCS: Final = 'nimblet_resyncs_total{outcome="done"}'
 MASTER_KEY: Final = "nimblet-master-key"
@@ -149,7 +150,7 @@ class Run:
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Return once the condition holds."""
-        eventually(condition, seconds=60, what=f"{self.scenario.name}: {what}")
+        eventually(condition, seconds=WAIT_SECONDS, what=f"{self.scenario.name}: {what}")
 
     def note(self, lines: Sequence[str], what: str) -> None:
         """Add a problem where there are lines that tell of one."""
@@ -214,7 +215,7 @@ class Run:
                 seen, since = self.proxy.writes, time.monotonic()
             return time.monotonic() - since >= QUIET_SECONDS
 
-        eventually(quiet, seconds=60, what=f"no write for {QUIET_SECONDS:g} s")
+        eventually(quiet, seconds=WAIT_SECONDS, what=f"no write for {QUIET_SECONDS:g} s")
 
 
 def tell_all(run: Run) -> None:

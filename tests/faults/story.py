@@ -20,7 +20,8 @@ MISSING: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/missing"}}
 MISSING_HASH: Final = source_hash(CompactModelSpec.model_validate(MISSING), Settings())
 """Names the resolver pods that find no repository."""
 EDITED_CONTEXT: Final = 2048
-SECONDS: Final = 90.0
+SECONDS: Final = 240.0
+"""For a step. Waits end as soon as they can; on a busy machine the start of a process alone may take a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
