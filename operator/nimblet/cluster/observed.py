@@ -193,6 +193,7 @@ class Event(Observed):
 
 class Taint(Observed):
     key: str = ""
+    value: str = ""
     effect: str = ""
 
 
