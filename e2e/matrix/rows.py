@@ -307,6 +307,6 @@ ELSEWHERE: Final = (
     Elsewhere(
         "missing StorageClass of the cache",
         "StorageClassMissing",
-        "e2e/scenarios/test_cache.py::test_a_missing_storage_class_is_told_and_heals",
+        "e2e/scenarios/test_cache.py",
     ),
 )
