@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from e2e.cluster.paths import cache_of
 from e2e.models import MODELS, model_path
 from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, HeaderFacts, encode
 
@@ -121,7 +122,12 @@ def loader(path: Path, url: str, folder: Path) -> tuple[float, float, float]:
 
 def peak_of(argv: list[str], environment: dict[str, str]) -> tuple[int, float]:
     """Run a program; return its exit code and its peak resident memory in MiB."""
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    paths = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        # compiled once, as the image's modules are, whatever the caller's environment says
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(cache_of(os.environ).root / "pycache"),
+    }
     with subprocess.Popen(argv, env={**os.environ, **paths, **environment}, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -2,9 +2,10 @@
 """Applies a plan's children by server-side apply, and deletes what it no longer wants. Decides nothing else.
 
 The rules: nothing is written where the stored hash and every rendered leaf agree with the live object; what the
-mirror lacks is written only if nobody has its name; the first try never forces; force is used only on an object just read with our controller ownerRef, bound to its uid; a
-field that a rival took back three times is left to it; nothing is written for an owner that is going, or in a
-namespace that is; an immutable field is told, never worked around.
+mirror lacks is written only if nobody has its name; the first try never forces; force is used only on an object
+just read with our controller ownerRef, bound to its uid; a field that a rival took back three times is left to it;
+nothing is written for an owner that is going, or in a namespace that is; an immutable field is told, never worked
+around.
 """
 
 import logging

@@ -59,10 +59,7 @@ def _agrees(expected: object, found: object) -> bool:
     if kind is not type(found):
         return False
     if isinstance(expected, dict) and isinstance(found, dict):
-        for key, value in expected.items():
-            if key not in found or not _agrees(value, found[key]):
-                return False
-        return True
+        return all(key in found and _agrees(value, found[key]) for key, value in expected.items())
     if isinstance(expected, list) and isinstance(found, list):
         return len(expected) == len(found) and all(map(_agrees, expected, found))
     return expected == found

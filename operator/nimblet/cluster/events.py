@@ -36,8 +36,8 @@ class Regarding:
 def flips(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Condition, ...]:
     """Return the watched conditions whose status changed. An absent one counts as Unknown.
 
-    Two flips are no news: that a resource just made does not serve yet, and that it serves where Ready says so in the
-    same breath. Stalled is absent unless True; that it went shows in Ready.
+    Two flips are no news: that a resource just made does not serve yet, and that it serves where Ready says so in
+    the same breath. Stalled is absent unless True; that it went shows in Ready.
     """
     old = {condition.type: condition.status for condition in before}
     flipped = tuple(

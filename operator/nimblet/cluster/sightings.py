@@ -24,6 +24,10 @@ class Sightings:
         self._clock = clock
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return the number of things that are remembered."""
+        return len(self._seen)
+
     def saw(self, what: Hashable) -> None:
         """Note that it was read just now; what is too old goes."""
         now = self._clock()

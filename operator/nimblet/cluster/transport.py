@@ -62,8 +62,8 @@ class Request:
 class Transport:
     """Sends requests. After a 429 with Retry-After nothing but urgent requests leaves until the time is over.
 
-    The client library owns configuration, log-in and TLS; the requests are our own. Its way walks each body several
-    times and reads the environment's proxies and ~/.netrc in a thread for every request: most of a request's cost.
+    The client library owns configuration, log-in and TLS; the requests are our own. Its way walks each body many
+    times and reads the environment's proxies and ~/.netrc in a thread each time: most of a request's cost.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Transport:
 
 
 def proxy_of(host: str) -> str | None:
-    """Return the proxy that the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) names for a host's URL, or None."""
+    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY) names for a host's URL, or None."""
     parts = urlsplit(host)
     if proxy_bypass(parts.netloc):
         return None
