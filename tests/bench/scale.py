@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench.scale`.
+"""Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench scale`.
 
 Times and requests come from the API server's own audit log, CPU and memory from the operator's metrics. Beside it
 a bare client makes the writes that the operator makes for one model, as fast as it can, in the same run.
 """
 
-import argparse
 import asyncio
 import os
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -47,14 +45,6 @@ class Figures:
     before: Usage
     after: Usage
     verbs: Counter[str]
-
-
-def main(argv: Sequence[str]) -> int:
-    """Measure and print; nothing fails, the aims are printed beside."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
-    parser.add_argument("--count", type=int, default=COUNT, help="CompactModels at once (default: %(default)s)")
-    sys.stdout.write(f"{table(measure(parser.parse_args(argv).count))}\n")
-    return 0
 
 
 def measure(count: int) -> Figures:
@@ -172,7 +162,3 @@ def table(figures: Figures) -> str:
     rows.append(f"load of the machine                {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     rows += [f"  {name:<33}{number / count:.2f}" for name, number in figures.verbs.most_common()]
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -258,6 +258,12 @@ class Launcher:
         return [line for line in lines if any(word in line for word in DEFECTS)]
 
 
+def _condition(model: Any, type_: str) -> tuple[str, str] | None:
+    status = model.get("status") or {}
+    found = [item for item in status.get("conditions", ()) if item["type"] == type_]
+    return (found[0]["status"], found[0]["reason"]) if found else None
+
+
 @dataclass(frozen=True)
 class View:
     """The API server's view of one namespace."""
@@ -288,14 +294,13 @@ class View:
 
     def condition(self, name: str, type_: str) -> tuple[str, str] | None:
         """Return a condition's status and reason, None while there is none."""
-        status = self.model(name).get("status") or {}
-        found = [item for item in status.get("conditions", ()) if item["type"] == type_]
-        return (found[0]["status"], found[0]["reason"]) if found else None
+        return _condition(self.model(name), type_)
 
     def is_ready(self, name: str) -> bool:
-        condition, model = self.condition(name, "Ready"), self.model(name)
+        """Tell whether one read shows Ready for the generation it shows: two reads could mix two states."""
+        model = self.model(name)
         fresh = (model.get("status") or {}).get("observedGeneration") == model["metadata"]["generation"]
-        return fresh and condition == ("True", "Ready")
+        return fresh and _condition(model, "Ready") == ("True", "Ready")
 
     def children(self, kind: str) -> dict[str, Any]:
         """Return our objects of a kind by name."""
