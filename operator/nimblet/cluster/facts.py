@@ -5,7 +5,7 @@ The only reader of the loop. It decides nothing; a Secret's values end here as a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -45,6 +45,22 @@ CONDITION_TAINTS: Final = "node.kubernetes.io/"
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
+@dataclass(kw_only=True)
+class NodeMemory:
+    """The nodes' facts, parsed once for all resources until a node changes."""
+
+    revision: int | None = None
+    facts: tuple[NodeFacts, ...] = ()
+
+    def of(self, mirror: Mirror) -> tuple[NodeFacts, ...]:
+        """Return the facts of all nodes, sorted by name."""
+        revision = mirror.revision("Node")
+        if revision != self.revision:
+            found = (node_facts(body) for body in mirror.of_kind("Node"))
+            self.revision, self.facts = revision, tuple(sorted(found, key=lambda node: node.name))
+        return self.facts
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gatherer:
     """What facts are read from."""
@@ -54,6 +70,7 @@ class Gatherer:
     observer: Observer
     master_key: bytes
     server_minor: int
+    nodes: NodeMemory = field(default_factory=NodeMemory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +108,7 @@ async def gather_model_facts(
         chat_template=named.chat_template,
         deployment=deployment,
         pods=observed,
-        nodes=tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name)),
+        nodes=gatherer.nodes.of(mirror),
         write_failures=tuple(write_failures),
         api_key=keys[model.spec.access.key_version],
         other_keys={at: text for at, text in keys.items() if at != model.spec.access.key_version},

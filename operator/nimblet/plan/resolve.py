@@ -48,7 +48,7 @@ def plan_resolution(
     if blocked is not None:
         return Resolution(outcome=StageOutcome(state=blocked))
     job = _latest(facts, loader.source_hash)
-    if job is not None and job.succeeded and job.result is not None:
+    if job is not None and _is_done(job) and job.result is not None:
         artifact = parse_artifact(job.result)
         if artifact is not None:
             child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=job.result)
@@ -58,6 +58,11 @@ def plan_resolution(
         damaged = ChildRef(kind="ConfigMap", name=stored.name, uid=stored.uid)
         outcome = replace(outcome, deletions=(damaged, *outcome.deletions))
     return Resolution(outcome=outcome)
+
+
+def _is_done(job: JobFacts) -> bool:
+    """Tell whether the resolver ended well: its pod shows it a second or two before the Job's controller does."""
+    return job.succeeded or job.exit_code == 0
 
 
 def _run(
