@@ -19,6 +19,7 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
+from nimblet.cluster.question import questions
 from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
@@ -77,12 +78,14 @@ async def gather_model_facts(
     secret = model.spec.source.credentials_secret_ref
     token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
     pods = model_pods(mirror, key)
-    observed = await gatherer.observer.observe(key, pods, api_key=token)
     jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs)
+    asked = questions(model.spec.task, found)
+    observed = await gatherer.observer.observe(key, pods, api_key=token, questions=asked)
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
-        artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
+        artifacts=found,
         secret=await _secret(gatherer, model.namespace, secret.name) if secret is not None else None,
         deployment=deployment_facts(mirror, key, uid=model.uid),
         pods=observed,

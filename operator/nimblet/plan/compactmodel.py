@@ -16,6 +16,7 @@ from nimblet.api.compactmodel import (
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
+    Task,
 )
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
@@ -37,6 +38,7 @@ from nimblet.plan.source import (
     spec_hash,
 )
 from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
 from nimblet.quantity import bytes_of
@@ -90,6 +92,7 @@ def plan_compactmodel(
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
@@ -100,6 +103,7 @@ def plan_compactmodel(
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        proof=PROOF[model.spec.task],
     )
     children = [*plan_common(model, facts, settings), *resolution.outcome.children]
     if run.deployment is not None:
@@ -163,6 +167,9 @@ def _plan_run(
     if not header.block_count or not header.embedding_length:
         message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
         return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
+    unfit = task_problem(model.spec.task, header)
+    if unfit is not None:
+        return _Run(state=unfit)
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
@@ -225,7 +232,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model.spec.task) if artifact is not None else before.artifact,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=rollout.download_percent,
@@ -236,7 +243,7 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact) -> ArtifactStatus:
+def _artifact_status(artifact: Artifact, task: Task) -> ArtifactStatus:
     files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
     return ArtifactStatus(
         commit=artifact.commit,
@@ -244,4 +251,6 @@ def _artifact_status(artifact: Artifact) -> ArtifactStatus:
         digest_source=artifact.digest_source,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
+        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
+        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )

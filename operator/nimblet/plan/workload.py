@@ -2,7 +2,7 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import names
-from nimblet.api.compactmodel import CompactModel, SizingStatus
+from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     api_key_manifest,
@@ -19,7 +19,7 @@ from nimblet.manifests.network import (
 )
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.facts import ModelFacts
-from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_container
+from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
 from nimblet.plan.sizing import (
     Demand,
     progress_deadline_seconds,
@@ -27,6 +27,7 @@ from nimblet.plan.sizing import (
     startup_seconds,
 )
 from nimblet.plan.source import policy_text, scheme_of
+from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.settings import Settings
 
 KEY_VERSION = 1
@@ -81,9 +82,28 @@ def demand(model: CompactModel, header: Header, settings: Settings) -> Demand:
         context_length=context_length(model, header),
         parallel=runtime.parallel,
         kv_cache_type=runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        task=model.spec.task,
         cpu=model.spec.resources.cpu,
         memory=model.spec.resources.memory,
+    )
+
+
+def prompt_cache(task: Task, settings: Settings) -> int:
+    """Return --cache-ram in MiB: none where no prompt is ever continued."""
+    return settings.prompt_cache_mebibytes if task == "Chat" else 0
+
+
+def _pooled(model: CompactModel, header: Header) -> Pooled | None:
+    task = model.spec.task
+    if task == "Chat":
+        return None
+    return Pooled(
+        task=task,
+        pooling=pooling_of(task, header),
+        ubatch=physical_batch(task, header, context_length(model, header)),
+        architecture=header.architecture,
+        outputs=head_outputs(header),
     )
 
 
@@ -105,9 +125,10 @@ def plan_deployment(
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
+        pooled=_pooled(model, artifact.header),
     )
     return deployment_manifest(
         Workload(

@@ -9,11 +9,12 @@ and the UI (open to callers). Source of all flags: tools/server/README.md and co
 from dataclasses import dataclass
 from typing import Final
 
+from nimblet.api.compactmodel import Task
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import KEY_DIR, ServerContainer
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
-from nimblet.plan.sizing import UBATCH
+from nimblet.plan.task import UBATCH, Pooling
 
 NAME: Final = "LlamaCpp"
 STARTUP_PERIOD_SECONDS: Final = 1
@@ -32,6 +33,19 @@ class LlamaCpp:
     prompt_cache_mebibytes: int
     threads: int
     startup_seconds: int
+    pooled: "Pooled | None" = None
+    """Set for the tasks that answer with numbers instead of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """What such a task adds: how tokens become one, and the head's outputs where one sits on top."""
+
+    task: Task
+    pooling: Pooling
+    ubatch: int
+    architecture: str
+    outputs: int
 
 
 def image_version(image: str) -> str:
@@ -62,8 +76,30 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--threads": str(server.threads),
         "--threads-batch": str(server.threads),
     }
-    switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline", "--jinja"]
+    switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline"]
+    if server.pooled is None:
+        switches.append("--jinja")
+    else:
+        options |= _pooled_options(server.pooled)
+        switches.append("--rerank" if server.pooled.task == "Rerank" else "--embeddings")
     return [part for option in options.items() for part in option] + switches
+
+
+def _pooled_options(pooled: Pooled) -> dict[str, str]:
+    """Return the options of embedding, rerank and classify.
+
+    With pooling `rank` /v1/embeddings copies the model's full width out of a buffer that holds one number per
+    output of the head (server-context.cpp, send_embedding): memory of others would leave with the answer. The
+    override of the output width ends that, and turns the answer into exactly the head's scores; left as they
+    are, since normalised ones can't be compared.
+    """
+    options = {"--batch-size": str(pooled.ubatch), "--ubatch-size": str(pooled.ubatch)}
+    if pooled.task != "Rerank":  # --rerank sets its own
+        options["--pooling"] = pooled.pooling.name.lower()
+    if pooled.pooling is Pooling.RANK:
+        options["--override-kv"] = f"{pooled.architecture}.embedding_length_out=int:{pooled.outputs}"
+        options["--embd-normalize"] = "-1"
+    return options
 
 
 def _http_get(path: str, *, period: int, failures: int, timeout: int = 5) -> Manifest:
