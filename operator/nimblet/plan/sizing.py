@@ -24,6 +24,8 @@ SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt
 
 RUNTIME_BASE: Final = 8 * MEBIBYTE
 """Program, heap, threads' stacks and HTTP buffers of a server under load (measured: 4 to 8 MiB)."""
+RUNTIME_BASE_POOLED: Final = 4 * MEBIBYTE
+"""The same of a server that samples nothing and renders no chat template (measured: 1 to 4 MiB)."""
 RUNTIME_PER_LAYER: Final = 64 * 1024
 """Descriptors of a layer's tensors and of the graphs reserved for them (measured)."""
 TOKEN_BYTES: Final = 160
@@ -164,8 +166,10 @@ def runtime_bytes(header: Header, demand: Demand) -> int:
     """Return the program, descriptors, vocabulary and samplers, without the margin."""
     vocabulary = header.vocab_size or 0
     merges = MERGES_PER_TOKEN * vocabulary if header.merge_count is None else header.merge_count
-    tokens = vocabulary * (TOKEN_BYTES + CANDIDATE_BYTES * demand.parallel)
-    return RUNTIME_BASE + RUNTIME_PER_LAYER * header.block_count + tokens + MERGE_BYTES * merges
+    chats = demand.task == "Chat"
+    tokens = vocabulary * (TOKEN_BYTES + (CANDIDATE_BYTES * demand.parallel if chats else 0))
+    base = RUNTIME_BASE if chats else RUNTIME_BASE_POOLED
+    return base + RUNTIME_PER_LAYER * header.block_count + tokens + MERGE_BYTES * merges
 
 
 def cpu_millicores(header: Header, demand: Demand) -> int:

@@ -94,14 +94,14 @@ def prompt_cache(task: Task, settings: Settings) -> int:
     return settings.prompt_cache_mebibytes if task == "Chat" else 0
 
 
-def _pooled(model: CompactModel, header: Header) -> Pooled | None:
-    task = model.spec.task
+def pooled(task: Task, header: Header, context: int) -> Pooled | None:
+    """Return what a task that answers with numbers adds to the server; None for Chat."""
     if task == "Chat":
         return None
     return Pooled(
         task=task,
         pooling=pooling_of(task, header),
-        ubatch=physical_batch(task, header, context_length(model, header)),
+        ubatch=physical_batch(task, header, context),
         architecture=header.architecture,
         outputs=head_outputs(header),
     )
@@ -128,7 +128,7 @@ def plan_deployment(
         prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
-        pooled=_pooled(model, artifact.header),
+        pooled=pooled(model.spec.task, artifact.header, context_length(model, artifact.header)),
     )
     return deployment_manifest(
         Workload(
