@@ -229,7 +229,7 @@ class _Metadata:
     def labels(self) -> tuple[str, ...] | None:
         """Return the labels, or None unless each is a short line."""
         value = self._label_value()
-        if not isinstance(value, tuple):
+        if isinstance(value, ArrayLength) or not isinstance(value, tuple):
             return None
         texts = tuple(str(item) for item in value)
         fit = all(text.isprintable() and 0 < len(text.encode()) <= _LABEL_BYTES for text in texts)
