@@ -24,8 +24,8 @@ CHAT_POINTS: Final = (
 """Context, slots, KV type, prompt cache in MiB."""
 ENCODER_POINTS: Final = ((512, 1), (512, 4), (256, 2), (128, 8))
 """Context and slots."""
-POOLED: Final = ((SMOLLM2.name, 1024, 2, Pooling.LAST), (GEMMA3_270M.name, 512, 1, Pooling.MEAN))
-"""Generating models as embedding models: cut into batches, and whole."""
+POOLED: Final = ((SMOLLM2.name, 512, 1, Pooling.LAST), (SMOLLM2.name, 256, 2, Pooling.MEAN))
+"""A generating model as an embedding model: cut into batches, and whole."""
 
 
 def matrix() -> list[Case]:
