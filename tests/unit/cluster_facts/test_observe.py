@@ -79,7 +79,7 @@ class Bench:
     woken: asyncio.Queue[Key]
 
     async def look(self, *pods: PodFacts) -> tuple[PodFacts, ...]:
-        return await self.observer.observe(SMALL, pods or (POD,), api_key="nk-1")
+        return await self.observer.observe(SMALL, pods or (POD,), key_of=lambda _: "nk-1")
 
 
 @asynccontextmanager
@@ -245,10 +245,10 @@ async def test_an_embedding_model_is_asked_for_a_vector() -> None:
 
     questions = Questions(task="Embedding", widths={"s": 2})
     async with stub_server(embed=embed) as stub, bench(stub) as b:
-        pods = await b.observer.observe(SMALL, (POD,), api_key="nk-1", questions=questions)
+        pods = await b.observer.observe(SMALL, (POD,), key_of=lambda _: "nk-1", questions=questions)
         assert answers(pods) == [Answer.ANSWERED]
         wider = replace(questions, widths={"s": 3})
         b.observer.forget(SMALL)
-        [pod] = await b.observer.observe(SMALL, (POD,), api_key="nk-1", questions=wider)
+        [pod] = await b.observer.observe(SMALL, (POD,), key_of=lambda _: "nk-1", questions=wider)
     failed = Observation(answer=Answer.FAILED, detail="HTTP 200 with 2 numbers where 3 were expected")
     assert pod.observation == failed

@@ -11,7 +11,14 @@ from typing import Final
 
 from nimblet.api.compactmodel import Task
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.deployment import KEY_DIR, ServerContainer
+from nimblet.manifests.configuration import API_KEY
+from nimblet.manifests.deployment import (
+    KEY_DIR,
+    OWN_KEYS_DIR,
+    TEMPLATE_DIR,
+    TEMPLATE_FILE,
+    ServerContainer,
+)
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.task import UBATCH, Pooling
@@ -35,6 +42,10 @@ class LlamaCpp:
     startup_seconds: int
     pooled: "Pooled | None" = None
     """Set for the tasks that answer with numbers instead of text."""
+    own_keys: bool = False
+    """Keys of the user's own are mounted beside the generated one."""
+    chat_template: bool = False
+    """A chat template is mounted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +72,7 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--alias": server.alias,
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own network; who may reach it is the NetworkPolicy's
         "--port": str(HTTP_PORT),
-        "--api-key-file": f"{KEY_DIR}/api-key",
+        "--api-key-file": f"{KEY_DIR}/{API_KEY}",
         "--ctx-size": str(server.context_length * server.parallel),
         "--parallel": str(server.parallel),
         "--cache-type-k": server.kv_cache_type,
@@ -82,7 +93,19 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
     else:
         options |= _pooled_options(server.pooled)
         switches.append("--rerank" if server.pooled.task == "Rerank" else "--embeddings")
-    return [part for option in options.items() for part in option] + switches
+    return [part for option in options.items() for part in option] + switches + _mounted(server)
+
+
+def _mounted(server: LlamaCpp) -> list[str]:
+    """Return the options of what is mounted on demand.
+
+    The server reads every --api-key-file it is given and accepts the keys of all (common/arg.cpp of that build
+    appends them, whatever its warning about repeated options says).
+    """
+    options = ["--api-key-file", f"{OWN_KEYS_DIR}/{API_KEY}"] if server.own_keys else []
+    if server.chat_template:
+        options += ["--chat-template-file", f"{TEMPLATE_DIR}/{TEMPLATE_FILE}"]
+    return options
 
 
 def _pooled_options(pooled: Pooled) -> dict[str, str]:
