@@ -16,6 +16,7 @@ from nimblet.api.compactmodel import (
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
+    Task,
 )
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
@@ -39,6 +40,7 @@ from nimblet.plan.source import (
     spec_hash,
 )
 from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -106,6 +108,7 @@ def plan_compactmodel(
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
@@ -116,6 +119,7 @@ def plan_compactmodel(
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
     )
@@ -189,6 +193,9 @@ def _plan_run(
     if not header.block_count or not header.embedding_length:
         message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
         return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
+    unfit = task_problem(model.spec.task, header)
+    if unfit is not None:
+        return _Run(state=unfit)
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
@@ -263,7 +270,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model.spec.task) if artifact is not None else before.artifact,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=rollout.download_percent,
@@ -274,7 +281,7 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact) -> ArtifactStatus:
+def _artifact_status(artifact: Artifact, task: Task) -> ArtifactStatus:
     files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
     return ArtifactStatus(
         commit=artifact.commit,
@@ -282,4 +289,6 @@ def _artifact_status(artifact: Artifact) -> ArtifactStatus:
         digest_source=artifact.digest_source,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
+        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
+        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )
