@@ -7,11 +7,11 @@ from nimblet_retriever.store.chunk import (
     BuildFenced,
     ChunkRefused,
     GenerationEmpty,
+    GenerationSealed,
     GenerationServing,
     GenerationUnknown,
     Mode,
     Selection,
-    StoreError,
 )
 from nimblet_retriever.store.interface import Store
 from retriever_testing.stores import asked, chunk, found, manifest, sealed
@@ -220,7 +220,7 @@ async def test_zombie_build_is_fenced(store: Store) -> None:
 
 async def test_sealed_name_is_not_built_again(store: Store) -> None:
     await sealed(store, [PUMP])
-    with pytest.raises(StoreError, match="build the next one"):
+    with pytest.raises(GenerationSealed, match="build the next one"):
         await store.begin(manifest(token="other"))
 
 

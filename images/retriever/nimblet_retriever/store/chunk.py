@@ -23,6 +23,10 @@ class GenerationServing(StoreError):  # noqa: N818
     """The serving generation can't be dropped."""
 
 
+class GenerationSealed(StoreError):  # noqa: N818
+    """A sealed generation never changes: its name can't be built again."""
+
+
 class GenerationEmpty(StoreError):  # noqa: N818
     """A generation without a chunk is never served."""
 

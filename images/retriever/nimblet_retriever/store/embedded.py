@@ -20,6 +20,7 @@ from nimblet_retriever.store.chunk import (
     BuildFenced,
     Chunk,
     GenerationEmpty,
+    GenerationSealed,
     GenerationServing,
     Hit,
     Search,
@@ -68,7 +69,7 @@ class EmbeddedStore:
         """Begin or resume a build."""
         check_language(manifest.language)
         if self._layout.sealed(manifest.name).exists():
-            raise StoreError(f"generation {manifest.name} is sealed; build the next one")
+            raise GenerationSealed(f"generation {manifest.name} is sealed; build the next one")
         for other in self._layout.generations():
             if other.name == manifest.name and other.manifest.token != manifest.token:
                 await self._fence(other)

@@ -29,6 +29,9 @@ class Manifest(StoredModel):
     token: Token = Field(description="The build's own id.")
     dimension: int = Field(ge=1, le=65536, description="Length of the dense vectors.")
     embedding: str = Field(max_length=200, description="Digest of the embedding model and its settings.")
+    canary: tuple[float, ...] = Field(
+        default=(), max_length=65536, description="Vector of a fixed text by the model that the build uses."
+    )
     language: str = Field(
         default="english", max_length=20, description="Stemmer and stop words of the lexical half."
     )

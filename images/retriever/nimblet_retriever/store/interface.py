@@ -41,7 +41,7 @@ class Store(Protocol):
     async def begin(self, manifest: Manifest) -> Build:
         """Begin a build, or resume the one with the same token; one with another token is fenced and dropped.
 
-        StoreError when a sealed generation has the name.
+        GenerationSealed when a sealed one has the name.
         """
 
     async def generations(self) -> tuple[Generation, ...]:

@@ -18,6 +18,7 @@ from nimblet_retriever.store.chunk import (
     BuildFenced,
     Chunk,
     GenerationEmpty,
+    GenerationSealed,
     GenerationServing,
     GenerationUnknown,
     Hit,
@@ -69,7 +70,7 @@ class ServerStore:
             if generation.name != manifest.name:
                 continue
             if generation.sealed:
-                raise StoreError(f"generation {manifest.name} is sealed; build the next one")
+                raise GenerationSealed(f"generation {manifest.name} is sealed; build the next one")
             if generation.manifest.token == manifest.token:
                 resumed = True
             else:
