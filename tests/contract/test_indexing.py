@@ -14,7 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from e2e.data import corpus
+from e2e.data.records import Split
 from indexer_testing.files import docx_bomb, docx_file, pdf
+from nimblet_indexer.parse.file import parse_file
 from nimblet_indexer.report import Report
 from retriever_testing.embeddings import EmbeddingServer
 from retriever_testing.process import free_port, retriever, serving, write_config
@@ -160,3 +163,25 @@ def test_killed_build_goes_on_where_it_was(bench: Bench) -> None:
     assert report.reused >= 50
     assert report.embedded + report.reused == 200
     assert next(iter(bench.found("fact 1393"))) == "docs/wiki/199.txt/0@g000004"
+
+
+def test_corpus_is_read_whole(tmp_path: Path) -> None:
+    # Given the corpus, rendered in all formats
+    documents = corpus.documents()
+    corpus.render(tmp_path)
+    parsed = {path.stem: parse_file(path.name, path.read_bytes()) for path in tmp_path.iterdir()}
+    # Then every answer's quote is in one section of its parsed document
+    assert len(parsed) == len(documents)
+    lost = [
+        question.id
+        for split in Split
+        for question in corpus.questions(split)
+        if not any(
+            _words(question.quote) in _words(section.text) for section in parsed[question.document].sections
+        )
+    ]
+    assert lost == []
+
+
+def _words(text: str) -> str:
+    return "".join(letter for letter in text if letter.isalnum())
