@@ -2,7 +2,8 @@
 """Applies a plan's children by server-side apply, and deletes what it no longer wants. Decides nothing else.
 
 The rules: nothing is written where the stored hash and every rendered leaf agree with the live object; the first
-try never forces; force is used only on an object just read with our controller ownerRef, bound to its uid; a
+try never forces; force is used only on an object just read that is ours (controller ownerRef, or a claim retained
+for its name), bound to its uid; a
 field that a rival took back three times is left to it; nothing is written for an owner that is going, or in a
 namespace that is; an immutable field is told, never worked around.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nimblet.cluster.child import Child, Owner, controller_of, prepare, stored_hash
+from nimblet.cluster.child import Child, Owner, controller_of, is_ours, prepare, stored_hash
 from nimblet.cluster.client import Client, Json
 from nimblet.cluster.contest import Contest, ContestLedger
 from nimblet.cluster.drift import Drift, drift
@@ -104,9 +105,9 @@ class _Pass:
         current = await self._client.get(child.resource, namespace=namespace, name=child.name)
         if current is None:
             return await self._write_or_refuse(child, None)
-        holder = controller_of(current)
-        if holder is None or holder.uid != self._context.owner.uid:
-            return conflict_failure(child, holder)
+        owner = self._context.owner
+        if not is_ours(current, kind=owner.kind, name=owner.name, uid=owner.uid):
+            return conflict_failure(child, controller_of(current))
         if "deletionTimestamp" in current["metadata"]:
             log.info("%s: %s is being deleted; it is made anew when it is gone", self._context.owner, child)
             return None

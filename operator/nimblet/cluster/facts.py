@@ -11,8 +11,16 @@ from typing import Final
 
 from nimblet import labels, names, quantity
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.claimfacts import (
+    JOB_NAME,
+    cache_folder_of,
+    claim_facts,
+    filling_pods,
+    storage_classes,
+    with_progress,
+)
 from nimblet.cluster.client import Client
-from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
+from nimblet.cluster.jobfacts import PODLESS_SECONDS, is_fill, job_facts, lacks_result
 from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import api_key, content_hash
 from nimblet.cluster.mirror import Mirror
@@ -37,8 +45,6 @@ from nimblet.plan.facts import (
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
 KEY_VERSION: Final = 1
 """Version of the endpoints' keys; a rotation will take it from the resource."""
-JOB_NAME: Final = "batch.kubernetes.io/job-name"
-"""Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
@@ -77,21 +83,26 @@ async def gather_model_facts(
     secret = model.spec.source.credentials_secret_ref
     token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
     pods = model_pods(mirror, key)
-    observed = await gatherer.observer.observe(key, pods, api_key=token)
-    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    fillers = filling_pods(Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+    seen = await gatherer.observer.observe(key, (*pods, *fillers), api_key=token)
+    jobs, fills = await _jobs(gatherer, key, uid=model.uid, now=now)
+    cached = model.spec.cache is not None
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
         artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
         secret=await _secret(gatherer, model.namespace, secret.name) if secret is not None else None,
         deployment=deployment_facts(mirror, key, uid=model.uid),
-        pods=observed,
+        pods=seen[: len(pods)],
         nodes=tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name)),
+        fills=with_progress(fills, seen[len(pods) :]),
+        claim=claim_facts(mirror, model) if cached else None,
+        storage_classes=await storage_classes(gatherer.client) if cached else None,
         write_failures=tuple(write_failures),
         api_key=token,
         server_minor=gatherer.server_minor,
     )
-    waits = [wait for wait in (gatherer.observer.next_look(observed), _job_wait(jobs)) if wait is not None]
+    waits = [wait for wait in (gatherer.observer.next_look(seen), _job_wait((*jobs, *fills))) if wait is not None]
     return Gathered(facts=facts, look_again=min(waits, default=None))
 
 
@@ -101,8 +112,12 @@ def _job_wait(jobs: Sequence[JobFacts]) -> float | None:
     return PODLESS_SECONDS if open_jobs else None
 
 
-async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tuple[JobFacts, ...]:
-    found = []
+async def _jobs(
+    gatherer: Gatherer, key: Key, *, uid: str, now: datetime
+) -> tuple[tuple[JobFacts, ...], tuple[JobFacts, ...]]:
+    """Return the resolver's Jobs and the cache filler's."""
+    resolving: list[JobFacts] = []
+    filling: list[JobFacts] = []
     pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
@@ -111,8 +126,10 @@ async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tup
         facts = job_facts(job, pods, now=now)
         if lacks_result(facts):
             facts = job_facts(job, await _pods_of_job(gatherer.client, job), now=now)
-        found.append(facts)
-    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt)))
+        (filling if is_fill(job) else resolving).append(facts)
+    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
+    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
+    return tuple(resolving), tuple(filling)
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -216,6 +233,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         and progressing.status == "False"
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refused.message if refused is not None and refused.status == "True" else "",
+        cache_folder=cache_folder_of(found.spec.template.metadata),
     )
 
 
@@ -242,6 +260,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         container_id=server.container_id if server is not None else "",
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
+        cache_folder=cache_folder_of(pod.metadata),
     )
 
 

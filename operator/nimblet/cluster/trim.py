@@ -68,7 +68,7 @@ def trim_child(body: Object) -> dict[str, object]:
 
 
 def trim_workload(body: Object) -> dict[str, object]:
-    """As `trim_child`, with the status that the facts read (Deployment, Job)."""
+    """As `trim_child`, with the status that the facts read (Deployment, Job, claim)."""
     return {**trim_child(body), "status": dict(_part(body, "status"))}
 
 
@@ -117,6 +117,7 @@ TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
     "ServiceAccount": trim_child,
     "NetworkPolicy": trim_child,
     "PodDisruptionBudget": trim_child,
+    "PersistentVolumeClaim": trim_workload,
 }
 """Kind → what is kept of it: the kinds of the mirror. Secrets are not among them."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.manifests.cache import CacheMount, models_volume, verify_container
 from nimblet.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -14,7 +15,7 @@ from nimblet.manifests.common import (
     model_labels,
     pod_selector,
 )
-from nimblet.manifests.loader import MODELS_DIR, LoaderPod, loader_container, loader_volumes
+from nimblet.manifests.loader import MODELS_DIR, LoaderPod, artifact_volume, loader_container, loader_volumes
 from nimblet.manifests.network import HTTP_PORT
 
 KEY_DIR: Final = "/etc/nimblet/key"
@@ -45,6 +46,7 @@ class Workload:
     volume_bytes: int
     drain_seconds: int
     progress_deadline_seconds: int
+    cache: CacheMount | None = None
 
 
 def deployment_manifest(workload: Workload) -> Manifest:
@@ -52,6 +54,8 @@ def deployment_manifest(workload: Workload) -> Manifest:
     owner, namespace = workload.loader.owner, workload.loader.namespace
     spec = _pod_spec(workload)
     pod_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
+    if workload.cache is not None:
+        pod_labels[labels.CACHE_FOLDER] = workload.cache.folder
     revision = names.content_hash({"labels": pod_labels, "spec": spec})
     strategy: Manifest = {"type": workload.strategy}
     if workload.strategy == "RollingUpdate":
@@ -76,14 +80,14 @@ def deployment_manifest(workload: Workload) -> Manifest:
 
 
 def _pod_spec(workload: Workload) -> Manifest:
-    loader = workload.loader
+    loader, cache = workload.loader, workload.cache
+    if cache is None:
+        models = [*loader_volumes(loader), artifact_volume(loader)]
+        models.append({"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}})
+    else:
+        models = [artifact_volume(loader), models_volume(cache, read_only=True)]
     volumes: list[Manifest] = [
-        *loader_volumes(loader),
-        {
-            "name": "artifact",
-            "configMap": {"name": names.artifact(loader.owner, source_hash=loader.source_hash)},
-        },
-        {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}},
+        *models,
         {"name": "key", "secret": {"secretName": names.api_key(loader.owner), "defaultMode": 0o440}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
@@ -101,13 +105,16 @@ def _pod_spec(workload: Workload) -> Manifest:
                 "labelSelector": {"matchLabels": pod_selector(loader.owner, "model")},
             }
         ],
-        "initContainers": [loader_container(loader)],
+        "initContainers": [loader_container(loader) if cache is None else verify_container(loader, cache)],
         "containers": [_server(workload)],
         "volumes": volumes,
     }
 
 
 def _server(workload: Workload) -> Manifest:
+    requests: Manifest = {"cpu": workload.cpu, "memory": workload.memory}
+    if workload.cache is None:
+        requests["ephemeral-storage"] = str(workload.volume_bytes)
     container: Manifest = {
         "name": "server",
         "image": workload.server.image,
@@ -115,11 +122,7 @@ def _server(workload: Workload) -> Manifest:
         "args": list(workload.server.args),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": {
-            "requests": {
-                "cpu": workload.cpu,
-                "memory": workload.memory,
-                "ephemeral-storage": str(workload.volume_bytes),
-            },
+            "requests": requests,
             "limits": {"memory": workload.memory},
         },
         "securityContext": CONTAINER_SECURITY,

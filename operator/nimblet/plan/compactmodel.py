@@ -21,6 +21,7 @@ from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.placement import Placement, plan_placement
 from nimblet.plan.resolve import Resolution, plan_resolution
@@ -36,7 +37,7 @@ from nimblet.plan.source import (
     source_text,
     spec_hash,
 )
-from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
 from nimblet.quantity import bytes_of
@@ -83,7 +84,10 @@ def plan_compactmodel(
     )
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
-    run = _plan_run(model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server)
+    cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
+    run = _plan_run(
+        model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server, cache=cache
+    )
     expected = Expectation(
         revision=_revision(run.deployment),
         replicas=model.spec.replicas,
@@ -96,21 +100,28 @@ def plan_compactmodel(
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
+        cache=_cache_state(cache, facts, run),
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
     )
-    children = [*plan_common(model, facts, settings), *resolution.outcome.children]
-    if run.deployment is not None:
+    children = [*plan_common(model, facts, settings), *resolution.outcome.children, *cache.outcome.children]
+    if run.deployment is not None and (cache.filled or _is_live(facts, run)):
         children.append(run.deployment)
-    status = _status(model, resolution=resolution, run=run, rollout=rollout, images=images)
+    status = _status(model, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
         children=tuple(children),
-        deletions=(*resolution.outcome.deletions, *_superseded(model, facts, loader, rollout)),
+        deletions=(
+            *resolution.outcome.deletions,
+            *cache.outcome.deletions,
+            *_superseded(model, facts, loader, rollout),
+        ),
         status=status.model_copy(update={"conditions": list(conditions)}),
-        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after),
+        requeue_after=earliest(
+            resolution.outcome.requeue_after, cache.outcome.requeue_after, rollout.requeue_after
+        ),
     )
 
 
@@ -122,6 +133,7 @@ def plan_invalid(
         resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
+        cache=None,
         shortage="",
         rollout=None,
         write_failures=(),
@@ -152,6 +164,7 @@ def _plan_run(
     loader: LoaderPod,
     artifact: Artifact | None,
     image: str,
+    cache: CachePlan,
 ) -> _Run:
     if artifact is None:
         return _Run()
@@ -172,7 +185,7 @@ def _plan_run(
         if fits and bytes_of(sizing.memory) > max(usable):
             hint = f" A contextLength of {fits} would fit."
             placement = replace(placement, shortage=placement.shortage + hint)
-    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image)
+    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image, cache=cache.mount)
     return _Run(sizing=sizing, placement=placement, deployment=deployment)
 
 
@@ -183,6 +196,16 @@ def _revision(deployment: Manifest | None) -> str | None:
     if not isinstance(metadata, dict):
         raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
     return str(metadata["labels"][labels.REVISION])
+
+
+def _is_live(facts: ModelFacts, run: _Run) -> bool:
+    return facts.deployment is not None and facts.deployment.revision == _revision(run.deployment)
+
+
+def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Progress | None:
+    """Return how the cache stands; pods that use it have checked it, so a Job that looks again is no news."""
+    state = cache.outcome.state
+    return None if isinstance(state, Progress) and _is_live(facts, run) else state
 
 
 def _superseded(
@@ -199,13 +222,20 @@ def _superseded(
             for item in facts.artifacts
             if item.source_hash != loader.source_hash
         ]
+        gone += leftovers(model, facts)
     if model.spec.replicas < BUDGET_FROM_REPLICAS:
         gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
     return tuple(gone)
 
 
 def _status(
-    model: CompactModel, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
+    model: CompactModel,
+    *,
+    resolution: Resolution,
+    run: _Run,
+    rollout: Rollout,
+    images: _Images,
+    cache: CachePlan,
 ) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
@@ -226,6 +256,7 @@ def _status(
         resolved=resolved,
         sizing=run.sizing or before.sizing,
         artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=rollout.download_percent,

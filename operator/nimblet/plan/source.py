@@ -58,8 +58,12 @@ def _service(scheme: str, settings: Settings) -> str:
 
 
 def spec_hash(spec: CompactModelSpec) -> str:
-    """Return a hash of the spec without `replicas`: scaling is no reason to take newer images."""
-    return content_hash(spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}))
+    """Return a hash of the spec without `replicas`: scaling is no reason to take newer images.
+
+    A field that came with a later release counts only where it is set: an upgrade must not look like an edit.
+    """
+    exclude = {"replicas"} if spec.cache is not None else {"replicas", "cache"}
+    return content_hash(spec.model_dump(mode="json", by_alias=True, exclude=exclude))
 
 
 def policy_text(settings: Settings, *, credential_hosts: tuple[str, ...], scheme: str) -> str:

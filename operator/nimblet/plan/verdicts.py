@@ -27,6 +27,7 @@ class Judgement:
     resolution: Problem | Progress | None
     artifact: Artifact | None
     run: Problem | None
+    cache: Problem | Progress | None
     shortage: str
     rollout: Rollout | None
     write_failures: tuple[WriteFailure, ...]
@@ -66,6 +67,8 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         return judgement.resolution
     if judgement.run is not None:
         return judgement.run
+    if judgement.cache is not None:
+        return judgement.cache
     state = judgement.rollout.state if judgement.rollout is not None else None
     if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE and judgement.shortage:
         return Problem(reason=state.reason, message=f"{state.message} {judgement.shortage}")

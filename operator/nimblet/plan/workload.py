@@ -3,6 +3,7 @@
 
 from nimblet import names
 from nimblet.api.compactmodel import CompactModel, SizingStatus
+from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     api_key_manifest,
@@ -13,11 +14,13 @@ from nimblet.manifests.deployment import Workload, deployment_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import (
     disruption_budget_manifest,
+    fetch_egress,
     resolver_policy_manifest,
     server_policy_manifest,
     service_manifest,
 )
 from nimblet.plan.artifact import Artifact, Header
+from nimblet.plan.cache import filler_children, needs_egress
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_container
 from nimblet.plan.sizing import (
@@ -42,21 +45,22 @@ def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> t
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
+    egress = fetch_egress(private_blocks=blocks, any_private=any_private)
     children: list[Manifest] = [
         fetch_policy_manifest(
             name, namespace, text=policy_text(settings, credential_hosts=hosts, scheme=scheme_of(model.spec))
         ),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private),
+        resolver_policy_manifest(name, namespace, egress=egress),
         server_policy_manifest(
             name,
             namespace,
             operator_namespace=settings.access.operator_namespace,
             metrics_namespaces=settings.access.metrics_namespaces,
-            private_blocks=blocks,
-            any_private=any_private,
+            egress=egress if needs_egress(model, facts) else (),
         ),
+        *filler_children(model, settings, egress=egress),
         service_manifest(name, namespace),
     ]
     if facts.api_key:
@@ -95,13 +99,16 @@ def plan_deployment(
     *,
     loader: LoaderPod,
     image: str,
+    cache: CacheMount | None,
 ) -> Manifest:
     """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec."""
     paths = sorted(file.path for file in artifact.files)
     server = LlamaCpp(
         image=image,
         alias=model.name,
-        model_file=paths[0],  # llama.cpp finds the other parts of a split model beside the first
+        model_file=f"{cache.folder}/{paths[0]}"
+        if cache is not None
+        else paths[0],  # llama.cpp finds the other parts of a split model beside the first
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
@@ -120,5 +127,6 @@ def plan_deployment(
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
+            cache=cache,
         )
     )
