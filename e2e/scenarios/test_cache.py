@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's cache on real volumes: filled once, checked at each start, kept for a successor, told where it can't be."""
+"""A model's cache on real volumes: filled once, checked at each start, kept for a successor."""
 
 import json
 from collections.abc import Iterator
@@ -134,9 +134,9 @@ def test_filled_once_then_served_without_any_way_out(stack: Stack, namespace: st
     kube.apply(cached_manifest(namespace, SHARED))
     model = kube.wait_ready(NAME, namespace)
     assert model.status.cache is not None
-    assert (model.status.cache.claim, model.status.cache.bytes) == (CLAIM, SMOLLM2.size)
+    assert (model.status.cache.claim, model.status.cache.bytes) == (CLAIM, SMOLLM2.size_bytes)
     job, downloaded = filled(kube, namespace)
-    assert (job.rpartition("-")[2], downloaded) == ("1", SMOLLM2.size)
+    assert (job.rpartition("-")[2], downloaded) == ("1", SMOLLM2.size_bytes)
     with endpoint_of(kube, NAME, namespace) as endpoint:
         assert ask(endpoint, QUESTION)
     assert egress(kube, namespace) == []
@@ -178,7 +178,7 @@ def test_a_corrupted_file_is_told_and_healed(stack: Stack, namespace: str) -> No
     assert delay <= SOON
     assert SMOLLM2.sha256 in told.condition.message
     job, downloaded = filled(kube, namespace)
-    assert (job.rpartition("-")[2], downloaded) == ("2", SMOLLM2.size)
+    assert (job.rpartition("-")[2], downloaded) == ("2", SMOLLM2.size_bytes)
     with endpoint_of(kube, NAME, namespace) as endpoint:
         assert ask(endpoint, QUESTION)
 
