@@ -86,6 +86,11 @@ def test_the_longest_name_is_accepted(api: Api) -> None:
         (valid_spec(integrity={"sha256": {"a b": DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(integrity={"sha256": {"a" * 201: DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(podTemplate={}), "unknown field"),
+        (valid_spec(cache={"accessMode": "ReadWriteOnce"}), "at most one replica and rollout.strategy Recreate"),
+        (
+            valid_spec(cache={"accessMode": "ReadWriteOnce"}, rollout={"strategy": "Recreate"}, replicas=2),
+            "a ReadWriteOnce cache is for one node",
+        ),
     ],
 )
 def test_rules_refuse_with_their_message(api: Api, spec: object, message: str) -> None:

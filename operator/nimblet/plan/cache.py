@@ -42,6 +42,8 @@ class CachePlan:
     mount: CacheMount | None = None
     filled: bool = True
     status: CacheStatus | None = None
+    download_percent: int | None = None
+    """Progress of the filler while it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,15 @@ def plan_cache(
         now=now,
     )
     outcome, filled = _plan(stage)
-    return CachePlan(outcome=outcome, mount=mount, filled=filled, status=_status(stage, filled=filled))
+    return CachePlan(
+        outcome=outcome,
+        mount=mount,
+        filled=filled,
+        status=_status(stage, filled=filled),
+        download_percent=min(
+            (job.download_percent for job in facts.fills if job.download_percent is not None), default=None
+        ),
+    )
 
 
 def needs_egress(model: CompactModel, facts: ModelFacts) -> bool:

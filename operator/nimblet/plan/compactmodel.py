@@ -259,7 +259,7 @@ def _status(
         cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
-        download_percent=rollout.download_percent,
+        download_percent=cache.download_percent if rollout.download_percent is None else rollout.download_percent,
         replicas=rollout.current,
         ready_replicas=rollout.answering,
         updated_replicas=rollout.updated,

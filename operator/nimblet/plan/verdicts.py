@@ -18,6 +18,7 @@ _WRITE_REASONS = {
     "ImmutableField": Reason.IMMUTABLE_FIELD,
     "Refused": Reason.APPLY_REFUSED,
 }
+_DIFFERS = frozenset({Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def _resolved(judgement: Judgement) -> Verdict:
 def _verified(judgement: Judgement) -> Verdict:
     """Verified is True only against digests of the spec, and once a pod's loader has checked the bytes."""
     state = _overall(judgement)
-    if isinstance(state, Problem) and state.reason in (Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH):
+    if isinstance(state, Problem) and state.reason in _DIFFERS:
         return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
     rollout, artifact = judgement.rollout, judgement.artifact
     if artifact is None or rollout is None or not rollout.loaded:

@@ -112,6 +112,7 @@ def test_filling_is_told_with_its_progress() -> None:
     model = a_model(**RWX)
     plan = plan_of(model, facts_of(model, claim=a_claim(), fills=(a_fill(download_percent=40),)))
     assert message(plan, "Ready") == "Filling the cache smollm2-cache: 40 %."
+    assert plan.status.download_percent == 40
     assert "Job" not in kinds(plan)
 
 
@@ -143,6 +144,7 @@ def test_a_corrupted_folder_is_told_and_filled_anew_at_once() -> None:
     plan = plan_of(model, facts)
     assert shown(plan, "Ready") == ("False", "CacheCorrupted")
     assert "Expected sha256 a; found b." in message(plan, "Ready")
+    assert shown(plan, "Verified") == ("False", "CacheCorrupted")
     assert child(plan.children, "Job")["metadata"]["name"].endswith("-2")
 
     healing = replace(facts, fills=(a_fill(2),))
