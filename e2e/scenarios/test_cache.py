@@ -50,8 +50,8 @@ def _mapping(value: object) -> Manifest:
 
 
 def filled(kube: Kube, namespace: str) -> tuple[str, int]:
-    """Return name and downloaded bytes of the fill Job that is there, by its pod's own words."""
-    (pod,) = kube.pods(namespace, model=NAME, component="filler")
+    """Return name and downloaded bytes of the newest fill Job, by its pod's own words."""
+    *_, pod = kube.pods(namespace, model=NAME, component="filler")
     [container] = pod.containers
     assert container.state.terminated is not None
     report = json.loads(container.state.terminated.message)
@@ -254,4 +254,6 @@ def test_adding_and_removing_a_cache_keeps_the_model_serving(stack: Stack, names
         )
     seen = [Model.model_validate(item.body).shown("Serving")[0] for item in models.sightings]
     assert set(seen) <= {"True", ""}
-    assert kube.pods(namespace, model=NAME, component="filler") == []
+    until(
+        lambda: not kube.pods(namespace, model=NAME, component="filler"), what="the filler's pods gone", seconds=60
+    )
