@@ -212,6 +212,7 @@ class Secret(Observed):
 
 class Taint(Observed):
     key: str = ""
+    value: str = ""
     effect: str = ""
 
 

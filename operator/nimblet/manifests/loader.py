@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import CONTAINER_SECURITY, POD_SECURITY, Manifest, metadata, model_labels
 from nimblet.manifests.network import PROGRESS_PORT
+from nimblet.manifests.scheduling import pool_fields
 
 ARTIFACT_DIR: Final = "/etc/nimblet/artifact"
 POLICY_DIR: Final = "/etc/nimblet/policy"
@@ -39,6 +41,7 @@ class LoaderPod:
     """Keys of the Secret that are mounted; the loader reads a file of each key's name."""
     optional_secret_keys: tuple[str, ...] = ()
     """Keys mounted where the Secret has them: what it holds must not change the pod's template."""
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
 
 def loader_mounts(pod: LoaderPod) -> list[Manifest]:
@@ -90,6 +93,9 @@ class LoaderJob:
 def loader_job_manifest(pod: LoaderPod, job: LoaderJob) -> Manifest:
     """Return the Job: one try, no token, restricted Pod Security."""
     labels_ = {**model_labels(pod.owner, job.component), **job.labels}
+    template: Manifest = {"labels": {**pod.scheduling.pod_labels, **labels_}}
+    if pod.scheduling.pod_annotations:
+        template["annotations"] = dict(pod.scheduling.pod_annotations)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -98,8 +104,9 @@ def loader_job_manifest(pod: LoaderPod, job: LoaderJob) -> Manifest:
             "backoffLimit": 0,
             **job.spec,
             "template": {
-                "metadata": {"labels": labels_},
+                "metadata": template,
                 "spec": {
+                    **pool_fields(pod.scheduling),
                     "restartPolicy": "Never",
                     "serviceAccountName": job.service_account,
                     "automountServiceAccountToken": False,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Service, NetworkPolicies and PodDisruptionBudget. Pure: values in, dict out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import names
@@ -60,20 +61,31 @@ def fetch_egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Ma
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Callers:
+    """Who may call besides pods of the own namespace: namespaces by name and by labels; the operator apart."""
+
+    operator_namespace: str
+    namespaces: Sequence[str]
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+
+
 def server_policy_manifest(
     owner: str,
     namespace: str,
     *,
-    operator_namespace: str,
-    metrics_namespaces: Sequence[str],
+    callers: Callers,
     egress: Sequence[Manifest],
 ) -> Manifest:
     """Return the model pods' policy: callers of the namespace, operator and scrapers in; `egress` out.
 
     With an in-pod loader that is DNS and fetching; with a cache it is nothing.
     """
-    callers: list[Manifest] = [{"podSelector": {}}, _namespace_peer(operator_namespace)]
-    callers += [_namespace_peer(name) for name in sorted(metrics_namespaces)]
+    operator = _namespace_peer(callers.operator_namespace)
+    peers: list[Manifest] = [{"podSelector": {}}, operator]
+    peers += [_namespace_peer(name) for name in sorted(set(callers.namespaces))]
+    if callers.namespace_labels:
+        peers.append({"namespaceSelector": {"matchLabels": dict(callers.namespace_labels)}})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -82,9 +94,9 @@ def server_policy_manifest(
             "podSelector": {"matchLabels": pod_selector(owner, "model")},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
-                {"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
+                {"from": peers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
                 {
-                    "from": [_namespace_peer(operator_namespace)],
+                    "from": [operator],
                     "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
                 },
             ],

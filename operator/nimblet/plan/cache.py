@@ -23,7 +23,7 @@ from nimblet.manifests.network import filler_policy_manifest
 from nimblet.plan.artifact import Artifact, parse_failure
 from nimblet.plan.claim import binding, claim_problem, wanted_claim
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts
-from nimblet.plan.resolve import secret_problem
+from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.plan.tries import Tries, newest, plan_next, plan_tries, retry_delay, told_problem
 from nimblet.settings import Settings
@@ -163,6 +163,8 @@ def _plan(stage: _Stage) -> tuple[StageOutcome, bool]:
 
 
 def _fill(stage: _Stage, tries: Tries, claim: ClaimFacts) -> StageOutcome:
+    if stage.model.spec.suspend:
+        return StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED))
     blocked = secret_problem(stage.model, stage.facts)
     if blocked is not None:
         return StageOutcome(state=blocked)
