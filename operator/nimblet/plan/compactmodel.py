@@ -16,6 +16,7 @@ from nimblet.api.compactmodel import (
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
+    Task,
 )
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
@@ -40,6 +41,7 @@ from nimblet.plan.source import (
     spec_hash,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -115,6 +117,7 @@ def plan_compactmodel(
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
@@ -126,6 +129,7 @@ def plan_compactmodel(
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
     )
@@ -211,6 +215,9 @@ def _plan_run(
     if not header.block_count or not header.embedding_length:
         message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
         return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
+    unfit = task_problem(model.spec.task, header)
+    if unfit is not None:
+        return _Run(state=unfit)
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
@@ -306,7 +313,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model.spec.task) if artifact is not None else before.artifact,
         cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
@@ -318,7 +325,7 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact) -> ArtifactStatus:
+def _artifact_status(artifact: Artifact, task: Task) -> ArtifactStatus:
     files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
     return ArtifactStatus(
         commit=artifact.commit,
@@ -326,4 +333,6 @@ def _artifact_status(artifact: Artifact) -> ArtifactStatus:
         digest_source=artifact.digest_source,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
+        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
+        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )
