@@ -26,6 +26,7 @@ from tests.builders import (
     plan_of,
     stored,
 )
+from tests.cached import RWX, a_claim, cached_facts, facts_of
 
 RESTRICTED_VOLUMES: Final = {
     "configMap",
@@ -44,6 +45,9 @@ HOST_FIELDS: Final = {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
 WITH_SECRET = a_model(source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "hub"}})
 RESOLVING = plan_of(WITH_SECRET, ModelFacts(secret=a_secret(), api_key=API_KEY))
 RUNNING = plan_of(WITH_SECRET, base_facts(WITH_SECRET, secret=a_secret()))
+CACHED_MODEL = a_model(**RWX)
+FILLING = plan_of(CACHED_MODEL, facts_of(CACHED_MODEL, claim=a_claim()))
+CACHED = plan_of(CACHED_MODEL, cached_facts(CACHED_MODEL))
 EVERYTHING = a_model(
     runtime={"chatTemplate": {"name": "prompts", "key": "chat"}},
     access={"keyVersion": 2, "apiKeysSecretRef": {"name": "mine"}},
@@ -64,6 +68,8 @@ PODS: Final[Mapping[str, Any]] = {
     "everything": child(ROTATING.children, "Deployment")["spec"]["template"]["spec"],
     "resolver": child(RESOLVING.children, "Job")["spec"]["template"]["spec"],
     "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
+    "filler": child(FILLING.children, "Job")["spec"]["template"]["spec"],
+    "cached server": child(CACHED.children, "Deployment")["spec"]["template"]["spec"],
 }
 
 
