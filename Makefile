@@ -16,8 +16,9 @@ UV := $(shell command -v uv 2>/dev/null || echo $(NIMBLET_CACHE)/uv/bin/uv)
 RUN := $(UV) run --no-sync
 # Programs of the repository call uv too.
 export PATH := $(dir $(UV)):$(PATH)
-TYPED := operator/nimblet images/loader e2e tests
-LOCAL := tests/unit tests/golden tests/contract images/loader/tests
+# Each image's tests are modules named tests.*: checked one image at a time.
+TYPED := "operator/nimblet images/loader e2e tests" images/indexer images/retriever
+LOCAL := tests/unit tests/golden tests/contract images/indexer/tests images/loader/tests images/retriever/tests
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=
 
@@ -37,7 +38,7 @@ test: check prepare ## Everything: check, then unit, golden, contract, cluster, 
 check: sync ## Format, lint, types, import directions, generated files; no test
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) mypy $(TYPED)
+	for folders in $(TYPED); do $(RUN) mypy $$folders; done
 	$(RUN) lint-imports --no-logo
 	$(RUN) python -m nimblet.crdgen --check
 	$(RUN) python -m tests.golden.regenerate --check
@@ -68,8 +69,8 @@ test-e2e: prepare ## User journeys on the disposable cluster with real pods and 
 	$(RUN) pytest e2e/scenarios $(ARGS)
 
 .PHONY: bench
-bench: sync ## Apply-to-Ready time, and predicted against measured memory
-	$(RUN) python -m tests.bench
+bench: sync ## Figures: BENCH="ready sizing" by default; loader, idle and scale too (docs/figures.md)
+	$(RUN) python -m tests.bench $(BENCH)
 
 .PHONY: gen
 gen: sync ## Write what is generated: CRDs, docs/api.md, golden outputs

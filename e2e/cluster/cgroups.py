@@ -41,9 +41,10 @@ def processes(name: str, *, root: Path = ROOT) -> frozenset[int]:
     """Return the ids of all processes below the cgroup."""
     found: set[int] = set()
     for tree in trees(root):
-        for file in (tree / name).glob("**/cgroup.procs"):
+        for folder, _, _ in os.walk(tree / name):  # which passes over groups that go away meanwhile
             try:
-                found.update(int(line) for line in file.read_text(encoding="ascii").split())
+                lines = (Path(folder) / "cgroup.procs").read_text(encoding="ascii")
+                found.update(int(line) for line in lines.split())
             except (FileNotFoundError, OSError):
                 continue  # the group went away while it was read
     return frozenset(found)

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     UPDATE_FAILED = "UpdateFailed"
     CONTEXT_TOO_LONG = "ContextTooLong"
     UNSUPPORTED_MODEL = "UnsupportedModel"
+    TASK_MISMATCH = "TaskMismatch"
     UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
@@ -83,6 +84,7 @@ class Reason(StrEnum):
     TOO_MANY_FILES = "TooManyFiles"
     DIGEST_REQUIRED = "DigestRequired"
     DISK_FULL = "DiskFull"
+    CACHE_CORRUPTED = "CacheCorrupted"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     REDIRECT_REFUSED = "RedirectRefused"
     FILE_TOO_LARGE = "FileTooLarge"
@@ -106,6 +108,9 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     LIMIT_RANGE_VIOLATED = "LimitRangeViolated"
     POD_SECURITY_REFUSED = "PodSecurityRefused"
+    STORAGE_CLASS_MISSING = "StorageClassMissing"
+    CLAIM_PENDING = "ClaimPending"
+    CLAIM_LOST = "ClaimLost"
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
@@ -134,6 +139,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
+    Reason.TASK_MISMATCH: "Choose a model made for the task, or make a CompactModel with the model's own task.",
     Reason.NEWER_IMAGES: "An edit of the spec rolls to them, and so does the annotation nimblet.dev/restarted-at.",
     Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",
     Reason.SECRET_MISSING: "Create the Secret, or correct its name in the spec.",
@@ -159,6 +165,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.TOO_MANY_FILES: "Narrow source.files.",
     Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
     Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
+    Reason.CACHE_CORRUPTED: "It is filled anew; if it comes back, check the disk and who writes to the claim.",
     Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",
     Reason.REDIRECT_REFUSED: "Ask the administrator to allow the redirect's host in fetch.allow.",
     Reason.FILE_TOO_LARGE: "Choose a smaller quantization, or ask the administrator to raise fetch.maxFileBytes.",
@@ -182,6 +189,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.LIMIT_RANGE_VIOLATED: "Correct the namespace's LimitRange, or set resources within its bounds.",
     Reason.POD_SECURITY_REFUSED: "Keep what adds the named fields away from our pods: they meet `restricted`.",
     Reason.POD_REFUSED: "Correct the named policy.",
+    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct cache.storageClassName.",
+    Reason.CLAIM_PENDING: "See `kubectl describe pvc`: the StorageClass must offer the access mode and have room.",
+    Reason.CLAIM_LOST: "Delete the claim and the pods that use it; both are made anew.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",
     Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",

@@ -11,6 +11,8 @@ from nimblet.plan import source
 from nimblet.plan.artifact import parse_artifact
 from nimblet.plan.source import policy_text, source_text
 from nimblet.settings import S3, AllowEntry, Fetch, Proxy, Settings
+from nimblet_loader.cache import check_folder
+from nimblet_loader.cli import _parser
 from nimblet_loader.contract import (
     Artifact,
     ArtifactFile,
@@ -22,6 +24,7 @@ from nimblet_loader.contract import (
 )
 from nimblet_loader.credentials import S3_KEYS, SESSION_KEY, TOKEN_KEY
 from nimblet_loader.errors import Reason as LoaderReason
+from tests.unit.manifests.test_pods import PODS
 
 DIGEST = "ab" * 32
 
@@ -90,6 +93,11 @@ def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
         sliding_window=512,
         sliding_window_pattern=((1, 5), (0, 1)),
         chat_template=False,
+        pooling_type=4,
+        causal_attention=False,
+        classifier=True,
+        classifier_outputs=2,
+        classifier_labels=("no", "yes"),
     )
     written = Artifact(
         version=1,
@@ -108,6 +116,16 @@ def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
         artifact.header.model_dump(mode="json", by_alias=True, exclude_none=True).items()
         <= (json.loads(encode(written))["header"] | {"tensorTypes": {"Q4_K": 200_000_000}}).items()
     )
+
+
+@pytest.mark.parametrize("role", ["filler", "resolver", "server", "cached server"])
+def test_the_loader_takes_the_arguments_that_the_operator_renders(role: str) -> None:
+    pod = PODS[role]
+    [container] = pod.get("initContainers", pod["containers"])
+    arguments = _parser().parse_args(container["args"])
+    assert arguments.command == {"filler": "fill", "resolver": "resolve", "server": "fetch"}.get(role, "verify")
+    if "folder" in arguments:
+        check_folder(arguments.folder)
 
 
 @pytest.mark.parametrize("name", sorted(reason.name for reason in LoaderReason))

@@ -169,6 +169,8 @@ class HeaderFacts(_Contract):
 
     `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
     `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
+    `classifier` is true where a classification head is there; `classifierOutputs` counts its labels, and
+    `classifierLabels` names them where they are few and short.
     `mergeCount` counts the merges of a BPE vocabulary; other vocabularies have 0.
     `tensorTypes` maps ggml type names to bytes. `other` holds further per-architecture integers by key.
     """
@@ -197,6 +199,9 @@ class HeaderFacts(_Contract):
     expert_used_count: Count | None = None
     pooling_type: Count | None = None
     causal_attention: bool | None = None
+    classifier: Literal[True] | None = None
+    classifier_outputs: Count | None = None
+    classifier_labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=32)], ...] | None = None
     chat_template: bool
     chat_template_sha256: Sha256 | None = None
     other: dict[str, Count] = Field(default_factory=dict)
@@ -236,6 +241,21 @@ class FetchReport(_Contract):
     downloaded_bytes: int
     seconds: float
     sha256: dict[str, Sha256] = Field(default_factory=dict)
+
+
+class CachedFile(_Contract):
+    """One file of a complete cache folder: what was there when it was filled."""
+
+    path: str
+    size: Annotated[int, Field(ge=1, le=2**50)]
+    sha256: Sha256
+
+
+class CacheRecord(_Contract):
+    """Lies in a cache folder once all its files do; a folder without it is not complete."""
+
+    version: Literal[1]
+    files: Annotated[tuple[CachedFile, ...], Field(min_length=1, max_length=MAX_FILES)]
 
 
 class Failure(_Contract):

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import Access
+from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Condition,
     ConfigMapKeyRef,
@@ -36,7 +37,7 @@ ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 KVCacheType = Literal["f16", "q8_0", "q4_0"]
 RuntimeName = Literal["Auto", "LlamaCpp"]
 ProfileName = Literal["auto", "cpu"]
-Task = Literal["Chat"]
+Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
 HTTPS_RULE = Rule(
     rule="!self.source.uri.startsWith('https://') || "
@@ -165,13 +166,16 @@ class Rollout(SpecModel):
 class CompactModelSpec(SpecModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE, CACHE_RULE))
 
     source: ModelSource = Field(description="Where the weights come from.")
     integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
     task: Task = Field(
         default="Chat",
-        description="What the model is asked for. Immutable.",
+        description="What the model is asked for, and so where it answers below status.endpoint. Chat: text at "
+        "/chat/completions. Embedding: vectors at /embeddings. Rerank: scores of documents at /rerank. Classify: "
+        "at /embeddings too, each vector being one raw score (logit) per label, in the order of "
+        "status.artifact.labels. The model must be made for it. Immutable.",
         json_schema_extra=rules(IMMUTABLE_RULE),
     )
     served_model_name: ServedName | None = Field(
@@ -197,11 +201,18 @@ class CompactModelSpec(SpecModel):
         description="Pods wanted. Leave it out of git where an autoscaler sets it through /scale.",
     )
     rollout: Rollout = Field(default_factory=Rollout, description="How a change reaches the pods.")
+    cache: Cache | None = Field(
+        default=None,
+        description="Keeps the model's files on a claim. When absent, every pod fetches them for itself.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.source.uri.startswith("https://") and self.integrity is None:
             raise ValueError(HTTPS_RULE.message)
+        shared = self.replicas > 1 or self.rollout.strategy != "Recreate"
+        if self.cache is not None and self.cache.access_mode == READ_WRITE_ONCE and shared:
+            raise ValueError(CACHE_RULE.message)
         return self
 
 
@@ -259,6 +270,10 @@ class ArtifactStatus(StatusModel):
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")
+    dimension: int | None = Field(default=None, description="Task Embedding: numbers in a vector.")
+    labels: Annotated[list[str], Field(max_length=16)] | None = Field(
+        default=None, description="Task Classify: names of the classes, in the order of their scores."
+    )
 
 
 class CompactModelStatus(StatusModel):
@@ -279,7 +294,12 @@ class CompactModelStatus(StatusModel):
     resolved: ResolvedStatus | None = Field(default=None, description="What was chosen, and why.")
     sizing: SizingStatus | None = Field(default=None, description="The arithmetic of memory and CPU.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
-    endpoint: str = Field(default="", description="OpenAI-compatible base URL inside the cluster.")
+    cache: CacheStatus | None = Field(
+        default=None, description="The claim that holds the files, with `spec.cache`."
+    )
+    endpoint: str = Field(
+        default="", description="Base URL inside the cluster; spec.task tells the path below it."
+    )
     key_secret: str = Field(default="", description="Secret whose key `api-key` opens the endpoint.")
     download_percent: int | None = Field(
         default=None, description="Progress of the slowest running download, in steps of 10."

@@ -5,14 +5,22 @@ The only reader of the loop. It decides nothing; a Secret's values end here as a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names, quantity
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.claimfacts import (
+    JOB_NAME,
+    cache_folder_of,
+    claim_facts,
+    filling_pods,
+    storage_classes,
+    with_progress,
+)
 from nimblet.cluster.client import Client
-from nimblet.cluster.jobfacts import job_facts, lacks_result, refusal_words
+from nimblet.cluster.jobfacts import is_fill, job_facts, lacks_result, refusal_words
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key, key_versions
 from nimblet.cluster.masterkey import api_key
@@ -21,6 +29,7 @@ from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, metadata_of
 from nimblet.cluster.podfailure import ENDED_PHASES, LOADER, SERVER, pod_failure
+from nimblet.cluster.question import questions
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
@@ -39,13 +48,27 @@ from nimblet.plan.facts import (
 )
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
-JOB_NAME: Final = "batch.kubernetes.io/job-name"
-"""Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 AWAY_TAINTS: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
 """What the node controller puts on a node whose kubelet does not report, or says that it is not ready."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(kw_only=True)
+class NodeMemory:
+    """The nodes' facts, parsed once for all resources until a node changes."""
+
+    revision: int | None = None
+    facts: tuple[NodeFacts, ...] = ()
+
+    def of(self, mirror: Mirror) -> tuple[NodeFacts, ...]:
+        """Return the facts of all nodes, sorted by name."""
+        revision = mirror.revision("Node")
+        if revision != self.revision:
+            found = (node_facts(body) for body in mirror.of_kind("Node"))
+            self.revision, self.facts = revision, tuple(sorted(found, key=lambda node: node.name))
+        return self.facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +80,7 @@ class Gatherer:
     observer: Observer
     master_key: bytes
     server_minor: int
+    nodes: NodeMemory = field(default_factory=NodeMemory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,22 +103,31 @@ async def gather_model_facts(
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
     pods = [await _told_by_events(gatherer, pod, now=now) for pod in _server_pods(mirror, key)]
+    fillers = filling_pods(Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
     stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
     keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
-    observed = await gatherer.observer.observe(key, pods, key_of=lambda pod: keys[pod.key_versions[-1]])
-    jobs, job_wait = await _jobs(gatherer, key, uid=model.uid, now=now)
+    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    cached = model.spec.cache is not None
+    found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs.resolving)
+    asked = questions(model.spec.task, found)
+    seen = await gatherer.observer.observe(
+        key, (*pods, *fillers), key_of=lambda pod: keys[pod.key_versions[-1]], questions=asked
+    )
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
-        jobs=jobs,
-        artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
+        jobs=jobs.resolving,
+        artifacts=found,
         secret=named.secret,
         own_keys=named.own_keys,
         chat_template=named.chat_template,
         deployment=deployment,
-        pods=observed,
-        nodes=tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name)),
+        pods=seen[: len(pods)],
+        nodes=gatherer.nodes.of(mirror),
+        fills=with_progress(jobs.filling, seen[len(pods) :]),
+        claim=claim_facts(mirror, model) if cached else None,
+        storage_classes=await storage_classes(gatherer.client) if cached else None,
         write_failures=tuple(write_failures),
         api_key=keys[model.spec.access.key_version],
         other_keys={at: text for at, text in keys.items() if at != model.spec.access.key_version},
@@ -102,7 +135,7 @@ async def gather_model_facts(
         server_minor=gatherer.server_minor,
     )
     setup_wait = next_setup_look(_server_pods(mirror, key), now=now)
-    waits = (gatherer.observer.next_look(observed), job_wait, setup_wait)
+    waits = (gatherer.observer.next_look(seen), jobs.look_again, setup_wait)
     return Gathered(facts=facts, look_again=min((wait for wait in waits if wait is not None), default=None))
 
 
@@ -113,11 +146,19 @@ async def _told_by_events(gatherer: Gatherer, pod: Pod, *, now: datetime) -> Pod
     return replace(facts, failure=told) if told is not None else facts
 
 
-async def _jobs(
-    gatherer: Gatherer, key: Key, *, uid: str, now: datetime
-) -> tuple[tuple[JobFacts, ...], float | None]:
-    """Return the Jobs, and the seconds until those that run should be looked at again."""
-    found, waits = [], []
+@dataclass(frozen=True, kw_only=True)
+class _Jobs:
+    """The resolver's Jobs and the cache filler's; `look_again`: seconds until one that runs may tell more."""
+
+    resolving: tuple[JobFacts, ...]
+    filling: tuple[JobFacts, ...]
+    look_again: float | None
+
+
+async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> _Jobs:
+    resolving: list[JobFacts] = []
+    filling: list[JobFacts] = []
+    waits: list[float] = []
     pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
@@ -129,10 +170,13 @@ async def _jobs(
             known = await _pods_of_job(gatherer.client, job)
             facts = job_facts(job, known, now=now)
         blocked = await blocked_job(gatherer.client, job, known, now=now)
-        found.append(replace(facts, failure=blocked) if blocked is not None else facts)
+        told = replace(facts, failure=blocked) if blocked is not None else facts
+        (filling if is_fill(job) else resolving).append(told)
         if not (facts.succeeded or facts.failed):
             waits.append(next_job_look(job, known, now=now))
-    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt))), min(waits, default=None)
+    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
+    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
+    return _Jobs(resolving=tuple(resolving), filling=tuple(filling), look_again=min(waits, default=None))
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -235,6 +279,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         and progressing.status == "False"
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
+        cache_folder=cache_folder_of(found.spec.template.metadata),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
         keys_hash=annotations.get(labels.KEYS_HASH, ""),
@@ -268,6 +313,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         container_id=server.container_id if server is not None else "",
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
+        cache_folder=cache_folder_of(pod.metadata),
         key_versions=key_versions(pod.metadata.labels),
     )
 

@@ -17,11 +17,13 @@ from nimblet.api.compactmodel import (
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
+    Task,
 )
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
@@ -40,7 +42,8 @@ from nimblet.plan.source import (
     source_text,
     spec_hash,
 )
-from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -102,8 +105,16 @@ def plan_compactmodel(
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
-        model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server, keys=keys
+        model,
+        facts,
+        settings,
+        loader=loader,
+        artifact=resolution.artifact,
+        image=images.server,
+        cache=cache,
+        keys=keys,
     )
     held = _held_back(model, facts, run)
     if held is not None:
@@ -114,34 +125,43 @@ def plan_compactmodel(
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
+        cache=_cache_state(cache, facts, run),
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
     )
-    children = [*plan_common(model, facts, settings, keys=keys), *resolution.outcome.children]
-    if run.deployment is not None:
+    children = [
+        *plan_common(model, facts, settings, keys=keys),
+        *resolution.outcome.children,
+        *cache.outcome.children,
+    ]
+    if run.deployment is not None and (cache.filled or _is_live(facts, run)):
         children.append(run.deployment)
-    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images)
+    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
         children=tuple(children),
         deletions=(
             *resolution.outcome.deletions,
+            *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
-            *_unstoppable(model, facts, run),
+            *_unstoppable(model, facts, run, cache),
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
             resolution.outcome.requeue_after,
+            cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
             secret_poll(model, now) if run.state is not None and run.state.reason in POLLED else None,
@@ -157,6 +177,7 @@ def plan_invalid(
         resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
+        cache=None,
         shortage="",
         rollout=None,
         write_failures=(),
@@ -187,24 +208,15 @@ def _plan_run(
     loader: LoaderPod,
     artifact: Artifact | None,
     image: str,
+    cache: CachePlan,
     keys: KeyPlan,
 ) -> _Run:
     if artifact is None:
         return _Run()
-    missing = reference_problem(model, facts) if not model.spec.suspend else None
-    if missing is not None:
-        return _Run(state=missing)
+    refused = _refusal(model, facts, settings, artifact)
+    if refused is not None:
+        return _Run(state=refused)
     header = artifact.header
-    if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
-        message = f"{artifact.files[0].path} is of the architecture {header.architecture}, "
-        return _Run(state=problem(Reason.UNSUPPORTED_MODEL, f"{message}which the pinned llama.cpp does not know."))
-    wanted = model.spec.runtime.context_length
-    if wanted is not None and header.context_length and wanted > header.context_length:
-        message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
-        return _Run(state=problem(Reason.CONTEXT_TOO_LONG, message))
-    if not header.block_count or not header.embedding_length:
-        message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
-        return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
@@ -215,15 +227,39 @@ def _plan_run(
             hint = f" A contextLength of {fits} would fit."
             placement = replace(placement, shortage=placement.shortage + hint)
     options = pod_options(model, facts, keys)
-    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image, options=options)
+    deployment = plan_deployment(
+        model, artifact, sizing, settings, loader=loader, image=image, options=options, cache=cache.mount
+    )
     return _Run(sizing=sizing, placement=placement, deployment=deployment)
 
 
+def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
+    """Return what keeps a resolved model from being run at all: told before any pod."""
+    missing = reference_problem(model, facts) if not model.spec.suspend else None
+    if missing is not None:
+        return missing
+    header, path = artifact.header, artifact.files[0].path
+    if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
+        message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."
+        return problem(Reason.UNSUPPORTED_MODEL, message)
+    wanted = model.spec.runtime.context_length
+    if wanted is not None and header.context_length and wanted > header.context_length:
+        message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
+        return problem(Reason.CONTEXT_TOO_LONG, message)
+    if not header.block_count or not header.embedding_length:
+        message = f"The header of {path} ({header.architecture}) describes no language model."
+        return problem(Reason.UNSUPPORTED_MODEL, message)
+    return task_problem(model.spec.task, header)
+
+
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount the source's Secret; pods that have it already need it no more."""
+    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
+
+    With a cache the filler mounts it, and no pod of the server.
+    """
     revision = _revision(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
-    if revision is None or revision == current or model.spec.suspend:
+    if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
     return secret_problem(model, facts)
 
@@ -235,6 +271,16 @@ def _revision(deployment: Manifest | None) -> str | None:
     if not isinstance(metadata, dict):
         raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
     return str(metadata["labels"][labels.REVISION])
+
+
+def _is_live(facts: ModelFacts, run: _Run) -> bool:
+    return facts.deployment is not None and facts.deployment.revision == _revision(run.deployment)
+
+
+def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Progress | None:
+    """Return how the cache stands; pods that use it have checked it, so a Job that looks again is no news."""
+    state = cache.outcome.state
+    return None if isinstance(state, Progress) and _is_live(facts, run) else state
 
 
 def _superseded(
@@ -251,14 +297,16 @@ def _superseded(
             for item in facts.artifacts
             if item.source_hash != loader.source_hash
         ]
+        gone += leftovers(model, facts)
     if model.spec.replicas < BUDGET_FROM_REPLICAS:
         gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
     return tuple(gone)
 
 
-def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run) -> tuple[ChildRef, ...]:
+def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run, cache: CachePlan) -> tuple[ChildRef, ...]:
     """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
-    if not model.spec.suspend or run.deployment is not None or facts.deployment is None:
+    applied = run.deployment is not None and (cache.filled or _is_live(facts, run))
+    if not model.spec.suspend or applied or facts.deployment is None:
         return ()
     return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
 
@@ -268,7 +316,14 @@ def _spec_hash(model: CompactModel, facts: ModelFacts) -> str:
 
 
 def _status(
-    model: CompactModel, facts: ModelFacts, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
+    model: CompactModel,
+    facts: ModelFacts,
+    *,
+    resolution: Resolution,
+    run: _Run,
+    rollout: Rollout,
+    images: _Images,
+    cache: CachePlan,
 ) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
@@ -288,10 +343,11 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model.spec.task) if artifact is not None else before.artifact,
+        cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
-        download_percent=rollout.download_percent,
+        download_percent=cache.download_percent if rollout.download_percent is None else rollout.download_percent,
         replicas=rollout.current,
         ready_replicas=rollout.answering,
         updated_replicas=rollout.updated,
@@ -299,7 +355,7 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact) -> ArtifactStatus:
+def _artifact_status(artifact: Artifact, task: Task) -> ArtifactStatus:
     files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
     return ArtifactStatus(
         commit=artifact.commit,
@@ -307,4 +363,6 @@ def _artifact_status(artifact: Artifact) -> ArtifactStatus:
         digest_source=artifact.digest_source,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
+        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
+        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )

@@ -42,6 +42,8 @@ class Expectation:
     """The stored status says Serving True: a busy pod of an older template that is ready still counts."""
     ready_before: bool
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
+    proof: str = "token"
+    """What a pod gives when it answers; plan/task.py names it."""
 
 
 def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
@@ -117,7 +119,9 @@ def _state(
     if expected.revision is None or deployment is None:
         return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
     away = frozenset(node.name for node in facts.nodes if not node.reachable)
-    found = _pod_problem(current, unstable=unstable, away=away) or _own_problem(deployment, expected.revision)
+    found = _pod_problem(expected, current=current, unstable=unstable, away=away) or _own_problem(
+        deployment, expected.revision
+    )
     if found is not None:
         return found
     if good == expected.replicas and not old and len(current) == expected.replicas:
@@ -128,7 +132,7 @@ def _state(
 
 
 def _pod_problem(
-    current: Sequence[PodFacts], *, unstable: Sequence[PodFacts], away: Collection[str]
+    expected: Expectation, *, current: Sequence[PodFacts], unstable: Sequence[PodFacts], away: Collection[str]
 ) -> Problem | None:
     for pod in current:
         if pod.node in away and not pod.ready:
@@ -143,7 +147,7 @@ def _pod_problem(
         if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
             return problem(
                 Reason.NOT_ANSWERING,
-                f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
+                f"Pod {pod.name} is ready by its probe but gave no {expected.proof}: {pod.observation.detail}.",
             )
     return None
 

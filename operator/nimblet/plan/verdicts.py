@@ -18,6 +18,7 @@ _WRITE_REASONS = {
     "ImmutableField": Reason.IMMUTABLE_FIELD,
     "Refused": Reason.APPLY_REFUSED,
 }
+_DIFFERS = frozenset({Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,13 @@ class Judgement:
     resolution: Problem | Progress | None
     artifact: Artifact | None
     run: Problem | None
+    cache: Problem | Progress | None
     shortage: str
     rollout: Rollout | None
     write_failures: tuple[WriteFailure, ...]
     newer_images: bool
+    proof: str = "token"
+    """What a pod gives when it answers."""
     keys: Progress | None = None
     suspended: bool = False
 
@@ -46,8 +50,8 @@ def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
     state = _overall(judgement)
     verdicts = [_resolved(judgement), _verified(judgement), _placed(judgement)]
     if judgement.rollout is not None:
-        verdicts.append(_serving(judgement.rollout, state, suspended=judgement.suspended))
-    verdicts.append(_ready(judgement.rollout, state, suspended=judgement.suspended))
+        verdicts.append(_serving(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
+    verdicts.append(_ready(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
     if isinstance(state, Progress):
         verdicts.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
     if isinstance(state, Problem):
@@ -66,10 +70,9 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
     if judgement.suspended:
         return None  # what else the spec lacks is told when it is resumed
-    if judgement.resolution is not None:
-        return judgement.resolution
-    if judgement.run is not None:
-        return judgement.run
+    for stage in (judgement.resolution, judgement.run, judgement.cache):
+        if stage is not None:
+            return stage
     state = judgement.rollout.state if judgement.rollout is not None else None
     if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE and judgement.shortage:
         return Problem(reason=state.reason, message=f"{state.message} {judgement.shortage}")
@@ -82,21 +85,21 @@ def _idle(*, suspended: bool) -> tuple[Reason, str]:
     return Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
 
 
-def _serving(rollout: Rollout, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
+def _serving(rollout: Rollout, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
     if rollout.answering:
-        message = f"{rollout.answering} of {rollout.current} pods gave a token when asked."
+        message = f"{rollout.answering} of {rollout.current} pods gave a {proof} when asked."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if rollout.wanted == 0 and not isinstance(state, Problem):
         return verdict(ConditionType.SERVING, FALSE, *_idle(suspended=suspended))
     if rollout.draining:
-        message = "Pods that gave a token when asked answer until they are drained."
+        message = f"Pods that gave a {proof} when asked answer until they are drained."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if state is not None:
         return verdict(ConditionType.SERVING, FALSE, state.reason, state.message)
     return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")
 
 
-def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
+def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
     if isinstance(state, Problem):
         # Something older serves on while the edit is broken: said by a reason of its own.
         broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old
@@ -108,7 +111,7 @@ def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, suspend
         return verdict(ConditionType.READY, UNKNOWN, state.reason, state.message)
     if rollout is None or rollout.wanted == 0:
         return verdict(ConditionType.READY, FALSE, *_idle(suspended=suspended))
-    message = f"All {rollout.wanted} replicas of this spec gave a token when asked."
+    message = f"All {rollout.wanted} replicas of this spec gave a {proof} when asked."
     return verdict(ConditionType.READY, TRUE, Reason.READY, message)
 
 
@@ -127,7 +130,7 @@ def _resolved(judgement: Judgement) -> Verdict:
 def _verified(judgement: Judgement) -> Verdict:
     """Verified is True only against digests of the spec, and once a pod's loader has checked the bytes."""
     state = _overall(judgement)
-    if isinstance(state, Problem) and state.reason in (Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH):
+    if isinstance(state, Problem) and state.reason in _DIFFERS:
         return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
     rollout, artifact = judgement.rollout, judgement.artifact
     if artifact is None or rollout is None or not rollout.loaded:

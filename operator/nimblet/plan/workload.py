@@ -2,7 +2,8 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
-from nimblet.api.compactmodel import CompactModel, SizingStatus
+from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
+from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     api_key_manifest,
@@ -14,15 +15,17 @@ from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import (
     Callers,
     disruption_budget_manifest,
+    fetch_egress,
     resolver_policy_manifest,
     server_policy_manifest,
     service_manifest,
 )
 from nimblet.plan.artifact import Artifact, Header
+from nimblet.plan.cache import filler_children, needs_egress
 from nimblet.plan.facts import FIRST_KEY, ModelFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
-from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_container
+from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
 from nimblet.plan.sizing import (
     Demand,
     progress_deadline_seconds,
@@ -30,6 +33,7 @@ from nimblet.plan.sizing import (
     startup_seconds,
 )
 from nimblet.plan.source import policy_text, scheme_of
+from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.settings import Settings
 
 DEFAULT_CONTEXT = 4096
@@ -52,20 +56,21 @@ def plan_common(
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
+    egress = fetch_egress(private_blocks=blocks, any_private=any_private)
     children: list[Manifest] = [
         fetch_policy_manifest(
             name, namespace, text=policy_text(settings, credential_hosts=hosts, scheme=scheme_of(model.spec))
         ),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private),
+        resolver_policy_manifest(name, namespace, egress=egress),
         server_policy_manifest(
             name,
             namespace,
             callers=_callers(model, settings),
-            private_blocks=blocks,
-            any_private=any_private,
+            egress=egress if needs_egress(model, facts) else (),
         ),
+        *filler_children(model, settings, egress=egress),
         service_manifest(name, namespace),
     ]
     if keys.api_key:
@@ -140,9 +145,28 @@ def demand(model: CompactModel, header: Header, settings: Settings) -> Demand:
         context_length=context_length(model, header),
         parallel=runtime.parallel,
         kv_cache_type=runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        task=model.spec.task,
         cpu=model.spec.resources.cpu,
         memory=model.spec.resources.memory,
+    )
+
+
+def prompt_cache(task: Task, settings: Settings) -> int:
+    """Return --cache-ram in MiB: none where no prompt is ever continued."""
+    return settings.prompt_cache_mebibytes if task == "Chat" else 0
+
+
+def pooled(task: Task, header: Header, context: int) -> Pooled | None:
+    """Return what a task that answers with numbers adds to the server; None for Chat."""
+    if task == "Chat":
+        return None
+    return Pooled(
+        task=task,
+        pooling=pooling_of(task, header),
+        ubatch=physical_batch(task, header, context),
+        architecture=header.architecture,
+        outputs=head_outputs(header),
     )
 
 
@@ -154,6 +178,7 @@ def plan_deployment(
     *,
     loader: LoaderPod,
     image: str,
+    cache: CacheMount | None,
     options: PodOptions,
 ) -> Manifest:
     """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec."""
@@ -161,13 +186,15 @@ def plan_deployment(
     server = LlamaCpp(
         image=image,
         alias=model.spec.served_model_name or model.name,
-        model_file=paths[0],  # llama.cpp finds the other parts of a split model beside the first
+        # llama.cpp finds the other parts of a split model beside the first
+        model_file=f"{cache.folder}/{paths[0]}" if cache is not None else paths[0],
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
+        pooled=pooled(model.spec.task, artifact.header, context_length(model, artifact.header)),
         own_keys=options.own_keys is not None,
         chat_template=options.chat_template is not None,
     )
@@ -182,6 +209,7 @@ def plan_deployment(
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
+            cache=cache,
             options=options,
         )
     )
