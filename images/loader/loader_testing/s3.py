@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real S3 service on loopback: moto's server as a process, which checks signatures once it is set up."""
 
+import hashlib
 import os
 import re
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +18,15 @@ import httpx
 from nimblet_loader.sigv4 import AccessKey
 
 BUCKET = "weights"
+SUMMED = "summed/tiny-Q4_0.gguf"
+"""The first object once more, uploaded with its SHA-256."""
+ROLE = "arn:aws:iam::123456789012:role/reader"
 _SCRIPT = Path(__file__).with_name("s3server.py")
 _START_SECONDS = 90.0
 """The first start installs the server's locked packages into uv's cache."""
 _POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
-_SETUP_ACTIONS = 4
+_TRUST = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity"}]}'
+_SETUP_ACTIONS = 7
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,12 @@ def _fill(client: httpx.Client, objects: Mapping[str, bytes]) -> AccessKey:
     client.put(f"/{BUCKET}").raise_for_status()
     for name, content in objects.items():
         client.put(f"/{BUCKET}/{name}", content=content).raise_for_status()
+    summed = b64encode(hashlib.sha256(next(iter(objects.values()))).digest()).decode()
+    headers = {"x-amz-checksum-sha256": summed, "x-amz-sdk-checksum-algorithm": "SHA256"}
+    first = next(iter(objects.values()))
+    client.put(f"/{BUCKET}/{SUMMED}", content=first, headers=headers).raise_for_status()
+    _iam(client, Action="CreateRole", RoleName="reader", AssumeRolePolicyDocument=_TRUST)
+    _iam(client, Action="PutRolePolicy", RoleName="reader", PolicyName="p", PolicyDocument=_POLICY)
     _iam(client, Action="CreateUser", UserName="u")
     _iam(client, Action="PutUserPolicy", UserName="u", PolicyName="p", PolicyDocument=_POLICY)
     answer = _iam(client, Action="CreateAccessKey", UserName="u")
