@@ -10,7 +10,7 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import Fault, body, endless, status
-from loader_testing.s3 import BUCKET, ROLE, S3, SUMMED, serving_s3
+from loader_testing.s3 import BUCKET, ROLE, S3, SUMMED, admit, serving_s3
 from loader_testing.tiny import TinyModel
 from nimblet_loader.contract import S3Policy
 from nimblet_loader.errors import LoaderError, Reason
@@ -123,6 +123,7 @@ def exchanged(bench: Bench, policy: S3Policy, path: Path) -> AccessKey:
 
 def test_a_role_reads_the_bucket_with_the_pods_own_token(stored: Bench, service: S3, tmp_path: Path) -> None:
     base = f"http://hub.test:{service.port}"
+    admit(service.port, unsigned=1)
     stored.access_key = exchanged(stored, S3Policy(endpoint=base, sts_endpoint=base), identity(tmp_path))
     assert stored.access_key.session
     assert stored.resolve(uri=f"s3://{BUCKET}/models").files[0].path == MODEL
