@@ -16,7 +16,7 @@ from nimblet_loader.credentials import read_value
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.sigv4 import AccessKey
 
-IDENTITY_PATH = Path("/var/run/nimblet/identity/token")
+IDENTITY_PATH = Path("/etc/nimblet/identity/token")
 """Where the pod's manifest mounts the token; only the loader's container has it."""
 _VERSION = "2011-06-15"
 _SESSION = "nimblet-loader"

@@ -68,8 +68,12 @@ def server_policy_manifest(
     metrics_namespaces: Sequence[str],
     private_blocks: Sequence[str],
     any_private: bool,
+    offline: bool = False,
 ) -> Manifest:
-    """Return the model pods' policy: callers of the namespace, operator and scrapers in; DNS and fetching out."""
+    """Return the model pods' policy: callers of the namespace, operator and scrapers in; DNS and fetching out.
+
+    With `offline` nothing goes out: the loader has no host to ask.
+    """
     callers: list[Manifest] = [{"podSelector": {}}, _namespace_peer(operator_namespace)]
     callers += [_namespace_peer(name) for name in sorted(metrics_namespaces)]
     return {
@@ -86,15 +90,15 @@ def server_policy_manifest(
                     "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
                 },
             ],
-            "egress": _egress(private_blocks=private_blocks, any_private=any_private),
+            "egress": [] if offline else _egress(private_blocks=private_blocks, any_private=any_private),
         },
     }
 
 
 def resolver_policy_manifest(
-    owner: str, namespace: str, *, private_blocks: Sequence[str], any_private: bool
+    owner: str, namespace: str, *, private_blocks: Sequence[str], any_private: bool, offline: bool = False
 ) -> Manifest:
-    """Return the resolver pods' policy: nothing in, DNS and fetching out."""
+    """Return the resolver pods' policy: nothing in, DNS and fetching out; with `offline` nothing at all."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -103,6 +107,6 @@ def resolver_policy_manifest(
             "podSelector": {"matchLabels": pod_selector(owner, "resolver")},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
-            "egress": _egress(private_blocks=private_blocks, any_private=any_private),
+            "egress": [] if offline else _egress(private_blocks=private_blocks, any_private=any_private),
         },
     }

@@ -64,7 +64,7 @@ class Artifact(ArtifactModel):
     uri: str
     commit: str
     files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
-    digest_source: Literal["Spec", "Source", "None"]
+    digest_source: Literal["Spec", "Source", "Resolver", "None"]
     format: Literal["GGUF"]
     header: Header
 

@@ -29,8 +29,10 @@ from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
+    claim_of,
     optional_keys,
     required_keys,
+    resolve_seconds,
     scheme_of,
     source_hash,
     source_text,
@@ -67,20 +69,7 @@ def plan_compactmodel(
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = _choose_images(model, facts, settings)
-    text = source_text(model.spec)
-    ref = model.spec.source.credentials_secret_ref
-    scheme = scheme_of(model.spec)
-    loader = LoaderPod(
-        owner=model.name,
-        namespace=model.namespace,
-        image=images.loader,
-        pull_policy=settings.images.pull_policy,
-        source_json=text,
-        source_hash=source_hash(model.spec, settings),
-        secret_name=ref.name if ref is not None else None,
-        secret_keys=required_keys(scheme),
-        optional_secret_keys=optional_keys(scheme),
-    )
+    loader = _loader_pod(model, settings, image=images.loader)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
     run = _plan_run(model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server)
@@ -111,6 +100,25 @@ def plan_compactmodel(
         deletions=(*resolution.outcome.deletions, *_superseded(model, facts, loader, rollout)),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after),
+    )
+
+
+def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> LoaderPod:
+    source, scheme = model.spec.source, scheme_of(model.spec)
+    ref = source.credentials_secret_ref
+    return LoaderPod(
+        owner=model.name,
+        namespace=model.namespace,
+        image=image,
+        pull_policy=settings.images.pull_policy,
+        source_json=source_text(model.spec),
+        source_hash=source_hash(model.spec, settings),
+        secret_name=ref.name if ref is not None else None,
+        secret_keys=required_keys(scheme),
+        optional_secret_keys=optional_keys(scheme),
+        claim=claim_of(model.spec),
+        identity_audience=settings.fetch.s3.audience if source.role_arn is not None else None,
+        resolve_seconds=resolve_seconds(scheme),
     )
 
 

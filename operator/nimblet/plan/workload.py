@@ -26,7 +26,7 @@ from nimblet.plan.sizing import (
     scratch_volume_bytes,
     startup_seconds,
 )
-from nimblet.plan.source import policy_text, scheme_of
+from nimblet.plan.source import claim_of, policy_text, scheme_of
 from nimblet.settings import Settings
 
 KEY_VERSION = 1
@@ -42,13 +42,18 @@ def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> t
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
+    offline = claim_of(model.spec) is not None
+    policy = policy_text(
+        settings,
+        credential_hosts=hosts,
+        scheme=scheme_of(model.spec),
+        with_role=model.spec.source.role_arn is not None,
+    )
     children: list[Manifest] = [
-        fetch_policy_manifest(
-            name, namespace, text=policy_text(settings, credential_hosts=hosts, scheme=scheme_of(model.spec))
-        ),
+        fetch_policy_manifest(name, namespace, text=policy),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private),
+        resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private, offline=offline),
         server_policy_manifest(
             name,
             namespace,
@@ -56,6 +61,7 @@ def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> t
             metrics_namespaces=settings.access.metrics_namespaces,
             private_blocks=blocks,
             any_private=any_private,
+            offline=offline,
         ),
         service_manifest(name, namespace),
     ]
