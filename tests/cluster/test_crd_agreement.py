@@ -115,6 +115,18 @@ WEB_SOURCES = st.fixed_dictionaries(
         )
     }
 )
+BUCKET_SOURCES = st.fixed_dictionaries(
+    {"uri": text("s3://[a-z0-9][a-z0-9.-]{1,9}[a-z0-9](/[A-Za-z0-9._=+-]{1,9}){0,2}/?", 1000)},
+    optional={"roleARN": text("arn:aws:iam::[0-9]{1,12}:role/[A-Za-z0-9+=,.@_/-]{1,20}", 254)},
+)
+OTHER_SOURCES = st.fixed_dictionaries(
+    {
+        "uri": st.one_of(
+            text("oci://[A-Za-z0-9]([A-Za-z0-9.-]{0,9}[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]{1,5}){1,2}(:v1)?", 1000),
+            text("pvc://[a-z0-9]([a-z0-9.-]{0,9}[a-z0-9])?(/[A-Za-z0-9_=+-][A-Za-z0-9._=+-]{0,5}){0,3}/?", 1000),
+        )
+    }
+)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
     "integrity": st.fixed_dictionaries({"sha256": DIGESTS}),
     "task": st.just("Chat"),
@@ -135,6 +147,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
 VALID_SPECS = st.one_of(
     st.fixed_dictionaries({"source": HUB_SOURCES}, optional=FIELDS).filter(chooses_files_once),
     st.fixed_dictionaries({"source": WEB_SOURCES} | FIELDS),
+    st.fixed_dictionaries({"source": st.one_of(BUCKET_SOURCES, OTHER_SOURCES)}, optional=FIELDS),
 )
 
 HOSTILE_TEXTS = st.one_of(

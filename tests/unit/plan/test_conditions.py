@@ -27,6 +27,7 @@ from tests.builders import (
     SMOLLM2_FILE,
     SMOLLM2_URI,
     a_deployment,
+    a_job,
     a_model,
     a_node,
     a_pod,
@@ -245,6 +246,23 @@ def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind) -> 
     assert plan.status.replicas == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        '0/1 nodes are available: persistentvolumeclaim "weights" not found. not found',
+        "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+    ],
+)
+def test_a_claim_that_keeps_a_pod_waiting_is_named(words: str) -> None:
+    model = a_model(source={"uri": "pvc://weights/llm"})
+    failure = ContainerFailure(kind=FailureKind.UNSCHEDULABLE, container="", message=words)
+    plan = plan_of(model, ModelFacts(jobs=(a_job(model, failure=failure),)))
+    assert shown(plan, "Ready") == ("False", "ClaimNotReady")
+    assert words.rstrip(".") in message(plan, "Ready")
+    assert "kubectl describe pvc" in message(plan, "Ready")
+
+
 def test_verified_stays_while_another_replica_starts() -> None:
     model = a_model(replicas=2, integrity={"sha256": {SMOLLM2_FILE: DIGEST}})
     revision = revision_of(model)
@@ -260,7 +278,12 @@ def test_verified_stays_while_another_replica_starts() -> None:
 
 @pytest.mark.parametrize(
     ("digest_source", "expected"),
-    [("Spec", ("True", "DigestsMatch")), ("Source", ("Unknown", "Pinned")), ("None", ("False", "Unverified"))],
+    [
+        ("Spec", ("True", "DigestsMatch")),
+        ("Source", ("Unknown", "Pinned")),
+        ("Resolver", ("Unknown", "Pinned")),
+        ("None", ("False", "Unverified")),
+    ],
 )
 def test_verified_says_who_vouches(digest_source: str, expected: tuple[str, str]) -> None:
     model = a_model()
