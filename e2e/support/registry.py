@@ -124,7 +124,8 @@ def filling_pod_manifest(claim: str, namespace: str, *, image: str, source: Path
     """Return a pod that copies a file of its image into a claim, under its final name in one step."""
     script = (
         "import os, shutil, sys; source, target = sys.argv[1:]; "
-        "os.makedirs(os.path.dirname(target), exist_ok=True); shutil.copyfile(source, target + '.part'); os.replace(target + '.part', target)"
+        "os.makedirs(os.path.dirname(target), exist_ok=True); shutil.copyfile(source, target + '.part'); "
+        "os.replace(target + '.part', target)"
     )
     container: Manifest = {
         "name": "fill",

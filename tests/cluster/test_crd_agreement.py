@@ -122,7 +122,7 @@ BUCKET_SOURCES = st.fixed_dictionaries(
 OTHER_SOURCES = st.fixed_dictionaries(
     {
         "uri": st.one_of(
-            text("oci://[A-Za-z0-9]([A-Za-z0-9.-]{0,9}[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]{1,5}){1,2}(:v1)?", 1000),
+            text("oci://[A-Za-z0-9]([A-Za-z0-9.-]{0,9}[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z]{1,5}){1,2}(:v1)?", 1000),
             text("pvc://[a-z0-9]([a-z0-9.-]{0,9}[a-z0-9])?(/[A-Za-z0-9_=+-][A-Za-z0-9._=+-]{0,5}){0,3}/?", 1000),
         )
     }

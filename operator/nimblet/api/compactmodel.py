@@ -75,8 +75,8 @@ class ModelSource(SpecModel):
         description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror), "
         "`https://host/path/model.gguf`, `s3://bucket/prefix` (the administrator's S3 endpoint; the prefix is a "
         "folder or one .gguf object), `oci://registry/repository:tag` or `…@sha256:digest` (a model artifact, or "
-        "an image with files below /models), `pvc://claim/path` (a PersistentVolumeClaim of the same namespace; the "
-        "path is a folder or one .gguf file) or `ollama://name:tag` (the administrator's Ollama registry)."
+        "an image with files below /models), `pvc://claim/path` (a PersistentVolumeClaim of the same namespace; "
+        "the path is a folder or one .gguf file) or `ollama://name:tag` (the administrator's Ollama registry)."
     )
     revision: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
@@ -252,7 +252,10 @@ class ArtifactFile(StatusModel):
 
     path: str = Field(description="Name inside the source.")
     size: int = Field(description="Length in bytes.")
-    sha256: str = Field(default="", description="SHA-256 that the loader checks; empty where none is known.")
+    sha256: str = Field(
+        default="",
+        description="SHA-256 that the loader checks; where the source tells none, the one that it found.",
+    )
 
 
 class ArtifactStatus(StatusModel):

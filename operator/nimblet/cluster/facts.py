@@ -17,11 +17,12 @@ from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import api_key, content_hash
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer
-from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, metadata_of
+from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, Terminated, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
 from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
+from nimblet.plan.artifact import parse_digests
 from nimblet.plan.facts import (
     ArtifactFacts,
     ChildRef,
@@ -242,7 +243,12 @@ def pod_facts(pod: Pod) -> PodFacts:
         container_id=server.container_id if server is not None else "",
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
+        digests=_digests(loader.state.terminated) if loader is not None else {},
     )
+
+
+def _digests(ended: Terminated | None) -> dict[str, str]:
+    return parse_digests(ended.message) if ended is not None and ended.exit_code == 0 else {}
 
 
 def node_facts(body: Object) -> NodeFacts:

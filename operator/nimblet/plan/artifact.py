@@ -74,6 +74,11 @@ class Artifact(ArtifactModel):
         return sum(file.size for file in self.files)
 
 
+class _FetchReport(ArtifactModel):
+    version: Literal[1]
+    sha256: dict[Annotated[str, Field(max_length=512)], Sha256] = Field(default_factory=dict, max_length=16)
+
+
 class LoaderFailure(ArtifactModel):
     """The reason and message a failed loader left."""
 
@@ -92,6 +97,14 @@ def parse_artifact(text: str) -> Artifact | None:
         return Artifact.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def parse_digests(text: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that a loader's termination message tells, none if it is no such message."""
+    try:
+        return _FetchReport.model_validate_json(text).sha256
+    except ValidationError:
+        return {}
 
 
 def parse_failure(text: str) -> LoaderFailure | None:

@@ -233,7 +233,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, before, rollout) if artifact is not None else before.artifact,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=rollout.download_percent,
@@ -244,8 +244,18 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact) -> ArtifactStatus:
-    files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
+def _artifact_status(artifact: Artifact, before: CompactModelStatus, rollout: Rollout) -> ArtifactStatus:
+    """Return what is known of the files; a digest that only a loader found stays while the commit stays."""
+    same = before.artifact is not None and before.artifact.commit == artifact.commit
+    told = {file.path: file.sha256 for file in before.artifact.files} if before.artifact and same else {}
+    files = [
+        ArtifactFile(
+            path=file.path,
+            size=file.size,
+            sha256=file.sha256 or told.get(file.path) or rollout.digests.get(file.path) or "",
+        )
+        for file in artifact.files
+    ]
     return ArtifactStatus(
         commit=artifact.commit,
         files=files,

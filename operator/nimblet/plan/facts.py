@@ -125,6 +125,8 @@ class PodFacts:
     """Progress of its init container in whole percent while it runs."""
     loading: bool = False
     """The loader (init container) is running."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by path of the files as the loader brought them, once it has ended well."""
 
 
 @dataclass(frozen=True, kw_only=True)

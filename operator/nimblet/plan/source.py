@@ -82,15 +82,13 @@ def spec_hash(spec: CompactModelSpec) -> str:
 
     What is at its default is left out, so that a field that a newer operator knows changes no hash.
     """
-    return content_hash(
-        spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_defaults=True)
-    )
+    return content_hash(spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_defaults=True))
 
 
 def policy_text(
     settings: Settings, *, credential_hosts: tuple[str, ...], scheme: str, with_role: bool = False
 ) -> str:
-    """Return the loader's `FetchPolicy` as JSON; what concerns one kind of source is only in the policies of that kind.
+    """Return the loader's `FetchPolicy` as JSON; what concerns one kind of source is in its policies alone.
 
     A loader refuses keys that it does not know, and models keep their loader over an upgrade.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, find
 from nimblet.plan.compactmodel import plan_invalid
@@ -33,6 +34,7 @@ from tests.builders import (
     a_pod,
     artifact_text,
     base_facts,
+    child,
     edited,
     kinds,
     message,
@@ -44,6 +46,14 @@ from tests.builders import (
     stored,
     waiting_pod,
 )
+
+
+def revision_with(model: CompactModel, text: str) -> str:
+    """Return the hash of the template that a model with this artifact has."""
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, text),)))
+    labels_: dict[str, str] = child(plan.children, "Deployment")["metadata"]["labels"]
+    return labels_[labels.REVISION]
+
 
 BUSY = Observation(answer=Answer.BUSY)
 SILENT = Observation(answer=Answer.FAILED, detail="HTTP 500")
@@ -289,6 +299,21 @@ def test_verified_says_who_vouches(digest_source: str, expected: tuple[str, str]
     model = a_model()
     artifact = stored(model, artifact_text(digestSource=digest_source))
     assert shown(plan_of(model, serving_facts(model, artifacts=(artifact,))), "Verified") == expected
+
+
+def test_a_digest_that_only_the_loader_found_is_told_and_kept() -> None:
+    model = a_model()
+    text = artifact_text(digestSource="None", files=[{"path": "m.gguf", "size": 10}])
+    revision = revision_with(model, text)
+    found = replace(a_pod(revision), digests={"m.gguf": DIGEST, "other": "0" * 64})
+    facts = serving_facts(model, artifacts=(stored(model, text),), pods=(found,))
+    status = plan_of(model, facts).status
+    assert status.artifact is not None
+    assert [file.sha256 for file in status.artifact.files] == [DIGEST]
+    later = model.model_copy(update={"status": status})
+    kept = plan_of(later, serving_facts(model, artifacts=facts.artifacts, pods=())).status
+    assert kept.artifact == status.artifact
+    assert shown(plan_of(model, facts), "Verified") == ("False", "Unverified")
 
 
 @pytest.mark.parametrize(
