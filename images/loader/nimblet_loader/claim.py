@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from nimblet_loader.connector import Body, Snapshot, Span
@@ -55,7 +56,10 @@ class ClaimConnector:
         with self._errors(self._shown), self._opened_folder(()) as folder:
             if self._single:
                 return Snapshot(None, (Entry(self._single, self._size(folder, self._single), None),))
-            entries = tuple(Entry(path, size, None) for path, size in self._walk(folder, "", 0))
+            walk = islice(self._walk(folder, "", 0), _MAX_FILES + 1)
+            entries = tuple(Entry(path, size, None) for path, size in walk)
+        if len(entries) > _MAX_FILES:
+            raise self._too_many()
         if not entries:
             raise LoaderError(
                 Reason.RepositoryNotFound,
@@ -69,6 +73,13 @@ class ClaimConnector:
         with self.open(entry.path, commit="", span=Span()) as body:
             for chunk in body.chunks():
                 digest.update(chunk)
+        with self.open(entry.path, commit="", span=Span()) as after:
+            if after.tag != body.tag:
+                raise LoaderError(
+                    Reason.SourceChanged,
+                    f"Expected {quoted(entry.path)} of {self._shown} to rest while it is measured; it was written "
+                    "to. It is tried again.",
+                )
         return replace(entry, size=body.total, sha256=digest.hexdigest(), measured=True)
 
     @contextmanager
@@ -124,11 +135,7 @@ class ClaimConnector:
     def _walk(self, folder: int, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
         names = sorted(os.listdir(folder))
         if len(names) > _MAX_FILES or depth > _MAX_DEPTH:
-            raise LoaderError(
-                Reason.TooManyFiles,
-                f"Expected at most {_MAX_FILES} files in a folder of {self._shown} and {_MAX_DEPTH} folders below "
-                "each other; there are more. Use a longer path.",
-            )
+            raise self._too_many()
         for name in names:
             state = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(state.st_mode):
@@ -139,6 +146,13 @@ class ClaimConnector:
                     yield from self._walk(below, f"{prefix}{name}/", depth + 1)
                 finally:
                     os.close(below)
+
+    def _too_many(self) -> LoaderError:
+        return LoaderError(
+            Reason.TooManyFiles,
+            f"Expected at most {_MAX_FILES} files in {self._shown}, and {_MAX_DEPTH} folders below each other; "
+            "there are more. Use a longer path.",
+        )
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

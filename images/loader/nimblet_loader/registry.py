@@ -46,6 +46,7 @@ class Registry:
         self._place = parse_target(f"{base}/")
         self._authorization: str | None = None
         self._challenge: str | None = None
+        self._logged_in = False
 
     def document(self, reference: str, accept: str) -> bytes:
         """Return the manifest or index that a tag or digest names."""
@@ -111,6 +112,7 @@ class Registry:
         if scheme.lower() == "basic":
             before = self._authorization
             self._authorization = self._login(self._place).get("Authorization")
+            self._logged_in = self._authorization is not None
             return self._authorization not in (None, before)
         if scheme.lower() != "bearer" or not parameters.get("realm"):
             return False
@@ -126,6 +128,7 @@ class Registry:
         query = "&".join(f"{name}={encoded(value)}" for name, value in scope.items() if value)
         realm = parameters["realm"]
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
+        self._logged_in = bool(self._login(parse_target(realm)))
         with self._client.get(url, sign=self._login) as answer:
             if answer.last.status != _OK:
                 raise self._error(answer, f"a token for {self._shown}")
@@ -155,19 +158,19 @@ class Registry:
 
     def _error(self, answer: Answer, what: str) -> LoaderError:
         """Return the error of a status; a token bought without a login is no credential of the user."""
-        status, place = answer.last.status, answer.last.target
+        status, shown = answer.last.status, answer.last.target.shown
         if status not in (_UNAUTHORIZED, _FORBIDDEN):
             return status_error(answer, what=what)
-        if not self._client.credentials.login_for(place if self._is_registry(place) else self._place):
+        if not self._logged_in:
             return LoaderError(
                 Reason.AccessDenied,
-                f"Expected access to {what}; {place.shown} answered {status}. No login was sent: reference a "
+                f"Expected access to {what}; {shown} answered {status}. No login was sent: reference a "
                 f"Secret with username and password, and name {quoted(self._place.authority)} and the host "
                 "that gives its tokens in the Secret's annotation of hosts.",
             )
         reason = Reason.TokenInvalid if status == _UNAUTHORIZED else Reason.AccessDenied
         return LoaderError(
             reason,
-            f"Expected the login to be accepted for {what}; {place.shown} answered {status}. Put a valid username "
+            f"Expected the login to be accepted for {what}; {shown} answered {status}. Put a valid username "
             "and password into the Secret, and give that user access.",
         )

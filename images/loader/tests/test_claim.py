@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models in a mounted claim: measured, copied, and never read through a link."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -120,6 +121,26 @@ def test_what_is_not_there(bench: Bench, claim: Path, uri: str, reason: Reason) 
 def test_too_deep_a_tree_is_not_walked(bench: Bench, claim: Path) -> None:
     (claim / "llm" / "/".join("d" * 20)).mkdir(parents=True)
     assert refusal(bench).reason is Reason.TooManyFiles
+
+
+def test_a_file_that_is_written_to_while_it_is_measured_is_told(
+    bench: Bench, claim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of the claim stands in for its writer: each read of the file is followed by a write."""
+    path, read = claim / "llm" / MODEL, os.read
+    times = itertools.count(1)
+
+    def read_and_touch(descriptor: int, count: int) -> bytes:
+        moment = next(times)
+        os.utime(path, (moment, moment))
+        return read(descriptor, count)
+
+    connector = ClaimConnector(claim, uri=URI)
+    (entry,) = connector.snapshot().entries
+    monkeypatch.setattr(os, "read", read_and_touch)
+    with pytest.raises(LoaderError) as caught:
+        connector.measure(entry)
+    assert caught.value.reason is Reason.SourceChanged
 
 
 def test_a_span_ends_where_it_should(claim: Path, bench: Bench) -> None:

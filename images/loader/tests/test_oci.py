@@ -364,6 +364,13 @@ def test_no_login_is_sent_for_a_registry_that_the_secret_does_not_name(bench: Be
     assert all("authorization" not in request.headers for request in bench.server.requests)
 
 
+def test_a_login_that_was_not_sent_is_not_called_wrong(bench: Bench, uri: str) -> None:
+    bench.hub.realm, bench.hub.login = f"{bench.base('cdn.test')}/token", basic("me", "canary")
+    bench.login = ("me", "canary")
+    error = refusal(bench, uri)
+    assert (error.reason, "No login was sent" in error.message) == (Reason.AccessDenied, True)
+
+
 def test_a_realm_off_the_allow_list_is_refused(bench: Bench, uri: str) -> None:
     bench.hub.realm = "http://unlisted.test/token"
     assert refusal(bench, uri).reason is Reason.HostNotAllowed

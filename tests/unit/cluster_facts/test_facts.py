@@ -186,8 +186,7 @@ def test_a_model_pod_as_observed() -> None:
     ],
 )
 def test_what_a_loader_found_is_read_from_its_last_words(message: str, code: int, found: dict[str, str]) -> None:
-    ended = terminated(code, "Completed")
-    ended["terminated"]["message"] = message
+    ended = terminated(code, "Completed", message)
     status = {"initContainerStatuses": [container("loader", ended)]}
     assert pod_facts(Pod.model_validate(pod(status=status))).digests == found
 
