@@ -30,7 +30,7 @@ demo: sync ## Cluster, operator, a real small model, a question and its answer
 	$(RUN) python -m e2e.demo
 
 .PHONY: test
-test: check prepare ## Everything: check, then unit, golden, contract, cluster, loader and end-to-end tests
+test: check prepare ## Everything: check, then unit, golden, contract, cluster, fault, loader and end-to-end tests
 	$(RUN) pytest $(ARGS)
 
 .PHONY: check

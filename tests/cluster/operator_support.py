@@ -49,8 +49,6 @@ COLLECTIONS = {
 }
 DEFECTS = ("Traceback", " ERROR ", " CRITICAL ", "Warning:", "never awaited", "Unclosed")
 RETRY = "ERROR   Request attempt #"
-NO_DEFECT = (RETRY, "ResourceWarning: unclosed transport <", "ResourceWarning: Enable tracemalloc")
-"""kopf's own words on a request it tries again; a TLS connection whose good-bye SIGTERM overtook."""
 """How kopf tells that it tries a request again: no defect where the API server is away."""
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
@@ -254,7 +252,7 @@ class Launcher:
     def flaws(self) -> list[str]:
         """Return the lines of all logs that tell of a defect."""
         logs = [process.log.read_text(encoding="utf-8") for process, _ in self.started]
-        lines = [line for log in logs for line in log.splitlines() if not any(word in line for word in NO_DEFECT)]
+        lines = [line for log in logs for line in log.splitlines() if RETRY not in line]
         return [line for line in lines if any(word in line for word in DEFECTS)]
 
 
@@ -288,14 +286,13 @@ class View:
 
     def condition(self, name: str, type_: str) -> tuple[str, str] | None:
         """Return a condition's status and reason, None while there is none."""
-        status = self.model(name).get("status") or {}
-        found = [item for item in status.get("conditions", ()) if item["type"] == type_]
-        return (found[0]["status"], found[0]["reason"]) if found else None
+        return condition_of(self.model(name), type_)
 
     def is_ready(self, name: str) -> bool:
-        condition, model = self.condition(name, "Ready"), self.model(name)
+        """Tell whether the model is Ready as it is written now: by one read, for between two it may change."""
+        model = self.model(name)
         fresh = (model.get("status") or {}).get("observedGeneration") == model["metadata"]["generation"]
-        return fresh and condition == ("True", "Ready")
+        return fresh and condition_of(model, "Ready") == ("True", "Ready")
 
     def children(self, kind: str) -> dict[str, Any]:
         """Return our objects of a kind by name."""
@@ -320,6 +317,12 @@ class View:
         except ApiError as error:
             return error.status == HTTPStatus.NOT_FOUND
         return False
+
+
+def condition_of(model: Any, type_: str) -> tuple[str, str] | None:
+    """Return a condition's status and reason, None while there is none."""
+    found = [item for item in (model.get("status") or {}).get("conditions", ()) if item["type"] == type_]
+    return (found[0]["status"], found[0]["reason"]) if found else None
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float = 60.0, what: str) -> None:

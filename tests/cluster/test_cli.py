@@ -3,6 +3,7 @@
 
 import asyncio
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,19 @@ def settings(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def node(control_plane: ControlPlane, namespace: str) -> Iterator[FakeNode]:
+    """A node for one test: the control plane is shared."""
+    node = FakeNode(f"node-of-{namespace}")
+    control_plane.add_node(node)
+    yield node
+    control_plane.delete_node(node.name)
+
+
+@pytest.mark.usefixtures("node")
 def test_plan_of_a_new_model_reads_the_clusters_nodes(
     control_plane: ControlPlane, namespace: str, settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    control_plane.add_node(FakeNode(f"node-of-{namespace}"))
     code, out, err = run(
         capsys,
         "plan",

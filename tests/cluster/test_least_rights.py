@@ -83,6 +83,7 @@ async def test_the_listed_rights_suffice_and_secrets_stay_unlisted(rig: Rig, con
     uid = (await least.read())["metadata"]["uid"]
     await delete_children(client, namespace=namespace, refs=[ChildRef(kind="ConfigMap", name="child", uid=uid)])
     assert [each async for each in client.list(POD, namespace=namespace)] == []
+    assert [each async for each in client.list(NODE)] == []
 
     with pytest.raises(Forbidden):
         [each async for each in client.list(SECRET, namespace=namespace)]

@@ -163,6 +163,37 @@ class Silent(Faults):
 
 
 @dataclass
+class Spell(Faults):
+    """From the write of this number on, for some seconds, every request meets `action`; open watches end."""
+
+    number: int
+    seconds: float
+    action: Action
+    met: int = 0
+    until: float | None = None
+
+    def request(self, incoming: Incoming, /) -> Action:
+        """Act while it lasts."""
+        if incoming.write == self.number and self.until is None:
+            self.until = time.monotonic() + self.seconds
+        if not self.lasts():
+            return FORWARD
+        self.met += 1
+        return self.action
+
+    async def lines(self, _: Incoming, source: AsyncIterator[bytes], /) -> AsyncIterator[bytes]:
+        """Yield lines until it begins."""
+        async for line in source:
+            if self.lasts():
+                return
+            yield line
+
+    def lasts(self) -> bool:
+        """Tell whether it has begun and not ended."""
+        return self.until is not None and time.monotonic() < self.until
+
+
+@dataclass
 class Stale(Faults):
     """Lists come from the past, and watches are silent, for some seconds after `replay`."""
 

@@ -41,6 +41,10 @@ class Verb(Enum):
     """Let the server do it, then cut the connection instead of answering."""
     ANSWER = auto()
     """Answer in place of the server."""
+    CUT = auto()
+    """Reset the connection; the server never sees the request."""
+    SLOW = auto()
+    """Forward after `seconds`."""
     STALL = auto()
     """Accept a watch and send nothing for `seconds`, then end it."""
 
@@ -194,8 +198,14 @@ class Proxy:
             case Verb.ANSWER:
                 self._log(incoming, action.status)
                 return web.Response(status=action.status, headers=action.headers, body=action.body)
+            case Verb.CUT:
+                self._log(incoming, 0)
+                return _cut(request)
             case Verb.STALL:
                 return await self._stall(request, action.seconds)
+            case Verb.SLOW:
+                await asyncio.sleep(action.seconds)
+                action = FORWARD
         if incoming.is_watch:
             return await self._watch(request, incoming)
         return await self._pass(request, incoming, action)

@@ -8,7 +8,6 @@ import base64
 import json
 import logging
 import ssl
-import threading
 import time
 import uuid
 from collections import Counter
@@ -24,12 +23,12 @@ from tests.cluster.operator_support import (
     OPERATOR_USER,
     RESYNC_SECONDS,
     Launcher,
-    Process,
     Stub,
     View,
     grant_own_rights,
 )
 from tests.faults.admin import SteadyApi, eventually
+from tests.faults.keeper import KILLED, TERMINATED, Keeper
 from tests.faults.proxy import Faults, Proxy, Upstream
 from tests.faults.snapshot import Reader, Snapshot, difference
 from tests.faults.story import Story
@@ -44,11 +43,11 @@ TIMING: Final = {
 }
 QUIET_SECONDS: Final = 2.0
 """Without a write for this long the operator has nothing more to say; its own looks come after one second."""
-EQUAL_SECONDS: Final = 30.0
+EQUAL_SECONDS: Final = 120.0
+WAIT_SECONDS: Final = 240.0
 STEADY_RESYNCS: Final = 2
 RESYNCS: Final = 'nimblet_resyncs_total{outcome="done"}'
 MASTER_KEY: Final = "nimblet-master-key"
-KILLED: Final = -9
 
 log = logging.getLogger(__name__)
 
@@ -107,54 +106,6 @@ class Outcome:
 
 
 @dataclass(kw_only=True)
-class Keeper:
-    """Keeps one operator running: one that ends is started again at once."""
-
-    launcher: Launcher
-    flags: tuple[str, ...]
-    codes: list[int] = field(default_factory=list)
-    process: Process | None = None
-    _wanted: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start it, and keep it."""
-        self._wanted = True
-        self.process = self.launcher.start(*self.flags)
-        self._thread = threading.Thread(target=self._keep)
-        self._thread.start()
-
-    def kill(self) -> None:
-        """SIGKILL whatever runs; a new one comes at once while it is wanted."""
-        with self._lock:
-            if self.process is not None:
-                self.process.popen.kill()
-
-    def stop(self) -> None:
-        """SIGTERM, and none comes after it."""
-        with self._lock:
-            self._wanted = False
-            process, thread = self.process, self._thread
-        if process is not None and thread is not None:
-            process.popen.terminate()
-            thread.join()
-        self.process = self._thread = None
-
-    def _keep(self) -> None:
-        while True:
-            process = self.process
-            if process is None:
-                return
-            code = process.popen.wait()
-            with self._lock:
-                if not self._wanted:
-                    return
-                self.codes.append(code)
-                self.process = self.launcher.start(*self.flags)
-
-
-@dataclass(kw_only=True)
 class Run:
     """One run under way."""
 
@@ -199,7 +150,7 @@ class Run:
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Return once the condition holds."""
-        eventually(condition, seconds=60, what=f"{self.scenario.name}: {what}")
+        eventually(condition, seconds=WAIT_SECONDS, what=f"{self.scenario.name}: {what}")
 
     def note(self, lines: Sequence[str], what: str) -> None:
         """Add a problem where there are lines that tell of one."""
@@ -218,6 +169,8 @@ class Run:
             self.note(_counts(self.reference.deletes, outcome.deletes), "deletes differ (expected, found)")
         unexpected = [str(code) for code in self.keeper.codes if code not in self.scenario.exits]
         self.note(unexpected, "the operator ended by itself")
+        overdue = [str(code) for code in self.keeper.stopped if code not in (0, TERMINATED)]
+        self.note(overdue, "told to stop, the operator ended with")
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must be seen in no output: API keys, this run's master key, both also as base64."""
@@ -262,7 +215,7 @@ class Run:
                 seen, since = self.proxy.writes, time.monotonic()
             return time.monotonic() - since >= QUIET_SECONDS
 
-        eventually(quiet, seconds=60, what=f"no write for {QUIET_SECONDS:g} s")
+        eventually(quiet, seconds=WAIT_SECONDS, what=f"no write for {QUIET_SECONDS:g} s")
 
 
 def tell_all(run: Run) -> None:

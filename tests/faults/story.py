@@ -11,7 +11,7 @@ from typing import Final
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
-from tests.cluster.operator_support import View
+from tests.cluster.operator_support import View, condition_of
 from tests.faults.admin import eventually
 
 NAME: Final = "small"
@@ -20,7 +20,8 @@ MISSING: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/missing"}}
 MISSING_HASH: Final = source_hash(CompactModelSpec.model_validate(MISSING), Settings())
 """Names the resolver pods that find no repository."""
 EDITED_CONTEXT: Final = 2048
-SECONDS: Final = 90.0
+SECONDS: Final = 240.0
+"""For a step. Waits end as soon as they can; on a busy machine the start of a process alone may take a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,6 @@ class Story:
     def _is_broken(self) -> bool:
         model = self.view.model(self.name)
         fresh = model["status"]["observedGeneration"] == model["metadata"]["generation"]
-        told = self.view.condition(self.name, "Ready") == ("False", "UpdateFailed")
-        serves = self.view.condition(self.name, "Serving") == ("True", "Answering")
+        told = condition_of(model, "Ready") == ("False", "UpdateFailed")
+        serves = condition_of(model, "Serving") == ("True", "Answering")
         return bool(fresh and told and serves)

@@ -5,16 +5,23 @@
 write is one, before and after, and every acknowledgement is lost once.
 """
 
+import json
 import os
+import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Final
 
 import pytest
 
-from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Stale, Unreliable, refusal
-from tests.faults.proxy import Action, Verb
-from tests.faults.rig import KILLED, Outcome, Reference, Run, Scenario, World, perform_all
+from nimblet.shell.ending import EXIT_SECONDS
+from nimblet.shell.operator import Exit
+from tests.faults.keeper import KILLED
+from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Spell, Stale, Unreliable, refusal
+from tests.faults.proxy import Action, Faults, Proxy, Verb
+from tests.faults.rig import Outcome, Reference, Run, Scenario, World, perform_all, plain_kubeconfig
 from tests.faults.snapshot import difference
 
 FULL: Final = os.environ.get("NIMBLET_FAULTS_FULL") == "1"
@@ -24,7 +31,13 @@ CRASH_WRITES: Final = 5
 LOST_ACKS: Final = 3
 ERRORS: Final = (409, 429, 500, 503)
 STALE_SECONDS: Final = 8.0
-SECONDS: Final = 7200 if FULL else 300
+GONE_SECONDS: Final = 60.0
+SLOW_SECONDS: Final = 30.0
+LATENCY_SECONDS: Final = 5.0
+MOST_TRIES: Final = 600
+"""Requests in a minute without an API server: ten watches, the resync and the queue, each with its pauses."""
+SECONDS: Final = 7200 if FULL else 1500
+"""For a test; only one that fails takes long."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
 
@@ -212,13 +225,18 @@ def in_a_hurry(run: Run) -> None:
     run.finish()
 
 
-def test_an_operator_that_was_away_or_is_hurried_comes_to_the_same_end(world: World, reference: Reference) -> None:
+def test_whoever_is_away_slow_or_hurried_comes_to_the_same_end(world: World, reference: Reference) -> None:
+    middle = reference.writes // 2
+    gone = Spell(number=middle, seconds=GONE_SECONDS, action=Action(verb=Verb.CUT))
+    slow = Spell(number=middle, seconds=SLOW_SECONDS, action=Action(verb=Verb.SLOW, seconds=LATENCY_SECONDS))
     outcomes = perform_all(
         world,
         [
             # what nobody saw, nobody made: no resolver of the missing source, no budget of two replicas
             Scenario(name="no operator", script=without_operator, same_counts=False),
             Scenario(name="made again at once", script=in_a_hurry),
+            Scenario(name="no API server", faults=gone),
+            Scenario(name="slow API server", faults=slow),
         ],
         reference,
         workers=WORKERS,
@@ -227,3 +245,47 @@ def test_an_operator_that_was_away_or_is_hurried_comes_to_the_same_end(world: Wo
     away = outcomes[0]
     assert away.creates <= reference.creates, "nothing is made that the run without faults did not make"
     assert KILLED not in away.scenario.exits or away.restarts == 0
+    assert [outcome.restarts for outcome in outcomes[2:]] == [0, 0], "waited for, not restarted"
+    assert 0 < gone.met < MOST_TRIES, "tries again, but with pauses"
+    assert slow.met > 0
+
+
+def frozen_leader(run: Run) -> None:
+    """The leader stands still past the end of its lease; a second one follows it, then the first wakes."""
+    directory = run.world.directory / f"second-{run.operator_namespace}"
+    directory.mkdir()
+    first = run.keeper.launcher
+    first_process = first.start(*run.keeper.flags, elect=True)
+    with Proxy(run.world.upstream, faults=Faults(), kill=lambda: None) as proxy:
+        second = replace(first, kubeconfig=directory / "kubeconfig", directory=directory, started=[])
+        second.kubeconfig.write_text(json.dumps(plain_kubeconfig(proxy.url)), encoding="utf-8")
+        story = run.story()
+        try:
+            story.create()
+            second_process = second.start(*run.keeper.flags, elect=True)
+            run.wait(lambda: second_process.probe("/readyz") == HTTPStatus.OK, "a standby")
+            first_process.popen.send_signal(signal.SIGSTOP)
+            before = run.proxy.writes
+            run.view.scale(story.name, 2)
+            run.wait(lambda: story.is_settled(2), "the second to lead and to scale the model")
+            first_process.popen.send_signal(signal.SIGCONT)
+            run.keeper.codes.append(first_process.popen.wait(2 * EXIT_SECONDS))
+            late = [str(entry) for entry in run.proxy.entries if entry.write is not None and entry.write > before]
+            run.note(late, "the first wrote after its lease had run out")
+            run.note([] if proxy.writes else ["none"], "writes of the second")
+        finally:
+            second.end_all()
+    run.note(second.flaws(), "the log of the second tells of a defect")
+
+
+def test_a_leader_that_was_frozen_past_its_lease_writes_nothing_more(world: World, reference: Reference) -> None:
+    lost = Scenario(
+        name="frozen leader",
+        script=frozen_leader,
+        same_counts=False,
+        exits=(Exit.LEADERSHIP_LOST,),
+        clean_log=False,  # that the lease is lost is told as an error
+    )
+    [outcome] = perform_all(world, [lost], reference, workers=1)
+    held([outcome])
+    assert outcome.restarts == 1, "it ended"

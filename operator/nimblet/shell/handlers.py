@@ -6,7 +6,8 @@ error would be logged and never tried again, so that none may do work that can f
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -32,6 +33,13 @@ RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 5, 5, 5)
 """Waits between tries of a request; a watch begins anew after them, so the last is how late it may come back."""
 CHUNK: Final = 500
 """Objects a page of kopf's first listing: bounds its memory."""
+STREAM: Final = "watcher for "
+"""How the names of kopf's tasks begin that read a watch."""
+END_SECONDS: Final = 0.8
+"""How long a cancelled task of kopf's may take; a stream hands its last events on for `exit_timeout`."""
+CANCELLATIONS: Final = 3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +140,21 @@ def watch_settings() -> kopf.OperatorSettings:
 
 
 async def watch(
-    registry: kopf.OperatorRegistry, *, namespaces: Sequence[str], stop: asyncio.Event, started: Callable[[], None]
+    registry: kopf.OperatorRegistry,
+    *,
+    settings: kopf.OperatorSettings,
+    namespaces: Sequence[str],
+    stop: asyncio.Event,
+    started: Callable[[], None],
 ) -> None:
     """Run the watches until `stop` is set; a watch that the API server breaks for good raises.
 
     `started` is called when kopf has set up its own signal handlers, for the caller to take signals back.
     """
     others = asyncio.all_tasks()
-    tasks = await kopf.spawn_tasks(
+    roots = await kopf.spawn_tasks(
         registry=registry,
-        settings=watch_settings(),
+        settings=settings,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
@@ -150,5 +163,38 @@ async def watch(
         identity=cast("Any", labels.FIELD_MANAGER),
     )
     started()
-    # kopf ends every task it finds at its own end, but for those that were there before it
-    await kopf.run_tasks(tasks, ignored=others)
+    try:
+        ended, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end(roots, others=others)
+    for task in ended:
+        task.result()
+
+
+async def _end(roots: Collection["asyncio.Task[Any]"], *, others: Collection["asyncio.Task[Any]"]) -> None:
+    """End kopf's tasks: the streams, then its roots, which close its connections, then whatever it left.
+
+    Not by `kopf.run_tasks`: it cancels each task once and waits for ever, and a stream that begins anew at that
+    moment loses the cancellation (kopf ends the stream's pause waiter with cancellations suppressed) and runs on.
+    """
+
+    def rest() -> set["asyncio.Task[Any]"]:
+        return asyncio.all_tasks() - {*others, asyncio.current_task()}
+
+    await _cancel(lambda: {task for task in rest() if task.get_name().startswith(STREAM)})
+    await _cancel(lambda: {task for task in roots if not task.done()})
+    await _cancel(rest)
+    left = rest()
+    if left:
+        log.error("tasks of the watches did not end: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
+async def _cancel(wanted: Callable[[], set["asyncio.Task[Any]"]]) -> None:
+    """Cancel the tasks, and again those that went on."""
+    for _ in range(CANCELLATIONS):
+        tasks = wanted()
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=END_SECONDS)

@@ -10,7 +10,7 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,20 +31,28 @@ from nimblet.cluster.login import read_login
 from nimblet.cluster.masterkey import KEY_BYTES, MasterKeyError, get_master_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
-from nimblet.shell.handlers import Intake, registry_for, watch
+from nimblet.shell.ending import Ending
+from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.metrics import Metrics, StateCollector
 from nimblet.shell.options import Options
 from nimblet.shell.patience import patiently
 from nimblet.shell.queue import Queue
 from nimblet.shell.reconcile import Reconciler
 from nimblet.shell.resync import Resync
-from nimblet.shell.server import Limits, Signs, application, liveness, readiness, serve
+from nimblet.shell.server import Limits, Signs, Verdict, application, liveness, readiness, serve
 
 MISSED_RESYNCS: Final = 2.5
 """Resync intervals without a good one after which the process calls itself dead."""
 GRACE_SECONDS: Final = 120.0
 QUEUE_LIMIT_SECONDS: Final = 300.0
 LEASE_LIMIT_SECONDS: Final = 60.0
+RELEASE_SECONDS: Final = 3.0
+"""For giving up the lease at the end; a standby waits for 15 s where it fails."""
+GOODBYE_SECONDS: Final = 0.25
+"""TLS connections end by an exchange that aiohttp awaits only for those that nobody used; watches are in use."""
+CHECK_SECONDS: Final = 10.0
+DEAD_SECONDS: Final = 60.0
+"""How long the process may call itself dead before it ends itself; a kubelet that probes ends it after 30 s."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +76,7 @@ class Operator:
     mirror: Mirror
     rng: random.Random
     url_of: PodUrl = pod_url
+    ending: Ending = field(default_factory=Ending)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
     resync: Resync | None = None
@@ -86,10 +95,28 @@ class Operator:
             lease=self.lease.silence() if self.lease is not None else None,
         )
 
+    def live(self) -> Verdict:
+        """Judge whether the process still works."""
+        limits = Limits(
+            resync=MISSED_RESYNCS * self.options.settings.timing.resync_seconds + GRACE_SECONDS,
+            queue=QUEUE_LIMIT_SECONDS,
+            lease=LEASE_LIMIT_SECONDS,
+        )
+        return liveness(self.signs(), limits)
+
     def fail(self, error: BaseException) -> None:
         """End the process for this reason; the first one counts."""
         self.failure = self.failure or error
+        self.halt()
+
+    def halt(self) -> None:
+        """End the process; from now on it has little time."""
+        self.begin_to_end()
         self.stop.set()
+
+    def begin_to_end(self) -> None:
+        """Start the clock; one that has to be ended by it has failed, whatever the reason was."""
+        self.ending.begin(lambda: _code(self.failure) or Exit.FAILED)
 
     def on_error(self, key: Key, error: Exception, delay: float) -> None:
         """Tell of a turn that raised: known errors in a line, others with their traceback."""
@@ -102,10 +129,10 @@ class Operator:
             log.error("%s: next try in %.0f s", key, delay, exc_info=error)
 
     def take_signals(self) -> None:
-        """Let SIGTERM and SIGINT set the stop event."""
+        """Let SIGTERM and SIGINT end the process."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
+            loop.add_signal_handler(number, self.halt)
 
 
 async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
@@ -125,6 +152,7 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
             return Exit.OPTIONS
         stack.push_async_callback(client.close)
         await stack.enter_async_context(_http(operator))
+        stack.push_async_callback(asyncio.sleep, GOODBYE_SECONDS)
         try:
             await _until_stopped(operator, _lead(operator, client))
         except (ApiError, MasterKeyError) as error:
@@ -134,22 +162,43 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
 
 
 def _verdict(operator: Operator) -> Exit:
-    if operator.failure is None:
+    code = _code(operator.failure)
+    if code is Exit.STOPPED:
         log.info("stopped")
-        return Exit.STOPPED
-    if isinstance(operator.failure, LeadershipLost):
+    elif code is Exit.LEADERSHIP_LOST:
         log.error("leadership lost: %s", operator.failure)
-        return Exit.LEADERSHIP_LOST
-    log.critical("the operator failed", exc_info=operator.failure)
-    return Exit.FAILED
+    else:
+        log.critical("the operator failed", exc_info=operator.failure)
+    return code
+
+
+def _code(failure: BaseException | None) -> Exit:
+    if failure is None:
+        return Exit.STOPPED
+    return Exit.LEADERSHIP_LOST if isinstance(failure, LeadershipLost) else Exit.FAILED
+
+
+async def end_when_dead(live: Callable[[], Verdict], fail: Callable[[BaseException], None]) -> None:
+    """Call `fail` once the process has called itself dead for long: not everyone who runs it asks its probe."""
+    loop = asyncio.get_running_loop()
+    alive = loop.time()
+    while loop.time() - alive < DEAD_SECONDS:
+        await asyncio.sleep(CHECK_SECONDS)
+        verdict = live()
+        if verdict.ok:
+            alive = loop.time()
+    fail(RuntimeError(f"dead by its own judgement for {DEAD_SECONDS:.0f} s: {verdict.why}"))
 
 
 async def _until_stopped(operator: Operator, main: Awaitable[None]) -> None:
     """Await `main`, and cancel it when the stop event is set."""
     task = asyncio.ensure_future(main)
     stop = asyncio.create_task(operator.stop.wait())
+    check = asyncio.create_task(end_when_dead(operator.live, operator.fail))
     await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+    operator.begin_to_end()
     stop.cancel()
+    check.cancel()
     if not task.done():
         task.cancel()
     try:
@@ -171,14 +220,9 @@ async def _http(operator: Operator) -> AsyncIterator[None]:
             resync_age=lambda: operator.resync.age() if operator.resync is not None else None,
         )
     )
-    limits = Limits(
-        resync=MISSED_RESYNCS * options.settings.timing.resync_seconds + GRACE_SECONDS,
-        queue=QUEUE_LIMIT_SECONDS,
-        lease=LEASE_LIMIT_SECONDS,
-    )
     app = application(
         registry=operator.metrics.registry,
-        live=lambda: liveness(operator.signs(), limits),
+        live=operator.live,
         ready=lambda: readiness(operator.signs()),
     )
     runner = await serve(app, host="", port=options.metrics_port)
@@ -210,7 +254,8 @@ async def _lead(operator: Operator, client: Client) -> None:
 
 async def _release(lease: Lease) -> None:
     try:
-        await lease.release()
+        async with asyncio.timeout(RELEASE_SECONDS):
+            await lease.release()
     except (ApiError, TimeoutError) as error:
         log.warning("the lease could not be given up, it runs out by itself: %s", error)
 
@@ -281,26 +326,34 @@ async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
         Intake(mirror=operator.mirror, queue=operator.queue),
         login=partial(read_login, operator.options.kubeconfig),
     )
+    # in this order: each of the queue's workers must be there before kopf looks which tasks are not its own
     workers = [
         asyncio.create_task(operator.queue.run(reconciler.reconcile, on_error=operator.on_error), name="queue"),
         asyncio.create_task(operator.resync.run(), name="resync"),
     ]
-    await asyncio.sleep(0)  # the queue's own workers must be there before kopf looks round
     watches = asyncio.create_task(
-        watch(registry, namespaces=operator.options.namespaces, stop=ended, started=operator.take_signals),
+        watch(
+            registry,
+            settings=watch_settings(),
+            namespaces=operator.options.namespaces,
+            stop=ended,
+            started=operator.take_signals,
+        ),
         name="watches",
     )
     try:
         await asyncio.wait((*workers, watches), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (*workers, watches):
-            if task.done():
-                operator.fail(_error_of(task))
-            elif task is not watches:
-                task.cancel()
+        failed = [task for task in (*workers, watches) if task.done()]
+        operator.begin_to_end()
+        for worker in workers:
+            worker.cancel()
         await asyncio.wait(workers)
         ended.set()
         await asyncio.wait((watches,))
+        # not before: it cancels who waits here
+        for task in failed:
+            operator.fail(_error_of(task))
 
 
 def _error_of(task: "asyncio.Task[None]") -> BaseException:
