@@ -132,6 +132,13 @@ def test_a_claim_that_is_missing_is_named_and_healed_by_its_coming(launcher: Lau
     ready(view, "small")
 
 
+def test_pods_with_a_roles_token_are_accepted(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    role = "arn:aws:iam::123456789012:role/reader"
+    view.create("small", source={"uri": "s3://models/small", "roleARN": role})
+    ready(view, "small")
+
+
 def test_nothing_is_written_while_nothing_changes(launcher: Launcher, view: View) -> None:
     process = launcher.start()
     view.create("small")
