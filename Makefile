@@ -68,8 +68,8 @@ test-e2e: prepare ## User journeys on the disposable cluster with real pods and 
 	$(RUN) pytest e2e/scenarios $(ARGS)
 
 .PHONY: bench
-bench: sync ## Apply-to-Ready time, and predicted against measured memory
-	$(RUN) python -m tests.bench
+bench: sync ## Figures: BENCH="ready sizing" by default; loader, idle and scale too (docs/figures.md)
+	$(RUN) python -m tests.bench $(BENCH)
 
 .PHONY: gen
 gen: sync ## Write what is generated: CRDs, docs/api.md, golden outputs

@@ -105,8 +105,13 @@ def apiserver_argv(plan: ApiserverPlan) -> tuple[str, ...]:
     )
 
 
+def request_rate(rate: int | None) -> tuple[str, ...]:
+    """Return the flags for a component's own limit of requests a second; None leaves its default (20 to 50)."""
+    return () if rate is None else (f"--kube-api-qps={rate}", f"--kube-api-burst={2 * rate}")
+
+
 def controller_manager_argv(
-    *, binary: Path, credentials: Credentials, pod_cidr: str | None = None
+    *, binary: Path, credentials: Credentials, pod_cidr: str | None = None, rate: int | None = None
 ) -> tuple[str, ...]:
     """Return the controller manager's command line; it serves nothing and elects nobody.
 
@@ -124,12 +129,14 @@ def controller_manager_argv(
         "--leader-elect=false",
         "--secure-port=0",
         *cidr,
+        *request_rate(rate),
     )
 
 
-def scheduler_argv(*, binary: Path, kubeconfig: Path) -> tuple[str, ...]:
+def scheduler_argv(*, binary: Path, kubeconfig: Path, rate: int | None = None) -> tuple[str, ...]:
     """Return the scheduler's command line."""
-    return (str(binary), f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0")
+    fixed = (str(binary), f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0")
+    return (*fixed, *request_rate(rate))
 
 
 def kwok_argv(*, binary: Path, kubeconfig: Path, stages: Path, port: int) -> tuple[str, ...]:

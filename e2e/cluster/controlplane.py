@@ -66,13 +66,15 @@ class ControlPlaneOptions:
     """What to run.
 
     `stages` are kwok Stages beside the defaults (see `kwok`); `extra_apiserver_args` come last on its
-    command line, so they override; `cache` holds the built programs, by default what $NIMBLET_CACHE says.
+    command line, so they override; `rate` is how many requests a second the controllers and the scheduler may
+    make, their own defaults without it; `cache` holds the built programs, by default what $NIMBLET_CACHE says.
     """
 
     kwok: bool = True
     scheduler: bool = False
     stages: tuple[Mapping[str, object], ...] = ()
     extra_apiserver_args: tuple[str, ...] = ()
+    rate: int | None = None
     cache: Cache = field(default_factory=lambda: cache_of(os.environ))
     progress: Progress = field(default_factory=Progress)
 
@@ -233,7 +235,8 @@ class ControlPlane:
         binary = CONTROLLER_MANAGER.path(cache)
         self._command(ETCD.name, etcd_argv(etcd))
         self._command(APISERVER.name, apiserver_argv(apiserver))
-        self._command(CONTROLLER_MANAGER.name, controller_manager_argv(binary=binary, credentials=made))
+        argv = controller_manager_argv(binary=binary, credentials=made, rate=self._options.rate)
+        self._command(CONTROLLER_MANAGER.name, argv)
         self._plan_optional(kwok_port=kwok_port)
 
     def _plan_optional(self, *, kwok_port: int) -> None:
@@ -241,7 +244,8 @@ class ControlPlane:
         if options.scheduler:
             kubeconfig = self.directory / f"{SCHEDULER_USER}.kubeconfig"
             binary = SCHEDULER.path(options.cache)
-            self._command(SCHEDULER.name, scheduler_argv(binary=binary, kubeconfig=kubeconfig))
+            argv = scheduler_argv(binary=binary, kubeconfig=kubeconfig, rate=options.rate)
+            self._command(SCHEDULER.name, argv)
         if options.kwok:
             stages = self.directory / "stages.yaml"
             stages.write_text(stages_text(options.stages), encoding="utf-8")

@@ -42,13 +42,15 @@ class ResetBeforeFirstByteError(Exception):
 
 
 @contextmanager
-def traffic(endpoint: Endpoint) -> Iterator[Traffic]:
-    """Ask in a loop, plainly and by streams, while the block runs."""
+def traffic(endpoint: Endpoint, *, key: Callable[[], str] | None = None) -> Iterator[Traffic]:
+    """Ask in a loop, plainly and by streams, while the block runs; `key` gives the API key of each request."""
     met, stop = Traffic(), threading.Event()
+    current = key or (lambda: endpoint.api_key)
 
     def loop(ask_once: Callable[[openai.OpenAI, str], None], count: Callable[[], None]) -> None:
         with endpoint.client() as client:
             while not stop.wait(PAUSE_SECONDS):
+                client.api_key = current()
                 try:
                     _retrying(lambda: ask_once(client, endpoint.model), met)
                 except Exception as error:  # noqa: BLE001 - whatever it is, a user would have met it

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     DOWNLOADING = "Downloading"
     STARTING = "Starting"
     SCALED_TO_ZERO = "ScaledToZero"
+    SUSPENDED = "Suspended"
+    ROTATING_KEY = "RotatingKey"
     PLACED = "Placed"
     PENDING = "Pending"
     DIGESTS_MATCH = "DigestsMatch"
@@ -60,6 +62,7 @@ class Reason(StrEnum):
     UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
+    CONFIG_MAP_MISSING = "ConfigMapMissing"
     # the source, told by the loader
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
@@ -116,6 +119,8 @@ UNDER_WAY: Final = frozenset(
         Reason.STARTING,
         Reason.PENDING,
         Reason.SCALED_TO_ZERO,
+        Reason.SUSPENDED,
+        Reason.ROTATING_KEY,
     }
 )
 """Reasons of conditions that are not True and yet nothing is wrong."""
@@ -124,10 +129,12 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
-    Reason.NEWER_IMAGES: "The next edit of the spec rolls to them.",
+    Reason.NEWER_IMAGES: "An edit of the spec rolls to them, and so does the annotation nimblet.dev/restarted-at.",
     Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",
-    Reason.SECRET_MISSING: "Create the Secret, or correct source.credentialsSecretRef.name.",
-    Reason.SECRET_NOT_USABLE: 'Label the Secret nimblet.dev/use: "true" and name its hosts in nimblet.dev/hosts.',
+    Reason.SECRET_MISSING: "Create the Secret, or correct its name in the spec.",
+    Reason.SECRET_NOT_USABLE: 'Label the Secret nimblet.dev/use: "true" and put in what is missing; credentials '
+    "name their hosts in nimblet.dev/hosts.",
+    Reason.CONFIG_MAP_MISSING: "Create the ConfigMap with a text under that key, or correct the spec.",
     Reason.REPOSITORY_NOT_FOUND: "Check source.uri; a private repository also needs source.credentialsSecretRef.",
     Reason.REVISION_NOT_FOUND: "Correct source.revision to a branch, tag or commit of the repository.",
     Reason.FILE_NOT_FOUND: "Correct source.files to match a GGUF file of the repository.",

@@ -6,6 +6,7 @@ A CR's name has at most 40 characters (a CEL rule of every CRD), so no name belo
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Final
 
 MAX_OWNER_LENGTH: Final = 40
@@ -48,3 +49,13 @@ def fetch_policy(owner: str) -> str:
 
 def api_key(owner: str) -> str:
     return f"{owner}-key"
+
+
+def key_entry(versions: Sequence[int]) -> str:
+    """Entry of the key Secret with the keys of these versions, one a line: same name, same content, for ever."""
+    return f"keys-{version_text(versions)}"
+
+
+def version_text(versions: Sequence[int]) -> str:
+    """Return versions of a key as a label's value."""
+    return "-".join(str(version) for version in versions)

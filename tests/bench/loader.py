@@ -7,24 +7,41 @@ the loader does both, and its figure holds everything from its start of the fetc
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
+from e2e.cluster.paths import cache_of
 from e2e.models import MODELS, model_path
 from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, HeaderFacts, encode
 
 MODEL = "gemma3-270m"
 ROUNDS = 5
 AIM_RATIO, AIM_MEBIBYTES = 0.8, 64.0
+SAMPLE_SECONDS = 0.01
+IDLE = "import nimblet_loader.cli; import time; time.sleep(0.1)"
+"""Lasts long enough for a sample after its imports."""
 _MIB = 2**20
+_HIGHEST = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a program: seconds by the clock and of CPU, MiB of peak memory."""
+
+    code: int
+    seconds: float
+    cpu: float
+    peak: float
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,10 @@ class Figure:
     """Seconds of the best round and MiB of peak memory; for the loader also over the bare interpreter."""
 
     curl_seconds: float
+    curl_cpu: float
     loader_seconds: float
+    loader_cpu: float
+    """Of the fetch alone: its process less an idle loader."""
     process_seconds: float
     peak_mebibytes: float
     interpreter_mebibytes: float
@@ -58,6 +78,7 @@ def main() -> int:
     print(f"curl                 {figure.curl_seconds:.2f} s ({size / figure.curl_seconds:.0f} MB/s)")
     print(f"loader, its fetch    {figure.loader_seconds:.2f} s ({size / figure.loader_seconds:.0f} MB/s)")
     print(f"loader, whole process {figure.process_seconds:.2f} s")
+    print(f"CPU, curl / loader    {figure.curl_cpu:.2f} s / {figure.loader_cpu:.2f} s (the loader hashes)")
     print(f"load of the machine   {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"ratio                {figure.ratio:.2f} (aim: at least {AIM_RATIO})")
     print(
@@ -74,32 +95,35 @@ def measure(path: Path, *, port: int, folder: Path) -> Figure:
     (folder / "artifact.json").write_bytes(encode(artifact(path, url)))
     models = folder / "models"
     models.mkdir()
-    curls: list[float] = []
-    fetches: list[tuple[float, float, float]] = []
+    curls: list[Run] = []
+    fetches: list[tuple[float, Run]] = []
     for _ in range(ROUNDS + 1):
         curls.append(curl(url, models / "by-curl"))
         fetches.append(loader(path, url, folder))
         for left in models.iterdir():
             left.unlink()
-    idle = peak_of([sys.executable, "-c", "import nimblet_loader.cli"], {})[1]
+    idle = min((run([sys.executable, "-c", IDLE]) for _ in range(2)), key=lambda ran: ran.cpu)
     return Figure(
-        curl_seconds=min(curls[1:]),
-        loader_seconds=min(fetch[0] for fetch in fetches[1:]),
-        process_seconds=min(fetch[1] for fetch in fetches[1:]),
-        peak_mebibytes=max(fetch[2] for fetch in fetches[1:]),
-        interpreter_mebibytes=idle,
+        curl_seconds=min(ran.seconds for ran in curls[1:]),
+        curl_cpu=min(ran.cpu for ran in curls[1:]),
+        loader_seconds=min(seconds for seconds, _ in fetches[1:]),
+        loader_cpu=min(ran.cpu for _, ran in fetches[1:]) - idle.cpu,
+        process_seconds=min(ran.seconds for _, ran in fetches[1:]),
+        peak_mebibytes=max(ran.peak for _, ran in fetches[1:]),
+        interpreter_mebibytes=idle.peak,
     )
 
 
-def curl(url: str, target: Path) -> float:
-    """Return the seconds that curl takes."""
-    began = time.monotonic()
-    subprocess.run(["curl", "--silent", "--fail", "--output", str(target), url], check=True)
-    return time.monotonic() - began
+def curl(url: str, target: Path) -> Run:
+    """Let curl fetch the file."""
+    ran = run(["curl", "--silent", "--fail", "--output", str(target), url])
+    if ran.code != 0:
+        raise RuntimeError(f"expected curl to succeed, found exit code {ran.code}")
+    return ran
 
 
-def loader(path: Path, url: str, folder: Path) -> tuple[float, float, float]:
-    """Return the loader's own seconds, those of its process, and its peak memory in MiB."""
+def loader(path: Path, url: str, folder: Path) -> tuple[float, Run]:
+    """Let the loader fetch the file; return its own seconds and its process's run."""
     source = {"version": 1, "uri": url, "sha256": {path.name: MODELS[MODEL].sha256}}
     flags = {
         "policy": "policy.json",
@@ -110,22 +134,41 @@ def loader(path: Path, url: str, folder: Path) -> tuple[float, float, float]:
     }
     argv = [sys.executable, "-m", "nimblet_loader", "fetch"]
     argv += [f"--{name}={folder / value}" for name, value in flags.items()]
-    began = time.monotonic()
-    code, peak = peak_of(argv, {"NIMBLET_SOURCE": json.dumps(source), "POD_UID": "bench"})
-    whole = time.monotonic() - began
+    ran = run(argv, {"NIMBLET_SOURCE": json.dumps(source), "POD_UID": "bench"})
     report = json.loads((folder / "result").read_bytes())
-    if code != 0:
-        raise RuntimeError(f"expected the loader to succeed, found exit code {code}: {report}")
-    return float(report["seconds"]), whole, peak
+    if ran.code != 0:
+        raise RuntimeError(f"expected the loader to succeed, found exit code {ran.code}: {report}")
+    return float(report["seconds"]), ran
 
 
-def peak_of(argv: list[str], environment: dict[str, str]) -> tuple[int, float]:
-    """Run a program; return its exit code and its peak resident memory in MiB."""
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+def run(argv: list[str], environment: Mapping[str, str] = MappingProxyType({})) -> Run:
+    """Run a program and return what it took."""
+    paths = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        # compiled once, as the image's modules are, whatever the caller's environment says
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(cache_of(os.environ).root / "pycache"),
+    }
+    began = time.monotonic()
     with subprocess.Popen(argv, env={**os.environ, **paths, **environment}, stderr=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
+        ended, peak = 0, 0.0
+        while not ended:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(SAMPLE_SECONDS)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024 / _MIB
+    return Run(
+        code=process.returncode,
+        seconds=time.monotonic() - began,
+        cpu=usage.ru_utime + usage.ru_stime,
+        peak=peak,
+    )
+
+
+def _peak(pid: int) -> float:
+    """Return a process's peak memory so far, in MiB; getrusage would count what its parent had at the fork."""
+    found = _HIGHEST.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+    return int(found[1]) * 1024 / _MIB if found is not None else 0.0
 
 
 def policy() -> FetchPolicy:

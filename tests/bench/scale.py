@@ -1,72 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench.scale`.
+"""Many CompactModels at once on a real API server with make-believe nodes: `python -m tests.bench scale`.
 
 Times and requests come from the API server's own audit log, CPU and memory from the operator's metrics. Beside it
 a bare client makes the writes that the operator makes for one model, as fast as it can, in the same run.
 """
 
-import argparse
 import asyncio
-import json
+import os
 import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
-from e2e.cluster.kwok import FakeNode
-from nimblet import labels
-from nimblet.cluster.client import Client, connect
+from nimblet.cluster.client import connect
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.result import Manifest
+from tests.bench.plane import BARE_SIDE, SIDE, Usage, apply_each, bench_rig, usage, wait_ready
 from tests.builders import API_KEY, a_model, base_facts, plan_of
-from tests.cluster.crd_support import install_all
-from tests.cluster.operator_support import (
-    NAMESPACE,
-    OPERATOR_USER,
-    Launcher,
-    Process,
-    View,
-    grant_least_rights,
-    stages,
-    stub_server,
-)
+from tests.cluster.operator_support import OPERATOR_USER
 
-AUDIT_POLICY: Final = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived", "ResponseStarted"],
-    "rules": [
-        {"level": "Metadata", "users": [OPERATOR_USER]},
-        {"level": "Metadata", "resources": [{"group": labels.GROUP, "resources": ["compactmodels"]}]},
-        {"level": "None"},
-    ],
-}
-CONCURRENCY: Final = 8
-"""As many writes at a time as the operator has workers."""
+COUNT: Final = 100
 TIMING: Final = {"resyncSeconds": 600, "probeRetrySeconds": 1, "retryBaseSeconds": 60, "stableSeconds": 1}
-SECONDS_EACH: Final = 2.0
-"""Longest that is waited for one model, on average, before the run is given up."""
-BASE_SECONDS: Final = 60.0
-NODES: Final = 10
-OK: Final = 200
 CREATED: Final = 201
-ROOMY: Final = {"cpu": "1000", "memory": "4Ti", "pods": "10000", "ephemeral-storage": "100Ti"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What the operator's process used: seconds of CPU since its start, bytes resident."""
-
-    cpu: float
-    resident: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,105 +40,42 @@ class Figures:
     """Seconds from the first model's creation until all were Ready."""
     bare: float
     """Seconds in which the bare client made its writes for as many models."""
+    bare_cpu: float
     writes_each: int
     before: Usage
     after: Usage
     verbs: Counter[str]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Measure and print; nothing fails, the aims are printed beside."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
-    parser.add_argument("--count", type=int, default=100, help="CompactModels at once (default: %(default)s)")
-    sys.stdout.write(f"{table(measure(parser.parse_args(argv).count))}\n")
-    return 0
-
-
 def measure(count: int) -> Figures:
     """Bring up a control plane, let the operator and then the bare client work, and take everything down."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nimblet-scale-")))
-        plane = stack.enter_context(ControlPlane(_options(directory)))
-        stub = stack.enter_context(stub_server())
-        install_all(plane.api)
-        for name in (NAMESPACE, "operator-side", "bare-side"):
-            plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-        grant_least_rights(plane.api)
-        for number in range(NODES):
-            plane.add_node(FakeNode(f"node-{number}", allocatable=ROOMY))
-        launcher = Launcher(
-            kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
-            stub=stub,
-            directory=directory,
-            free_port=lambda: free_ports(1)[0],
-            timing=TIMING,
-        )
-        stack.callback(launcher.end_all)
-        process = launcher.start()
-        view = View(api=plane.api, namespace="operator-side")
-        _wait(lambda: process.probe("/readyz") == OK, 60, "the operator ready")
-        before = _usage(process)
+    with bench_rig(TIMING) as rig:
+        process = rig.start()
+        before = usage(process)
         began = time.monotonic()
-        asyncio.run(_create_models(plane.kubeconfig, view.namespace, count))
-        _wait(lambda: _ready(process) >= count, BASE_SECONDS + SECONDS_EACH * count, f"{count} models Ready")
+        rig.create_models(count)
+        wait_ready(process, count)
         ready = time.monotonic() - began
-        after = _usage(process)
+        after = usage(process)
         process.terminate()
         manifests = writes_of_one()
-        bare = asyncio.run(_bare(plane.kubeconfig, "bare-side", manifests, count))
-        entries = [json.loads(line) for line in (directory / "audit.log").read_text().splitlines()]
-    deployments, span = times_of(entries, view.namespace)
+        cpu = time.process_time()
+        bare = asyncio.run(_bare(rig.plane.kubeconfig, BARE_SIDE, manifests, count))
+        bare_cpu = time.process_time() - cpu
+        entries = rig.audit()
+    deployments, span = times_of(entries, SIDE)
     return Figures(
         count=count,
         deployments=deployments,
         span=span,
         ready=ready,
         bare=bare,
+        bare_cpu=bare_cpu,
         writes_each=len(manifests),
         before=before,
         after=after,
-        verbs=verbs_of(entries, view.namespace),
+        verbs=verbs_of(entries, SIDE),
     )
-
-
-def _options(directory: Path) -> ControlPlaneOptions:
-    policy = directory / "audit.yaml"
-    policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
-    flags = (f"--audit-policy-file={policy}", f"--audit-log-path={directory / 'audit.log'}")
-    return ControlPlaneOptions(scheduler=True, stages=stages(), extra_apiserver_args=flags)
-
-
-def _wait(condition: Any, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"expected {what} within {seconds:g} s")
-        time.sleep(0.5)
-
-
-def _ready(process: Process) -> float:
-    return process.metric('nimblet_conditions{kind="CompactModel",status="True",type="Ready"}')
-
-
-def _usage(process: Process) -> Usage:
-    return Usage(
-        cpu=process.metric("process_cpu_seconds_total"), resident=process.metric("process_resident_memory_bytes")
-    )
-
-
-async def _create_models(kubeconfig: Path, namespace: str, count: int) -> None:
-    manifests: list[Manifest] = [
-        {
-            "apiVersion": labels.API_VERSION,
-            "kind": "CompactModel",
-            "metadata": {"name": f"m{number}", "namespace": namespace},
-            "spec": {"source": {"uri": "hf://org/repo"}},
-        }
-        for number in range(count)
-    ]
-    client = await connect(kubeconfig)
-    await _each(client, [(manifest,) for manifest in manifests])
-    await client.close()
 
 
 def writes_of_one() -> tuple[Manifest, ...]:
@@ -201,7 +97,7 @@ async def _bare(kubeconfig: Path, namespace: str, manifests: Sequence[Manifest],
     works = [[renamed(manifest, f"b{number}", namespace) for manifest in manifests] for number in range(count)]
     client = await connect(kubeconfig)
     began = time.monotonic()
-    await _each(client, works)
+    await apply_each(client, works)
     took = time.monotonic() - began
     await client.close()
     return took
@@ -213,18 +109,6 @@ def renamed(manifest: Manifest, prefix: str, namespace: str) -> Manifest:
     if not isinstance(metadata, dict):
         raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
     return {**manifest, "metadata": {**metadata, "name": f"{prefix}-{metadata['name']}", "namespace": namespace}}
-
-
-async def _each(client: Client, works: Sequence[Sequence[Manifest]]) -> None:
-    """Apply the manifests of each work in order, some works at a time."""
-    room = asyncio.Semaphore(CONCURRENCY)
-
-    async def do(work: Sequence[Manifest]) -> None:
-        async with room:
-            for manifest in work:
-                await client.apply(manifest)
-
-    await asyncio.gather(*(do(work) for work in works))
 
 
 def times_of(entries: Sequence[Any], namespace: str) -> tuple[tuple[float, ...], float]:
@@ -271,12 +155,10 @@ def table(figures: Figures) -> str:
         f"bare client, {figures.writes_each} writes a model     {figures.bare:.1f} s, {bare:.1f} models/s",
         f"operator / bare client             {rate / bare:.2f} (aim at least 0.40)",
         f"operator's CPU a model             {cpu * 1000:.1f} ms (aim at most 8)",
+        f"bare client's CPU a model          {figures.bare_cpu / count * 1000:.1f} ms",
         f"operator's memory before / after   {before:.0f} / {after:.0f} MiB (aim at most 200)",
         f"requests a model                   {sum(figures.verbs.values()) / count:.1f}",
     ]
+    rows.append(f"load of the machine                {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     rows += [f"  {name:<33}{number / count:.2f}" for name, number in figures.verbs.most_common()]
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -275,6 +275,14 @@ class View:
         }
         self.api.create(self.models(), manifest)
 
+    def edit(self, name: str, *, annotations: Mapping[str, str] | None = None, **spec: object) -> None:
+        """Set top-level fields of the spec, and annotations, as `kubectl edit` does: read, replace."""
+        seen = self.model(name)
+        metadata = {**seen["metadata"], "annotations": dict(annotations or {})}
+        self.api.replace(
+            f"{self.models()}/{name}", {**seen, "metadata": metadata, "spec": {**seen["spec"], **spec}}
+        )
+
     def scale(self, name: str, replicas: int) -> None:
         """Set the replicas as `kubectl scale` and an HPA do: read /scale, replace /scale."""
         path = f"{self.models()}/{name}/scale"

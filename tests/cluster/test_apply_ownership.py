@@ -9,12 +9,30 @@ from nimblet import labels
 from nimblet.cluster.apply import delete_children
 from nimblet.cluster.errors import Conflict, Forbidden
 from nimblet.cluster.refusal import is_namespace_going
-from nimblet.cluster.resources import COMPACT_MODEL
+from nimblet.cluster.resources import COMPACT_MODEL, resource_of
 from nimblet.plan.facts import ChildRef
 from tests.cluster.apply_support import Rig, config_map, deployment, version_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio]
 FOREIGN_UID = "11111111-2222-3333-4444-555555555555"
+
+
+def service() -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "child"},
+        "spec": {"ports": [{"port": 80}]},
+    }
+
+
+def policy() -> dict[str, object]:
+    head = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "child"}}
+    return {**head, "spec": {"podSelector": {}}}
+
+
+def kind_of(manifest: dict[str, object]) -> str:
+    return str(manifest["kind"])
 
 
 async def test_an_object_without_owner_is_refused_and_left_as_it_is(rig: Rig) -> None:
@@ -73,6 +91,28 @@ async def test_apply_with_a_uid_never_touches_an_object_made_anew(rig: Rig) -> N
         await rig.client.apply(manifest, force=True, uid=old["metadata"]["uid"])
 
     assert (await rig.read())["data"] == {"new": "yes"}
+
+
+@pytest.mark.parametrize("child", [config_map(), deployment(), service(), policy()], ids=kind_of)
+async def test_an_apply_that_only_makes_never_touches_what_is_there(rig: Rig, child: dict[str, object]) -> None:
+    metadata = {"name": "made", "namespace": rig.owner.namespace}
+    made = await rig.client.apply_new({**child, "metadata": metadata})
+
+    with pytest.raises(Conflict):
+        await rig.client.apply_new({**child, "metadata": {**metadata, "labels": {"ours": "too"}}})
+
+    assert version_of(await rig.read("made", resource_of(kind_of(child)))) >= version_of(made)
+    assert "labels" not in (await rig.read("made", resource_of(kind_of(child))))["metadata"]
+
+
+async def test_a_child_that_the_mirror_lacks_but_exists_is_left_when_it_is_as_rendered(rig: Rig) -> None:
+    await rig.apply(config_map(a="1"))
+    before = version_of(await rig.read())
+    rig.mirror.clear()
+
+    assert await rig.apply(config_map(a="1")) == ()
+
+    assert version_of(await rig.read()) == before
 
 
 async def test_delete_never_touches_an_object_made_anew(rig: Rig) -> None:

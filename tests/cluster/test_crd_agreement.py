@@ -127,6 +127,9 @@ OTHER_SOURCES = st.fixed_dictionaries(
         )
     }
 )
+KEYS = text("[a-z]{1,5}([.][a-z]{1,3})?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?", 317)
+VALUES = text("([A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?)?", 63)
+LABELS = st.dictionaries(KEYS, VALUES, max_size=3)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
     "integrity": st.fixed_dictionaries({"sha256": DIGESTS}),
     "task": st.just("Chat"),
@@ -141,6 +144,26 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     ),
     "hardware": st.fixed_dictionaries({}, optional={"profile": st.sampled_from(["auto", "cpu"])}),
     "resources": st.fixed_dictionaries({}, optional={"cpu": QUANTITIES, "memory": QUANTITIES}),
+    "servedModelName": text("[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}", 100),
+    "suspend": st.booleans(),
+    "access": st.fixed_dictionaries(
+        {},
+        optional={
+            "namespaces": st.lists(text("[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?", 63), max_size=3),
+            "keyVersion": st.integers(1, 9999),
+            "keyGraceSeconds": st.integers(0, 604800),
+            "apiKeysSecretRef": SECRETS,
+        },
+    ),
+    "scheduling": st.fixed_dictionaries(
+        {},
+        optional={
+            "nodeSelector": LABELS,
+            "podLabels": LABELS,
+            "tolerations": st.lists(st.fixed_dictionaries({"key": KEYS}, optional={"value": VALUES}), max_size=2),
+            "spread": st.lists(st.fixed_dictionaries({"topologyKey": KEYS}), min_size=1, max_size=1),
+        },
+    ),
     "replicas": st.integers(0, 100),
     "rollout": st.fixed_dictionaries({}, optional={"strategy": st.sampled_from(["RollingUpdate", "Recreate"])}),
 }
@@ -236,10 +259,10 @@ def changed_specs(draw: st.DrawFn) -> Object:
 
 
 def is_known_difference(spec: Object) -> bool:
-    """Nulls among the digests; integral floats are not made at all."""
-    integrity = spec.get("integrity")
-    digests = integrity.get("sha256") if isinstance(integrity, dict) else None
-    return isinstance(digests, dict) and None in digests.values()
+    """Nulls in a map of free keys; integral floats are not made at all."""
+    free = [("integrity", "sha256"), ("scheduling", "nodeSelector"), ("scheduling", "podLabels")]
+    maps = [part.get(name) for at, name in free if isinstance(part := spec.get(at), dict)]
+    return any(isinstance(found, dict) and None in found.values() for found in maps)
 
 
 BOUNDED = settings(

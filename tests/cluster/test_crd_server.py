@@ -13,12 +13,14 @@ from e2e.cluster.errors import ApiError
 from nimblet import labels
 from nimblet.api.compactmodel import CLAIM_RULE, DEFINITION, HTTPS_RULE, ROLE_RULE, CompactModelSpec
 from nimblet.api.definition import NAME_RULE
+from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.conditions import ConditionType
 from nimblet.crdgen.crd import KINDS, Kind, crd_manifest
 from tests.cluster.crd_support import (
     CRDS,
     DRY_RUN,
     ROOT,
+    Object,
     deep_copy,
     install,
     model_manifest,
@@ -74,6 +76,37 @@ def test_the_longest_name_is_accepted(api: Api) -> None:
     dry_run(api, valid_spec(), name="a" * 40)
 
 
+def scheduled(**fields: object) -> Object:
+    return valid_spec(scheduling=fields)
+
+
+def required_nodes(expression: Object) -> Object:
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def near_pods(selector: Object) -> Object:
+    term = {"labelSelector": selector, "topologyKey": "zone"}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"podAnnotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "a/b": ""}},
+        {"tolerations": [{"operator": "Exists"}, {"key": "a"}]},
+        {"affinity": required_nodes({"key": "a/b", "operator": "Gt", "values": ["1"]})},
+        {"affinity": near_pods({"matchLabels": {"a": "b"}})},
+    ],
+    ids=str,
+)
+def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
+    spec = scheduled(**fields)
+    stored = dry_run(api, spec)
+    parsed = CompactModelSpec.model_validate(spec, by_alias=True, by_name=False)
+    assert CompactModelSpec.model_validate(field(stored, "spec")) == parsed
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -88,11 +121,25 @@ def test_the_longest_name_is_accepted(api: Api) -> None:
         (valid_spec(integrity={"sha256": {"a b": DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(integrity={"sha256": {"a" * 201: DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(podTemplate={}), "unknown field"),
+        (scheduled(podLabels={"nimblet.dev/model": "x"}), "are reserved"),
+        (scheduled(podLabels={"app.kubernetes.io/name": "x"}), "are reserved"),
+        (scheduled(podAnnotations={"k8s.v1.cni.cncf.io/networks": "x"}), "are reserved"),
+        (scheduled(podAnnotations={"io.katacontainers.config.hypervisor.kernel": "x"}), "are reserved"),
+        (scheduled(nodeSelector={"a b": "x"}), "each key has at most 317 characters"),
+        (scheduled(tolerations=[{"operator": "Equal"}]), "it needs operator Exists"),
+        (scheduled(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]), "compares no value"),
+        (scheduled(tolerations=[{"key": "a", "tolerationSeconds": 1}]), "NoExecute only"),
+        (scheduled(affinity=required_nodes({"key": "a", "operator": "In"})), "In and NotIn need values"),
+        (scheduled(affinity=near_pods({})), "an empty labelSelector"),
+        (scheduled(spread=[{"topologyKey": "a"}, {"topologyKey": "a"}]), "Duplicate value"),
+        (valid_spec(servedModelName="a,b"), "servedModelName"),
+        (valid_spec(access={"namespaceSelector": {"matchLabels": {}}}), "matchLabels"),
     ],
 )
 def test_rules_refuse_with_their_message(api: Api, spec: object, message: str) -> None:
     with pytest.raises(ApiError, match=message):
         dry_run(api, spec)
+    assert isinstance(parse_compactmodel(model_manifest(spec)), InvalidModel)
 
 
 @pytest.fixture

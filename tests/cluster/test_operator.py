@@ -4,6 +4,7 @@
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,6 +195,85 @@ def test_scale_reaches_the_deployment_and_the_status(launcher: Launcher, view: V
     assert seen["status"] == {"replicas": 2, "selector": view.model("small")["status"]["selector"]}
     assert len(view.children("PodDisruptionBudget")) == 1
     assert len([name for name in view.children("Pod") if "-model-" in name]) == 2
+
+
+def servers(view: View) -> dict[str, Any]:
+    return {name: pod for name, pod in view.children("Pod").items() if "-model-" in name}
+
+
+def test_a_key_is_rotated_though_the_operator_is_killed_on_the_way(
+    launcher: Launcher, view: View, stub: Stub
+) -> None:
+    launcher.timing = {**launcher.timing, "drainSeconds": 1}
+    process = launcher.start()
+    view.create("small")
+    ready(view, "small")
+    before = view.children("Secret")["small-key"]["data"]["api-key"]
+    view.edit("small", access={"keyVersion": 2, "keyGraceSeconds": 3})
+    versions = f"metadata.labels.{labels.KEY_VERSIONS}"
+    for label in ("1-2", "2"):
+        eventually(
+            lambda label=label: any(  # type: ignore[misc]
+                pod["metadata"]["labels"].get(labels.KEY_VERSIONS) == label for pod in servers(view).values()
+            ),
+            what=f"a pod with {versions} {label}",
+        )
+        process.kill()
+        process = launcher.start()
+    ready(view, "small")
+    eventually(lambda: len(servers(view)) == 1, what="the older pods gone")
+    resyncs(process, 2)
+    secret = view.children("Secret")["small-key"]
+    assert set(secret["data"]) == {"api-key", "keys-2"}
+    assert secret["data"]["api-key"] != before
+    assert secret["metadata"]["annotations"][labels.KEY_VERSION] == "2"
+    assert len(stub.keys) == 2
+    settled_at = settled(process, view)
+    resyncs(process, 2)
+    assert view.versions() == settled_at
+
+
+def test_a_suspended_model_keeps_all_but_its_pods_and_comes_back(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    view.edit("small", suspend=True)
+    eventually(lambda: view.condition("small", "Ready") == ("False", "Suspended"), what="Suspended")
+    eventually(lambda: not servers(view), what="no pod")
+    eventually(lambda: view.condition("small", "Serving") == ("False", "Suspended"), what="not Serving")
+    assert view.condition("small", "Stalled") is None
+    assert "small-model" in view.children("Deployment")
+    view.edit("small", suspend=False)
+    ready(view, "small")
+
+
+def test_a_restart_makes_other_pods(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small")
+    ready(view, "small")
+    before = set(servers(view))
+    view.edit("small", annotations={labels.RESTARTED_AT: "2026-01-02T03:04:05Z"})
+    eventually(lambda: bool(servers(view)) and not before & set(servers(view)), what="other pods")
+    ready(view, "small")
+
+
+def test_scheduling_and_a_chat_template_reach_the_pods(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    scheduling = {
+        "tolerations": [{"operator": "Exists", "key": "spot"}],
+        "spread": [{"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}],
+        "podLabels": {"team": "blue"},
+    }
+    template = {"chatTemplate": {"name": "prompts", "key": "chat"}}
+    view.create("small", scheduling=scheduling, runtime=template)
+    eventually(lambda: view.condition("small", "Ready") == ("False", "ConfigMapMissing"), what="ConfigMapMissing")
+    assert not view.children("Deployment")
+    made = {"metadata": {"name": "prompts", "namespace": view.namespace}, "data": {"chat": "{{ messages }}"}}
+    view.api.create(f"/api/v1/namespaces/{view.namespace}/configmaps", made)
+    ready(view, "small")
+    (pod,) = servers(view).values()
+    assert pod["metadata"]["labels"]["team"] == "blue"
+    assert scheduling["tolerations"][0] in pod["spec"]["tolerations"]  # type: ignore[index]  # a list
 
 
 def test_a_deleted_model_leaves_nothing(launcher: Launcher, view: View) -> None:

@@ -29,6 +29,8 @@ PROGRESS = {
     Reason.DOWNLOADING,
     Reason.STARTING,
     Reason.SCALED_TO_ZERO,
+    Reason.SUSPENDED,
+    Reason.ROTATING_KEY,
     Reason.PLACED,
     Reason.PENDING,
     Reason.DIGESTS_MATCH,

@@ -69,3 +69,12 @@ class SecretRef(SpecModel):
     """A Secret in the same namespace."""
 
     name: ObjectName = Field(description="Name of a Secret in the resource's own namespace.")
+
+
+class ConfigMapKeyRef(SpecModel):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: ObjectName = Field(description="Name of a ConfigMap in the resource's own namespace.")
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
+        description="Key of the ConfigMap that holds the text."
+    )

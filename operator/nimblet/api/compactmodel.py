@@ -7,10 +7,19 @@ Shape and local validity only. What depends on the cluster or on the model's fil
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
-from pydantic.config import JsonDict
 
-from nimblet.api.common import Condition, Quantity, SecretRef, Sha256, SpecModel, StatusModel
-from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths
+from nimblet.api.access import Access
+from nimblet.api.common import (
+    Condition,
+    ConfigMapKeyRef,
+    Quantity,
+    SecretRef,
+    Sha256,
+    SpecModel,
+    StatusModel,
+)
+from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
+from nimblet.api.scheduling import Scheduling
 
 URI_PATTERN: Final = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -27,6 +36,7 @@ MAX_FILES: Final = 16
 StrictInt = Annotated[int, Field(strict=True)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$", max_length=200)]
+ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
 KVCacheType = Literal["f16", "q8_0", "q4_0"]
 RuntimeName = Literal["Auto", "LlamaCpp"]
 ProfileName = Literal["auto", "cpu"]
@@ -62,14 +72,10 @@ IMMUTABLE_RULE = Rule(
 )
 
 
-def _rules(*rules: Rule) -> JsonDict:
-    return {"x-kubernetes-validations": [rule.render() for rule in rules]}
-
-
 class ModelSource(SpecModel):
     """Where the weights come from."""
 
-    model_config = ConfigDict(json_schema_extra=_rules(CHOICE_RULE, REVISION_RULE, ROLE_RULE, CLAIM_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(CHOICE_RULE, REVISION_RULE, ROLE_RULE, CLAIM_RULE))
 
     uri: Annotated[str, StringConstraints(pattern=URI_PATTERN, max_length=1000)] = Field(
         description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror), "
@@ -151,6 +157,11 @@ class ModelRuntime(SpecModel):
         default="f16",
         description="Type of the key and value cache: q8_0 halves its memory, q4_0 quarters it.",
     )
+    chat_template: ConfigMapKeyRef | None = Field(
+        default=None,
+        description="A Jinja chat template in a ConfigMap, used instead of the one in the model's file. A "
+        "change of its text rolls the pods.",
+    )
 
 
 class Hardware(SpecModel):
@@ -184,14 +195,18 @@ class Rollout(SpecModel):
 class CompactModelSpec(SpecModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=_rules(HTTPS_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE))
 
     source: ModelSource = Field(description="Where the weights come from.")
     integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
     task: Task = Field(
         default="Chat",
         description="What the model is asked for. Immutable.",
-        json_schema_extra=_rules(IMMUTABLE_RULE),
+        json_schema_extra=rules(IMMUTABLE_RULE),
+    )
+    served_model_name: ServedName | None = Field(
+        default=None,
+        description="Name of the model in requests and answers; the resource's name when absent.",
     )
     runtime: ModelRuntime = Field(
         default_factory=ModelRuntime, description="The model server and how it is set up."
@@ -199,6 +214,13 @@ class CompactModelSpec(SpecModel):
     hardware: Hardware = Field(default_factory=Hardware, description="The kind of node it runs on.")
     resources: Resources = Field(
         default_factory=Resources, description="Overrides of the computed CPU and memory."
+    )
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pods run.")
+    access: Access = Field(default_factory=Access, description="Who may call, and with which keys.")
+    suspend: bool = Field(
+        default=False,
+        strict=True,
+        description="Stops all pods and starts no resolver, and keeps everything else; `replicas` stays as it is.",
     )
     replicas: Annotated[StrictInt, Field(ge=0, le=100)] = Field(
         default=1,
@@ -333,5 +355,7 @@ class CompactModel(SpecModel):
     uid: str
     generation: int
     deleting: bool = False
+    restarted_at: str = ""
+    """Value of the annotation that asks for a restart; any text, another text asks again."""
     spec: CompactModelSpec
     status: CompactModelStatus

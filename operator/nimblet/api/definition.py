@@ -32,6 +32,11 @@ class Rule:
         return item
 
 
+def rules(*items: Rule) -> JsonDict:
+    """Return the schema's extension that holds these rules."""
+    return {"x-kubernetes-validations": [item.render() for item in items]}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScalePaths:
     """JSON paths of the /scale subresource."""

@@ -4,19 +4,21 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from nimblet import names
-from nimblet.api.common import Quantity
+from nimblet.api.common import ConfigMapKeyRef, Quantity, SecretRef
 from nimblet.api.compactmodel import DEFINITION, CompactModel
 from nimblet.cli.errors import CommandError
+from nimblet.cluster.named import text_facts
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.labels import API_VERSION
 from nimblet.plan.artifact import Artifact, Header
-from nimblet.plan.facts import ArtifactFacts, ModelFacts, NodeFacts, SecretFacts
+from nimblet.plan.facts import ArtifactFacts, ModelFacts, NodeFacts, SecretFacts, TaintFacts, TextFacts
 from nimblet.plan.source import source_hash
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
@@ -28,6 +30,14 @@ class FactsModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+class TaintEntry(FactsModel):
+    """A taint of a node."""
+
+    key: str
+    value: str = ""
+    effect: Literal["NoSchedule", "NoExecute"] = "NoSchedule"
+
+
 class NodeEntry(FactsModel):
     """A node by its totals."""
 
@@ -36,6 +46,7 @@ class NodeEntry(FactsModel):
     cpu: Quantity = Field(description="Allocatable CPU, such as 2 or 1900m.")
     labels: dict[str, str] = Field(default_factory=dict)
     schedulable: bool = True
+    taints: tuple[TaintEntry, ...] = ()
 
 
 class SecretEntry(FactsModel):
@@ -54,6 +65,10 @@ class FactsFile(FactsModel):
         default=None, description="The resolver's result: artifact.json of the <model>-artifact-… ConfigMap."
     )
     secret: SecretEntry | None = None
+    own_keys: SecretEntry | None = Field(
+        default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
+    )
+    chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
 
 
 def read_text(path: Path) -> str:
@@ -158,20 +173,31 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
             memory_bytes=bytes_of(node.memory),
             cpu_millicores=millicores_of(node.cpu),
             schedulable=node.schedulable,
+            taints=tuple(TaintFacts(key=it.key, value=it.value, effect=it.effect) for it in node.taints),
         )
         for node in given.nodes
     )
-    return ModelFacts(artifacts=artifacts, nodes=nodes, secret=_secret(given, model))
+    return ModelFacts(
+        artifacts=artifacts,
+        nodes=nodes,
+        secret=_secret(given.secret, model.spec.source.credentials_secret_ref),
+        own_keys=_secret(given.own_keys, model.spec.access.api_keys_secret_ref),
+        chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
+    )
 
 
-def _secret(given: FactsFile, model: CompactModel) -> SecretFacts | None:
-    ref = model.spec.source.credentials_secret_ref
-    if ref is None or given.secret is None:
+def _secret(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFacts | None:
+    if ref is None or entry is None:
         return None
-    entry = given.secret
     return SecretFacts(
         name=ref.name, usable=entry.usable, hosts=entry.hosts, keys=entry.keys, content_hash="offline"
     )
+
+
+def _text(text: str | None, ref: ConfigMapKeyRef | None) -> TextFacts | None:
+    if ref is None or text is None:
+        return None
+    return text_facts({"metadata": {"name": ref.name}, "data": {ref.key: text}}, key=ref.key)
 
 
 def _flaws(error: Exception) -> str:

@@ -12,15 +12,17 @@ from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import ApiError, NotConfigured
-from nimblet.cluster.facts import artifacts, children, deployment_facts, model_pods, node_facts, secret_facts
+from nimblet.cluster.facts import artifacts, children, deployment_facts, model_pods, node_facts
 from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
+from nimblet.cluster.keyfacts import gather_key
 from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.named import Named, gather_named
 from nimblet.cluster.observed import Job, Pod
-from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, SECRET
+from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP
 from nimblet.cluster.resync import rebuild
 from nimblet.conditions import ConditionType, find
-from nimblet.plan.facts import Answer, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
+from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
 from nimblet.settings import Settings
 
 SETTINGS_NAME: Final = "nimblet-operator"
@@ -94,14 +96,20 @@ async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
     await rebuild(client, mirror, namespaces=(model.namespace,))
     key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
     jobs = _jobs(mirror, key, model)
+    deployment = deployment_facts(mirror, key, uid=model.uid)
+    named = await gather_named(client, model, master_key=b"")
+    secret, own_keys = _as_planned(named, jobs, deployment)
     pods = tuple(_as_stored(pod, model) for pod in model_pods(mirror, key))
     nodes = tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name))
     return ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
         artifacts=artifacts(mirror, key, uid=model.uid),
-        secret=await _secret(client, model, jobs),
-        deployment=deployment_facts(mirror, key, uid=model.uid),
+        secret=secret,
+        own_keys=own_keys,
+        chat_template=named.chat_template,
+        key=await gather_key(client, model, deployment=deployment, pods=pods),
+        deployment=deployment,
         pods=pods,
         nodes=nodes,
     )
@@ -128,14 +136,14 @@ def _as_stored(pod: PodFacts, model: CompactModel) -> PodFacts:
     return replace(pod, observation=Observation(answer=Answer.BUSY, detail=detail)) if pod.ready else pod
 
 
-async def _secret(client: Client, model: CompactModel, jobs: tuple[JobFacts, ...]) -> SecretFacts | None:
-    ref = model.spec.source.credentials_secret_ref
-    if ref is None:
-        return None
-    body = await client.get(SECRET, namespace=model.namespace, name=ref.name)
-    if body is None:
-        return None
-    facts = secret_facts(body, master_key=b"")
+def _as_planned(
+    named: Named, jobs: tuple[JobFacts, ...], deployment: DeploymentFacts | None
+) -> tuple[SecretFacts | None, SecretFacts | None]:
+    """Return both Secrets as unchanged since the operator saw them: its keyed hash can't be computed here."""
     latest = max(jobs, key=lambda job: job.attempt, default=None)
-    # The operator's keyed hash can't be computed here: take the Secret as unchanged since the last try.
-    return replace(facts, content_hash=latest.credentials_hash if latest is not None else facts.content_hash)
+    secret, own = named.secret, named.own_keys
+    if secret is not None and latest is not None:
+        secret = replace(secret, content_hash=latest.credentials_hash)
+    if own is not None and deployment is not None and deployment.keys_hash:
+        own = replace(own, content_hash=deployment.keys_hash)
+    return secret, own

@@ -37,6 +37,8 @@ FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
     - {name: node-1, memory: 24Gi, cpu: "2"}
   artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
   secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
+  ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
+  chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
 """
 
 

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Applies a plan's children by server-side apply, and deletes what it no longer wants. Decides nothing else.
 
-The rules: nothing is written where the stored hash and every rendered leaf agree with the live object; the first
-try never forces; force is used only on an object just read with our controller ownerRef, bound to its uid; a
-field that a rival took back three times is left to it; nothing is written for an owner that is going, or in a
-namespace that is; an immutable field is told, never worked around.
+The rules: nothing is written where the stored hash and every rendered leaf agree with the live object; what the
+mirror lacks is written only if nobody has its name; the first try never forces; force is used only on an object
+just read with our controller ownerRef, bound to its uid; a field that a rival took back three times is left to it;
+nothing is written for an owner that is going, or in a namespace that is; an immutable field is told, never worked
+around.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet.cluster.child import Child, Owner, controller_of, prepare, stored_hash
@@ -26,6 +27,7 @@ from nimblet.cluster.refusal import (
     refusal_failure,
 )
 from nimblet.cluster.resources import NAMESPACE, SECRET, resource_of
+from nimblet.cluster.sightings import Recent
 from nimblet.plan.facts import ChildRef, WriteFailure
 from nimblet.plan.result import Manifest
 
@@ -41,8 +43,9 @@ WORKLOADS: Final = frozenset({"Deployment", "Job"})
 class ApplyContext:
     """`live(kind, name)`: the mirror's view in the owner's namespace, all but status and managedFields kept.
 
-    It only saves requests: what is written is decided on a fresh read. It is never asked for Secrets, which no
-    mirror holds. `observed` gets each object that a write returned.
+    It only saves requests: what is written is decided on a fresh read, or by the API server itself. It is never
+    asked for Secrets, which no mirror holds. `observed` gets each object that a write returned. `recent` outlives
+    the pass and saves reads that were just made.
     """
 
     client: Client
@@ -50,6 +53,9 @@ class ApplyContext:
     live: Callable[[str, str], Mapping[str, object] | None]
     observed: Callable[[Json], object]
     contests: ContestLedger
+    recent: Recent = field(default_factory=Recent)
+    read_first: bool = False
+    """Read also what the mirror lacks: after a refusal, so that a name somebody has is not tried in vain."""
 
 
 class _GoingError(Exception):
@@ -96,14 +102,35 @@ class _Pass:
 
     async def apply(self, child: Child) -> WriteFailure | None:
         """Bring one child to its manifest, or say why not."""
-        view = None if child.resource is SECRET else self._context.live(child.kind, child.name)
+        if child.resource is SECRET:
+            return await self._apply_secret(child)
+        view = self._context.live(child.kind, child.name)
+        if view is None and not self._context.read_first:
+            return await self._write_or_refuse(child, None)
         if view is not None and self._is_current(child, view):
             self._contests.agreed(child.key)
             return None
+        return await self._apply_read(child)
+
+    async def _apply_secret(self, child: Child) -> WriteFailure | None:
+        """Bring a Secret to its manifest. It is read each time, but for one that was as rendered a moment ago."""
+        seen, secrets = (child.key, child.hash), self._context.recent.secrets
+        if secrets.recent(seen):
+            return None
+        failure = await self._apply_read(child)
+        if failure is None:
+            secrets.saw(seen)
+        return failure
+
+    async def _apply_read(self, child: Child) -> WriteFailure | None:
         namespace = self._context.owner.namespace
         current = await self._client.get(child.resource, namespace=namespace, name=child.name)
         if current is None:
             return await self._write_or_refuse(child, None)
+        return await self._apply_over(child, current)
+
+    async def _apply_over(self, child: Child, current: Json) -> WriteFailure | None:
+        """Bring an object that was just read to its manifest, if it is ours."""
         holder = controller_of(current)
         if holder is None or holder.uid != self._context.owner.uid:
             return conflict_failure(child, holder)
@@ -128,7 +155,7 @@ class _Pass:
         try:
             if current is not None:
                 return await self._update(child, current)
-            await self._create(child)
+            return await self._create(child)
         except NotFound as error:
             raise _GoingError(error.detail) from error  # the namespace went between two requests
         except Forbidden as error:
@@ -137,13 +164,20 @@ class _Pass:
             return refusal_failure(child, error)
         except Invalid as error:
             return refusal_failure(child, error)
-        return None
 
-    async def _create(self, child: Child) -> None:
+    async def _create(self, child: Child) -> WriteFailure | None:
+        """Make a child, if nobody has its name; whoever has it is looked at first."""
         try:
-            self._written(child, await self._client.apply(child.manifest))
+            result = await self._client.apply_new(child.manifest)
         except Conflict as error:
-            raise Transient(f"{child} appeared while it was made: {error.detail}") from error
+            found = await self._client.get(
+                child.resource, namespace=self._context.owner.namespace, name=child.name
+            )
+            if found is None:
+                raise Transient(f"{child} appeared and went while it was made: {error.detail}") from error
+            return await self._apply_over(child, found)
+        self._written(child, result)
+        return None
 
     async def _update(self, child: Child, current: Json) -> WriteFailure | None:
         contest = self._contests.contest(child.key, child.hash)
@@ -204,16 +238,23 @@ class _Pass:
         """Read owner and namespace afresh before the first write: the mirror may be behind a deletion."""
         if self._checked:
             return
-        owner = self._context.owner
-        found = await self._client.get(resource_of(owner.kind), namespace=owner.namespace, name=owner.name)
-        if found is None or found["metadata"]["uid"] != owner.uid or "deletionTimestamp" in found["metadata"]:
-            raise _GoingError("its owner is deleted")
+        owner, alive = self._context.owner, self._context.recent.alive
+        if not alive.recent(owner.uid):
+            found = await self._client.get(resource_of(owner.kind), namespace=owner.namespace, name=owner.name)
+            if found is None or found["metadata"]["uid"] != owner.uid or "deletionTimestamp" in found["metadata"]:
+                raise _GoingError("its owner is deleted")
+            alive.saw(owner.uid)
+        if not alive.recent(owner.namespace):
+            await self._check_namespace(owner.namespace)
+            alive.saw(owner.namespace)
+        self._checked = True
+
+    async def _check_namespace(self, name: str) -> None:
         try:
-            namespace = await self._client.get(NAMESPACE, name=owner.namespace)
+            namespace = await self._client.get(NAMESPACE, name=name)
         except Forbidden:
             # a namespaced installation may not read it; creating in it is refused by name then
-            log.debug("namespace %s can't be read", owner.namespace)
+            log.debug("namespace %s can't be read", name)
         else:
             if namespace is None or "deletionTimestamp" in namespace["metadata"]:
-                raise _GoingError(f"namespace {owner.namespace} is being deleted")
-        self._checked = True
+                raise _GoingError(f"namespace {name} is being deleted")

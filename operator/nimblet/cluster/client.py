@@ -23,6 +23,12 @@ PAGE_SIZE: Final = 500
 MAX_RESTARTS: Final = 3
 """How often one list begins anew after a 410 before it is given up for now."""
 
+NO_VERSION: Final = "1"
+"""A resourceVersion that no object has: etcd counts from 1, so that the first write ever makes revision 2.
+
+An apply bound to it can't change an object that exists, and makes one that doesn't (test_apply_ownership).
+"""
+
 Guard = Callable[[], Awaitable[None]]
 Query = tuple[tuple[str, str], ...]
 
@@ -118,6 +124,11 @@ class Client:
     ) -> Json:
         """Server-side apply and return the result. `uid` binds it to that very object: Conflict otherwise."""
         return await self._apply(manifest, force=force, uid=uid, dry_run=dry_run, subresource=None)
+
+    async def apply_new(self, manifest: Manifest) -> Json:
+        """Server-side apply that only makes: Conflict where an object has the name already, whoever made it."""
+        bound = {**manifest, "metadata": {**_metadata(manifest), "resourceVersion": NO_VERSION}}
+        return await self._apply(bound, force=False, uid=None, dry_run=False, subresource=None)
 
     async def apply_status(self, manifest: Manifest, *, resource_version: str) -> Json:
         """Server-side apply of `status`, by force: it is ours. Conflict where the object changed since.

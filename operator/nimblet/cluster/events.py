@@ -36,14 +36,19 @@ class Regarding:
 def flips(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Condition, ...]:
     """Return the watched conditions whose status changed. An absent one counts as Unknown.
 
-    Stalled is absent unless True; that it went shows in Ready.
+    Two flips are no news: that a resource just made does not serve yet, and that it serves where Ready says so in
+    the same breath. Stalled is absent unless True; that it went shows in Ready.
     """
     old = {condition.type: condition.status for condition in before}
-    return tuple(
+    flipped = tuple(
         condition
         for condition in after
-        if condition.type in TOLD and old.get(condition.type, ConditionStatus.UNKNOWN) is not condition.status
+        if condition.type in TOLD
+        and old.get(condition.type, ConditionStatus.UNKNOWN) is not condition.status
+        and (condition.type in old or _is_wrong(condition) or condition.status is ConditionStatus.TRUE)
     )
+    ready = any(item.type == ConditionType.READY and item.status is ConditionStatus.TRUE for item in flipped)
+    return tuple(item for item in flipped if not (ready and item.type == ConditionType.SERVING))
 
 
 def event_manifest(regarding: Regarding, condition: Condition) -> dict[str, object]:

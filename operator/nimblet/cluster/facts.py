@@ -5,7 +5,7 @@ The only reader of the loop. It decides nothing; a Secret's values end here as a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -14,12 +14,14 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.client import Client
 from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
 from nimblet.cluster.key import Key
-from nimblet.cluster.masterkey import api_key, content_hash
+from nimblet.cluster.keyfacts import gather_key, key_versions
+from nimblet.cluster.masterkey import api_key
 from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
-from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Secret, Terminated, metadata_of
+from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
-from nimblet.cluster.resources import CONFIG_MAP, POD, SECRET
+from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.artifact import parse_digests
@@ -28,21 +30,36 @@ from nimblet.plan.facts import (
     ChildRef,
     DeploymentFacts,
     JobFacts,
+    KeyFacts,
     ModelFacts,
     NodeFacts,
     PodFacts,
-    SecretFacts,
+    TaintFacts,
     WriteFailure,
 )
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
-KEY_VERSION: Final = 1
-"""Version of the endpoints' keys; a rotation will take it from the resource."""
 JOB_NAME: Final = "batch.kubernetes.io/job-name"
 """Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(kw_only=True)
+class NodeMemory:
+    """The nodes' facts, parsed once for all resources until a node changes."""
+
+    revision: int | None = None
+    facts: tuple[NodeFacts, ...] = ()
+
+    def of(self, mirror: Mirror) -> tuple[NodeFacts, ...]:
+        """Return the facts of all nodes, sorted by name."""
+        revision = mirror.revision("Node")
+        if revision != self.revision:
+            found = (node_facts(body) for body in mirror.of_kind("Node"))
+            self.revision, self.facts = revision, tuple(sorted(found, key=lambda node: node.name))
+        return self.facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,7 @@ class Gatherer:
     observer: Observer
     master_key: bytes
     server_minor: int
+    nodes: NodeMemory = field(default_factory=NodeMemory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +93,27 @@ async def gather_model_facts(
     """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
-    secret = model.spec.source.credentials_secret_ref
-    token = api_key(gatherer.master_key, uid=model.uid, version=KEY_VERSION)
     pods = model_pods(mirror, key)
-    observed = await gatherer.observer.observe(key, pods, api_key=token)
+    deployment = deployment_facts(mirror, key, uid=model.uid)
+    named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
+    stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
+    keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
+    observed = await gatherer.observer.observe(key, pods, key_of=lambda pod: keys[pod.key_versions[-1]])
     jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
         artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
-        secret=await _secret(gatherer, model.namespace, secret.name) if secret is not None else None,
-        deployment=deployment_facts(mirror, key, uid=model.uid),
+        secret=named.secret,
+        own_keys=named.own_keys,
+        chat_template=named.chat_template,
+        deployment=deployment,
         pods=observed,
-        nodes=tuple(sorted((node_facts(body) for body in mirror.of_kind("Node")), key=lambda node: node.name)),
+        nodes=gatherer.nodes.of(mirror),
         write_failures=tuple(write_failures),
-        api_key=token,
+        api_key=keys[model.spec.access.key_version],
+        other_keys={at: text for at, text in keys.items() if at != model.spec.access.key_version},
+        key=stored,
         server_minor=gatherer.server_minor,
     )
     waits = [wait for wait in (gatherer.observer.next_look(observed), _job_wait(jobs)) if wait is not None]
@@ -123,22 +147,21 @@ async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
     return [Pod.model_validate(trim_pod(body)) async for body in listed]
 
 
-async def _secret(gatherer: Gatherer, namespace: str, name: str) -> SecretFacts | None:
-    body = await gatherer.client.get(SECRET, namespace=namespace, name=name)
-    return secret_facts(body, master_key=gatherer.master_key) if body is not None else None
-
-
-def secret_facts(body: Object, *, master_key: bytes) -> SecretFacts:
-    """Return what a plan may know of a Secret: no value, nor anything that tells one."""
-    secret = Secret.model_validate(body)
-    hosts = secret.metadata.annotations.get(labels.HOSTS, "").split(",")
-    return SecretFacts(
-        name=secret.metadata.name,
-        usable=secret.metadata.labels.get(labels.USE) == "true",
-        hosts=tuple(sorted({host.strip().lower() for host in hosts if host.strip()})),
-        keys=tuple(sorted(secret.data)),
-        content_hash=content_hash(master_key, secret.data),
-    )
+def _api_keys(
+    master: bytes,
+    model: CompactModel,
+    *,
+    stored: KeyFacts | None,
+    deployment: DeploymentFacts | None,
+    pods: Sequence[PodFacts],
+) -> dict[int, str]:
+    """Return the keys of every version that is wanted, stored or accepted by a pod."""
+    versions = {model.spec.access.key_version, *(at for pod in pods for at in pod.key_versions)}
+    if stored is not None:
+        versions.add(stored.version)
+    if deployment is not None:
+        versions.update(deployment.key_versions)
+    return {at: api_key(master, uid=model.uid, version=at) for at in sorted(versions)}
 
 
 async def gather_artifacts(
@@ -201,7 +224,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
     if not bodies:
         return None
     found = Deployment.model_validate(bodies[0])
-    template = found.spec.template.metadata.labels
+    template, annotations = found.spec.template.metadata.labels, found.spec.template.metadata.annotations
     conditions = {condition.type: condition for condition in found.status.conditions}
     progressing, refused = conditions.get("Progressing"), conditions.get("ReplicaFailure")
     return DeploymentFacts(
@@ -217,6 +240,9 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         and progressing.status == "False"
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refused.message if refused is not None and refused.status == "True" else "",
+        key_versions=key_versions(template),
+        restarted_at=annotations.get(labels.RESTARTED_AT, ""),
+        keys_hash=annotations.get(labels.KEYS_HASH, ""),
     )
 
 
@@ -244,6 +270,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
         digests=_digests(loader.state.terminated) if loader is not None else {},
+        key_versions=key_versions(pod.metadata.labels),
     )
 
 
@@ -252,15 +279,18 @@ def _digests(ended: Terminated | None) -> dict[str, str]:
 
 
 def node_facts(body: Object) -> NodeFacts:
-    """Return a node's labels and totals, and whether pods without tolerations may come to it."""
+    """Return a node's labels, totals and lasting taints that keep pods away, and whether it takes new pods."""
     node = Node.model_validate(body)
-    repelled = any(
-        taint.effect in REPELLING and not taint.key.startswith(CONDITION_TAINTS) for taint in node.spec.taints
-    )
+    lasting = [
+        TaintFacts(key=taint.key, value=taint.value, effect=taint.effect)
+        for taint in node.spec.taints
+        if taint.effect in REPELLING and not taint.key.startswith(CONDITION_TAINTS)
+    ]
     return NodeFacts(
         name=node.metadata.name,
         labels=dict(node.metadata.labels),
         memory_bytes=quantity.bytes_of(node.status.allocatable.get("memory", "0")),
         cpu_millicores=quantity.millicores_of(node.status.allocatable.get("cpu", "0")),
-        schedulable=not node.spec.unschedulable and not repelled,
+        schedulable=not node.spec.unschedulable,
+        taints=tuple(sorted(lasting, key=str)),
     )

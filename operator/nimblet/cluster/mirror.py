@@ -5,12 +5,13 @@ Fed by watch events, by lists at resync and by our own writes; an older version 
 It does no I/O and decides nothing; what it lacks is read again at the next resync.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nimblet.cluster.key import Key, owner_key
 from nimblet.cluster.observed import Metadata, metadata_of
-from nimblet.cluster.trim import TRIMS, Object, significant
+from nimblet.cluster.trim import TRIMS, Object, shared, significant
 
 Name = tuple[str, str]
 """Namespace (empty for cluster-scoped kinds) and name."""
@@ -41,6 +42,7 @@ class Mirror:
 
     _kinds: dict[str, dict[Name, _Entry]] = field(default_factory=lambda: {kind: {} for kind in TRIMS})
     _owned: dict[Key, set[tuple[str, Name]]] = field(default_factory=dict)
+    _revisions: Counter[str] = field(default_factory=Counter)
 
     def holds(self, kind: str) -> bool:
         """Tell whether objects of this kind are kept at all."""
@@ -50,6 +52,10 @@ class Mirror:
         """Return the trimmed object, or None."""
         entry = self._kinds[kind].get((namespace, name))
         return entry.body if entry is not None else None
+
+    def revision(self, kind: str) -> int:
+        """Return a number that grows with every change of a kind that is worth a reconcile."""
+        return self._revisions[kind]
 
     def of_kind(self, kind: str) -> Iterator[Object]:
         """Return all objects of a kind, in no promised order."""
@@ -80,8 +86,9 @@ class Mirror:
         if old is not None and old.version >= version:
             return UNCHANGED
         trimmed = TRIMS[kind](body)
-        new = _Entry(trimmed, metadata.uid, version, _owner(kind, metadata))
         changed = old is None or significant(kind, old.body) != significant(kind, trimmed)
+        new = _Entry(shared(trimmed), metadata.uid, version, _owner(kind, metadata))
+        self._revisions[kind] += changed
         if old is not None:
             self._forget(kind, name, old)
         self._kinds[kind][name] = new
@@ -119,6 +126,7 @@ class Mirror:
     def _drop(self, kind: str, name: Name, entry: _Entry) -> None:
         self._forget(kind, name, entry)
         del self._kinds[kind][name]
+        self._revisions[kind] += 1
 
     def _forget(self, kind: str, name: Name, entry: _Entry) -> None:
         if entry.owner is None:

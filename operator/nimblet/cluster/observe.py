@@ -20,6 +20,9 @@ from nimblet.plan.facts import Answer, Observation, PodFacts
 PodUrl = Callable[[PodFacts, int], str]
 """Base URL of a pod's port, without a trailing slash."""
 
+KeyOf = Callable[[PodFacts], str]
+"""The API key that a pod accepts."""
+
 PATIENCE_SECONDS: Final = 3.0
 """How long a reconcile waits for an answer; a slower one wakes it again, so that slow pods hold no worker."""
 PROGRESS_SECONDS: Final = 5.0
@@ -87,7 +90,7 @@ class Observer:
     url_of: PodUrl = pod_url
     _records: dict[Key, dict[Run, _Record]] = field(default_factory=dict)
 
-    async def observe(self, key: Key, pods: Sequence[PodFacts], *, api_key: str) -> tuple[PodFacts, ...]:
+    async def observe(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf) -> tuple[PodFacts, ...]:
         """Return the pods with what they said and how far their download is."""
         before = self._records.get(key, {})
         records = {_run(pod): before.get(_run(pod), _Record()) for pod in pods}
@@ -98,7 +101,7 @@ class Observer:
         asked = [pod for pod in pods if pod.ready and not pod.terminating and pod.ip]
         loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
         await asyncio.gather(
-            self._ask_all(key, asked, api_key=api_key),
+            self._ask_all(key, asked, key_of=key_of),
             *(self._look(pod, records[_run(pod)]) for pod in loading),
         )
         return tuple(self._told(pod, records[_run(pod)], asked=pod in asked) for pod in pods)
@@ -132,12 +135,12 @@ class Observer:
         percent = record.percent if pod.loading else None
         return replace(pod, observation=observation, download_percent=percent)
 
-    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, api_key: str) -> None:
+    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf) -> None:
         tasks = []
         for pod in pods:
             record = self._records[key][_run(pod)]
             if record.task is None and self._due(record):
-                record.task = asyncio.create_task(self._ask(pod, record, api_key=api_key))
+                record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod)))
             if record.task is not None:
                 tasks.append(record.task)
         if not tasks:

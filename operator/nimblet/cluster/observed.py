@@ -179,6 +179,7 @@ class Secret(Observed):
 
 class Taint(Observed):
     key: str = ""
+    value: str = ""
     effect: str = ""
 
 

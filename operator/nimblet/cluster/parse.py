@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec, CompactModelStatus
 from nimblet.cluster.observed import metadata_of
+from nimblet.labels import RESTARTED_AT
 
 MAX_ERRORS: Final = 5
 """Flaws named in one message; the rest shows when these are corrected."""
@@ -37,6 +38,7 @@ def parse_compactmodel(body: Mapping[str, object]) -> CompactModel | InvalidMode
         uid=metadata.uid,
         generation=metadata.generation,
         deleting=metadata.deletion_timestamp is not None,
+        restarted_at=metadata.annotations.get(RESTARTED_AT, ""),
         spec=spec,
         status=status,
     )

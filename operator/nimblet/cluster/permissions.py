@@ -71,7 +71,7 @@ PERMISSIONS: Final = (
         resource="secrets",
         verbs=("create", "delete", "get", "patch"),
         scope=Scope.SERVED,
-        why="a model's own key, and single opted-in Secrets that a source names; never listed or watched",
+        why="a model's own key, and single opted-in Secrets that a spec names; never listed or watched",
     ),
     Permission(
         group="",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -26,6 +28,8 @@ Json = dict[str, Any]
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 JSON: Final = "application/json"
 USER_AGENT: Final = "nimblet-operator"
+READ_BYTES: Final = 2**20
+"""Buffer of an answer: a page of a list comes in few pieces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,11 @@ class Request:
 
 
 class Transport:
-    """Sends requests. After a 429 with Retry-After nothing but urgent requests leaves until the time is over."""
+    """Sends requests. After a 429 with Retry-After nothing but urgent requests leaves until the time is over.
+
+    The client library owns configuration, log-in and TLS; the requests are our own. Its way walks each body many
+    times and reads the environment's proxies and ~/.netrc in a thread each time: most of a request's cost.
+    """
 
     def __init__(
         self,
@@ -66,8 +74,11 @@ class Transport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
-        self._api = ApiClient(configuration)
-        self._api.user_agent = USER_AGENT
+        self._configuration = configuration
+        self._host = configuration.host.rstrip("/")
+        self._proxy = configuration.proxy or proxy_of(self._host)
+        self._tls = ApiClient(configuration).rest_client.ssl_context
+        self._session: aiohttp.ClientSession | None = None
         self._clock = clock
         self._paused_until = 0.0
 
@@ -86,38 +97,58 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()  # type: ignore[no-untyped-call]  # the library has no types here
+        if self._session is not None:
+            await self._session.close()
 
     async def _exchange(self, request: Request, label: str) -> tuple[int, Mapping[str, str], bytes]:
         limit = self.timeouts.of(request.method)
+        url = f"{self._host}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
+        headers = {"Accept": JSON, "User-Agent": USER_AGENT}
+        body = None
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+            body = json.dumps(request.body, separators=(",", ":"), ensure_ascii=False).encode()
         try:
-            async with asyncio.timeout(limit):  # covers log-in and proxies too, where the library's own doesn't
-                method, url, header, body, _ = await self._api.param_serialize(
+            async with asyncio.timeout(limit):  # covers the log-in too, where the session's own limit doesn't
+                authorization = await self._configuration.get_api_key_with_prefix("BearerToken")
+                if authorization:
+                    headers["Authorization"] = authorization
+                async with self._opened().request(
                     request.method,
-                    request.path,
-                    query_params=list(request.query),
-                    header_params={"Content-Type": request.content_type, "Accept": JSON},
-                    body=dict(request.body) if request.body is not None else None,
-                    auth_settings=["BearerToken"],
-                )
-                response = await self._api.call_api(
-                    method,
                     url,
-                    header,
-                    body,
-                    _request_timeout=aiohttp.ClientTimeout(total=limit, connect=self.timeouts.connect),
-                )
-                content: bytes = await response.read()  # type: ignore[no-untyped-call]  # as above
-                return response.status, response.headers, content
+                    headers=headers,
+                    data=body,
+                    proxy=self._proxy,
+                    proxy_headers=self._configuration.proxy_headers,
+                    server_hostname=self._configuration.tls_server_name or None,
+                    timeout=aiohttp.ClientTimeout(total=limit, connect=self.timeouts.connect),
+                    allow_redirects=False,
+                ) as response:
+                    return response.status, response.headers, await response.read()
         except TimeoutError as error:
             raise Transient(f"{label}: no answer within {limit:g} s; is the API server reachable?") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Transient(f"{label}: {type(error).__name__}: {error}") from error
 
+    def _opened(self) -> aiohttp.ClientSession:
+        """Return the session, made with the first request: it belongs to the loop that runs then."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._configuration.connection_pool_maxsize)
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=READ_BYTES)
+        return self._session
+
     def _pause_after(self, error: ApiError) -> None:
         throttled = error.status == HTTPStatus.TOO_MANY_REQUESTS
         if throttled and error.retry_after is not None:
             self._paused_until = max(self._paused_until, self._clock() + error.retry_after)
+
+
+def proxy_of(host: str) -> str | None:
+    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY) names for a host's URL, or None."""
+    parts = urlsplit(host)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _object_of(body: bytes, label: str) -> Json:

@@ -2,6 +2,7 @@
 """ConfigMaps, the key Secret and ServiceAccounts. Pure: values in, dict out."""
 
 import base64
+from collections.abc import Mapping
 
 from nimblet import labels, names
 from nimblet.manifests.common import Manifest, metadata, model_labels
@@ -36,19 +37,19 @@ def fetch_policy_manifest(owner: str, namespace: str, *, text: str) -> Manifest:
     }
 
 
-def api_key_manifest(owner: str, namespace: str, *, api_key: str, version: int) -> Manifest:
-    """Return the Secret with the endpoint's API key, one key a line as llama.cpp's --api-key-file reads it."""
+def api_key_manifest(
+    owner: str, namespace: str, *, api_key: str, entries: Mapping[str, str], annotations: Mapping[str, str]
+) -> Manifest:
+    """Return the Secret with the endpoint's API key; `entries` hold sets of keys, one key a line, for the pods."""
+    texts = {API_KEY: api_key, **entries}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata(
-            names.api_key(owner),
-            namespace,
-            labels_=model_labels(owner, "key"),
-            annotations={labels.KEY_VERSION: str(version)},
+            names.api_key(owner), namespace, labels_=model_labels(owner, "key"), annotations=annotations
         ),
         "type": "Opaque",
-        "data": {API_KEY: base64.b64encode(api_key.encode()).decode()},
+        "data": {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()},
     }
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model server's Deployment. Pure; the server's own argv and probes come from plan/runtime."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.common import ConfigMapKeyRef
 from nimblet.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -14,10 +15,15 @@ from nimblet.manifests.common import (
     model_labels,
     pod_selector,
 )
+from nimblet.manifests.configuration import API_KEY
 from nimblet.manifests.loader import MODELS_DIR, LoaderPod, loader_container, loader_volumes
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.manifests.scheduling import server_fields
 
 KEY_DIR: Final = "/etc/nimblet/key"
+OWN_KEYS_DIR: Final = "/etc/nimblet/own-keys"
+TEMPLATE_DIR: Final = "/etc/nimblet/chat-template"
+TEMPLATE_FILE: Final = "template.jinja"
 GRACE_AFTER_DRAIN_SECONDS: Final = 10
 """What the server gets to end by itself after SIGTERM, which comes when the drain is over."""
 
@@ -33,6 +39,19 @@ class ServerContainer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PodOptions:
+    """What a template has only where the spec asks for it; a plain model's template shows nothing of it."""
+
+    key_entry: str = ""
+    """Entry of the key Secret with the accepted keys; "" mounts the Secret as it is, as before any rotation."""
+    own_keys: tuple[str, str] | None = None
+    """The user's Secret with keys, and its entry."""
+    chat_template: ConfigMapKeyRef | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """Everything the Deployment needs besides the loader's part."""
 
@@ -45,24 +64,33 @@ class Workload:
     volume_bytes: int
     drain_seconds: int
     progress_deadline_seconds: int
+    options: PodOptions = field(default_factory=PodOptions)
 
 
 def deployment_manifest(workload: Workload) -> Manifest:
     """Return the Deployment; its pods carry the hash of their own template as REVISION label."""
     owner, namespace = workload.loader.owner, workload.loader.namespace
     spec = _pod_spec(workload)
-    pod_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
-    revision = names.content_hash({"labels": pod_labels, "spec": spec})
+    own_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
+    scheduling, options = workload.loader.scheduling, workload.options
+    template: Manifest = {"labels": {**scheduling.pod_labels, **own_labels, **options.labels}, "spec": spec}
+    annotations = {**scheduling.pod_annotations, **options.annotations}
+    revision = names.content_hash({**template, "annotations": annotations} if annotations else template)
     strategy: Manifest = {"type": workload.strategy}
     if workload.strategy == "RollingUpdate":
         strategy["rollingUpdate"] = {"maxSurge": 1, "maxUnavailable": 0}
+    head: Manifest = {
+        "labels": {**scheduling.pod_labels, **own_labels, **options.labels, labels.REVISION: revision}
+    }
+    if annotations:
+        head["annotations"] = annotations
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(
             names.server(owner),
             namespace,
-            labels_={**pod_labels, labels.REVISION: revision},
+            labels_={**own_labels, labels.REVISION: revision},
         ),
         "spec": {
             "replicas": workload.replicas,
@@ -70,7 +98,7 @@ def deployment_manifest(workload: Workload) -> Manifest:
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": workload.progress_deadline_seconds,
             "selector": {"matchLabels": pod_selector(owner, "model")},
-            "template": {"metadata": {"labels": {**pod_labels, labels.REVISION: revision}}, "spec": spec},
+            "template": {"metadata": head, "spec": spec},
         },
     }
 
@@ -84,8 +112,9 @@ def _pod_spec(workload: Workload) -> Manifest:
             "configMap": {"name": names.artifact(loader.owner, source_hash=loader.source_hash)},
         },
         {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}},
-        {"name": "key", "secret": {"secretName": names.api_key(loader.owner), "defaultMode": 0o440}},
+        {"name": "key", "secret": _key_source(workload)},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        *_option_volumes(workload.options),
     ]
     return {
         "serviceAccountName": names.server(loader.owner),
@@ -93,18 +122,42 @@ def _pod_spec(workload: Workload) -> Manifest:
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": workload.drain_seconds + GRACE_AFTER_DRAIN_SECONDS,
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": pod_selector(loader.owner, "model")},
-            }
-        ],
+        **server_fields(loader.scheduling, owner=loader.owner),
         "initContainers": [loader_container(loader)],
         "containers": [_server(workload)],
         "volumes": volumes,
     }
+
+
+def _key_source(workload: Workload) -> Manifest:
+    """Return the key's volume source; a named entry keeps the pod waiting until the Secret has it."""
+    source: Manifest = {"secretName": names.api_key(workload.loader.owner), "defaultMode": 0o440}
+    if workload.options.key_entry:
+        source["items"] = [{"key": workload.options.key_entry, "path": API_KEY}]
+    return source
+
+
+def _option_volumes(options: PodOptions) -> list[Manifest]:
+    volumes: list[Manifest] = []
+    if options.own_keys is not None:
+        secret, entry = options.own_keys
+        source = {"secretName": secret, "items": [{"key": entry, "path": API_KEY}], "defaultMode": 0o440}
+        volumes.append({"name": "own-keys", "secret": source})
+    if options.chat_template is not None:
+        items = [{"key": options.chat_template.key, "path": TEMPLATE_FILE}]
+        volumes.append(
+            {"name": "chat-template", "configMap": {"name": options.chat_template.name, "items": items}}
+        )
+    return volumes
+
+
+def _option_mounts(options: PodOptions) -> list[Manifest]:
+    mounts: list[Manifest] = []
+    if options.own_keys is not None:
+        mounts.append({"name": "own-keys", "mountPath": OWN_KEYS_DIR, "readOnly": True})
+    if options.chat_template is not None:
+        mounts.append({"name": "chat-template", "mountPath": TEMPLATE_DIR, "readOnly": True})
+    return mounts
 
 
 def _server(workload: Workload) -> Manifest:
@@ -127,6 +180,7 @@ def _server(workload: Workload) -> Manifest:
             {"name": "models", "mountPath": MODELS_DIR, "readOnly": True},
             {"name": "key", "mountPath": KEY_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            *_option_mounts(workload.options),
         ],
         **workload.server.probes,
     }

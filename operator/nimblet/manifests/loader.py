@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loader's two forms: the resolver Job and the init container of a model pod. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import CONTAINER_SECURITY, POD_SECURITY, Manifest, metadata, model_labels
 from nimblet.manifests.network import PROGRESS_PORT
+from nimblet.manifests.scheduling import pool_fields
 
 ARTIFACT_DIR: Final = "/etc/nimblet/artifact"
 POLICY_DIR: Final = "/etc/nimblet/policy"
@@ -47,6 +49,7 @@ class LoaderPod:
     identity_audience: str | None = None
     """For whom a ServiceAccount token is made, where the source is read with a role."""
     resolve_seconds: int = RESOLVE_DEADLINE_SECONDS
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
 
 def _mounts(pod: LoaderPod) -> list[Manifest]:
@@ -94,6 +97,9 @@ def _credentials(pod: LoaderPod, secret: str) -> Manifest:
 def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
     """Return the Job that turns the source into facts; one try a Job, so that retries are the plan's."""
     labels_ = {**model_labels(pod.owner, "resolver"), labels.SOURCE_HASH: pod.source_hash}
+    template: Manifest = {"labels": {**pod.scheduling.pod_labels, **labels_}}
+    if pod.scheduling.pod_annotations:
+        template["annotations"] = dict(pod.scheduling.pod_annotations)
     container: Manifest = {
         "name": "resolver",
         "image": pod.image,
@@ -118,8 +124,9 @@ def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str
             "backoffLimit": 0,
             "activeDeadlineSeconds": pod.resolve_seconds,
             "template": {
-                "metadata": {"labels": labels_},
+                "metadata": template,
                 "spec": {
+                    **pool_fields(pod.scheduling),
                     "restartPolicy": "Never",
                     "serviceAccountName": names.resolver(pod.owner),
                     "automountServiceAccountToken": False,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Service, NetworkPolicies and PodDisruptionBudget. Pure: values in, dict out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import names
@@ -60,12 +61,20 @@ def _egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Manifes
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Callers:
+    """Who may call besides pods of the own namespace: namespaces by name and by labels; the operator apart."""
+
+    operator_namespace: str
+    namespaces: Sequence[str]
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+
+
 def server_policy_manifest(
     owner: str,
     namespace: str,
     *,
-    operator_namespace: str,
-    metrics_namespaces: Sequence[str],
+    callers: Callers,
     private_blocks: Sequence[str],
     any_private: bool,
     offline: bool = False,
@@ -74,8 +83,11 @@ def server_policy_manifest(
 
     With `offline` nothing goes out: the loader has no host to ask.
     """
-    callers: list[Manifest] = [{"podSelector": {}}, _namespace_peer(operator_namespace)]
-    callers += [_namespace_peer(name) for name in sorted(metrics_namespaces)]
+    operator = _namespace_peer(callers.operator_namespace)
+    peers: list[Manifest] = [{"podSelector": {}}, operator]
+    peers += [_namespace_peer(name) for name in sorted(set(callers.namespaces))]
+    if callers.namespace_labels:
+        peers.append({"namespaceSelector": {"matchLabels": dict(callers.namespace_labels)}})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -84,9 +96,9 @@ def server_policy_manifest(
             "podSelector": {"matchLabels": pod_selector(owner, "model")},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
-                {"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
+                {"from": peers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
                 {
-                    "from": [_namespace_peer(operator_namespace)],
+                    "from": [operator],
                     "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
                 },
             ],

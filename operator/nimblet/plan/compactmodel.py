@@ -22,7 +22,9 @@ from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.facts import ChildRef, ModelFacts
-from nimblet.plan.placement import Placement, plan_placement
+from nimblet.plan.keys import KeyPlan, plan_keys
+from nimblet.plan.placement import Placement, plan_placement, usable_nodes
+from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, plan_resolution
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
@@ -40,7 +42,16 @@ from nimblet.plan.source import (
 )
 from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
-from nimblet.plan.workload import BUDGET_FROM_REPLICAS, context_length, demand, plan_common, plan_deployment
+from nimblet.plan.workload import (
+    BUDGET_FROM_REPLICAS,
+    context_length,
+    demand,
+    plan_common,
+    plan_deployment,
+    pod_options,
+    restart_of,
+    wanted_replicas,
+)
 from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
 
@@ -70,12 +81,16 @@ def plan_compactmodel(
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = _choose_images(model, facts, settings)
     loader = _loader_pod(model, settings, image=images.loader)
+    access = model.spec.access
+    keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
-    run = _plan_run(model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server)
+    run = _plan_run(
+        model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server, keys=keys
+    )
     expected = Expectation(
         revision=_revision(run.deployment),
-        replicas=model.spec.replicas,
+        replicas=wanted_replicas(model),
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
@@ -89,17 +104,23 @@ def plan_compactmodel(
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        keys=keys.state,
+        suspended=model.spec.suspend,
     )
-    children = [*plan_common(model, facts, settings), *resolution.outcome.children]
+    children = [*plan_common(model, facts, settings, keys=keys), *resolution.outcome.children]
     if run.deployment is not None:
         children.append(run.deployment)
-    status = _status(model, resolution=resolution, run=run, rollout=rollout, images=images)
+    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
         children=tuple(children),
-        deletions=(*resolution.outcome.deletions, *_superseded(model, facts, loader, rollout)),
+        deletions=(
+            *resolution.outcome.deletions,
+            *_superseded(model, facts, loader, rollout),
+            *_unstoppable(model, facts, run),
+        ),
         status=status.model_copy(update={"conditions": list(conditions)}),
-        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after),
+        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after, keys.requeue_after),
     )
 
 
@@ -119,6 +140,7 @@ def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> Loade
         claim=claim_of(model.spec),
         identity_audience=settings.fetch.s3.audience if source.role_arn is not None else None,
         resolve_seconds=resolve_seconds(scheme),
+        scheduling=model.spec.scheduling,
     )
 
 
@@ -146,7 +168,7 @@ def _choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) -
     """Keep the images the pods have as long as the spec stays: an upgrade of the operator restarts no model."""
     wanted = _Images(server=settings.images.llamacpp, loader=settings.images.loader, newer=False)
     before = model.status.resolved
-    if facts.deployment is None or before is None or before.spec_hash != spec_hash(model.spec):
+    if facts.deployment is None or before is None or before.spec_hash != _spec_hash(model, facts):
         return wanted
     kept = _Images(server=before.image, loader=before.loader_image, newer=False)
     return kept if kept == wanted else replace(kept, newer=True)
@@ -160,9 +182,13 @@ def _plan_run(
     loader: LoaderPod,
     artifact: Artifact | None,
     image: str,
+    keys: KeyPlan,
 ) -> _Run:
     if artifact is None:
         return _Run()
+    missing = reference_problem(model, facts) if not model.spec.suspend else None
+    if missing is not None:
+        return _Run(state=missing)
     header = artifact.header
     wanted = model.spec.runtime.context_length
     if wanted is not None and header.context_length and wanted > header.context_length:
@@ -174,13 +200,14 @@ def _plan_run(
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
-    usable = [node.memory_bytes for node in facts.nodes if node.schedulable]
+    usable = [node.memory_bytes for node in usable_nodes(model.spec, facts.nodes)]
     if placement.shortage and usable and asked.memory is None:
         fits = largest_context(header, asked, budget_bytes=max(usable))
         if fits and bytes_of(sizing.memory) > max(usable):
             hint = f" A contextLength of {fits} would fit."
             placement = replace(placement, shortage=placement.shortage + hint)
-    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image)
+    options = pod_options(model, facts, keys)
+    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image, options=options)
     return _Run(sizing=sizing, placement=placement, deployment=deployment)
 
 
@@ -212,8 +239,19 @@ def _superseded(
     return tuple(gone)
 
 
+def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run) -> tuple[ChildRef, ...]:
+    """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
+    if not model.spec.suspend or run.deployment is not None or facts.deployment is None:
+        return ()
+    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+
+
+def _spec_hash(model: CompactModel, facts: ModelFacts) -> str:
+    return spec_hash(model.spec, restarted_at=restart_of(model, facts))
+
+
 def _status(
-    model: CompactModel, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
+    model: CompactModel, facts: ModelFacts, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
 ) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
@@ -224,7 +262,7 @@ def _status(
             version=llamacpp.image_version(images.server),
             image=images.server,
             loader_image=images.loader,
-            spec_hash=spec_hash(model.spec),
+            spec_hash=_spec_hash(model, facts),
             profile=run.placement.profile,
             context_length=context_length(model, artifact.header),
             why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",

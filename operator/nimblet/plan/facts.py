@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,27 @@ class SecretFacts:
     hosts: tuple[str, ...]
     keys: tuple[str, ...]
     content_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFacts:
+    """The endpoint's own key Secret: which version of the key it holds, and since when; never a key."""
+
+    version: int
+    published_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFacts:
+    """A ConfigMap that the spec names: its keys, and a hash of the text under the named one, "" if it is empty."""
+
+    name: str
+    keys: tuple[str, ...]
+    content_hash: str = ""
+
+
+FIRST_KEY: Final = (1,)
+"""Versions of the key that pods accept whose key was never rotated."""
 
 
 class FailureKind(StrEnum):
@@ -127,6 +149,8 @@ class PodFacts:
     """The loader (init container) is running."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by path of the files as the loader brought them, once it has ended well."""
+    key_versions: tuple[int, ...] = FIRST_KEY
+    """Versions of the endpoint's key that it accepts, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,17 +169,36 @@ class DeploymentFacts:
     progress_deadline_exceeded: bool = False
     refused: str = ""
     """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
+    key_versions: tuple[int, ...] = FIRST_KEY
+    """Versions of the endpoint's key that pods of the live template accept, ascending."""
+    restarted_at: str = ""
+    """The request for a restart that the live template obeyed last."""
+    keys_hash: str = ""
+    """Keyed hash of the user's own keys in the live template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaintFacts:
+    """A lasting taint that keeps pods away which do not tolerate it."""
+
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
-    """A node reduced to what placement asks: totals, not what is free."""
+    """A node reduced to what placement asks: totals, not what is free. `schedulable`: it is not cordoned."""
 
     name: str
     labels: Mapping[str, str]
     memory_bytes: int
     cpu_millicores: int
     schedulable: bool = True
+    taints: tuple[TaintFacts, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +225,14 @@ class ModelFacts:
     nodes: tuple[NodeFacts, ...] = ()
     write_failures: tuple[WriteFailure, ...] = ()
     api_key: str = ""
-    """The endpoint's key, made by HMAC from the master key; empty when planning offline."""
+    """The endpoint's key of the wanted version, an HMAC under the master key; empty when planning offline."""
+    other_keys: Mapping[int, str] = field(default_factory=dict)
+    """Keys of other versions that pods accept or the Secret holds: only while a rotation is under way."""
+    key: KeyFacts | None = None
+    """The key Secret; None where it is absent, or was never rotated and is not looked at."""
+    own_keys: SecretFacts | None = None
+    """The Secret with the user's own keys, where the spec names one and it is there."""
+    chat_template: TextFacts | None = None
+    """The ConfigMap with the chat template, where the spec names one and it is there."""
     server_minor: int = 32
     """Minor version of the API server."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nimblet.api.compactmodel import CompactModelSpec, SizingStatus
+from nimblet.plan.eligible import is_chosen, untolerated
 from nimblet.plan.facts import NodeFacts
 from nimblet.quantity import bytes_of, human_bytes, millicores, millicores_of
 
@@ -26,8 +27,34 @@ def plan_placement(spec: CompactModelSpec, sizing: SizingStatus, nodes: Iterable
     """
     named = spec.hardware.profile
     why = "named in hardware.profile" if named != "auto" else "auto: cpu is the profile for llama.cpp on CPU nodes"
-    usable = [node for node in nodes if node.schedulable]
+    known = [node for node in nodes if node.schedulable]
+    usable = usable_nodes(spec, known)
+    if known and not usable:
+        return Placement(profile="cpu", why=why, shortage=_unwanted(spec, known))
     return Placement(profile="cpu", why=why, shortage=_shortage(sizing, usable))
+
+
+def usable_nodes(spec: CompactModelSpec, nodes: Iterable[NodeFacts]) -> list[NodeFacts]:
+    """Return the nodes that are not cordoned, that scheduling chooses and whose taints it tolerates."""
+    scheduling = spec.scheduling
+    return [
+        node
+        for node in nodes
+        if node.schedulable and is_chosen(scheduling, node) and not untolerated(scheduling, node)
+    ]
+
+
+def _unwanted(spec: CompactModelSpec, nodes: list[NodeFacts]) -> str:
+    """Say which half of scheduling leaves no node."""
+    scheduling = spec.scheduling
+    chosen = [node for node in nodes if is_chosen(scheduling, node)]
+    if not chosen:
+        wanted = ", ".join(f"{key}={value}" for key, value in sorted(scheduling.node_selector.items()))
+        named = f"nodeSelector {wanted}" if wanted else "affinity.nodeAffinity"
+        return f"No node is chosen by scheduling: none of {len(nodes)} has what {named} asks for."
+    first = min(chosen, key=lambda node: node.name)
+    taints = ", ".join(str(taint) for taint in untolerated(scheduling, first)[:3])
+    return f"No node is tolerated by scheduling.tolerations: {first.name} has the taint {taints}."
 
 
 def _shortage(sizing: SizingStatus, nodes: list[NodeFacts]) -> str:

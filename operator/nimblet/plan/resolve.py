@@ -7,6 +7,7 @@ tried again with exponential backoff, and at once when the referenced Secret cha
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
@@ -16,9 +17,12 @@ from nimblet.manifests.loader import LoaderPod, resolver_job_manifest
 from nimblet.plan.artifact import Artifact, parse_artifact, parse_failure
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.failure import failure_problem, loader_reason
+from nimblet.plan.references import secret_flaw
 from nimblet.plan.source import required_keys, scheme_of
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.settings import Settings
+
+SUSPENDED: Final = "Not looked at while spec.suspend is true."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,13 @@ def plan_resolution(
         child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=stored.text)
         done = StageOutcome(children=(child,), deletions=_jobs(facts, keep=None))
         return Resolution(outcome=done, artifact=artifact)
+    if model.spec.suspend:
+        return Resolution(outcome=StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED)))
     blocked = _secret_problem(model, facts)
     if blocked is not None:
         return Resolution(outcome=StageOutcome(state=blocked))
     job = _latest(facts, loader.source_hash)
-    if job is not None and job.succeeded and job.result is not None:
+    if job is not None and _is_done(job) and job.result is not None:
         artifact = parse_artifact(job.result)
         if artifact is not None:
             child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=job.result)
@@ -52,6 +58,11 @@ def plan_resolution(
         damaged = ChildRef(kind="ConfigMap", name=stored.name, uid=stored.uid)
         outcome = replace(outcome, deletions=(damaged, *outcome.deletions))
     return Resolution(outcome=outcome)
+
+
+def _is_done(job: JobFacts) -> bool:
+    """Tell whether the resolver ended well: its pod shows it a second or two before the Job's controller does."""
+    return job.succeeded or job.exit_code == 0
 
 
 def _run(
@@ -117,15 +128,11 @@ def _secret_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
     ref = model.spec.source.credentials_secret_ref
     if ref is None:
         return None
-    secret = facts.secret
-    if secret is None:
-        return problem(Reason.SECRET_MISSING, f"Secret {ref.name} is not in namespace {model.namespace}.")
-    if not secret.usable:
-        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} is not labelled for use by Nimblet.")
-    missing = [key for key in required_keys(scheme_of(model.spec)) if key not in secret.keys]
-    if missing:
-        return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} has no key `{missing[0]}`.")
-    if not secret.hosts:
+    required = required_keys(scheme_of(model.spec))
+    flaw = secret_flaw(ref.name, facts.secret, namespace=model.namespace, required=required)
+    if flaw is not None or facts.secret is None:
+        return flaw
+    if not facts.secret.hosts:
         return problem(Reason.SECRET_NOT_USABLE, f"Secret {ref.name} names no host it may be sent to.")
     return None
 

@@ -77,12 +77,15 @@ def _service(scheme: str, settings: Settings) -> str:
     return fetch.ollama_registry if scheme == "ollama" else fetch.hf_endpoint
 
 
-def spec_hash(spec: CompactModelSpec) -> str:
-    """Return a hash of the spec without `replicas`: scaling is no reason to take newer images.
+def spec_hash(spec: CompactModelSpec, *, restarted_at: str) -> str:
+    """Return a hash of what a user changes to have the pods made anew: the spec, and the request for a restart.
 
-    What is at its default is left out, so that a field that a newer operator knows changes no hash.
+    Scaling, suspending and access are no reason to take newer images. What is left at its default is left out:
+    a field that a newer operator knows changes no hash.
     """
-    return content_hash(spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_defaults=True))
+    unrelated = {"replicas", "suspend", "access"}
+    chosen = spec.model_dump(mode="json", by_alias=True, exclude=unrelated, exclude_defaults=True)
+    return content_hash({"spec": chosen, "restartedAt": restarted_at} if restarted_at else {"spec": chosen})
 
 
 def policy_text(

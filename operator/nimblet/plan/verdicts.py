@@ -31,6 +31,8 @@ class Judgement:
     rollout: Rollout | None
     write_failures: tuple[WriteFailure, ...]
     newer_images: bool
+    keys: Progress | None = None
+    suspended: bool = False
 
 
 def was_true(status: CompactModelStatus, type_: ConditionType) -> bool:
@@ -44,8 +46,8 @@ def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
     state = _overall(judgement)
     verdicts = [_resolved(judgement), _verified(judgement), _placed(judgement)]
     if judgement.rollout is not None:
-        verdicts.append(_serving(judgement.rollout, state))
-    verdicts.append(_ready(judgement.rollout, state))
+        verdicts.append(_serving(judgement.rollout, state, suspended=judgement.suspended))
+    verdicts.append(_ready(judgement.rollout, state, suspended=judgement.suspended))
     if isinstance(state, Progress):
         verdicts.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
     if isinstance(state, Problem):
@@ -62,6 +64,8 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         first = judgement.write_failures[0]
         message = f"{first.kind} {first.name}: {first.message}"
         return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
+    if judgement.suspended:
+        return None  # what else the spec lacks is told when it is resumed
     if judgement.resolution is not None:
         return judgement.resolution
     if judgement.run is not None:
@@ -69,15 +73,21 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
     state = judgement.rollout.state if judgement.rollout is not None else None
     if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE and judgement.shortage:
         return Problem(reason=state.reason, message=f"{state.message} {judgement.shortage}")
-    return state
+    return state or judgement.keys
 
 
-def _serving(rollout: Rollout, state: Problem | Progress | None) -> Verdict:
+def _idle(*, suspended: bool) -> tuple[Reason, str]:
+    if suspended:
+        return Reason.SUSPENDED, "spec.suspend is true: no pod is wanted."
+    return Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
+
+
+def _serving(rollout: Rollout, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
     if rollout.answering:
         message = f"{rollout.answering} of {rollout.current} pods gave a token when asked."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if rollout.wanted == 0 and not isinstance(state, Problem):
-        return verdict(ConditionType.SERVING, FALSE, Reason.SCALED_TO_ZERO, "No replicas are wanted.")
+        return verdict(ConditionType.SERVING, FALSE, *_idle(suspended=suspended))
     if rollout.draining:
         message = "Pods that gave a token when asked answer until they are drained."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
@@ -86,7 +96,7 @@ def _serving(rollout: Rollout, state: Problem | Progress | None) -> Verdict:
     return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")
 
 
-def _ready(rollout: Rollout | None, state: Problem | Progress | None) -> Verdict:
+def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
     if isinstance(state, Problem):
         # Something older serves on while the edit is broken: said by a reason of its own.
         broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old
@@ -97,9 +107,7 @@ def _ready(rollout: Rollout | None, state: Problem | Progress | None) -> Verdict
     if isinstance(state, Progress):
         return verdict(ConditionType.READY, UNKNOWN, state.reason, state.message)
     if rollout is None or rollout.wanted == 0:
-        return verdict(
-            ConditionType.READY, FALSE, Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
-        )
+        return verdict(ConditionType.READY, FALSE, *_idle(suspended=suspended))
     message = f"All {rollout.wanted} replicas of this spec gave a token when asked."
     return verdict(ConditionType.READY, TRUE, Reason.READY, message)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
-from nimblet import names
+from nimblet import labels, names
 from nimblet.api.compactmodel import CompactModel, SizingStatus
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
@@ -9,16 +9,19 @@ from nimblet.manifests.configuration import (
     fetch_policy_manifest,
     service_account_manifest,
 )
-from nimblet.manifests.deployment import Workload, deployment_manifest
+from nimblet.manifests.deployment import PodOptions, Workload, deployment_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import (
+    Callers,
     disruption_budget_manifest,
     resolver_policy_manifest,
     server_policy_manifest,
     service_manifest,
 )
 from nimblet.plan.artifact import Artifact, Header
-from nimblet.plan.facts import ModelFacts
+from nimblet.plan.facts import FIRST_KEY, ModelFacts
+from nimblet.plan.keys import KeyPlan
+from nimblet.plan.references import OWN_KEYS_ENTRY
 from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_container
 from nimblet.plan.sizing import (
     Demand,
@@ -29,13 +32,20 @@ from nimblet.plan.sizing import (
 from nimblet.plan.source import claim_of, policy_text, scheme_of
 from nimblet.settings import Settings
 
-KEY_VERSION = 1
 DEFAULT_CONTEXT = 4096
 """Enough for a question, three passages and an answer; small enough for a laptop's memory."""
 BUDGET_FROM_REPLICAS = 2
+MAX_RESTART_TEXT = 64
 
 
-def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> tuple[Manifest, ...]:
+def wanted_replicas(model: CompactModel) -> int:
+    """Return the pods that should be: none while suspended, whatever `replicas` says."""
+    return 0 if model.spec.suspend else model.spec.replicas
+
+
+def plan_common(
+    model: CompactModel, facts: ModelFacts, settings: Settings, *, keys: KeyPlan
+) -> tuple[Manifest, ...]:
     """Return the children that depend on no artifact, in the order configuration, identity, network."""
     name, namespace = model.name, model.namespace
     hosts = facts.secret.hosts if facts.secret is not None else ()
@@ -57,19 +67,68 @@ def plan_common(model: CompactModel, facts: ModelFacts, settings: Settings) -> t
         server_policy_manifest(
             name,
             namespace,
-            operator_namespace=settings.access.operator_namespace,
-            metrics_namespaces=settings.access.metrics_namespaces,
+            callers=_callers(model, settings),
             private_blocks=blocks,
             any_private=any_private,
             offline=offline,
         ),
         service_manifest(name, namespace),
     ]
-    if facts.api_key:
-        children.insert(0, api_key_manifest(name, namespace, api_key=facts.api_key, version=KEY_VERSION))
+    if keys.api_key:
+        children.insert(0, _key_secret(model, keys))
     if model.spec.replicas >= BUDGET_FROM_REPLICAS:
         children.append(disruption_budget_manifest(name, namespace))
     return tuple(children)
+
+
+def _callers(model: CompactModel, settings: Settings) -> Callers:
+    access = model.spec.access
+    selector = access.namespace_selector
+    return Callers(
+        operator_namespace=settings.access.operator_namespace,
+        namespaces=(*settings.access.metrics_namespaces, *access.namespaces),
+        namespace_labels=selector.match_labels if selector is not None else {},
+    )
+
+
+def _key_secret(model: CompactModel, keys: KeyPlan) -> Manifest:
+    annotations = {labels.KEY_VERSION: str(keys.published)}
+    if keys.published_at is not None:
+        annotations[labels.KEY_PUBLISHED_AT] = keys.published_at.isoformat()
+    return api_key_manifest(
+        model.name, model.namespace, api_key=keys.api_key, entries=keys.entries, annotations=annotations
+    )
+
+
+def restart_of(model: CompactModel, facts: ModelFacts) -> str:
+    """Return the request for a restart that the pods obey; one that was taken away again restarts nothing.
+
+    Any text will do. One that is no good as an annotation that people read is shortened to its hash.
+    """
+    text = model.restarted_at
+    if not text:
+        return facts.deployment.restarted_at if facts.deployment is not None else ""
+    return text if len(text) <= MAX_RESTART_TEXT and text.isprintable() else names.content_hash(text)
+
+
+def pod_options(model: CompactModel, facts: ModelFacts, keys: KeyPlan) -> PodOptions:
+    """Return what the template has beyond a plain model's."""
+    secret, template = model.spec.access.api_keys_secret_ref, model.spec.runtime.chat_template
+    annotations = {}
+    if restart := restart_of(model, facts):
+        annotations[labels.RESTARTED_AT] = restart
+    if secret is not None and facts.own_keys is not None:
+        annotations[labels.KEYS_HASH] = facts.own_keys.content_hash
+    if template is not None and facts.chat_template is not None:
+        annotations[labels.CHAT_TEMPLATE_HASH] = facts.chat_template.content_hash
+    rotated = keys.accepted != FIRST_KEY
+    return PodOptions(
+        key_entry=names.key_entry(keys.accepted) if rotated else "",
+        own_keys=(secret.name, OWN_KEYS_ENTRY) if secret is not None else None,
+        chat_template=template,
+        labels={labels.KEY_VERSIONS: names.version_text(keys.accepted)} if rotated else {},
+        annotations=annotations,
+    )
 
 
 def context_length(model: CompactModel, header: Header) -> int:
@@ -101,12 +160,13 @@ def plan_deployment(
     *,
     loader: LoaderPod,
     image: str,
+    options: PodOptions,
 ) -> Manifest:
     """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec."""
     paths = sorted(file.path for file in artifact.files)
     server = LlamaCpp(
         image=image,
-        alias=model.name,
+        alias=model.spec.served_model_name or model.name,
         model_file=paths[0],  # llama.cpp finds the other parts of a split model beside the first
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
@@ -114,17 +174,20 @@ def plan_deployment(
         prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
+        own_keys=options.own_keys is not None,
+        chat_template=options.chat_template is not None,
     )
     return deployment_manifest(
         Workload(
             loader=loader,
             server=llamacpp_container(server),
-            replicas=model.spec.replicas,
+            replicas=wanted_replicas(model),
             strategy=model.spec.rollout.strategy,
             memory=sizing.memory,
             cpu=sizing.cpu,
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
+            options=options,
         )
     )

@@ -42,6 +42,40 @@ CANCELLATIONS: Final = 3
 log = logging.getLogger(__name__)
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """Spares kopf its copy of every object: on.event handlers look at no difference, and nothing is stored."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: object) -> None:
+        """Return that nothing was stored."""
+
+    def store(self, **_: object) -> None:
+        """Store nothing."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Spares kopf the look for a progress that on.event handlers never have."""
+
+    def fetch(self, **_: object) -> None:
+        """Return that nothing was stored."""
+
+    def store(self, **_: object) -> None:
+        """Store nothing."""
+
+    def purge(self, **_: object) -> None:
+        """Remove nothing."""
+
+    def touch(self, **_: object) -> None:
+        """Change nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Return what came."""
+        return essence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Intake:
     """Where events go."""
@@ -120,6 +154,8 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = None
+    settings.persistence.diffbase_storage = NoDiff()
+    settings.persistence.progress_storage = NoProgress()
     settings.watching.server_timeout = SERVER_TIMEOUT_SECONDS
     settings.watching.client_timeout = CLIENT_TIMEOUT_SECONDS
     settings.watching.connect_timeout = CONNECT_TIMEOUT_SECONDS

@@ -43,6 +43,8 @@ from nimblet.shell.server import Limits, Signs, Verdict, application, liveness, 
 
 MISSED_RESYNCS: Final = 2.5
 """Resync intervals without a good one after which the process calls itself dead."""
+REST_SECONDS: Final = 0.2
+"""Between two passes over one resource: a pod alone brings half a dozen events on its way."""
 GRACE_SECONDS: Final = 120.0
 QUEUE_LIMIT_SECONDS: Final = 300.0
 LEASE_LIMIT_SECONDS: Final = 60.0
@@ -139,7 +141,12 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
     """Run until a signal, a failure or the loss of leadership; return the exit code."""
     rng = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
     operator = Operator(
-        options=options, metrics=Metrics(), queue=Queue(rng=rng), mirror=Mirror(), rng=rng, url_of=url_of
+        options=options,
+        metrics=Metrics(),
+        queue=Queue(rng=rng, rest=REST_SECONDS),
+        mirror=Mirror(),
+        rng=rng,
+        url_of=url_of,
     )
     operator.started = asyncio.get_running_loop().time()
     operator.take_signals()

@@ -36,8 +36,18 @@ class Backoff:
 class Queue:
     """Keys waiting for a turn. All methods belong to one event loop; `run` is awaited once."""
 
-    def __init__(self, *, rng: random.Random, concurrency: int = 8, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rng: random.Random,
+        concurrency: int = 8,
+        backoff: Backoff | None = None,
+        rest: float = 0.0,
+    ) -> None:
+        """`rest`: seconds after a turn before the key's next, so that a burst of events is one turn more."""
         self._rng = rng
+        self._rest = rest
+        self._resting: dict[Key, asyncio.TimerHandle] = {}
         self._concurrency = concurrency
         self._backoff = backoff or Backoff()
         self._ready: OrderedDict[str, OrderedDict[Key, float]] = OrderedDict()
@@ -109,9 +119,10 @@ class Queue:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            for timer in self._timers.values():
+            for timer in (*self._timers.values(), *self._resting.values()):
                 timer.cancel()
             self._timers.clear()
+            self._resting.clear()
 
     async def _worker(self, work: Work, on_error: OnError) -> None:
         while True:
@@ -157,10 +168,18 @@ class Queue:
 
     def _finish(self, key: Key) -> None:
         self._last_finish = asyncio.get_running_loop().time()
-        self._running.discard(key)
         self._busy[key.namespace] -= 1
         if not self._busy[key.namespace]:
             del self._busy[key.namespace]
+        if self._rest:
+            self._resting[key] = asyncio.get_running_loop().call_later(self._rest, self._rested, key)
+        else:
+            self._rested(key)
+
+    def _rested(self, key: Key) -> None:
+        """Let the key have its next turn; one that was asked for meanwhile keeps its place by age."""
+        self._resting.pop(key, None)
+        self._running.discard(key)
         since = self._again.pop(key, None)
         if since is not None:
             self.add(key)

@@ -20,6 +20,7 @@ from nimblet.cluster.key import Key
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.cluster.resources import COMPACT_MODEL
+from nimblet.cluster.sightings import Recent
 from nimblet.cluster.status import write_status
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
@@ -53,6 +54,7 @@ class Reconciler:
     contests: ContestLedger
     refused: dict[Key, Refused] = field(default_factory=dict)
     uids: dict[Key, str] = field(default_factory=dict)
+    recent: Recent = field(default_factory=Recent)
 
     async def reconcile(self, key: Key) -> float | None:
         """Do one pass; return the seconds until the next one is wanted without an event."""
@@ -65,6 +67,7 @@ class Reconciler:
                 return None
             self.gatherer.mirror.put(key.kind, body)
             self._know(key, metadata_of(body).uid)
+            self.recent.alive.saw(metadata_of(body).uid)
             parsed = parse_compactmodel(body)
             if isinstance(parsed, InvalidModel):
                 plan = plan_invalid(
@@ -78,7 +81,8 @@ class Reconciler:
         known = self.refused.get(key, Refused(failures=(), passes=0))
         plan, look_again = await self._plan(model, known.failures)
         written: list[str] = []  # kinds
-        failures = await apply_children(self._context(key, model, written), plan.children)
+        context = self._context(key, model, written, read_first=bool(known.failures))
+        failures = await apply_children(context, plan.children)
         if failures != known.failures:
             plan, look_again = await self._plan(model, failures)
         await self._delete(key, plan)
@@ -98,7 +102,7 @@ class Reconciler:
         )
         return plan_compactmodel(model, gathered.facts, self.settings, now), gathered.look_again
 
-    def _context(self, key: Key, model: CompactModel, written: list[str]) -> ApplyContext:
+    def _context(self, key: Key, model: CompactModel, written: list[str], *, read_first: bool) -> ApplyContext:
         mirror = self.gatherer.mirror
 
         def observed(result: Json) -> None:
@@ -122,6 +126,8 @@ class Reconciler:
             live=lambda kind, name: mirror.get(kind, model.namespace, name),
             observed=observed,
             contests=self.contests,
+            recent=self.recent,
+            read_first=read_first,
         )
 
     async def _delete(self, key: Key, plan: Plan[CompactModelStatus]) -> None:

@@ -13,7 +13,7 @@ from kubernetes.aio.client import Configuration
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Invalid, LeadershipLost, Transient
 from nimblet.cluster.resources import CONFIG_MAP, LEASE
-from nimblet.cluster.transport import Request, Timeouts, Transport
+from nimblet.cluster.transport import Request, Timeouts, Transport, proxy_of
 
 pytestmark = pytest.mark.asyncio
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -235,3 +235,15 @@ async def test_the_token_is_asked_for_with_every_request(server: Server) -> None
     await transport.close()
 
     assert [each.headers["Authorization"] for each in server.requests] == ["Bearer one", "Bearer two"]
+
+
+async def test_the_environment_names_the_proxy_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert proxy_of("https://api.example.test:6443") is None
+
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.test:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.test")
+
+    assert proxy_of("https://api.example.test:6443") == "http://proxy.example.test:3128"
+    assert proxy_of("https://api.inside.test:6443") is None

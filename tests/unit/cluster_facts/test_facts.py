@@ -13,11 +13,11 @@ from nimblet.cluster.facts import (
     model_pods,
     node_facts,
     pod_facts,
-    secret_facts,
 )
 from nimblet.cluster.jobfacts import job_facts, lacks_result
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.named import secret_facts, text_facts
 from nimblet.cluster.observed import Job, Pod
 from nimblet.plan.facts import FailureKind, SecretFacts
 from tests.unit.cluster_facts.builders import (
@@ -242,5 +242,14 @@ def test_what_keeps_pods_from_a_node() -> None:
     passing: Json = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
     lasting: Json = {"key": "dedicated", "effect": "NoSchedule", "value": "db"}
     soft: Json = {"key": "dedicated", "effect": "PreferNoSchedule"}
-    assert [node_facts(node(taint)).schedulable for taint in (passing, lasting, soft)] == [True, False, True]
+    found = [[str(taint) for taint in node_facts(node(taint)).taints] for taint in (passing, lasting, soft)]
+    assert found == [[], ["dedicated=db:NoSchedule"], []]
     assert not node_facts(node(unschedulable=True)).schedulable
+
+
+def test_a_config_map_is_its_keys_and_a_hash_of_the_named_text() -> None:
+    body: Json = {"metadata": metadata("chat"), "data": {"a": "text", "empty": "\n"}}
+    assert text_facts(body, key="a").keys == ("a", "empty")
+    assert text_facts(body, key="a").content_hash
+    assert text_facts(body, key="a") != text_facts({**body, "data": {"a": "other", "empty": ""}}, key="a")
+    assert [text_facts(body, key=key).content_hash for key in ("empty", "absent")] == ["", ""]

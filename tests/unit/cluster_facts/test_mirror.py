@@ -132,3 +132,26 @@ def test_a_trimmed_pod_keeps_no_spec_and_a_trimmed_node_no_conditions() -> None:
     statuses = trimmed["status"]["containerStatuses"]  # type: ignore[index]
     assert "imageID" not in statuses[0]
     assert trim_node(node())["status"] == {"allocatable": {"cpu": "8", "memory": "32Gi"}}
+
+
+def test_a_step_that_no_fact_reads_is_no_change() -> None:
+    def job(version: int, **status: object) -> dict[str, object]:
+        return {**child("Job", "small-resolve-1", version=version), "status": status}
+
+    mirror = Mirror()
+    mirror.put("Job", job(1, active=1))
+
+    assert not mirror.put("Job", job(2, active=1, ready=1, uncountedTerminatedPods={})).changed
+    assert mirror.put("Job", job(3, active=0, conditions=[{"type": "Complete", "status": "True"}])).changed
+
+
+def test_the_revision_of_a_kind_grows_with_its_changes_only() -> None:
+    mirror = Mirror()
+    node = {"metadata": {"name": "n", "uid": "n", "resourceVersion": "1"}, "status": {"allocatable": {"cpu": "1"}}}
+    mirror.put("Node", node)
+    first = mirror.revision("Node")
+
+    mirror.put("Node", {**node, "metadata": {"name": "n", "uid": "n", "resourceVersion": "2"}})
+    assert mirror.revision("Node") == first
+    mirror.remove("Node", node)
+    assert mirror.revision("Node") > first

@@ -75,7 +75,7 @@ class Bench:
     woken: asyncio.Queue[Key]
 
     async def look(self, *pods: PodFacts) -> tuple[PodFacts, ...]:
-        return await self.observer.observe(SMALL, pods or (POD,), api_key="nk-1")
+        return await self.observer.observe(SMALL, pods or (POD,), key_of=lambda _: "nk-1")
 
 
 @asynccontextmanager

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet.api.compactmodel import CompactModel
-from nimblet.plan.facts import ModelFacts
+from nimblet.plan.facts import KeyFacts, ModelFacts, TextFacts
 from tests.builders import (
     API_KEY,
     DIGEST,
     SMOLLM2_URI,
+    a_deployment,
     a_model,
     a_secret,
     artifact_text,
@@ -37,6 +38,7 @@ RESTRICTED_VOLUMES: Final = {
     "secret",
 }
 """Volume types that the Pod Security Standards' restricted level allows."""
+OLD_KEY: Final = "nk-fedcba9876543210"
 HOST_FIELDS: Final = {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
 
 WITH_SECRET = a_model(source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "hub"}})
@@ -54,7 +56,24 @@ def pods_of(model: CompactModel) -> dict[str, Any]:
     }
 
 
+EVERYTHING = a_model(
+    runtime={"chatTemplate": {"name": "prompts", "key": "chat"}},
+    access={"keyVersion": 2, "apiKeysSecretRef": {"name": "mine"}},
+    scheduling={"tolerations": [{"operator": "Exists"}], "podLabels": {"team": "blue"}},
+)
+ROTATING = plan_of(
+    EVERYTHING,
+    base_facts(
+        EVERYTHING,
+        own_keys=a_secret(name="mine", keys=("api-keys",)),
+        chat_template=TextFacts(name="prompts", keys=("chat",), content_hash="1"),
+        key=KeyFacts(version=1),
+        other_keys={1: OLD_KEY},
+        deployment=a_deployment("any"),
+    ),
+)
 PODS: Final[Mapping[str, Any]] = {
+    "everything": child(ROTATING.children, "Deployment")["spec"]["template"]["spec"],
     "resolver": child(RESOLVING.children, "Job")["spec"]["template"]["spec"],
     "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
     **{f"{name} with a role": pod for name, pod in pods_of(ROLE).items()},
@@ -149,8 +168,16 @@ def test_only_the_key_secret_holds_the_key() -> None:
         assert API_KEY not in plan.status.model_dump_json()
 
 
+def test_both_keys_of_a_rotation_are_in_the_key_secret_only() -> None:
+    secret = child(ROTATING.children, "Secret")
+    assert base64.b64decode(secret["data"]["api-key"]).decode() == OLD_KEY
+    assert base64.b64decode(secret["data"]["keys-1-2"]).decode().split() == [OLD_KEY, API_KEY]
+    others = json.dumps([item for item in ROTATING.children if item["kind"] != "Secret"])
+    assert not [key for key in (OLD_KEY, API_KEY) if key in others + ROTATING.status.model_dump_json()]
+
+
 def test_children_are_plain_data() -> None:
-    for plan in (RESOLVING, RUNNING):
+    for plan in (RESOLVING, RUNNING, ROTATING):
         assert yaml.safe_load(yaml.safe_dump(list(plan.children))) == list(plan.children)
 
 

@@ -61,13 +61,20 @@ def test_job_that_can_not_start_says_why() -> None:
     assert shown(plan, "Stalled") == ("True", "ImagePullFailed")
 
 
-def test_result_becomes_an_artifact_and_at_once_a_deployment() -> None:
+@pytest.mark.parametrize("ended", [{"succeeded": True}, {"exit_code": 0}], ids=["job complete", "pod ended well"])
+def test_result_becomes_an_artifact_and_at_once_a_deployment(ended: dict[str, int]) -> None:
     model = a_model()
-    plan = plan_of(model, ModelFacts(jobs=(a_job(model, succeeded=True, result=artifact_text()),)))
+    plan = plan_of(model, ModelFacts(jobs=(a_job(model, result=artifact_text(), **ended),)))
     assert child(plan.children, "ConfigMap", stored(model).name)["data"]["artifact.json"] == artifact_text()
     assert "Deployment" in kinds(plan)
     assert plan.deletions == ()
     assert shown(plan, "Resolved") == ("True", "Resolved")
+
+
+def test_words_of_a_resolver_that_failed_are_no_artifact() -> None:
+    model = a_model()
+    plan = plan_of(model, ModelFacts(jobs=(a_job(model, result=artifact_text(), exit_code=1),)))
+    assert "Deployment" not in kinds(plan)
 
 
 def test_stored_artifact_ends_the_jobs() -> None:

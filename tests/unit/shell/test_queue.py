@@ -64,6 +64,43 @@ def test_a_key_added_many_times_has_one_turn() -> None:
     run_virtual(main())
 
 
+def test_a_key_rests_after_a_turn_and_a_burst_is_one_turn_more() -> None:
+    async def main() -> None:
+        journal, queue = Journal(), new_queue(rest=0.5)
+
+        async def work(taken: Key) -> None:
+            journal.note(taken)
+
+        queue.add(key("one"))
+        async with running(queue, work):
+            for _ in range(4):
+                await asyncio.sleep(0.1)
+                queue.add(key("one"))
+                queue.add(key("two"))
+            await asyncio.sleep(2)
+        assert [turn for turn in journal.turns if turn[1] == "one"] == [(0.0, "one"), (0.5, "one")]
+        assert journal.turns[1][1] == "two"
+        assert queue.depth == 0
+
+    run_virtual(main())
+
+
+def test_a_key_that_rests_holds_no_worker() -> None:
+    async def main() -> None:
+        journal, queue = Journal(), new_queue(rest=10.0, concurrency=1)
+
+        async def work(taken: Key) -> None:
+            journal.note(taken)
+
+        queue.add(key("one"))
+        queue.add(key("two"))
+        async with running(queue, work):
+            await asyncio.sleep(1)
+        assert journal.turns == [(0.0, "one"), (0.0, "two")]
+
+    run_virtual(main())
+
+
 def test_a_key_has_one_worker_and_what_came_meanwhile_is_one_more_turn() -> None:
     async def main() -> None:
         journal, queue = Journal(), new_queue()

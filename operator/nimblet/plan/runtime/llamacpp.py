@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.deployment import KEY_DIR, ServerContainer
+from nimblet.manifests.configuration import API_KEY
+from nimblet.manifests.deployment import (
+    KEY_DIR,
+    OWN_KEYS_DIR,
+    TEMPLATE_DIR,
+    TEMPLATE_FILE,
+    ServerContainer,
+)
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.sizing import UBATCH
@@ -32,6 +39,10 @@ class LlamaCpp:
     prompt_cache_mebibytes: int
     threads: int
     startup_seconds: int
+    own_keys: bool = False
+    """Keys of the user's own are mounted beside the generated one."""
+    chat_template: bool = False
+    """A chat template is mounted."""
 
 
 def image_version(image: str) -> str:
@@ -47,7 +58,7 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--alias": server.alias,
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own network; who may reach it is the NetworkPolicy's
         "--port": str(HTTP_PORT),
-        "--api-key-file": f"{KEY_DIR}/api-key",
+        "--api-key-file": f"{KEY_DIR}/{API_KEY}",
         "--ctx-size": str(server.context_length * server.parallel),
         "--parallel": str(server.parallel),
         "--cache-type-k": server.kv_cache_type,
@@ -63,7 +74,19 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--threads-batch": str(server.threads),
     }
     switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline", "--jinja"]
-    return [part for option in options.items() for part in option] + switches
+    return [part for option in options.items() for part in option] + switches + _mounted(server)
+
+
+def _mounted(server: LlamaCpp) -> list[str]:
+    """Return the options of what is mounted on demand.
+
+    The server reads every --api-key-file it is given and accepts the keys of all (common/arg.cpp of that build
+    appends them, whatever its warning about repeated options says).
+    """
+    options = ["--api-key-file", f"{OWN_KEYS_DIR}/{API_KEY}"] if server.own_keys else []
+    if server.chat_template:
+        options += ["--chat-template-file", f"{TEMPLATE_DIR}/{TEMPLATE_FILE}"]
+    return options
 
 
 def _http_get(path: str, *, period: int, failures: int, timeout: int = 5) -> Manifest:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads what a spec names of the user's own: Secrets and a ConfigMap, each by its name, in the same namespace.
+
+A Secret's values end here as a keyed hash, a ConfigMap's text as a hash.
+"""
+
+from dataclasses import dataclass
+
+from nimblet import labels
+from nimblet.api.common import ConfigMapKeyRef, SecretRef
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.client import Client
+from nimblet.cluster.masterkey import content_hash
+from nimblet.cluster.observed import ConfigMap, Secret
+from nimblet.cluster.resources import CONFIG_MAP, SECRET
+from nimblet.cluster.trim import Object
+from nimblet.names import content_hash as text_hash
+from nimblet.plan.facts import SecretFacts, TextFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What was found; None for what is absent or not named."""
+
+    secret: SecretFacts | None
+    own_keys: SecretFacts | None
+    chat_template: TextFacts | None
+
+
+async def gather_named(client: Client, model: CompactModel, *, master_key: bytes) -> Named:
+    """Return the Secrets and the ConfigMap that the spec names; a spec that names none costs no request."""
+    namespace, spec = model.namespace, model.spec
+    return Named(
+        secret=await _secret(client, namespace, spec.source.credentials_secret_ref, master_key),
+        own_keys=await _secret(client, namespace, spec.access.api_keys_secret_ref, master_key),
+        chat_template=await _text(client, namespace, spec.runtime.chat_template),
+    )
+
+
+async def _secret(client: Client, namespace: str, ref: SecretRef | None, master_key: bytes) -> SecretFacts | None:
+    if ref is None:
+        return None
+    body = await client.get(SECRET, namespace=namespace, name=ref.name)
+    return secret_facts(body, master_key=master_key) if body is not None else None
+
+
+async def _text(client: Client, namespace: str, ref: ConfigMapKeyRef | None) -> TextFacts | None:
+    if ref is None:
+        return None
+    body = await client.get(CONFIG_MAP, namespace=namespace, name=ref.name)
+    return text_facts(body, key=ref.key) if body is not None else None
+
+
+def secret_facts(body: Object, *, master_key: bytes) -> SecretFacts:
+    """Return what a plan may know of a Secret: no value, nor anything that tells one."""
+    secret = Secret.model_validate(body)
+    hosts = secret.metadata.annotations.get(labels.HOSTS, "").split(",")
+    return SecretFacts(
+        name=secret.metadata.name,
+        usable=secret.metadata.labels.get(labels.USE) == "true",
+        hosts=tuple(sorted({host.strip().lower() for host in hosts if host.strip()})),
+        keys=tuple(sorted(secret.data)),
+        content_hash=content_hash(master_key, secret.data),
+    )
+
+
+def text_facts(body: Object, *, key: str) -> TextFacts:
+    """Return what a plan may know of a ConfigMap: its keys, and a hash of the text under `key`."""
+    config = ConfigMap.model_validate(body)
+    text = config.data.get(key, "")
+    return TextFacts(
+        name=config.metadata.name,
+        keys=tuple(sorted(config.data)),
+        content_hash=text_hash(text) if text.strip() else "",
+    )
