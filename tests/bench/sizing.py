@@ -8,7 +8,7 @@ repacked are anonymous already). The load fills the context of every slot, then 
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +18,7 @@ from nimblet.api.compactmodel import SizingStatus
 from nimblet.plan.artifact import Header
 from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_args
 from nimblet.plan.sizing import Demand, size_model
+from nimblet.plan.workload import pooled
 from nimblet.quantity import MEBIBYTE
 from nimblet_loader.facts import header_facts
 from nimblet_loader.gguf import parse_header
@@ -27,6 +28,8 @@ LOWEST, HIGHEST = 0.97, 1.10
 """Predicted ÷ measured may lie between these; below 1 minus measuring noise a pod could be killed."""
 GENERATED_TOKENS = 16
 CACHE_PROMPT_TOKENS = 160
+SHORT_TEXT_TOKENS = 24
+SHORT_TEXTS = 64
 REQUEST_SECONDS = 900.0
 _CHUNK_BYTES = 1 << 20
 _TEXT = "The harbour master counts ships, barrels and gulls while the tide turns over the quiet stones. "
@@ -34,11 +37,17 @@ _TEXT = "The harbour master counts ships, barrels and gulls while the tide turns
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One model under one demand."""
+    """One model under one demand; `pooling` makes an embedding model of one that is none."""
 
     name: str
     model: Path
     demand: Demand
+    pooling: int | None = None
+
+    def header(self) -> Header:
+        """Return the facts of the model's file."""
+        found = read_model_header(self.model)
+        return found if self.pooling is None else found.model_copy(update={"pooling_type": self.pooling})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +86,14 @@ def server_args(case: Case, sizing: SizingStatus) -> list[str]:
             prompt_cache_mebibytes=demand.prompt_cache_mebibytes,
             threads=sizing.threads,
             startup_seconds=60,
+            pooled=pooled(demand.task, case.header(), demand.context_length),
         )
     )
 
 
 def measure(case: Case, *, binary: Path) -> Result:
     """Run the real server under load and return both figures."""
-    header = read_model_header(case.model)
+    header = case.header()
     sizing = size_model(header, case.demand)
     with TemporaryDirectory(prefix="nimblet-bench-") as folder:
         args = server_args(case, sizing)
@@ -94,35 +104,59 @@ def measure(case: Case, *, binary: Path) -> Result:
 
 
 def drive(server: LocalServer, demand: Demand, sizing: SizingStatus) -> None:
-    """Fill every slot's context twice with different prompts, then the prompt cache with short ones, then chat."""
-    with httpx.Client(
-        base_url=server.url, timeout=REQUEST_SECONDS, headers={"Authorization": f"Bearer {API_KEY}"}
-    ) as client:
-        tokens = _tokens(client)
-        per_token = sizing.kv_cache_bytes / (demand.context_length * demand.parallel)
-        entries = int(1.25 * demand.prompt_cache_mebibytes * MEBIBYTE / (per_token * CACHE_PROMPT_TOKENS)) + 1
-        lengths = [demand.context_length - GENERATED_TOKENS] * demand.parallel + [CACHE_PROMPT_TOKENS] * entries
+    """Do what takes the most memory: for Chat fill every slot's context with different prompts, then the prompt
+    cache with short ones, then chat; else send whole contexts to all slots, and many short texts at once.
+    """
+    with client_of(server) as client:
+        tokens = tokens_of(client)
+        lengths = _lengths(demand, sizing)
+        send = complete if demand.task == "Chat" else embed
         with ThreadPoolExecutor(max_workers=demand.parallel) as pool:
-            jobs = [pool.submit(_complete, client, prompt) for prompt in prompts(tokens, lengths)]
+            jobs = [pool.submit(send, client, prompt) for prompt in prompts(tokens, lengths)]
             for job in jobs:
                 job.result()
-        _chat(client)
+        if demand.task == "Chat":
+            _chat(client)
+        else:
+            embed(client, list(prompts(tokens, [SHORT_TEXT_TOKENS] * SHORT_TEXTS)))
 
 
-def prompts(tokens: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+def _lengths(demand: Demand, sizing: SizingStatus) -> list[int]:
+    """Return the tokens of each prompt."""
+    if demand.task != "Chat":
+        return [demand.context_length] * (2 * demand.parallel)
+    per_token = sizing.kv_cache_bytes / (demand.context_length * demand.parallel)
+    entries = int(1.25 * demand.prompt_cache_mebibytes * MEBIBYTE / (per_token * CACHE_PROMPT_TOKENS)) + 1
+    return [demand.context_length - GENERATED_TOKENS] * demand.parallel + [CACHE_PROMPT_TOKENS] * entries
+
+
+def client_of(server: LocalServer) -> httpx.Client:
+    """Return a client with the server's key."""
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    return httpx.Client(base_url=server.url, timeout=REQUEST_SECONDS, headers=headers)
+
+
+def prompts(tokens: Sequence[int], lengths: Sequence[int], *, first: int = 0) -> Iterator[list[int]]:
     """Give prompts of the wanted numbers of tokens, each beginning differently, so that none reuses another."""
     digits = list(dict.fromkeys(tokens))
-    for number, length in enumerate(lengths):
+    for number, length in enumerate(lengths, start=first):
         head = [digits[number // len(digits) ** place % len(digits)] for place in range(3)]
         yield (head + list(tokens) * (length // len(tokens) + 1))[:length]
 
 
-def _tokens(client: httpx.Client) -> list[int]:
+def tokens_of(client: httpx.Client) -> list[int]:
+    """Return the tokens of a text, to build prompts of."""
     answer = client.post("/tokenize", json={"content": _TEXT * 4}).raise_for_status()
     return [int(token) for token in json.loads(answer.text)["tokens"]]
 
 
-def _complete(client: httpx.Client, prompt: list[int]) -> None:
+def embed(client: httpx.Client, tokens: list[int] | list[list[int]]) -> None:
+    """Send one text, or several, as tokens."""
+    client.post("/v1/embeddings", json={"input": tokens}).raise_for_status()
+
+
+def complete(client: httpx.Client, prompt: list[int]) -> None:
+    """Have a prompt continued."""
     body = {"prompt": prompt, "n_predict": GENERATED_TOKENS, "ignore_eos": True}
     client.post("/completion", json=body).raise_for_status()
 
@@ -134,9 +168,10 @@ def _chat(client: httpx.Client) -> None:
 
 def sizing_table(results: Sequence[Result]) -> str:
     """Return the figures for people; sizes in MiB."""
-    head = f"{'model':<14}{'context':>8}{'slots':>6}{'kv':>6}{'weights':>9}{'kv MiB':>8}{'compute':>9}"
+    head = f"{'model':<18}{'task':<11}{'context':>8}{'slots':>6}{'kv':>6}{'weights':>9}{'kv MiB':>8}{'compute':>9}"
     head += f"{'cache':>7}{'runtime':>9}{'predicted':>11}{'measured':>10}{'ratio':>8}"
-    return "\n".join([head, *(_row(result) for result in results)])
+    ratios = [result.ratio for result in results]
+    return "\n".join([head, *(_row(item) for item in results), f"ratio {min(ratios):.3f} to {max(ratios):.3f}"])
 
 
 def _row(result: Result) -> str:
@@ -145,10 +180,6 @@ def _row(result: Result) -> str:
     sizes += [sizing.runtime_bytes, sizing.total_bytes, result.measured_bytes]
     widths = (9, 8, 9, 7, 9, 11, 10)
     cells = "".join(f"{size / MEBIBYTE:>{width}.1f}" for size, width in zip(sizes, widths, strict=True))
-    what = f"{result.case.name:<14}{demand.context_length:>8}{demand.parallel:>6}{demand.kv_cache_type:>6}"
+    what = f"{result.case.name:<18}{demand.task:<11}{demand.context_length:>8}"
+    what += f"{demand.parallel:>6}{demand.kv_cache_type:>6}"
     return f"{what}{cells}{result.ratio:>8.3f}"
-
-
-def at_contexts(case: Case, contexts: Sequence[int]) -> list[Case]:
-    """Return the case at each context length."""
-    return [replace(case, demand=replace(case.demand, context_length=context)) for context in contexts]

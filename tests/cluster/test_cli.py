@@ -139,6 +139,15 @@ def test_ask_reaches_for_the_service_through_the_api_server(
     control_plane.api.create(
         f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "m-key"}, "data": {"api-key": key}}
     )
+    control_plane.api.create(
+        f"/apis/nimblet.dev/v1alpha1/namespaces/{namespace}/compactmodels",
+        {
+            "apiVersion": COMPACT_MODEL.api_version,
+            "kind": COMPACT_MODEL.kind,
+            "metadata": {"name": "m"},
+            "spec": {"source": {"uri": SMOLLM2_URI}},
+        },
+    )
     code, _, err = run(capsys, "ask", "m", "Where?", "-n", namespace, "--kubeconfig", control_plane.kubeconfig)
     assert code == 1
     assert "found 404" in err

@@ -129,6 +129,11 @@ def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
         sliding_window=512,
         sliding_window_pattern=((1, 5), (0, 1)),
         chat_template=False,
+        pooling_type=4,
+        causal_attention=False,
+        classifier=True,
+        classifier_outputs=2,
+        classifier_labels=("no", "yes"),
     )
     written = Artifact(
         version=1,

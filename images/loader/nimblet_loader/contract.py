@@ -178,6 +178,8 @@ class HeaderFacts(_Contract):
 
     `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
     `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
+    `classifier` is true where a classification head is there; `classifierOutputs` counts its labels, and
+    `classifierLabels` names them where they are few and short.
     `mergeCount` counts the merges of a BPE vocabulary; other vocabularies have 0.
     `tensorTypes` maps ggml type names to bytes. `other` holds further per-architecture integers by key.
     """
@@ -206,6 +208,9 @@ class HeaderFacts(_Contract):
     expert_used_count: Count | None = None
     pooling_type: Count | None = None
     causal_attention: bool | None = None
+    classifier: Literal[True] | None = None
+    classifier_outputs: Count | None = None
+    classifier_labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=32)], ...] | None = None
     chat_template: bool
     chat_template_sha256: Sha256 | None = None
     other: dict[str, Count] = Field(default_factory=dict)

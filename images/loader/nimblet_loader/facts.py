@@ -8,6 +8,7 @@ from itertools import groupby
 from nimblet_loader.contract import HeaderFacts, LayerValues
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.gguf import (
+    LABELS,
     TENSOR_TYPES,
     ArrayLength,
     BadMagicError,
@@ -20,6 +21,10 @@ from nimblet_loader.gguf import (
 
 _CHAT_TEMPLATE = "tokenizer.chat_template"
 _TOKEN_EMBEDDING = "token_embd.weight"  # noqa: S105
+_HEAD_TENSORS = frozenset({"cls.weight", "cls.output.weight"})
+"""Of a classification head (llama.cpp's LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT)."""
+_LABEL_BYTES = 32
+"""Longest label told: sixteen of them must leave room in the message."""
 _LARGEST = 2**62
 _OTHER_KEYS = (
     "attention.key_length_swa",
@@ -47,6 +52,7 @@ class TensorSum:
     by_type: dict[str, int]
     token_embedding_bytes: int | None
     output_tied: bool
+    classifier: bool
 
 
 def header_error(path: str, error: GGUFError) -> LoaderError:
@@ -113,6 +119,9 @@ def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> Header
         expert_used_count=reader.own("expert_used_count"),
         pooling_type=reader.own("pooling_type"),
         causal_attention=reader.flag("attention.causal"),
+        classifier=True if tensors.classifier else None,
+        classifier_outputs=reader.label_count(),
+        classifier_labels=reader.labels(),
         chat_template=template is not None,
         chat_template_sha256=template,
         other={key: value for key in _OTHER_KEYS if (value := reader.own(key)) is not None},
@@ -124,7 +133,7 @@ def sum_tensors(headers: Sequence[tuple[GGUFHeader, int]]) -> TensorSum:
     parameters = total = 0
     by_type: dict[str, int] = {}
     embedding: int | None = None
-    tied = True
+    tied, head = True, False
     for header, size in headers:
         ordered = sorted(header.tensors, key=lambda tensor: tensor.offset)
         ends = [tensor.offset for tensor in ordered[1:]] + [max(size - header.data_start, 0)]
@@ -137,7 +146,8 @@ def sum_tensors(headers: Sequence[tuple[GGUFHeader, int]]) -> TensorSum:
             if tensor.name == _TOKEN_EMBEDDING:
                 embedding = length
             tied = tied and tensor.name != "output.weight"
-    return TensorSum(parameters, total, dict(sorted(by_type.items())), embedding, tied)
+            head = head or tensor.name in _HEAD_TENSORS
+    return TensorSum(parameters, total, dict(sorted(by_type.items())), embedding, tied, head)
 
 
 def runs(values: Sequence[int]) -> LayerValues:
@@ -209,6 +219,24 @@ class _Metadata:
         if isinstance(tokens, ArrayLength):
             return tokens.length
         return self.own("vocab_size")
+
+    def label_count(self) -> int | None:
+        value = self._label_value()
+        if isinstance(value, ArrayLength):
+            return value.length
+        return len(value) if isinstance(value, tuple) else None
+
+    def labels(self) -> tuple[str, ...] | None:
+        """Return the labels, or None unless each is a short line."""
+        value = self._label_value()
+        if isinstance(value, ArrayLength) or not isinstance(value, tuple):
+            return None
+        texts = tuple(str(item) for item in value)
+        fit = all(text.isprintable() and 0 < len(text.encode()) <= _LABEL_BYTES for text in texts)
+        return texts if fit and texts else None
+
+    def _label_value(self) -> Value | None:
+        return self.header.metadata.get(f"{self.architecture}{LABELS}")
 
     def length(self, key: str) -> int:
         value = self.header.metadata.get(key)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAGIC = b"GGUF"
+LABELS = ".classifier.output_labels"
+"""End of the one key whose texts are kept: the names of a classifier's classes."""
 VERSIONS = (2, 3)
 
 
@@ -31,6 +33,7 @@ class Limits:
     array_items: int = 2**23
     kept_array_items: int = 1024
     kept_items_in_all: int = 16_384
+    kept_labels: int = 16
     array_depth: int = 2
     dimensions: int = 4
     tensor_name_bytes: int = 256
@@ -62,7 +65,7 @@ class ArrayLength(NamedTuple):
 
 
 Scalar = int | float | bool | str
-Value = Scalar | TextDigest | ArrayLength | tuple[int, ...]
+Value = Scalar | TextDigest | ArrayLength | tuple[int, ...] | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -285,7 +288,7 @@ class _Parser:
     def _value(self, key: str) -> Value:
         kind = self.cursor.number(_U32)
         if kind == _ARRAY:
-            return self._array(depth=1)
+            return self._labels() if key.endswith(LABELS) else self._array(depth=1)
         if kind == _STRING:
             return self._string(key)
         return self._scalar(kind)
@@ -308,6 +311,17 @@ class _Parser:
         raw = self.cursor.take(length)
         self.text_digests[key] = hashlib.sha256(raw).hexdigest()
         return raw.decode(errors="replace")
+
+    def _labels(self) -> ArrayLength | tuple[str, ...]:
+        """Return a short list of short texts as it is, a long one as its length."""
+        kind = self.cursor.number(_U32)
+        count = self._bounded(_U64, self.limits.array_items, "number of labels")
+        if kind != _STRING:
+            raise GGUFError(f"its labels before byte {self.cursor.position} are no texts")
+        if count > self.limits.kept_labels:
+            self.cursor.skip_strings(count)
+            return ArrayLength(count)
+        return tuple(self._text(self.limits.kept_string_bytes, "a label") for _ in range(count))
 
     def _array(self, *, depth: int) -> ArrayLength | tuple[int, ...]:
         if depth > self.limits.array_depth:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader_testing.tiny import TinyModel, integers, model_pairs, string, u32
+from loader_testing.tiny import TinyModel, integers, model_pairs, string, strings, u32
+from nimblet_loader.contract import HeaderFacts
 from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.facts import check_extent, header_facts, runs
 from nimblet_loader.gguf import BadMagicError, GGUFError, GGUFHeader, Limits, UnsupportedVersionError, parse_header
@@ -54,6 +55,18 @@ def test_gemma3_facts(real_model: Callable[[str], Path]) -> None:
     assert header.data_start + facts.tensor_bytes == path.stat().st_size
 
 
+def test_minilm_facts(real_model: Callable[[str], Path]) -> None:
+    def facts(name: str) -> HeaderFacts:
+        path = real_model(name)
+        return header_facts("m", [(real_header(path), path.stat().st_size)])
+
+    plain, ranks, labels = (facts(name) for name in ("all-minilm-l6-v2", "minilm-rerank", "minilm-classify"))
+    assert (plain.architecture, plain.pooling_type, plain.causal_attention) == ("bert", 1, False)
+    assert (plain.classifier, plain.embedding_length, plain.vocab_size) == (None, 384, 30522)
+    assert (ranks.pooling_type, ranks.classifier, ranks.classifier_outputs) == (4, True, None)
+    assert labels.classifier_labels == ("sport", "money", "weather")
+
+
 def test_a_large_vocabulary_is_not_held_in_memory(real_model: Callable[[str], Path]) -> None:
     path = real_model("gemma3-270m")
     tracemalloc.start()
@@ -75,6 +88,23 @@ def test_per_layer_values_are_run_length_compacted() -> None:
     raw = TinyModel(pairs=pairs).file()
     assert header_facts("m", [(parsed(raw), len(raw))]).head_count_kv == ((2, 2), (0, 1), (2, 1))
     assert runs([5, 5, 5]) == 5
+
+
+def test_labels_of_a_head_are_told_where_they_are_few_and_short() -> None:
+    def facts(labels: list[str]) -> HeaderFacts:
+        pairs = (*model_pairs(), strings("llama.classifier.output_labels", labels), u32("llama.pooling_type", 4))
+        raw = TinyModel(pairs=pairs, tensors=(("cls.output.weight", (64, 3)),)).file()
+        return header_facts("m", [(parsed(raw), len(raw))])
+
+    told = facts(["no", "yes", "maybe"])
+    assert (told.classifier, told.classifier_outputs, told.pooling_type) == (True, 3, 4)
+    assert told.classifier_labels == ("no", "yes", "maybe")
+    assert facts(["x"] * 17).classifier_outputs == 17
+    assert facts(["x"] * 17).classifier_labels is None
+    assert facts(["y" * 33, "no"]).classifier_labels is None
+    assert facts(["line\nbreak", "no"]).classifier_labels is None
+    raw = TinyModel().file()
+    assert header_facts("m", [(parsed(raw), len(raw))]).classifier is None
 
 
 def test_split_parts_are_summed() -> None:

@@ -40,7 +40,7 @@ ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 KVCacheType = Literal["f16", "q8_0", "q4_0"]
 RuntimeName = Literal["Auto", "LlamaCpp"]
 ProfileName = Literal["auto", "cpu"]
-Task = Literal["Chat"]
+Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
 HTTPS_RULE = Rule(
     rule="!self.source.uri.startsWith('https://') || "
@@ -201,7 +201,10 @@ class CompactModelSpec(SpecModel):
     integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
     task: Task = Field(
         default="Chat",
-        description="What the model is asked for. Immutable.",
+        description="What the model is asked for, and so where it answers below status.endpoint. Chat: text at "
+        "/chat/completions. Embedding: vectors at /embeddings. Rerank: scores of documents at /rerank. Classify: "
+        "at /embeddings too, each vector being one raw score (logit) per label, in the order of "
+        "status.artifact.labels. The model must be made for it. Immutable.",
         json_schema_extra=rules(IMMUTABLE_RULE),
     )
     served_model_name: ServedName | None = Field(
@@ -294,6 +297,10 @@ class ArtifactStatus(StatusModel):
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")
+    dimension: int | None = Field(default=None, description="Task Embedding: numbers in a vector.")
+    labels: Annotated[list[str], Field(max_length=16)] | None = Field(
+        default=None, description="Task Classify: names of the classes, in the order of their scores."
+    )
 
 
 class CompactModelStatus(StatusModel):
@@ -314,7 +321,9 @@ class CompactModelStatus(StatusModel):
     resolved: ResolvedStatus | None = Field(default=None, description="What was chosen, and why.")
     sizing: SizingStatus | None = Field(default=None, description="The arithmetic of memory and CPU.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
-    endpoint: str = Field(default="", description="OpenAI-compatible base URL inside the cluster.")
+    endpoint: str = Field(
+        default="", description="Base URL inside the cluster; spec.task tells the path below it."
+    )
     key_secret: str = Field(default="", description="Secret whose key `api-key` opens the endpoint.")
     download_percent: int | None = Field(
         default=None, description="Progress of the slowest running download, in steps of 10."

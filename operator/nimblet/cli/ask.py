@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts one question to a served model: through the API server's proxy, or to a URL that the user gives."""
+"""Puts one question to a served model: through the API server's proxy, or to a URL that the user gives.
+
+What is sent and shown depends on the task: text, a vector's size, the documents by score, the labels by score.
+"""
 
 import base64
 import binascii
+import math
 import ssl
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
 from nimblet import names
+from nimblet.api.compactmodel import Task
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.client import Client
 from nimblet.cluster.login import Login
+from nimblet.cluster.question import PATHS
 from nimblet.cluster.resources import SECRET
 from nimblet.manifests.configuration import API_KEY
 
@@ -28,6 +35,11 @@ class Question:
     text: str
     max_tokens: int
     timeout_seconds: float
+    task: Task = "Chat"
+    documents: tuple[str, ...] = ()
+    """Task Rerank: what is put in order."""
+    labels: tuple[str, ...] = ()
+    """Task Classify: the names of the scores, as the model's status tells them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,27 @@ class Completion(BaseModel):
     """The part of a chat completion that is shown."""
 
     choices: list[Choice] = Field(min_length=1)
+
+
+class Ranked(BaseModel):
+    index: Annotated[int, Field(ge=0)]
+    relevance_score: float
+
+
+class Ranking(BaseModel):
+    """The part of a rerank answer that is shown."""
+
+    results: list[Ranked] = Field(min_length=1)
+
+
+class Embedding(BaseModel):
+    embedding: Annotated[list[float], Field(min_length=1)]
+
+
+class Embeddings(BaseModel):
+    """The part of an embeddings answer that is shown."""
+
+    data: list[Embedding] = Field(min_length=1)
 
 
 async def read_api_key(client: Client, target: Target) -> str:
@@ -101,17 +134,13 @@ def proxied_endpoint(login: Login, target: Target, *, api_key: str) -> Endpoint:
 
 async def ask(endpoint: Endpoint, question: Question) -> str:
     """Return the model's answer; CommandError tells what came instead."""
-    body = {
-        "messages": [{"role": "user", "content": question.text}],
-        "max_tokens": question.max_tokens,
-        "stream": False,
-    }
+    body = _body(question)
     timeout = aiohttp.ClientTimeout(total=question.timeout_seconds)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.post(
-                f"{endpoint.base_url}/v1/chat/completions",
+                f"{endpoint.base_url}{PATHS[question.task]}",
                 json=body,
                 headers=endpoint.headers,
                 ssl=endpoint.tls if endpoint.tls is not None else True,
@@ -128,11 +157,40 @@ async def ask(endpoint: Endpoint, question: Question) -> str:
         raise CommandError(f"expected a model at {endpoint.base_url}, found: {error}; is it Serving?") from error
     if status != OK:
         raise CommandError(f"expected HTTP 200 from the model, found {status}: {text[:MAX_QUOTE]}")
-    return _answer(text)
+    return _answer(text, question)
 
 
-def _answer(text: str) -> str:
+def _body(question: Question) -> dict[str, object]:
+    if question.task == "Chat":
+        messages = [{"role": "user", "content": question.text}]
+        return {"messages": messages, "max_tokens": question.max_tokens, "stream": False}
+    if question.task == "Rerank":
+        if not question.documents:
+            raise CommandError("expected documents to put in order, found none; give --document once for each")
+        return {"query": question.text, "documents": list(question.documents)}
+    return {"input": question.text}
+
+
+def _answer(text: str, question: Question) -> str:
+    task = question.task
     try:
-        return Completion.model_validate_json(text).choices[0].message.content or ""
+        if task == "Chat":
+            return Completion.model_validate_json(text).choices[0].message.content or ""
+        if task == "Rerank":
+            ranking = Ranking.model_validate_json(text).results
+            named = [(item.relevance_score, _document(item.index, question.documents)) for item in ranking]
+            return "\n".join(f"{score:.4f}  {document}" for score, document in sorted(named, reverse=True))
+        vector = Embeddings.model_validate_json(text).data[0].embedding
     except ValidationError as error:
-        raise CommandError(f"expected a chat completion, found: {text[:MAX_QUOTE]}") from error
+        expected = "a chat completion" if task == "Chat" else f"an answer of task {task}"
+        raise CommandError(f"expected {expected}, found: {text[:MAX_QUOTE]}") from error
+    if task == "Classify":
+        names_ = question.labels if len(question.labels) == len(vector) else tuple(map(str, range(len(vector))))
+        ordered = sorted(zip(vector, names_, strict=True), reverse=True)
+        return "\n".join(f"{score:.4f}  {label}" for score, label in ordered)
+    first = ", ".join(f"{number:.4f}" for number in vector[:3])
+    return f"{len(vector)} numbers of length {math.hypot(*vector):.4f}: {first}, …"
+
+
+def _document(index: int, documents: tuple[str, ...]) -> str:
+    return documents[index] if index < len(documents) else str(index)

@@ -6,13 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from nimblet import __version__
-from nimblet.api.compactmodel import CompactModel
+from nimblet.api.compactmodel import CompactModel, Task
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show
 from nimblet.cli.errors import CommandError
@@ -21,9 +21,11 @@ from nimblet.plan.artifact import Header
 from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.sizing import KV_BYTES, Demand, size_model
-from nimblet.plan.workload import DEFAULT_CONTEXT, demand
+from nimblet.plan.task import suitable_tasks
+from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
 from nimblet.settings import Settings
 
+DEFAULT_TASK: Final[Task] = "Chat"
 EXAMPLES: Final = (
     "nimblet plan -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml",
     "nimblet plan -f model.yaml --kubeconfig ~/.kube/config -o yaml",
@@ -125,7 +127,14 @@ def _add_status(command: argparse.ArgumentParser) -> None:
 
 def _add_ask(command: argparse.ArgumentParser) -> None:
     _add_target(command)
-    command.add_argument("question")
+    command.add_argument("question", help="the text: a question, a query of task Rerank, what is to be classified")
+    command.add_argument(
+        "--document",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="task Rerank: a document to put in order; give it once for each",
+    )
     command.add_argument(
         "--url",
         help="ask there instead of through the API server's proxy: a port-forward's http://127.0.0.1:8080, say; "
@@ -190,13 +199,11 @@ def _run_size(arguments: argparse.Namespace, world: World) -> str:
     del world
     settings = inputs.read_settings(arguments.settings)
     header, base = _size_inputs(arguments, settings)
-    asked = Demand(
+    asked = replace(
+        base,
         context_length=_positive("--context", arguments.context, base.context_length),
         parallel=_positive("--parallel", arguments.parallel, base.parallel),
         kv_cache_type=arguments.kv_cache_type or base.kv_cache_type,
-        prompt_cache_mebibytes=base.prompt_cache_mebibytes,
-        cpu=base.cpu,
-        memory=base.memory,
     )
     sizing = size_model(header, asked)
     return show.sizing_yaml(sizing) if arguments.output == "yaml" else show.sizing_text(sizing)
@@ -212,11 +219,13 @@ def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> tuple[Hea
     if arguments.gguf_facts is not None:
         header = inputs.read_header(arguments.gguf_facts)
         context = min(DEFAULT_CONTEXT, header.context_length) or DEFAULT_CONTEXT
+        task = next(iter(suitable_tasks(header)), DEFAULT_TASK)
         plain = Demand(
             context_length=context,
             parallel=2,
             kv_cache_type="f16",
-            prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+            prompt_cache_mebibytes=prompt_cache(task, settings),
+            task=task,
         )
         if arguments.file is None:
             return header, plain
@@ -247,7 +256,10 @@ async def _status(target: live.Target) -> str:
 
 def _run_ask(arguments: argparse.Namespace, world: World) -> str:
     question = asking.Question(
-        text=arguments.question, max_tokens=arguments.max_tokens, timeout_seconds=arguments.timeout
+        text=arguments.question,
+        max_tokens=arguments.max_tokens,
+        timeout_seconds=arguments.timeout,
+        documents=tuple(arguments.document),
     )
     return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
 
@@ -255,8 +267,10 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
 async def _ask(target: live.Target, question: asking.Question, *, url: str | None) -> str:
     async with live.reading(target.kubeconfig) as client:
         key = await asking.read_api_key(client, target)
+        model = await live.read_live_model(client, target)
         if url is not None:
             endpoint = asking.direct_endpoint(url, api_key=key)
         else:
             endpoint = asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key)
-    return await asking.ask(endpoint, question)
+    labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
+    return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))

@@ -21,6 +21,7 @@ from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
 from nimblet.cluster.podfailure import LOADER, SERVER, pod_failure
+from nimblet.cluster.question import questions
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
@@ -98,12 +99,16 @@ async def gather_model_facts(
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
     stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
     keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
-    observed = await gatherer.observer.observe(key, pods, key_of=lambda pod: keys[pod.key_versions[-1]])
     jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs)
+    asked = questions(model.spec.task, found)
+    observed = await gatherer.observer.observe(
+        key, pods, key_of=lambda pod: keys[pod.key_versions[-1]], questions=asked
+    )
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
         jobs=jobs,
-        artifacts=await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs),
+        artifacts=found,
         secret=named.secret,
         own_keys=named.own_keys,
         chat_template=named.chat_template,

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks model pods themselves: for one token, once per run of a container, and for a download's progress.
+"""Asks model pods themselves: for a proof once per run of a container, and for a download's progress.
+
+A proof is a token, a vector or a score, by task; question.py judges it.
 
 It talks to pod addresses that the cluster reports, never to a URL that a user gave, follows no redirect, and
 keeps no body. What was answered is remembered in memory only: a restarted operator asks again.
@@ -14,6 +16,7 @@ import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
 from nimblet.cluster.key import Key
+from nimblet.cluster.question import BODIES, PATHS, Questions
 from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
 from nimblet.plan.facts import Answer, Observation, PodFacts
 
@@ -30,10 +33,10 @@ PROGRESS_SECONDS: Final = 5.0
 PROGRESS_TIMEOUT_SECONDS: Final = 2.0
 PROGRESS_STEP: Final = 10
 MAX_BODY_BYTES: Final = 65536
-"""Most that is read of an answer: one token and its envelope have less than two thousand."""
+"""Most that is read of an answer: a token's has less than two thousand, a vector of 4096 numbers 22 thousand."""
 BUSY_CODES: Final = frozenset({429, 503})
 OK: Final = 200
-QUESTION: Final = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "stream": False}
+CHAT: Final = Questions()
 
 Run = tuple[str, str]
 """One run of a container: pod uid and container id."""
@@ -43,17 +46,6 @@ def pod_url(pod: PodFacts, port: int) -> str:
     """Return the URL of a pod's port by its own address."""
     host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     return f"http://{host}:{port}"
-
-
-class Usage(BaseModel):
-    completion_tokens: int = 0
-
-
-class Completion(BaseModel):
-    """The part of a chat completion that proves a token."""
-
-    choices: list[object] = Field(min_length=1)
-    usage: Usage
 
 
 class Progress(BaseModel):
@@ -90,7 +82,9 @@ class Observer:
     url_of: PodUrl = pod_url
     _records: dict[Key, dict[Run, _Record]] = field(default_factory=dict)
 
-    async def observe(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf) -> tuple[PodFacts, ...]:
+    async def observe(
+        self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Questions = CHAT
+    ) -> tuple[PodFacts, ...]:
         """Return the pods with what they said and how far their download is."""
         before = self._records.get(key, {})
         records = {_run(pod): before.get(_run(pod), _Record()) for pod in pods}
@@ -101,7 +95,7 @@ class Observer:
         asked = [pod for pod in pods if pod.ready and not pod.terminating and pod.ip]
         loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
         await asyncio.gather(
-            self._ask_all(key, asked, key_of=key_of),
+            self._ask_all(key, asked, key_of=key_of, questions=questions),
             *(self._look(pod, records[_run(pod)]) for pod in loading),
         )
         return tuple(self._told(pod, records[_run(pod)], asked=pod in asked) for pod in pods)
@@ -135,12 +129,12 @@ class Observer:
         percent = record.percent if pod.loading else None
         return replace(pod, observation=observation, download_percent=percent)
 
-    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf) -> None:
+    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Questions) -> None:
         tasks = []
         for pod in pods:
             record = self._records[key][_run(pod)]
             if record.task is None and self._due(record):
-                record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod)))
+                record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod), questions=questions))
             if record.task is not None:
                 tasks.append(record.task)
         if not tasks:
@@ -157,14 +151,16 @@ class Observer:
             and self.clock() - record.asked_at >= self.patience.retry
         )
 
-    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str) -> None:
+    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str, questions: Questions) -> None:
+        asking = Asking(
+            url=self.url_of(pod, HTTP_PORT),
+            api_key=api_key,
+            timeout=self.patience.timeout,
+            questions=questions,
+            source_hash=pod.source_hash,
+        )
         try:
-            record.observation = await ask(
-                self.session,
-                self.url_of(pod, HTTP_PORT),
-                api_key=api_key,
-                timeout=self.patience.timeout,
-            )
+            record.observation = await ask(self.session, asking)
         finally:
             record.asked_at = self.clock()
             record.task = None
@@ -175,36 +171,46 @@ class Observer:
             record.percent = percent
 
 
-async def ask(session: aiohttp.ClientSession, url: str, *, api_key: str, timeout: float) -> Observation:  # noqa: ASYNC109
-    """Ask the server at `url` for one token; every outcome is an observation, none an exception."""
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """One question to one pod."""
+
+    url: str
+    api_key: str = field(repr=False)
+    timeout: float
+    questions: Questions = CHAT
+    source_hash: str = ""
+
+
+async def ask(session: aiohttp.ClientSession, asking: Asking) -> Observation:
+    """Ask the server for what proves that it serves; every outcome is an observation, none an exception."""
+    task = asking.questions.task
     try:
         async with session.post(
-            f"{url}/v1/chat/completions",
-            json=QUESTION,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=aiohttp.ClientTimeout(total=timeout),
+            f"{asking.url}{PATHS[task]}",
+            json=BODIES[task],
+            headers={"Authorization": f"Bearer {asking.api_key}"},
+            timeout=aiohttp.ClientTimeout(total=asking.timeout),
             allow_redirects=False,
         ) as response:
             body = await _bounded(response)
-            return answer_of(response.status, body)
+            return answer_of(response.status, body, asking=asking)
     except TimeoutError:
-        return Observation(answer=Answer.BUSY, detail=f"no token within {timeout:g} seconds")
+        detail = f"no {asking.questions.proof} within {asking.timeout:g} seconds"
+        return Observation(answer=Answer.BUSY, detail=detail)
     except aiohttp.ClientError as error:
         return Observation(answer=Answer.FAILED, detail=f"the connection failed ({type(error).__name__})")
 
 
-def answer_of(status: int, body: bytes) -> Observation:
+def answer_of(status: int, body: bytes, *, asking: Asking) -> Observation:
     """Return what an HTTP answer means; the body is judged and not quoted."""
     if status in BUSY_CODES:
         return Observation(answer=Answer.BUSY, detail=f"HTTP {status}")
     if status != OK:
         return Observation(answer=Answer.FAILED, detail=f"HTTP {status}")
-    try:
-        completion = Completion.model_validate_json(body)
-    except ValidationError:
-        return Observation(answer=Answer.FAILED, detail="HTTP 200 without a chat completion")
-    if completion.usage.completion_tokens < 1:
-        return Observation(answer=Answer.FAILED, detail="HTTP 200 without a token")
+    flaw = asking.questions.flaw(body, source_hash=asking.source_hash)
+    if flaw is not None:
+        return Observation(answer=Answer.FAILED, detail=f"HTTP 200 {flaw}")
     return Observation(answer=Answer.ANSWERED)
 
 

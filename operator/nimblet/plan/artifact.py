@@ -15,6 +15,7 @@ from nimblet.api.common import Sha256
 
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Layers = Annotated[int, Field(ge=0, le=1024)]
+Label = Annotated[str, Field(max_length=32)]
 Runs = tuple[tuple[Count, Layers], ...]
 
 
@@ -33,7 +34,7 @@ class File(ArtifactModel):
 
 
 class Header(ArtifactModel):
-    """Facts of the GGUF header that sizing needs; per-layer values are one number or (value, layers) runs."""
+    """Facts of the GGUF header that plans need; per-layer values are one number or (value, layers) runs."""
 
     architecture: str
     parameters: Count
@@ -54,6 +55,13 @@ class Header(ArtifactModel):
     vocab_size: Count | None = None
     merge_count: Count | None = None
     expert_used_count: Count | None = None
+    pooling_type: Count | None = None
+    causal_attention: bool | None = None
+    classifier: bool | None = None
+    classifier_outputs: Count | None = None
+    classifier_labels: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=16)] | None = (
+        None
+    )
     chat_template: bool = False
 
 

@@ -41,6 +41,7 @@ from nimblet.plan.source import (
     spec_hash,
 )
 from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -94,6 +95,7 @@ def plan_compactmodel(
         served_before=was_true(model.status, ConditionType.SERVING),
         ready_before=was_true(model.status, ConditionType.READY)
         and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
@@ -104,6 +106,7 @@ def plan_compactmodel(
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=images.newer,
+        proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
     )
@@ -197,6 +200,9 @@ def _plan_run(
     if not header.block_count or not header.embedding_length:
         message = f"The header of {artifact.files[0].path} ({header.architecture}) describes no language model."
         return _Run(state=problem(Reason.UNSUPPORTED_MODEL, message))
+    unfit = task_problem(model.spec.task, header)
+    if unfit is not None:
+        return _Run(state=unfit)
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
     placement = plan_placement(model.spec, sizing, facts.nodes)
@@ -271,7 +277,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact, before, rollout) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=rollout.download_percent,
@@ -282,8 +288,9 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact, before: CompactModelStatus, rollout: Rollout) -> ArtifactStatus:
+def _artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -> ArtifactStatus:
     """Return what is known of the files; a digest that only a loader found stays while the commit stays."""
+    before, task = model.status, model.spec.task
     same = before.artifact is not None and before.artifact.commit == artifact.commit
     told = {file.path: file.sha256 for file in before.artifact.files} if before.artifact and same else {}
     files = [
@@ -300,4 +307,6 @@ def _artifact_status(artifact: Artifact, before: CompactModelStatus, rollout: Ro
         digest_source=artifact.digest_source,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
+        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
+        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )

@@ -44,6 +44,8 @@ class Expectation:
     """The stored status says Serving True: a busy pod of an older template that is ready still counts."""
     ready_before: bool
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
+    proof: str = "token"
+    """What a pod gives when it answers; plan/task.py names it."""
 
 
 def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
@@ -118,7 +120,7 @@ def _state(
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
         return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
-    found = _problem(deployment, expected.revision, current=current, unstable=unstable)
+    found = _problem(deployment, expected, current=current, unstable=unstable)
     if found is not None:
         return found
     if good == expected.replicas and not old and len(current) == expected.replicas:
@@ -129,7 +131,11 @@ def _state(
 
 
 def _problem(
-    deployment: DeploymentFacts, revision: str, *, current: Sequence[PodFacts], unstable: Sequence[PodFacts]
+    deployment: DeploymentFacts,
+    expected: Expectation,
+    *,
+    current: Sequence[PodFacts],
+    unstable: Sequence[PodFacts],
 ) -> Problem | None:
     for pod in current:
         if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
@@ -138,9 +144,9 @@ def _problem(
         if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
             return problem(
                 Reason.NOT_ANSWERING,
-                f"Pod {pod.name} is ready by its probe but gave no token: {pod.observation.detail}.",
+                f"Pod {pod.name} is ready by its probe but gave no {expected.proof}: {pod.observation.detail}.",
             )
-    if deployment.revision != revision or deployment.observed_generation != deployment.generation:
+    if deployment.revision != expected.revision or deployment.observed_generation != deployment.generation:
         return None  # its conditions are about an older template
     if deployment.refused:
         refusal = ContainerFailure(kind=FailureKind.REFUSED, container="", message=deployment.refused)

@@ -9,14 +9,13 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nimblet.api.compactmodel import SizingStatus
+from nimblet.api.compactmodel import SizingStatus, Task
 from nimblet.plan.artifact import Header, per_layer
+from nimblet.plan.task import CACHELESS, physical_batch
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 KV_BYTES: Final = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Bytes per element: a q8_0 block holds 32 elements in 34 bytes, q4_0 in 18 (ggml block layouts)."""
-UBATCH: Final = 512
-"""--ubatch-size that the runtime module sets; scratch buffers grow with it."""
 PAD: Final = 256
 """llama.cpp pads each sequence's KV cells to a multiple of 256."""
 SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2}
@@ -25,6 +24,8 @@ SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt
 
 RUNTIME_BASE: Final = 8 * MEBIBYTE
 """Program, heap, threads' stacks and HTTP buffers of a server under load (measured: 4 to 8 MiB)."""
+RUNTIME_BASE_POOLED: Final = 4 * MEBIBYTE
+"""The same of a server that samples nothing and renders no chat template (measured: 1 to 4 MiB)."""
 RUNTIME_PER_LAYER: Final = 64 * 1024
 """Descriptors of a layer's tensors and of the graphs reserved for them (measured)."""
 TOKEN_BYTES: Final = 160
@@ -44,6 +45,10 @@ FLOPS_PER_CORE: Final = 13e9
 of a 135M model on two cores)."""
 TARGET_TOKENS_PER_SECOND: Final = 10
 """Decoding speed asked for each slot: faster than people read."""
+PROMPT_FLOPS_PER_CORE: Final = 33e9
+"""The same while reading a prompt, where a weight serves many tokens (measured: 246 tokens/s there)."""
+PROMPT_TOKENS_PER_SECOND: Final = 250
+"""Reading speed asked for each slot of the tasks that only read: a passage of 128 tokens in half a second."""
 MIN_MILLICORES: Final = 100
 MAX_MILLICORES: Final = 32000
 
@@ -58,6 +63,7 @@ class Demand:
     prompt_cache_mebibytes: int
     cpu: str | None = None
     memory: str | None = None
+    task: Task = "Chat"
 
 
 def windowed_layers(header: Header) -> tuple[bool, ...]:
@@ -82,11 +88,14 @@ def kv_cache_bytes(header: Header, demand: Demand) -> int:
     """Return 2·layers·kvHeads·headDim·bytes·context·slots, windowed layers with window + ubatch as context.
 
     Source: llama.cpp's KV cache allocation; key and value lengths are taken separately since they may differ.
+    Encoders see their whole input at once and keep nothing.
     """
+    if header.architecture in CACHELESS:
+        return 0
     kv_heads = per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))
     width = sum(_lengths(header))
     context = _pad(demand.context_length)
-    window = _window(header, context)
+    window = _window(header, demand)
     cells = sum(
         heads * (window if windowed else context)
         for heads, windowed in zip(kv_heads, windowed_layers(header), strict=True)
@@ -100,9 +109,13 @@ def _lengths(header: Header) -> tuple[int, int]:
     return header.key_length or head_dim, header.value_length or head_dim
 
 
-def _window(header: Header, context: int) -> int:
+def _window(header: Header, demand: Demand) -> int:
     """Return the tokens a windowed layer holds: the window and one ubatch, never more than the context."""
-    return min(context, _pad((header.sliding_window or 0) + UBATCH))
+    return min(_pad(demand.context_length), _pad((header.sliding_window or 0) + _ubatch(header, demand)))
+
+
+def _ubatch(header: Header, demand: Demand) -> int:
+    return physical_batch(demand.task, header, demand.context_length)
 
 
 def _heads(header: Header) -> int:
@@ -110,46 +123,70 @@ def _heads(header: Header) -> int:
 
 
 def compute_bytes(header: Header, demand: Demand) -> int:
-    """Return the scratch memory of the graph for one ubatch, in f32, with masks, logits and the work buffer.
+    """Return the scratch memory of the graph for one ubatch, in f32, with masks, outputs and the work buffer.
 
-    Per token of the ubatch: three feed-forward wide tensors (gate, up, their product) of each expert used, or
-    the queries twice beside keys and values, whichever is more; and five of the embedding's width (input,
-    residual, norm, result, next). Flash attention needs no context x ubatch scores, only an f16 mask over one
-    slot's context and one over the window. The server asks for logits of one token a slot, kept twice (graph
-    and output). The work buffer holds the widest input once more, quantized to at most 9/8 byte an element.
+    Per token of the ubatch: three feed-forward wide tensors (gate, up, their product; encoders have no gate) of
+    each expert used, or the queries twice beside keys and values, whichever is more; and five of the
+    embedding's width (input, residual, norm, result, next). Flash attention needs no context x ubatch scores,
+    only an f16 mask over one slot's context and one over the window; without a cache over the ubatch itself.
+    The work buffer holds the widest input once more, quantized to at most 9/8 byte an element.
+    Chat asks for logits of one token a slot, kept twice (graph and output). For the other tasks each token is an
+    output: the output buffer has room for its logits and state, even of encoders, which compute no logits;
+    of the other models the graph holds the logits instead of a layer's tensors.
     Source: llama.cpp b11434, llama-graph.cpp, llama-context.cpp (sched_reserve, output_reserve), ggml-cpu.c
     (ggml_graph_plan); agrees with the sizes its log prints to 1 %.
     """
+    ubatch, vocabulary, width = _ubatch(header, demand), header.vocab_size or 0, header.embedding_length
+    feed_forward, attention, work = _widths(header)
+    context = _pad(demand.context_length)
+    masks = 2 * (context + (_window(header, demand) if any(windowed_layers(header)) else 0))
+    if demand.task == "Chat":
+        widest = max(3 * feed_forward, attention) + 5 * width
+        return ubatch * (4 * widest + masks + work) + 2 * 4 * vocabulary * demand.parallel
+    if header.architecture in CACHELESS:
+        widest = max(2 * feed_forward + width, attention + 5 * width)
+        masks = 2 * ubatch
+    else:
+        widest = max(3 * feed_forward, attention, vocabulary) + 5 * width
+    return ubatch * (4 * widest + masks + work) + 4 * ubatch * (vocabulary + width)
+
+
+def _widths(header: Header) -> tuple[int, int, int]:
+    """Return elements a token: a feed-forward tensor over the experts used, attention's tensors, the work."""
     layers = max(header.block_count, 1)
     experts = max(header.expert_used_count or 1, 1)
-    feed_forward = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
+    length = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
     heads, kv_heads = _heads(header), max(per_layer(header.head_count_kv, layers=layers, default=_heads(header)))
     key, value = _lengths(header)
     attention = 2 * heads * max(key, value) + kv_heads * (key + value)
-    widest = max(3 * feed_forward * experts, attention) + 5 * header.embedding_length
-    context = _pad(demand.context_length)
-    masks = 2 * (context + (_window(header, context) if any(windowed_layers(header)) else 0))
-    work = 9 * max(feed_forward * experts, heads * value) // 8
-    logits = 2 * 4 * (header.vocab_size or 0) * demand.parallel
-    return UBATCH * (4 * widest + masks + work) + logits
+    return length * experts, attention, 9 * max(length * experts, heads * value) // 8
 
 
 def runtime_bytes(header: Header, demand: Demand) -> int:
     """Return the program, descriptors, vocabulary and samplers, without the margin."""
     vocabulary = header.vocab_size or 0
     merges = MERGES_PER_TOKEN * vocabulary if header.merge_count is None else header.merge_count
-    tokens = vocabulary * (TOKEN_BYTES + CANDIDATE_BYTES * demand.parallel)
-    return RUNTIME_BASE + RUNTIME_PER_LAYER * header.block_count + tokens + MERGE_BYTES * merges
+    chats = demand.task == "Chat"
+    tokens = vocabulary * (TOKEN_BYTES + (CANDIDATE_BYTES * demand.parallel if chats else 0))
+    base = RUNTIME_BASE if chats else RUNTIME_BASE_POOLED
+    return base + RUNTIME_PER_LAYER * header.block_count + tokens + MERGE_BYTES * merges
 
 
 def cpu_millicores(header: Header, demand: Demand) -> int:
     """Return 2·parameters·tokens/s·slots ÷ FLOPS of a core, in thousandths, rounded up to 50.
 
-    Two operations per weight and token; TARGET_TOKENS_PER_SECOND for each slot.
+    Two operations per weight and token, at the speed that the task asks of each slot.
     """
-    operations = 2 * header.parameters * TARGET_TOKENS_PER_SECOND * demand.parallel
-    exact = operations / FLOPS_PER_CORE * 1000
+    speed, flops = _pace(demand)
+    exact = 2 * header.parameters * speed * demand.parallel / flops * 1000
     return min(max(MIN_MILLICORES, -(-int(exact) // 50) * 50), MAX_MILLICORES)
+
+
+def _pace(demand: Demand) -> tuple[int, float]:
+    """Return tokens per second of a slot and operations per second of a core."""
+    if demand.task == "Chat":
+        return TARGET_TOKENS_PER_SECOND, FLOPS_PER_CORE
+    return PROMPT_TOKENS_PER_SECOND, PROMPT_FLOPS_PER_CORE
 
 
 def size_model(header: Header, demand: Demand) -> SizingStatus:
@@ -179,16 +216,15 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
 
 def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> list[str]:
     kv, compute = human_bytes(kv_cache_bytes(header, demand)), human_bytes(compute_bytes(header, demand))
-    millions = f"{header.parameters / 1e6:.0f}M"
-    speed = (
-        f"{TARGET_TOKENS_PER_SECOND} tokens/s x {demand.parallel} slots / {FLOPS_PER_CORE / 1e9:g} GFLOPS a core"
-    )
+    ubatch, millions = _ubatch(header, demand), f"{header.parameters / 1e6:.0f}M"
+    pace, flops = _pace(demand)
+    speed = f"{pace} tokens/s x {demand.parallel} slots / {flops / 1e9:g} GFLOPS a core"
     memory_override = f", overridden by {demand.memory}" if demand.memory else ""
     cpu_override = f", overridden by {demand.cpu}" if demand.cpu else ""
     return [
         f"weights: {millions} parameters in {human_bytes(header.tensor_bytes)} of tensors",
         f"kv cache: {_kv_formula(header, demand)} = {kv}",
-        f"compute: ubatch {UBATCH} x (f32 over the widest tensors + mask + work) + logits = {compute}",
+        f"compute: ubatch {ubatch} x (f32 over the widest tensors + mask + work) + logits = {compute}",
         f"prompt cache: {demand.prompt_cache_mebibytes}Mi",
         f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
         f"total: {human_bytes(total)}{memory_override}",
@@ -205,7 +241,7 @@ def _kv_formula(header: Header, demand: Demand) -> str:
     context = _pad(demand.context_length)
     cells = f"{header.block_count - windowed} layers x {context} tokens"
     if windowed:
-        cells += f" + {windowed} windowed layers x {_window(header, context)} tokens"
+        cells += f" + {windowed} windowed layers x {_window(header, demand)} tokens"
     element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
     return f"(key {key} + value {value}) x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots"
 

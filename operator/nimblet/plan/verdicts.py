@@ -31,6 +31,8 @@ class Judgement:
     rollout: Rollout | None
     write_failures: tuple[WriteFailure, ...]
     newer_images: bool
+    proof: str = "token"
+    """What a pod gives when it answers."""
     keys: Progress | None = None
     suspended: bool = False
 
@@ -46,8 +48,8 @@ def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
     state = _overall(judgement)
     verdicts = [_resolved(judgement), _verified(judgement), _placed(judgement)]
     if judgement.rollout is not None:
-        verdicts.append(_serving(judgement.rollout, state, suspended=judgement.suspended))
-    verdicts.append(_ready(judgement.rollout, state, suspended=judgement.suspended))
+        verdicts.append(_serving(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
+    verdicts.append(_ready(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
     if isinstance(state, Progress):
         verdicts.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
     if isinstance(state, Problem):
@@ -82,21 +84,21 @@ def _idle(*, suspended: bool) -> tuple[Reason, str]:
     return Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
 
 
-def _serving(rollout: Rollout, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
+def _serving(rollout: Rollout, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
     if rollout.answering:
-        message = f"{rollout.answering} of {rollout.current} pods gave a token when asked."
+        message = f"{rollout.answering} of {rollout.current} pods gave a {proof} when asked."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if rollout.wanted == 0 and not isinstance(state, Problem):
         return verdict(ConditionType.SERVING, FALSE, *_idle(suspended=suspended))
     if rollout.draining:
-        message = "Pods that gave a token when asked answer until they are drained."
+        message = f"Pods that gave a {proof} when asked answer until they are drained."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
     if state is not None:
         return verdict(ConditionType.SERVING, FALSE, state.reason, state.message)
     return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")
 
 
-def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, suspended: bool) -> Verdict:
+def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
     if isinstance(state, Problem):
         # Something older serves on while the edit is broken: said by a reason of its own.
         broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old
@@ -108,7 +110,7 @@ def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, suspend
         return verdict(ConditionType.READY, UNKNOWN, state.reason, state.message)
     if rollout is None or rollout.wanted == 0:
         return verdict(ConditionType.READY, FALSE, *_idle(suspended=suspended))
-    message = f"All {rollout.wanted} replicas of this spec gave a token when asked."
+    message = f"All {rollout.wanted} replicas of this spec gave a {proof} when asked."
     return verdict(ConditionType.READY, TRUE, Reason.READY, message)
 
 

@@ -2,7 +2,7 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
-from nimblet.api.compactmodel import CompactModel, SizingStatus
+from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     api_key_manifest,
@@ -22,7 +22,7 @@ from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.facts import FIRST_KEY, ModelFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
-from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_container
+from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
 from nimblet.plan.sizing import (
     Demand,
     progress_deadline_seconds,
@@ -30,6 +30,7 @@ from nimblet.plan.sizing import (
     startup_seconds,
 )
 from nimblet.plan.source import claim_of, policy_text, scheme_of
+from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.settings import Settings
 
 DEFAULT_CONTEXT = 4096
@@ -146,9 +147,28 @@ def demand(model: CompactModel, header: Header, settings: Settings) -> Demand:
         context_length=context_length(model, header),
         parallel=runtime.parallel,
         kv_cache_type=runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        task=model.spec.task,
         cpu=model.spec.resources.cpu,
         memory=model.spec.resources.memory,
+    )
+
+
+def prompt_cache(task: Task, settings: Settings) -> int:
+    """Return --cache-ram in MiB: none where no prompt is ever continued."""
+    return settings.prompt_cache_mebibytes if task == "Chat" else 0
+
+
+def pooled(task: Task, header: Header, context: int) -> Pooled | None:
+    """Return what a task that answers with numbers adds to the server; None for Chat."""
+    if task == "Chat":
+        return None
+    return Pooled(
+        task=task,
+        pooling=pooling_of(task, header),
+        ubatch=physical_batch(task, header, context),
+        architecture=header.architecture,
+        outputs=head_outputs(header),
     )
 
 
@@ -171,9 +191,10 @@ def plan_deployment(
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
-        prompt_cache_mebibytes=settings.prompt_cache_mebibytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
+        pooled=pooled(model.spec.task, artifact.header, context_length(model, artifact.header)),
         own_keys=options.own_keys is not None,
         chat_template=options.chat_template is not None,
     )

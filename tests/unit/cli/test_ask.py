@@ -3,6 +3,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,53 @@ async def test_other_answers_are_told(status: int, text: str, said: str) -> None
     async with serving(answer) as url:
         with pytest.raises(CommandError, match=said):
             await ask(direct_endpoint(url, api_key="nk-1"), QUESTION)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("question", "path", "sent", "answer", "shown"),
+    [
+        (
+            replace(QUESTION, task="Embedding"),
+            "/v1/embeddings",
+            {"input": "Where?"},
+            {"data": [{"embedding": [0.6, 0.8]}]},
+            "2 numbers of length 1.0000: 0.6000, 0.8000, …",
+        ),
+        (
+            replace(QUESTION, task="Rerank", documents=("a", "b")),
+            "/v1/rerank",
+            {"query": "Where?", "documents": ["a", "b"]},
+            {"results": [{"index": 0, "relevance_score": 1}, {"index": 1, "relevance_score": 2}]},
+            "2.0000  b\n1.0000  a",
+        ),
+        (
+            replace(QUESTION, task="Classify", labels=("sport", "money")),
+            "/v1/embeddings",
+            {"input": "Where?"},
+            {"data": [{"embedding": [-1, 3]}]},
+            "3.0000  money\n-1.0000  sport",
+        ),
+    ],
+)
+async def test_other_tasks_have_their_own_question_and_answer(
+    question: Question, path: str, sent: object, answer: object, shown: str
+) -> None:
+    seen: list[tuple[str, object]] = []
+
+    async def respond(request: web.Request) -> web.Response:
+        seen.append((request.path, await request.json()))
+        return web.json_response(answer)
+
+    async with serving(respond) as url:
+        assert await ask(direct_endpoint(url, api_key="nk-1"), question) == shown
+    assert seen == [(path, sent)]
+
+
+@pytest.mark.asyncio
+async def test_rerank_without_documents_is_told() -> None:
+    with pytest.raises(CommandError, match="give --document once for each"):
+        await ask(direct_endpoint("http://127.0.0.1:9", api_key="nk-1"), replace(QUESTION, task="Rerank"))
 
 
 @pytest.mark.asyncio

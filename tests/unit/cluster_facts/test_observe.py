@@ -2,7 +2,7 @@
 """Asking pods, against a real HTTP server on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +11,11 @@ import pytest
 from aiohttp import web
 
 from nimblet.cluster.key import Key
-from nimblet.cluster.observe import Observer, Patience, answer_of, ask, pod_url
+from nimblet.cluster.observe import Asking, Observer, Patience, answer_of, ask, pod_url
+from nimblet.cluster.question import Questions
 from nimblet.plan.facts import Answer, Observation, PodFacts
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 SMALL = Key("CompactModel", "team", "small")
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 POD = PodFacts(
@@ -50,12 +52,14 @@ class Stub:
 
 
 @asynccontextmanager
-async def stub_server(*, held: bool = False) -> AsyncIterator[Stub]:
+async def stub_server(*, held: bool = False, embed: Handler | None = None) -> AsyncIterator[Stub]:
     stub = Stub()
     if not held:
         stub.release.set()
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", stub.complete), web.get("/progress", stub.progress)])
+    if embed is not None:
+        app.add_routes([web.post("/v1/embeddings", embed)])
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -184,7 +188,7 @@ async def test_no_server_is_a_failed_answer() -> None:
     async with stub_server() as stub:
         gone = stub.url
     async with aiohttp.ClientSession() as session:
-        observation = await ask(session, gone, api_key="nk-1", timeout=5)
+        observation = await ask(session, Asking(url=gone, api_key="nk-1", timeout=5))
     assert observation.answer is Answer.FAILED
     assert "connection" in observation.detail
 
@@ -192,7 +196,7 @@ async def test_no_server_is_a_failed_answer() -> None:
 @pytest.mark.asyncio
 async def test_no_answer_in_time_is_busy() -> None:
     async with stub_server(held=True) as stub, aiohttp.ClientSession() as session:
-        observation = await ask(session, stub.url, api_key="nk-1", timeout=0.05)
+        observation = await ask(session, Asking(url=stub.url, api_key="nk-1", timeout=0.05))
     assert observation == Observation(answer=Answer.BUSY, detail="no token within 0.05 seconds")
 
 
@@ -200,7 +204,7 @@ async def test_no_answer_in_time_is_busy() -> None:
 async def test_a_redirect_is_not_followed() -> None:
     async with stub_server() as stub, aiohttp.ClientSession() as session:
         stub.status = 307
-        observation = await ask(session, stub.url, api_key="nk-1", timeout=5)
+        observation = await ask(session, Asking(url=stub.url, api_key="nk-1", timeout=5))
     assert observation == Observation(answer=Answer.FAILED, detail="HTTP 307")
 
 
@@ -225,9 +229,26 @@ async def test_a_redirect_is_not_followed() -> None:
     ],
 )
 def test_what_an_answer_means(status: int, body: bytes, expected: Observation) -> None:
-    assert answer_of(status, body) == expected
+    assert answer_of(status, body, asking=Asking(url="", api_key="", timeout=1)) == expected
 
 
 def test_the_address_of_a_pod() -> None:
     assert pod_url(POD, 8080) == "http://10.0.0.1:8080"
     assert pod_url(replace(POD, ip="fd00::1"), 8081) == "http://[fd00::1]:8081"
+
+
+@pytest.mark.asyncio
+async def test_an_embedding_model_is_asked_for_a_vector() -> None:
+    async def embed(request: web.Request) -> web.Response:
+        assert (await request.json()) == {"input": "Hello", "encoding_format": "base64"}
+        return web.json_response({"data": [{"embedding": "AACAPwAAAAA="}]})
+
+    questions = Questions(task="Embedding", widths={"s": 2})
+    async with stub_server(embed=embed) as stub, bench(stub) as b:
+        pods = await b.observer.observe(SMALL, (POD,), key_of=lambda _: "nk-1", questions=questions)
+        assert answers(pods) == [Answer.ANSWERED]
+        wider = replace(questions, widths={"s": 3})
+        b.observer.forget(SMALL)
+        [pod] = await b.observer.observe(SMALL, (POD,), key_of=lambda _: "nk-1", questions=wider)
+    failed = Observation(answer=Answer.FAILED, detail="HTTP 200 with 2 numbers where 3 were expected")
+    assert pod.observation == failed

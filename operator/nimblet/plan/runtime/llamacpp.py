@@ -9,6 +9,7 @@ and the UI (open to callers). Source of all flags: tools/server/README.md and co
 from dataclasses import dataclass
 from typing import Final
 
+from nimblet.api.compactmodel import Task
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import API_KEY
 from nimblet.manifests.deployment import (
@@ -20,7 +21,7 @@ from nimblet.manifests.deployment import (
 )
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
-from nimblet.plan.sizing import UBATCH
+from nimblet.plan.task import UBATCH, Pooling
 
 NAME: Final = "LlamaCpp"
 STARTUP_PERIOD_SECONDS: Final = 1
@@ -39,10 +40,23 @@ class LlamaCpp:
     prompt_cache_mebibytes: int
     threads: int
     startup_seconds: int
+    pooled: "Pooled | None" = None
+    """Set for the tasks that answer with numbers instead of text."""
     own_keys: bool = False
     """Keys of the user's own are mounted beside the generated one."""
     chat_template: bool = False
     """A chat template is mounted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """What such a task adds: how tokens become one, and the head's outputs where one sits on top."""
+
+    task: Task
+    pooling: Pooling
+    ubatch: int
+    architecture: str
+    outputs: int
 
 
 def image_version(image: str) -> str:
@@ -73,7 +87,12 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--threads": str(server.threads),
         "--threads-batch": str(server.threads),
     }
-    switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline", "--jinja"]
+    switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline"]
+    if server.pooled is None:
+        switches.append("--jinja")
+    else:
+        options |= _pooled_options(server.pooled)
+        switches.append("--rerank" if server.pooled.task == "Rerank" else "--embeddings")
     return [part for option in options.items() for part in option] + switches + _mounted(server)
 
 
@@ -86,6 +105,23 @@ def _mounted(server: LlamaCpp) -> list[str]:
     options = ["--api-key-file", f"{OWN_KEYS_DIR}/{API_KEY}"] if server.own_keys else []
     if server.chat_template:
         options += ["--chat-template-file", f"{TEMPLATE_DIR}/{TEMPLATE_FILE}"]
+    return options
+
+
+def _pooled_options(pooled: Pooled) -> dict[str, str]:
+    """Return the options of embedding, rerank and classify.
+
+    With pooling `rank` /v1/embeddings copies the model's full width out of a buffer that holds one number per
+    output of the head (server-context.cpp, send_embedding): memory of others would leave with the answer. The
+    override of the output width ends that, and turns the answer into exactly the head's scores; left as they
+    are, since normalised ones can't be compared.
+    """
+    options = {"--batch-size": str(pooled.ubatch), "--ubatch-size": str(pooled.ubatch)}
+    if pooled.task != "Rerank":  # --rerank sets its own
+        options["--pooling"] = pooled.pooling.name.lower()
+    if pooled.pooling is Pooling.RANK:
+        options["--override-kv"] = f"{pooled.architecture}.embedding_length_out=int:{pooled.outputs}"
+        options["--embd-normalize"] = "-1"
     return options
 
 

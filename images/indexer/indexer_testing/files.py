@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes documents for the tests: sound ones of each format, and hostile ones."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+
+import docx
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+
+def pdf(pages: Sequence[str], *, title: str = "", password: str | None = None) -> bytes:
+    """Return a PDF with a line of text for each line of each page."""
+    writer = PdfWriter()
+    font = DictionaryObject(
+        {
+            NameObject("/Type"): NameObject("/Font"),
+            NameObject("/Subtype"): NameObject("/Type1"),
+            NameObject("/BaseFont"): NameObject("/Helvetica"),
+        }
+    )
+    for text in pages:
+        page = writer.add_blank_page(width=595, height=842)
+        page[NameObject("/Resources")] = DictionaryObject(
+            {NameObject("/Font"): DictionaryObject({NameObject("/F1"): font})}
+        )
+        content = DecodedStreamObject()
+        shown = " ".join(f"({line}) Tj T*" for line in text.split("\n"))
+        content.set_data(f"BT /F1 12 Tf 14 TL 50 800 Td {shown} ET".encode("latin-1"))
+        page[NameObject("/Contents")] = writer._add_object(content)  # noqa: SLF001 - it has no public way to make a page by hand
+    if title:
+        writer.add_metadata({"/Title": title})
+    if password is not None:
+        writer.encrypt(password, algorithm="AES-256")
+    target = io.BytesIO()
+    writer.write(target)
+    return target.getvalue()
+
+
+def docx_file(blocks: Sequence[tuple[str, str]], *, table: Sequence[Sequence[str]] = ()) -> bytes:
+    """Return a DOCX of (style, text) paragraphs and one table at the end."""
+    document = docx.Document()
+    for style, text in blocks:
+        document.add_paragraph(text, style=style)
+    if table:
+        made = document.add_table(rows=0, cols=len(table[0]))
+        for row in table:
+            for cell, text in zip(made.add_row().cells, row, strict=True):
+                cell.text = text
+    target = io.BytesIO()
+    document.save(target)
+    return target.getvalue()
+
+
+def docx_bomb(megabytes: int) -> bytes:
+    """Return a small DOCX whose main part unpacks to many MiB."""
+    target = io.BytesIO(docx_file([("Normal", "x")]))
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("word/padding.xml", b" " * (megabytes * 2**20))
+    return target.getvalue()

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTML to sections: what a reader sees of the page's main part, without navigation, scripts and hidden text."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from lxml import html
+from lxml.etree import ErrorLevels, LxmlError
+
+from nimblet_indexer.document import FileRefused, Parsed, Refusal
+from nimblet_indexer.parse.outline import Outline, table
+from nimblet_indexer.parse.text import document_of
+
+_LEFT_OUT: Final = frozenset(
+    [
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "nav",
+        "footer",
+        "aside",
+        "form",
+        "button",
+        "select",
+        "textarea",
+        "svg",
+        "math",
+        "iframe",
+        "object",
+        "embed",
+        "canvas",
+        "audio",
+        "video",
+        "dialog",
+        "head",
+    ]
+)
+_ROLES: Final = frozenset({"navigation", "banner", "contentinfo", "search", "complementary", "menu", "dialog"})
+_HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
+_BLOCKS: Final = frozenset(
+    [
+        "p",
+        "div",
+        "section",
+        "article",
+        "main",
+        "header",
+        "li",
+        "ul",
+        "ol",
+        "dl",
+        "dt",
+        "dd",
+        "blockquote",
+        "pre",
+        "figure",
+        "figcaption",
+        "address",
+        "details",
+        "summary",
+        "hr",
+        "body",
+        "html",
+        "fieldset",
+        "center",
+    ]
+)
+_HIDDEN_STYLE: Final = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0(?![.\d])|font-size\s*:\s*0(?![.\d])",
+    re.IGNORECASE,
+)
+
+
+def parse_html(data: bytes) -> Parsed:
+    """Return a page. The title is the main part's first h1, else the page's own."""
+    # huge_tree allows 2,048 elements within each other in place of 256; the process has its own limits
+    parser = html.HTMLParser(
+        no_network=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding=_encoding(data)
+    )
+    try:
+        root = html.document_fromstring(data, parser=parser)
+    except (LxmlError, ValueError) as error:
+        raise FileRefused(Refusal.DAMAGED, f"it can't be read as HTML: {error}; save it again") from error
+    fatal = [entry.message for entry in parser.error_log if entry.level == ErrorLevels.FATAL]
+    if fatal:  # the parser stopped in silence: what it gave is a part of the page
+        raise FileRefused(Refusal.DAMAGED, f"it can't be read whole as HTML: {fatal[0]}; save it again")
+    named = root.findtext(".//title") or ""
+    outline = Outline()
+    _Walk(outline).through(_main(root))
+    return document_of(outline.title or named, outline.sections())
+
+
+def _encoding(data: bytes) -> str | None:
+    """Return UTF-8 where the bytes are that, None to have the parser look for what the page names."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return "utf-8"
+
+
+def _main(root: html.HtmlElement) -> html.HtmlElement:
+    """Return the page's main part: `main`, the only `article`, else all of it."""
+    mains = [element for element in root.iter() if element.tag == "main" or element.get("role") == "main"]
+    if mains:
+        return mains[0]
+    articles = list(root.iter("article"))
+    return articles[0] if len(articles) == 1 else root
+
+
+class _Walk:
+    """One pass over the elements; words gather until a block ends them. Iterative: pages may be deep."""
+
+    def __init__(self, outline: Outline) -> None:
+        self._outline = outline
+        self._words: list[str] = []
+        self._marker = ""
+
+    def through(self, top: html.HtmlElement) -> None:
+        """Walk from `top` down."""
+        stack: list[Iterator[html.HtmlElement]] = [iter([top])]
+        open_: list[html.HtmlElement] = []
+        while stack:
+            element = next(stack[-1], None)
+            if element is None:
+                stack.pop()
+                if open_:
+                    self._leave(open_.pop())
+                continue
+            if self._enter(element):
+                open_.append(element)
+                stack.append(iter(element))
+            elif element.tail:
+                self._words.append(element.tail)
+        self._end_block()
+
+    def _enter(self, element: html.HtmlElement) -> bool:
+        """Take an element's own text; False when its children are not to be walked."""
+        tag = element.tag
+        if not isinstance(tag, str) or tag in _LEFT_OUT or _is_hidden(element):
+            return False
+        if tag in _HEADINGS:
+            self._end_block()
+            self._outline.heading(_HEADINGS[tag], _visible(element))
+            return False
+        if tag == "table":
+            self._end_block()
+            self._outline.block(table(_rows(element)))
+            return False
+        if tag == "pre":
+            self._end_block()
+            self._outline.block(element.text_content())  # its lines are its meaning
+            return False
+        if tag == "br":
+            self._words.append("\n")
+        if tag in _BLOCKS:
+            self._end_block()
+        if tag == "li":
+            self._marker = "- "
+        self._words.append(element.text or "")
+        return True
+
+    def _leave(self, element: html.HtmlElement) -> None:
+        if element.tag in _BLOCKS:
+            self._end_block()
+        self._words.append(element.tail or "")
+
+    def _end_block(self) -> None:
+        words = " ".join("".join(self._words).split())
+        self._words = []
+        if words:
+            self._outline.block(self._marker + words)
+            self._marker = ""
+
+
+def _is_hidden(element: html.HtmlElement) -> bool:
+    return (
+        element.get("hidden") is not None
+        or element.get("aria-hidden") == "true"
+        or element.get("role") in _ROLES
+        or _HIDDEN_STYLE.search(element.get("style") or "") is not None
+    )
+
+
+def _visible(element: html.HtmlElement) -> str:
+    """Return the words of a heading or cell, without what is left out or hidden inside it."""
+    if _is_hidden(element):
+        return ""
+    words = [element.text or ""]
+    for child in element:
+        if isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
+            words.append(_visible(child))
+            if child.tag in _BLOCKS or child.tag == "br":
+                words.append(" ")
+        words.append(child.tail or "")
+    return "".join(words)
+
+
+def _rows(element: html.HtmlElement) -> list[list[str]]:
+    return [
+        [_visible(cell) for cell in row if cell.tag in ("td", "th")]
+        for row in element.iter("tr")
+        if not _is_hidden(row)
+    ]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files of a volume are indexed: globs, the kubelet's links, and nothing outside."""
+
+from pathlib import Path
+
+import pytest
+
+from nimblet_indexer.config import FolderSource
+from nimblet_indexer.source.folder import list_files
+
+
+def source(folder: Path, **fields: object) -> FolderSource:
+    """Return a source over a folder."""
+    return FolderSource.model_validate({"name": "wiki", "folder": folder, "access": ["public"], **fields})
+
+
+def names(folder: Path, **fields: object) -> list[str]:
+    """Return what is listed."""
+    return [file.name for file in list_files(source(folder, **fields))]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A volume with files of several kinds."""
+    for name in ("a.md", "b.txt", "sub/c.MD", "sub/deep/d.pdf", ".hidden.md", ".git/e.md", "f.exe", "sub/g"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    return tmp_path / "tree"
+
+
+def test_files_that_a_parser_knows_are_listed_by_name(tree: Path) -> None:
+    assert names(tree) == ["a.md", "b.txt", "sub/c.MD", "sub/deep/d.pdf"]
+    assert list_files(source(tree))[0].document == "wiki/a.md"
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.md"], [], ["a.md"]),
+        (["**/*.MD", "**/*.md"], [], ["a.md", "sub/c.MD"]),
+        (["sub/**"], [], ["sub/c.MD", "sub/deep/d.pdf"]),
+        (["**/*"], ["sub/**"], ["a.md", "b.txt"]),
+        (["**/deep/*"], [], ["sub/deep/d.pdf"]),
+        (["../**"], [], []),
+    ],
+)
+def test_globs_choose(tree: Path, include: list[str], exclude: list[str], expected: list[str]) -> None:
+    assert names(tree, include=include, exclude=exclude) == expected
+
+
+def test_config_map_is_read_through_the_kubelets_links(tmp_path: Path) -> None:
+    # Given a volume as the kubelet makes it: names that lead through a link to a hidden folder
+    volume = tmp_path / "volume"
+    (volume / "..2026").mkdir(parents=True)
+    (volume / "..2026" / "a.md").write_text("x")
+    (volume / "..data").symlink_to("..2026")
+    (volume / "a.md").symlink_to("..data/a.md")
+    # Then each file is listed once
+    assert names(volume) == ["a.md"]
+
+
+def test_link_out_of_the_volume_is_left_out(tmp_path: Path) -> None:
+    # Given links to a file and a folder beside the volume, and a ring
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.md").write_text("x")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "file.md").symlink_to(tmp_path / "outside" / "secret.md")
+    (volume / "folder").symlink_to(tmp_path / "outside")
+    (volume / "ring").symlink_to(volume)
+    (volume / "gone.md").symlink_to("nowhere")
+    assert names(volume) == []
+
+
+def test_volume_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        names(tmp_path / "none")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m nimblet_retriever --config FILE`: serves one index until SIGTERM. Wires the parts."""
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import httpx
+import uvicorn
+from pydantic import ValidationError
+from qdrant_client import AsyncQdrantClient
+
+from nimblet_retriever.app import Api, application
+from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
+from nimblet_retriever.embedding import Embedder
+from nimblet_retriever.keys import KeyRing
+from nimblet_retriever.retrieval import Retriever
+from nimblet_retriever.store.chunk import StoreError
+from nimblet_retriever.store.embedded import EmbeddedStore
+from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.server import ServerStore
+
+log = logging.getLogger("nimblet_retriever")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve; exit code 0 after SIGTERM, 1 when the store can't be opened, 2 for a wrong configuration."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nimblet_retriever",
+        description="Serves one index. Exit codes: 0 stopped, 1 the store can't be opened, 2 wrong configuration.",
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="JSON, rendered by the operator"
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - the pod's own
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        config = read_config(options.config)
+    except (OSError, ValidationError) as error:
+        log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
+        return 2
+    try:
+        asyncio.run(run(config, host=options.host, port=options.port))
+    except StoreError as error:
+        log.error("the store can't be opened: %s", error)  # noqa: TRY400 - as above
+        return 1
+    return 0
+
+
+async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
+    """Open everything and serve until a signal."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient())
+        embedder = Embedder(client, config.embedding)
+        retriever = Retriever(open_store(config), embedder, config.search, clock=time.monotonic)
+        stack.push_async_callback(retriever.close)
+        keys = KeyRing(config.keys_file, now=partial(datetime.now, UTC))
+        app = application(Api(index=config.index, retriever=retriever, keys=keys))
+        # no access log: paths hold names of documents
+        settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
+        await uvicorn.Server(settings).serve()
+
+
+def open_store(config: RetrieverConfig) -> Store:
+    """Return the configured store. StoreError where another process has the folder."""
+    store = config.store
+    if isinstance(store, EmbeddedConfig):
+        return EmbeddedStore(store.folder, reserve=store.reserve_bytes)
+    key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
+    return ServerStore(AsyncQdrantClient(url=store.url, api_key=key), prefix=store.prefix)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

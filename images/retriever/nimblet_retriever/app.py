@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retriever's HTTP interface: keys, limits and errors around `Retriever`. Logs no question and no passage.
+
+`search` keys ask, `build` keys (the indexer's) build, swap and drop. Probes need no key.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from nimblet_retriever.config import ConfigModel
+from nimblet_retriever.errors import EmbeddingChanged, EmbeddingRefused, EmbeddingUnavailable, IndexEmpty
+from nimblet_retriever.keys import Key, KeyRing, Scope
+from nimblet_retriever.messages import (
+    AddAnswer,
+    AddRequest,
+    BeginAnswer,
+    BeginRequest,
+    ErrorAnswer,
+    GenerationsAnswer,
+    RetrieveAnswer,
+    RetrieveRequest,
+    ServeRequest,
+    TokensAnswer,
+    TokensRequest,
+    generation_of,
+    passage_of,
+)
+from nimblet_retriever.retrieval import Question, Retriever
+from nimblet_retriever.store.chunk import (
+    BuildFenced,
+    ChunkRefused,
+    GenerationEmpty,
+    GenerationSealed,
+    GenerationServing,
+    GenerationUnknown,
+    Selection,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+MAX_BODY_BYTES: Final = 32 * 2**20
+"""A batch of 1,000 passages of ordinary length has about 3 MiB."""
+RETRY_AFTER_SECONDS: Final = 5
+STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
+    IndexEmpty: HTTPStatus.SERVICE_UNAVAILABLE,
+    EmbeddingUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    EmbeddingChanged: HTTPStatus.SERVICE_UNAVAILABLE,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    EmbeddingRefused: HTTPStatus.BAD_GATEWAY,
+    StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    GenerationUnknown: HTTPStatus.NOT_FOUND,
+    GenerationServing: HTTPStatus.CONFLICT,
+    GenerationEmpty: HTTPStatus.CONFLICT,
+    GenerationSealed: HTTPStatus.CONFLICT,
+    BuildFenced: HTTPStatus.CONFLICT,
+    ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    StoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""What an error means to a client; the first that matches, so that StoreError comes last."""
+
+M = TypeVar("M", bound=ConfigModel)
+Handler = Callable[[Request, Key], Awaitable[ConfigModel | None]]
+
+
+class _Answered(Exception):  # noqa: N818 - carries an answer
+    def __init__(self, status: HTTPStatus, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The handlers. Each gets a request whose key has the scope it needs."""
+
+    index: str
+    retriever: Retriever
+    keys: KeyRing
+
+    async def retrieve(self, request: Request, key: Key) -> RetrieveAnswer:
+        """Search as the key may."""
+        asked = await _body(request, RetrieveRequest)
+        selection = Selection(
+            access=key.access, sources=asked.sources, documents=asked.documents, labels=asked.labels
+        )
+        question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
+        found = await self.retriever.ask(question)
+        passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)
+        return RetrieveAnswer(index=self.index, generation=found.generation, passages=passages)
+
+    async def tokens(self, request: Request, _: Key) -> TokensAnswer:
+        """Count tokens."""
+        asked = await _body(request, TokensRequest)
+        return TokensAnswer(counts=tuple(await self.retriever.count_tokens(asked.texts)))
+
+    async def begin(self, request: Request, _: Key) -> BeginAnswer:
+        """Begin or resume a build."""
+        asked = await _body(request, BeginRequest)
+        manifest = await self.retriever.begin(asked.name, asked.token)
+        return BeginAnswer(name=manifest.name, dimension=manifest.dimension, embedding=manifest.embedding)
+
+    async def add(self, request: Request, _: Key) -> AddAnswer:
+        """Add passages to a build."""
+        asked = await _body(request, AddRequest)
+        added = await self.retriever.add(
+            request.path_params["name"],
+            request.path_params["token"],
+            [passage.to_text() for passage in asked.passages],
+        )
+        return AddAnswer(embedded=added.embedded, reused=added.reused)
+
+    async def seal(self, request: Request, _: Key) -> ConfigModel | None:
+        """Complete a build."""
+        await self.retriever.seal(request.path_params["name"], request.path_params["token"])
+        return await self.generations(request, _)
+
+    async def serve(self, request: Request, _: Key) -> GenerationsAnswer:
+        """Swap to a generation."""
+        await self.retriever.serve((await _body(request, ServeRequest)).generation)
+        return await self.generations(request, _)
+
+    async def drop(self, request: Request, _: Key) -> None:
+        """Remove a generation."""
+        await self.retriever.drop(request.path_params["name"])
+
+    async def generations(self, _request: Request, _: Key) -> GenerationsAnswer:
+        """List generations."""
+        listed = await self.retriever.generations()
+        return GenerationsAnswer(
+            serving=await self.retriever.serving(), generations=tuple(generation_of(item) for item in listed)
+        )
+
+
+def application(api: Api) -> Starlette:
+    """Return the ASGI application."""
+
+    def route(path: str, method: str, handler: Handler, scope: Scope) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await _guarded(api.keys, request, handler, scope)
+
+        return Route(path, endpoint, methods=[method])
+
+    async def alive(_: Request) -> Response:
+        return Response("alive\n", media_type="text/plain")
+
+    build = "/v1/builds/{name:str}/{token:str}"
+    return Starlette(
+        routes=[
+            route("/v1/retrieve", "POST", api.retrieve, Scope.SEARCH),
+            route("/v1/tokens", "POST", api.tokens, Scope.BUILD),
+            route("/v1/builds", "POST", api.begin, Scope.BUILD),
+            route(f"{build}/passages", "POST", api.add, Scope.BUILD),
+            route(f"{build}/seal", "POST", api.seal, Scope.BUILD),
+            route("/v1/serving", "PUT", api.serve, Scope.BUILD),
+            route("/v1/generations", "GET", api.generations, Scope.BUILD),
+            route("/v1/generations/{name:str}", "DELETE", api.drop, Scope.BUILD),
+            Route("/livez", alive, methods=["GET"]),
+        ]
+    )
+
+
+async def _guarded(keys: KeyRing, request: Request, handler: Handler, scope: Scope) -> Response:
+    key = keys.find(request.headers.get("Authorization"), scope)
+    if key is None:
+        return _error(HTTPStatus.UNAUTHORIZED, "KeyRefused", f"a key with the scope {scope} is needed")
+    try:
+        answer = await handler(request, key)
+    except _Answered as answered:
+        return _error(answered.status, answered.reason, answered.message)
+    except tuple(STATUSES) as error:
+        status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+        return _error(status, type(error).__name__, str(error))
+    if answer is None:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+
+
+def _error(status: HTTPStatus, reason: str, message: str) -> Response:
+    waits = status is HTTPStatus.SERVICE_UNAVAILABLE
+    return Response(
+        ErrorAnswer(reason=reason, message=message).model_dump_json(),
+        status_code=status,
+        media_type="application/json",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if waits else None,
+    )
+
+
+async def _body(request: Request, model: type[M]) -> M:
+    """Return the parsed body; of one that is too long no more is read than allowed."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise _Answered(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "TooLarge",
+                f"more than {MAX_BODY_BYTES} bytes; send less at once",
+            )
+    try:
+        return model.model_validate_json(bytes(body))
+    except ValidationError as error:
+        # where and why, never the value: it may be a question or a passage
+        flaws = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+        raise _Answered(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", flaws) from error

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retriever's configuration file: what the operator renders and this program reads. Parsing only."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from nimblet_retriever.store.chunk import Mode
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$", max_length=1000)]
+
+
+class ConfigModel(BaseModel):
+    """Base: frozen, camelCase in the file, an unknown key is an error at start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class EmbeddedConfig(ConfigModel):
+    """Qdrant's engine in this process."""
+
+    type: Literal["Embedded"] = "Embedded"
+    folder: Path = Field(description="Where the volume is mounted.")
+    reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds leave free.")
+
+
+class ServerConfig(ConfigModel):
+    """A Qdrant server, the operator's or the user's."""
+
+    type: Literal["Server"] = "Server"
+    url: Url = Field(description="REST address of the server.")
+    prefix: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] = Field(
+        description="Begins the names of all collections of this index: the resource's uid."
+    )
+    key_file: Path | None = Field(default=None, description="File with the server's API key.")
+
+
+class EmbeddingConfig(ConfigModel):
+    """The embedding model: an OpenAI-compatible endpoint."""
+
+    url: Url = Field(description="Base address, with /v1.")
+    model: str = Field(min_length=1, max_length=200, description="Name of the model in requests.")
+    key_file: Path | None = Field(default=None, description="File with the endpoint's API key.")
+    fingerprint: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Digest of the model's weights and of every setting that changes a vector; another one means "
+        "a new generation.",
+    )
+    query_prefix: str = Field(default="", max_length=200, description="Put before questions, as some models want.")
+    document_prefix: str = Field(default="", max_length=200, description="Put before passages.")
+    tokenizer: Literal["LlamaCpp", "Estimate"] = Field(
+        default="LlamaCpp",
+        description="Who counts tokens: the server's own /tokenize, or, where it has none, an upper estimate.",
+    )
+    batch: int = Field(default=32, ge=1, le=2048, description="Texts in one request.")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="Of one request.")
+
+
+class SearchConfig(ConfigModel):
+    """What a search does unless its request says otherwise."""
+
+    mode: Mode = Field(default=Mode.HYBRID, description="Dense, Lexical or Hybrid.")
+    top_k: int = Field(default=5, ge=1, le=50, description="Passages returned.")
+    candidates: int = Field(default=50, ge=1, le=1000, description="Passages that each ranking puts in.")
+    language: str = Field(
+        default="english", max_length=20, description="Stemmer and stop words of new generations."
+    )
+
+
+class RetrieverConfig(ConfigModel):
+    """The whole file."""
+
+    version: Literal[1]
+    index: str = Field(min_length=1, max_length=63, description="The index's name, in citations.")
+    store: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="type")]
+    embedding: EmbeddingConfig
+    search: SearchConfig = SearchConfig()
+    keys_file: Path = Field(description="Who may ask: see keys.py.")
+
+
+def read_config(path: Path) -> RetrieverConfig:
+    """Return the configuration. OSError and pydantic's ValidationError name what is wrong."""
+    return RetrieverConfig.model_validate_json(path.read_bytes())

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the embedding model for vectors and token counts. Knows no store; keeps and logs no text."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from typing import Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nimblet_retriever.config import EmbeddingConfig
+from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
+
+TOKENIZE_AT_ONCE: Final = 8
+BYTES_PER_TOKEN: Final = 2
+"""Of an estimate: real tokenizers need fewer tokens for any script, so that what is counted fits."""
+SERVER_ERRORS: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Kind(Enum):
+    """What is embedded: models may want other words before each."""
+
+    QUESTION = auto()
+    PASSAGE = auto()
+
+
+class _Item(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    index: int
+    embedding: tuple[float, ...]
+
+
+class _Embeddings(BaseModel):
+    data: tuple[_Item, ...]
+
+
+class _Tokens(BaseModel):
+    tokens: tuple[int, ...]
+
+
+class Embedder:
+    """One embedding model. Every vector it returns is finite, normalised, and as long as all others."""
+
+    def __init__(self, client: httpx.AsyncClient, config: EmbeddingConfig) -> None:
+        self._client = client
+        self._config = config
+        self._dimension: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The configuration's fingerprint."""
+        return self._config.fingerprint
+
+    async def embed(self, texts: Sequence[str], kind: Kind) -> list[Sequence[float]]:
+        """Return a vector for each text. EmbeddingUnavailable, EmbeddingRefused."""
+        prefix = self._config.query_prefix if kind is Kind.QUESTION else self._config.document_prefix
+        vectors: list[Sequence[float]] = []
+        for start in range(0, len(texts), self._config.batch):
+            batch = [prefix + text for text in texts[start : start + self._config.batch]]
+            vectors += await self._batch(batch)
+        return vectors
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text by the model's own tokenizer, or an estimate that is never too low."""
+        if self._config.tokenizer == "Estimate":
+            return [-(-len(text.encode()) // BYTES_PER_TOKEN) for text in texts]
+        turn = asyncio.Semaphore(TOKENIZE_AT_ONCE)
+        base = self._config.url.removesuffix("/v1")
+
+        async def one(text: str) -> int:
+            async with turn:
+                body = await self._post(f"{base}/tokenize", {"content": text, "add_special": False})
+            try:
+                return len(_Tokens.model_validate_json(body).tokens)
+            except ValidationError as error:
+                raise EmbeddingRefused(
+                    "the embedding server's /tokenize gave no tokens; set embedding.tokenizer to Estimate"
+                ) from error
+
+        return list(await asyncio.gather(*(one(text) for text in texts)))
+
+    async def _batch(self, texts: Sequence[str]) -> list[Sequence[float]]:
+        request = {"model": self._config.model, "input": list(texts), "encoding_format": "float"}
+        body = await self._post(f"{self._config.url}/embeddings", request)
+        try:
+            data = sorted(_Embeddings.model_validate_json(body).data, key=lambda item: item.index)
+        except ValidationError as error:
+            raise EmbeddingRefused(
+                "the embedding server's answer holds no embeddings; check its address"
+            ) from error
+        if [item.index for item in data] != list(range(len(texts))):
+            raise EmbeddingRefused(f"expected {len(texts)} embeddings, found {len(data)}; check the server")
+        return [self._checked(item.embedding) for item in data]
+
+    def _checked(self, vector: Sequence[float]) -> Sequence[float]:
+        length = math.sqrt(sum(number * number for number in vector))
+        if not vector or not math.isfinite(length) or length == 0.0:
+            raise EmbeddingRefused("the embedding server gave a vector without a direction; check its pooling")
+        if self._dimension not in (None, len(vector)):
+            raise EmbeddingRefused(
+                f"expected vectors of {self._dimension} numbers as before, found {len(vector)}; is it one model?"
+            )
+        self._dimension = len(vector)
+        return [number / length for number in vector]
+
+    async def _post(self, url: str, body: Mapping[str, object]) -> bytes:
+        headers = {}
+        if self._config.key_file is not None:  # read each time: a rotated key counts at once
+            headers["Authorization"] = f"Bearer {self._config.key_file.read_text(encoding='ascii').strip()}"
+        try:
+            answer = await self._client.post(
+                url, json=body, headers=headers, timeout=self._config.timeout_seconds, follow_redirects=False
+            )
+        except httpx.HTTPError as error:
+            raise EmbeddingUnavailable(f"the embedding server did not answer ({type(error).__name__})") from error
+        if answer.status_code in SERVER_ERRORS:
+            raise EmbeddingUnavailable(f"the embedding server answered HTTP {answer.status_code}")
+        if answer.status_code != httpx.codes.OK:
+            raise EmbeddingRefused(f"the embedding server answered HTTP {answer.status_code}; check key and sizes")
+        return answer.content
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the cosine of two normalised vectors; 0 where their lengths differ."""
+    return sum(a * b for a, b in zip(one, other, strict=True)) if len(one) == len(other) else 0.0

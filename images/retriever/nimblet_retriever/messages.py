@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests and answers of the retriever's HTTP interface, in JSON. Parsing and shapes only."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from nimblet_retriever.config import ConfigModel
+from nimblet_retriever.retrieval import Text
+from nimblet_retriever.store.chunk import Hit, Mode
+from nimblet_retriever.store.generation import Counts, Generation, Name, Token
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Label = Annotated[str, StringConstraints(max_length=200)]
+
+
+class RetrieveRequest(ConfigModel):
+    """POST /v1/retrieve. Filters narrow what the caller's key may see."""
+
+    query: Annotated[str, StringConstraints(min_length=1, max_length=8000)]
+    top_k: int | None = Field(default=None, ge=1, le=50)
+    mode: Mode | None = None
+    sources: frozenset[Label] = Field(default=frozenset(), max_length=100)
+    documents: frozenset[Id] = Field(default=frozenset(), max_length=100)
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=20)
+
+
+class PassageAnswer(ConfigModel):
+    """A found passage. `id` is the citation's: index/document/chunk@generation."""
+
+    id: str
+    document: str
+    chunk: int
+    text: str
+    source: str
+    title: str
+    location: str
+    labels: dict[str, str]
+    score: float
+
+
+class RetrieveAnswer(ConfigModel):
+    """Passages, best first, all of the generation named."""
+
+    index: str
+    generation: str
+    passages: tuple[PassageAnswer, ...]
+
+
+class BeginRequest(ConfigModel):
+    """POST /v1/builds."""
+
+    name: Name
+    token: Token
+
+
+class BeginAnswer(ConfigModel):
+    """The build that was begun or resumed."""
+
+    name: str
+    dimension: int
+    embedding: str
+
+
+class PassageIn(ConfigModel):
+    """A passage to be indexed."""
+
+    document: Id
+    position: int = Field(ge=0, le=2**31 - 1)
+    text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+    embedded: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+    source: Label
+    title: Label = ""
+    location: Annotated[str, StringConstraints(max_length=2000)] = ""
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=20)
+    access: tuple[Label, ...] = Field(default=(), max_length=100)
+
+    def to_text(self) -> Text:
+        """Return it in the core's terms."""
+        return Text(
+            document=self.document,
+            position=self.position,
+            text=self.text,
+            embedded=self.embedded,
+            source=self.source,
+            title=self.title,
+            location=self.location,
+            labels=self.labels,
+            access=self.access,
+        )
+
+
+class AddRequest(ConfigModel):
+    """POST /v1/builds/{name}/{token}/passages."""
+
+    passages: tuple[PassageIn, ...] = Field(min_length=1, max_length=1000)
+
+
+class AddAnswer(ConfigModel):
+    """Durable now."""
+
+    embedded: int
+    reused: int
+
+
+class TokensRequest(ConfigModel):
+    """POST /v1/tokens."""
+
+    texts: tuple[Annotated[str, StringConstraints(max_length=1_000_000)], ...] = Field(max_length=1000)
+
+
+class TokensAnswer(ConfigModel):
+    """Tokens of each text by the embedding model's tokenizer."""
+
+    counts: tuple[int, ...]
+
+
+class ServeRequest(ConfigModel):
+    """PUT /v1/serving."""
+
+    generation: Name
+
+
+class GenerationAnswer(ConfigModel):
+    """One generation; without counts it is being built."""
+
+    name: str
+    embedding: str
+    counts: Counts | None
+
+
+class GenerationsAnswer(ConfigModel):
+    """GET /v1/generations."""
+
+    serving: str | None
+    generations: tuple[GenerationAnswer, ...]
+
+
+class ErrorAnswer(ConfigModel):
+    """Every error: a reason for programs, a message for people."""
+
+    reason: str
+    message: str
+
+
+def passage_of(hit: Hit, *, index: str, generation: str) -> PassageAnswer:
+    """Return a hit as it is answered."""
+    return PassageAnswer(
+        id=f"{index}/{hit.document}/{hit.position}@{generation}",
+        document=hit.document,
+        chunk=hit.position,
+        text=hit.text,
+        source=hit.source,
+        title=hit.title,
+        location=hit.location,
+        labels=dict(hit.labels),
+        score=hit.score,
+    )
+
+
+def generation_of(generation: Generation) -> GenerationAnswer:
+    """Return a generation as it is answered."""
+    return GenerationAnswer(
+        name=generation.name, embedding=generation.manifest.embedding, counts=generation.counts
+    )

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers questions from the serving generation, and feeds builds. Joins embedder and store; knows no HTTP.
+
+A question resolves the serving generation once and stays on it. Before a generation is searched, the model must
+embed a fixed text as it did when the generation was built: else no search, since the result would mean nothing.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from nimblet_retriever.config import SearchConfig
+from nimblet_retriever.embedding import Embedder, Kind, cosine
+from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection
+from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.interface import Build, Store
+
+CANARY: Final = "The quick brown fox jumps over 13 lazy dogs; der Zug fährt um 7 Uhr."
+"""Embedded with every generation: tells a model that was exchanged or set up otherwise from the one that was."""
+SAME: Final = 0.999
+"""Cosine from which two vectors are the same: kernels of other CPUs differ by less than 0.0005."""
+CANARY_SECONDS: Final = 30.0
+"""How long a comparison of the canary holds: a model may be exchanged behind its address at any time."""
+BUSY_SWAPS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, and by whom."""
+
+    text: str
+    selection: Selection
+    top_k: int | None = None
+    mode: Mode | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Passages, best first, all of one generation."""
+
+    generation: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A passage to be indexed; `embedded` is what the model sees, `text` what is quoted."""
+
+    document: str
+    position: int
+    text: str
+    embedded: str
+    source: str
+    title: str = ""
+    location: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    access: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What became of a batch: how many vectors were computed and how many were there."""
+
+    embedded: int
+    reused: int
+
+
+class Retriever:
+    """One index."""
+
+    def __init__(
+        self, store: Store, embedder: Embedder, config: SearchConfig, *, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._config = config
+        self._clock = clock
+        self._trusted: dict[str, float] = {}
+        """When a generation's canary was last found to be as it was."""
+        self._builds: dict[tuple[str, str], Build] = {}
+
+    async def ask(self, question: Question) -> Found:
+        """Return the best passages. IndexEmpty, EmbeddingUnavailable, EmbeddingChanged, StoreUnavailable."""
+        (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
+        for _ in range(BUSY_SWAPS):
+            name = await self._store.serving()
+            if name is None:
+                raise IndexEmpty("no generation serves yet: the first build is under way, or failed")
+            await self._check_canary(name)
+            search = Search(
+                vector=vector,
+                text=question.text,
+                selection=question.selection,
+                limit=question.top_k or self._config.top_k,
+                candidates=max(self._config.candidates, question.top_k or 0),
+                mode=question.mode or self._config.mode,
+            )
+            try:
+                return Found(generation=name, hits=await self._store.search(name, search))
+            except GenerationUnknown:
+                continue  # swapped away and dropped between two lines: the next one serves
+        raise IndexEmpty("the serving generation was dropped again and again")
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, for whoever cuts documents."""
+        return await self._embedder.count(texts)
+
+    async def begin(self, name: str, token: str) -> Manifest:
+        """Begin or resume a build with the embedding model as it is now."""
+        (canary,) = await self._embedder.embed([CANARY], Kind.PASSAGE)
+        manifest = Manifest(
+            name=name,
+            token=token,
+            dimension=len(canary),
+            embedding=self._embedder.fingerprint,
+            canary=tuple(canary),
+            language=self._config.language,
+        )
+        for other in [key for key in self._builds if key[0] == name]:
+            await self._builds.pop(other).close()
+        self._builds[name, token] = await self._store.begin(manifest)
+        return manifest
+
+    async def add(self, name: str, token: str, texts: Sequence[Text]) -> Added:
+        """Keep passages durably; vectors of this build or of the serving generation are used again."""
+        build = self._build(name, token)
+        keys = [_reuse_key(text.embedded, self._embedder.fingerprint) for text in texts]
+        known = await self._known(build, keys)
+        missing = {key: text.embedded for key, text in zip(keys, texts, strict=True) if key not in known}
+        computed = await self._embedder.embed(list(missing.values()), Kind.PASSAGE) if missing else []
+        vectors = {**known, **dict(zip(missing, computed, strict=True))}
+        await build.add([_chunk(text, key, vectors[key]) for text, key in zip(texts, keys, strict=True)])
+        return Added(embedded=len(missing), reused=len(texts) - len(missing))
+
+    async def seal(self, name: str, token: str) -> Counts:
+        """Complete a build."""
+        build = self._build(name, token)
+        counts = await build.seal()
+        del self._builds[name, token]
+        return counts
+
+    async def serve(self, name: str) -> None:
+        """Swap to a generation."""
+        await self._store.serve(name)
+
+    async def drop(self, name: str) -> None:
+        """Remove a generation."""
+        await self._store.drop(name)
+        self._trusted.pop(name, None)
+
+    async def generations(self) -> tuple[Generation, ...]:
+        """Return all generations."""
+        return await self._store.generations()
+
+    async def serving(self) -> str | None:
+        """Return the serving generation's name."""
+        return await self._store.serving()
+
+    async def close(self) -> None:
+        """Let go of builds and store."""
+        for build in self._builds.values():
+            await build.close()
+        await self._store.close()
+
+    def _build(self, name: str, token: str) -> Build:
+        build = self._builds.get((name, token))
+        if build is None:
+            raise GenerationUnknown(f"no build {name} of this token is under way; begin it, it resumes")
+        return build
+
+    async def _known(self, build: Build, keys: Sequence[str]) -> dict[str, Sequence[float]]:
+        known = dict(await build.vectors(keys))
+        serving = await self._store.serving()
+        rest = [key for key in keys if key not in known]
+        if serving is not None and rest and await self._embeds_as(serving, build.manifest):
+            known |= await self._store.vectors(serving, rest)
+        return known
+
+    async def _embeds_as(self, name: str, manifest: Manifest) -> bool:
+        """Tell whether a generation's vectors may be used in a build: same model, same canary."""
+        other = await self._manifest(name)
+        return other.embedding == manifest.embedding and cosine(other.canary, manifest.canary) >= SAME
+
+    async def _check_canary(self, name: str) -> None:
+        if self._clock() - self._trusted.get(name, -math.inf) < CANARY_SECONDS:
+            return
+        manifest = await self._manifest(name)
+        (canary,) = await self._embedder.embed([CANARY], Kind.PASSAGE)
+        likeness = cosine(canary, manifest.canary)
+        if likeness < SAME:
+            raise EmbeddingChanged(
+                f"the embedding model is not the one that generation {name} was built with "
+                f"(likeness {likeness:.3f}); bring it back, or build a generation with this one"
+            )
+        self._trusted[name] = self._clock()
+
+    async def _manifest(self, name: str) -> Manifest:
+        found = [item.manifest for item in await self._store.generations() if item.name == name]
+        if not found:
+            raise GenerationUnknown(f"generation {name} is gone")
+        return found[-1]
+
+
+def _reuse_key(embedded: str, fingerprint: str) -> str:
+    return hashlib.sha256(f"{fingerprint}\0{embedded}".encode()).hexdigest()
+
+
+def _chunk(text: Text, key: str, vector: Sequence[float]) -> Chunk:
+    return Chunk(
+        document=text.document,
+        position=text.position,
+        text=text.text,
+        source=text.source,
+        title=text.title,
+        location=text.location,
+        reuse_key=key,
+        labels=text.labels,
+        access=text.access,
+        vector=vector,
+    )

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded store: Qdrant's engine in this process for searches, in a process of its own for builds.
+
+A search runs on one opened, closed-for-writing shard; a swap is the rename of a pointer file. Folder work that
+may take long (removing a generation) runs in a thread.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from qdrant_edge import EdgeShard
+
+from nimblet_retriever.store import shard as shards
+from nimblet_retriever.store.chunk import (
+    BuildFenced,
+    Chunk,
+    GenerationEmpty,
+    GenerationSealed,
+    GenerationServing,
+    Hit,
+    Search,
+    StoreError,
+    StoreFull,
+)
+from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsRequest, unpack_vectors, wire_of
+from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.layout import SHARD, Layout, read_manifest
+from nimblet_retriever.store.lexical import check_language
+from nimblet_retriever.store.payload import check_chunks
+from nimblet_retriever.store.process import BuilderProcess
+
+RESERVE_BYTES: Final = 256 * 2**20
+"""Space that builds leave free: a full disk ends the engine by SIGBUS, and again at each start."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Return what an unprivileged writer may still write."""
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(kw_only=True)
+class _Open:
+    """An opened shard and how many searches run on it."""
+
+    shard: EdgeShard
+    language: str
+    users: int = 0
+    dropped: bool = False
+
+
+class EmbeddedStore:
+    """A Store in a folder. `free` tells the bytes left on its volume."""
+
+    def __init__(
+        self, root: Path, *, reserve: int = RESERVE_BYTES, free: Callable[[Path], int] = free_bytes
+    ) -> None:
+        self._layout = Layout(root)
+        self._reserve = reserve
+        self._free = free
+        self._open: dict[str, _Open] = {}
+        self._builds: dict[str, EmbeddedBuild] = {}
+
+    async def begin(self, manifest: Manifest) -> "EmbeddedBuild":
+        """Begin or resume a build."""
+        check_language(manifest.language)
+        if self._layout.sealed(manifest.name).exists():
+            raise GenerationSealed(f"generation {manifest.name} is sealed; build the next one")
+        for other in self._layout.generations():
+            if other.name == manifest.name and other.manifest.token != manifest.token:
+                await self._fence(other)
+        running = self._builds.pop(manifest.name, None)
+        if running is not None:
+            await running.close()
+        self.check_space()
+        generation = Generation(manifest=manifest)
+        folder = self._layout.start(generation)
+        process = await BuilderProcess.start(folder / SHARD, manifest)
+        build = EmbeddedBuild(self, self._layout, generation, process)
+        self._builds[manifest.name] = build
+        return build
+
+    async def generations(self) -> tuple[Generation, ...]:
+        """Return all generations."""
+        return self._layout.generations()
+
+    async def serving(self) -> str | None:
+        """Return the serving generation's name."""
+        return self._layout.serving()
+
+    async def serve(self, name: str) -> None:
+        """Open the shard first, so that a damaged one is found before the swap."""
+        found = read_manifest(self._layout.shard(name).parent)
+        if found.counts is None or found.counts.chunks == 0:
+            raise GenerationEmpty(f"generation {name} has no chunk; the serving one stays")
+        with self._opened(name):
+            self._layout.point_to(name)
+
+    async def drop(self, name: str) -> None:
+        """Remove a generation once no search runs on it."""
+        if self._layout.serving() == name:
+            raise GenerationServing(f"generation {name} serves; swap to another before you drop it")
+        for generation in self._layout.generations():
+            if generation.name == name and not generation.sealed:
+                await self._fence(generation)
+        folder = self._layout.sealed(name)
+        opened = self._open.pop(name, None)
+        if opened is not None:
+            opened.dropped = True
+            _close_unused(opened)
+        await asyncio.to_thread(self._layout.discard, folder)
+
+    async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
+        """Search one generation."""
+        with self._opened(name) as opened:
+            return await asyncio.to_thread(shards.search, opened.shard, search, language=opened.language)
+
+    async def vectors(self, name: str, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
+        """Return vectors by reuse key."""
+        with self._opened(name) as opened:
+            return await asyncio.to_thread(shards.vectors, opened.shard, reuse_keys)
+
+    async def close(self) -> None:
+        """End builds and close shards."""
+        for build in tuple(self._builds.values()):
+            await build.close()
+        for opened in self._open.values():
+            opened.dropped = True
+            _close_unused(opened)
+        self._open.clear()
+        self._layout.release()
+
+    def check_space(self) -> None:
+        """Raise StoreFull when the reserve is touched."""
+        left = self._free(self._layout.root)
+        if left < self._reserve:
+            raise StoreFull(
+                f"{left // 2**20} MiB are free, {self._reserve // 2**20} MiB are kept as a reserve; "
+                "enlarge the volume or drop old generations"
+            )
+
+    def ended(self, build: "EmbeddedBuild") -> None:
+        """Forget a build that was closed."""
+        if self._builds.get(build.manifest.name) is build:
+            del self._builds[build.manifest.name]
+
+    async def _fence(self, generation: Generation) -> None:
+        running = self._builds.pop(generation.name, None)
+        if running is not None:
+            await running.fence()
+        await asyncio.to_thread(self._layout.discard, self._layout.building(generation))
+
+    def _opened(self, name: str) -> AbstractContextManager[_Open]:
+        opened = self._open.get(name)
+        if opened is None:
+            folder = self._layout.shard(name)
+            manifest = read_manifest(folder.parent).manifest
+            opened = _Open(shard=_load(folder, name), language=manifest.language)
+            self._open[name] = opened
+        return _used(opened)
+
+
+def _load(folder: Path, name: str) -> EdgeShard:
+    try:
+        return EdgeShard.load(str(folder))
+    except Exception as error:  # the engine raises nothing narrower
+        raise StoreError(f"generation {name} can't be opened: {error}; drop it and build it anew") from error
+
+
+@contextmanager
+def _used(opened: _Open) -> Iterator[_Open]:
+    opened.users += 1
+    try:
+        yield opened
+    finally:
+        opened.users -= 1
+        if opened.dropped:
+            _close_unused(opened)
+
+
+def _close_unused(opened: _Open) -> None:
+    """Close a dropped shard when the last search on it is over: its files stay readable until then."""
+    if opened.users == 0:
+        opened.shard.close()
+
+
+class EmbeddedBuild:
+    """A build, its folder and its process."""
+
+    def __init__(
+        self, store: EmbeddedStore, layout: Layout, generation: Generation, process: BuilderProcess
+    ) -> None:
+        self._store = store
+        self._layout = layout
+        self._generation = generation
+        self._process = process
+        self._fenced = False
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is built."""
+        return self._generation.manifest
+
+    @property
+    def pid(self) -> int:
+        """The builder process's id."""
+        return self._process.pid
+
+    async def add(self, chunks: Sequence[Chunk]) -> None:
+        """Keep a batch durably."""
+        self._check_fence()
+        check_chunks(self.manifest, chunks)
+        self._store.check_space()
+        if chunks:
+            await self._process.ask(AddRequest(chunks=tuple(wire_of(chunk) for chunk in chunks)))
+
+    async def vectors(self, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
+        """Return vectors that it holds already."""
+        self._check_fence()
+        answer = await self._process.ask(VectorsRequest(reuse_keys=tuple(reuse_keys)))
+        return unpack_vectors(answer.vectors)
+
+    async def seal(self) -> Counts:
+        """Optimize, close, and move among the sealed ones."""
+        self._check_fence()
+        answer = await self._process.ask(SealRequest())
+        await self.close()
+        self._check_fence()
+        if answer.counts is None:
+            raise StoreError("expected counts from the builder, found none; begin the build again")
+        self._layout.seal(self._generation.model_copy(update={"counts": answer.counts}))
+        return answer.counts
+
+    async def close(self) -> None:
+        """End the process; the folder stays."""
+        self._store.ended(self)
+        await self._process.close()
+
+    async def fence(self) -> None:
+        """Make every later call fail: another build has the name now."""
+        self._fenced = True
+        await self.close()
+
+    def _check_fence(self) -> None:
+        if self._fenced:
+            raise BuildFenced(f"another build of {self.manifest.name} took over; stop this indexer")

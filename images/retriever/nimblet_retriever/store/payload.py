@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A chunk as a Qdrant payload and back, and the names of vectors and fields. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import Field
+
+from nimblet_retriever.store.chunk import Chunk, ChunkRefused, Hit, Selection
+from nimblet_retriever.store.generation import Manifest, StoredModel
+
+DENSE: Final = "dense"
+LEXICAL: Final = "lexical"
+INDEXED: Final = ("access", "source", "document", "labels", "reuseKey")
+"""Payload fields that filters name: each gets a keyword index."""
+RRF_K: Final = 2
+"""Rank constant of reciprocal rank fusion: the server's own default, named for the embedded engine too."""
+
+
+class Payload(StoredModel):
+    """The stored form. Labels are `key=value` strings, which one keyword index can filter."""
+
+    document: str
+    position: int
+    text: str
+    source: str
+    title: str = ""
+    location: str = ""
+    reuse_key: str
+    labels: tuple[str, ...] = ()
+    access: tuple[str, ...] = Field(default=())
+
+
+def payload_of(chunk: Chunk) -> dict[str, object]:
+    """Return the payload of a chunk as JSON."""
+    stored = Payload(
+        document=chunk.document,
+        position=chunk.position,
+        text=chunk.text,
+        source=chunk.source,
+        title=chunk.title,
+        location=chunk.location,
+        reuse_key=chunk.reuse_key,
+        labels=_labels(chunk.labels),
+        access=tuple(sorted(chunk.access)),
+    )
+    dumped: dict[str, object] = stored.model_dump(mode="json", by_alias=True)
+    return dumped
+
+
+def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
+    """Return a hit out of what an engine found."""
+    stored = Payload.model_validate(payload)
+    return Hit(
+        id=point_id,
+        score=score,
+        document=stored.document,
+        position=stored.position,
+        text=stored.text,
+        source=stored.source,
+        title=stored.title,
+        location=stored.location,
+        labels=dict(label.split("=", 1) for label in stored.labels),
+    )
+
+
+def check_chunks(manifest: Manifest, chunks: Sequence[Chunk]) -> None:
+    """Raise ChunkRefused for the first chunk that does not fit the generation."""
+    for chunk in chunks:
+        if len(chunk.vector) != manifest.dimension:
+            raise ChunkRefused(
+                f"{chunk.document} chunk {chunk.position}: expected a vector of {manifest.dimension} numbers as "
+                f"generation {manifest.name} has, found {len(chunk.vector)}; embed it with the generation's model"
+            )
+        broken = next((key for key in chunk.labels if "=" in key), None)
+        if broken is not None:
+            raise ChunkRefused(f"{chunk.document}: expected a label key without '=', found {broken!r}; rename it")
+
+
+def required(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the conditions that must all hold, each a field and the values of which it must have one."""
+    conditions = [("access", tuple(sorted(selection.access)))]
+    if selection.sources:
+        conditions.append(("source", tuple(sorted(selection.sources))))
+    if selection.documents:
+        conditions.append(("document", tuple(sorted(selection.documents))))
+    conditions += [("labels", (label,)) for label in _labels(selection.labels)]
+    return tuple(conditions)
+
+
+def excluded(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the conditions of which none may hold."""
+    return (("document", tuple(sorted(selection.hidden))),) if selection.hidden else ()
+
+
+def _labels(labels: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(f"{key}={value}" for key, value in labels.items()))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An embedding server for the tests: OpenAI's protocol and llama.cpp's /tokenize, vectors out of word hashes.
+
+Alike texts get alike vectors, other texts others; `salt` makes it another model, `fault` an ill one.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+DIMENSION = 64
+
+
+@dataclass(kw_only=True)
+class EmbeddingServer:
+    """Its state, for tests to change and to look at."""
+
+    key: str | None = None
+    salt: str = ""
+    fault: Response | None = None
+    embedded: list[str] = field(default_factory=list)
+
+    def vector(self, text: str) -> list[float]:
+        """Count each word in a place of its own, nearly."""
+        vector = [0.01] * DIMENSION
+        for word in re.findall(r"\w+", text.lower()):
+            digest = hashlib.sha256(f"{self.salt}{word}".encode()).digest()
+            vector[digest[0] % DIMENSION] += 1.0 if digest[1] % 2 else -1.0
+        return vector
+
+    async def embeddings(self, request: Request) -> Response:
+        """POST /v1/embeddings."""
+        if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return Response(status_code=401)
+        if self.fault is not None:
+            return self.fault
+        texts = (await request.json())["input"]
+        self.embedded += texts
+        data = [{"index": index, "embedding": self.vector(text)} for index, text in enumerate(texts)]
+        return JSONResponse({"data": list(reversed(data))})  # the order is the index's to tell
+
+    async def tokenize(self, request: Request) -> Response:
+        """POST /tokenize."""
+        return JSONResponse({"tokens": list(range(len((await request.json())["content"].split())))})
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+                Route("/tokenize", self.tokenize, methods=["POST"]),
+            ]
+        )

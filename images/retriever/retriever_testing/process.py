@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retriever as a process on loopback, and ASGI applications beside it: for tests that need real HTTP."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import uvicorn
+from starlette.applications import Starlette
+
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """Serve an application in a thread; yield its address."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(f"http://127.0.0.1:{port}/")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def retriever(config: Path, *, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the retriever with a configuration until the block ends."""
+    command = [sys.executable, "-m", "nimblet_retriever", "--config", str(config), "--host", "127.0.0.1"]
+    with subprocess.Popen([*command, "--port", str(port)]) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/livez")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def wait_for(url: str) -> None:
+    """Wait until something answers there."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - loopback
+                return
+        except urllib.request.HTTPError:  # an answer all the same
+            return
+        except URLError:
+            time.sleep(0.05)
+    raise TimeoutError(f"nothing answered at {url} within {START_SECONDS} s")
+
+
+def write_config(folder: Path, *, embedding_url: str, keys: Mapping[str, object]) -> Path:
+    """Write a retriever's configuration and key file into a folder."""
+    (folder / "keys.json").write_text(json.dumps(keys))
+    config = {
+        "version": 1,
+        "index": "docs",
+        "store": {"type": "Embedded", "folder": str(folder / "index"), "reserveBytes": 0},
+        "embedding": {"url": f"{embedding_url}/v1", "model": "m", "fingerprint": "digest@1"},
+        "keysFile": str(folder / "keys.json"),
+    }
+    path = folder / "retriever.json"
+    path.write_text(json.dumps(config))
+    return path

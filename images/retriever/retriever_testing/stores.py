@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores for the tests, and chunks whose vectors say what they mean."""
+
+import math
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from qdrant_client import AsyncQdrantClient
+
+from nimblet_retriever.store.chunk import Chunk, Mode, Search, Selection
+from nimblet_retriever.store.embedded import EmbeddedStore
+from nimblet_retriever.store.generation import Manifest, generation_name
+from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.server import ServerStore
+
+DIMENSION = 8
+BUILD = "a"
+URL, KEY = "NIMBLET_QDRANT_URL", "NIMBLET_QDRANT_KEY"
+PUBLIC = Selection(access=frozenset({"public"}))
+
+Opener = Callable[[], Store]
+"""Opens the store as another process would: what was written before is there."""
+
+
+def kinds() -> list[str]:
+    """Return the stores to test: a real server where the environment names one."""
+    return ["embedded", "memory", *(["server"] if URL in os.environ else [])]
+
+
+@asynccontextmanager
+async def opened(kind: str, folder: Path) -> AsyncIterator[Store]:
+    """Open a store of its own and leave nothing behind."""
+    store = _make(kind, folder)
+    try:
+        yield store
+    finally:
+        if kind == "server":
+            await _clear(store)
+        await store.close()
+
+
+def _make(kind: str, folder: Path) -> Store:
+    if kind == "embedded":
+        return EmbeddedStore(folder, reserve=0)
+    prefix = f"nimblet-test-{uuid.uuid4().hex[:12]}"
+    if kind == "memory":
+        return ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix)
+    client = AsyncQdrantClient(url=os.environ[URL], api_key=os.environ.get(KEY))
+    return ServerStore(client, prefix=prefix)
+
+
+async def _clear(store: Store) -> None:
+    if not isinstance(store, ServerStore):
+        raise TypeError("expected a store on a server")
+    await store.purge()
+
+
+def manifest(number: int = 1, *, token: str = BUILD) -> Manifest:
+    """Return the manifest of the n-th generation."""
+    return Manifest(name=generation_name(number), token=token, dimension=DIMENSION, embedding="model@1")
+
+
+def direction(angle: float) -> Sequence[float]:
+    """Return a unit vector; the nearer two angles, the more alike."""
+    return [math.cos(angle), math.sin(angle), *([0.0] * (DIMENSION - 2))]
+
+
+def chunk(document: str, text: str, *, angle: float = 0.0, **fields: object) -> Chunk:
+    """Return a chunk that everybody may find."""
+    values: dict[str, object] = {
+        "document": document,
+        "position": 0,
+        "text": text,
+        "source": "handbook",
+        "title": document.title(),
+        "location": "page 1",
+        "reuse_key": f"key-{document}-{text}",
+        "access": ("public",),
+        "vector": direction(angle),
+        **fields,
+    }
+    return Chunk(**values)  # type: ignore[arg-type]  # the defaults above have the fields' types
+
+
+def asked(text: str, *, angle: float = 0.0, mode: Mode = Mode.HYBRID, **fields: object) -> Search:
+    """Return a question of everybody's."""
+    values: dict[str, object] = {
+        "vector": direction(angle),
+        "text": text,
+        "selection": PUBLIC,
+        "mode": mode,
+        **fields,
+    }
+    return Search(**values)  # type: ignore[arg-type]  # as above
+
+
+async def sealed(store: Store, chunks: Sequence[Chunk], *, number: int = 1) -> str:
+    """Build and seal a generation; return its name."""
+    build = await store.begin(manifest(number))
+    await build.add(chunks)
+    await build.seal()
+    return build.manifest.name
+
+
+async def found(store: Store, name: str, search: Search) -> list[str]:
+    """Return the documents that a search finds, best first."""
+    return [hit.document for hit in await store.search(name, search)]
