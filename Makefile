@@ -16,7 +16,8 @@ UV := $(shell command -v uv 2>/dev/null || echo $(NIMBLET_CACHE)/uv/bin/uv)
 RUN := $(UV) run --no-sync
 # Programs of the repository call uv too.
 export PATH := $(dir $(UV)):$(PATH)
-TYPED := operator/nimblet images/indexer images/loader images/retriever e2e tests
+# Each image's tests are modules named tests.*: checked one image at a time.
+TYPED := "operator/nimblet images/loader e2e tests" images/indexer images/retriever
 LOCAL := tests/unit tests/golden tests/contract images/indexer/tests images/loader/tests images/retriever/tests
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=
@@ -37,7 +38,7 @@ test: check prepare ## Everything: check, then unit, golden, contract, cluster, 
 check: sync ## Format, lint, types, import directions, generated files; no test
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) mypy $(TYPED)
+	for folders in $(TYPED); do $(RUN) mypy $$folders; done
 	$(RUN) lint-imports --no-logo
 	$(RUN) python -m nimblet.crdgen --check
 	$(RUN) python -m tests.golden.regenerate --check

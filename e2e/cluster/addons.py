@@ -21,6 +21,10 @@ LOCAL_PATH_IMAGE = f"{REGISTRY}/local-path-provisioner:v0.0.30"
 DNS_NAMESPACE = "kube-system"
 STORAGE_NAMESPACE = "local-path-storage"
 STORAGE_CLASS = "local-path"
+SHARED_CLASS = "shared-path"
+"""ReadWriteMany: one folder that all nodes share, which a single node has for nothing."""
+LATER_CLASS = "made-later"
+"""The provisioner knows it, but nobody has made the StorageClass: for tests that make it."""
 
 COREFILE = f"""
 .:53 {{
@@ -88,7 +92,7 @@ def dns_manifests() -> list[dict[str, object]]:
 
 
 def storage_manifests(*, volumes: Path) -> list[dict[str, object]]:
-    """Return the local-path provisioner and the default StorageClass."""
+    """Return the local-path provisioner, the default StorageClass and a shared one."""
     name = "local-path-provisioner"
     everything = ["get", "list", "watch", "create", "patch", "update", "delete"]
     rules = [
@@ -129,7 +133,20 @@ def storage_manifests(*, volumes: Path) -> list[dict[str, object]]:
             "volumeBindingMode": "WaitForFirstConsumer",
             "reclaimPolicy": "Delete",
         },
+        shared_class(SHARED_CLASS),
     ]
+
+
+def shared_class(name: str) -> dict[str, object]:
+    """Return a StorageClass of shared folders, bound at once."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": "rancher.io/local-path",
+        "volumeBindingMode": "Immediate",
+        "reclaimPolicy": "Delete",
+    }
 
 
 def _dns_pod() -> dict[str, object]:
@@ -190,6 +207,11 @@ def _storage_pod(name: str) -> dict[str, object]:
 
 def _storage_config(volumes: Path) -> dict[str, str]:
     paths = [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(volumes)]}]
+    classes: dict[str, dict[str, object]] = {
+        STORAGE_CLASS: {"nodePathMap": paths},
+        SHARED_CLASS: {"sharedFileSystemPath": str(volumes)},
+        LATER_CLASS: {"sharedFileSystemPath": str(volumes)},
+    }
     helper = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -201,7 +223,7 @@ def _storage_config(volumes: Path) -> dict[str, str]:
         },
     }
     return {
-        "config.json": json.dumps({"nodePathMap": paths}),
+        "config.json": json.dumps({"storageClassConfigs": classes}),
         "setup": '#!/bin/sh\nset -eu\nmkdir -m 0777 -p "$VOL_DIR"\n',
         "teardown": '#!/bin/sh\nset -eu\nrm -rf "$VOL_DIR"\n',
         "helperPod.yaml": json.dumps(helper),

@@ -17,7 +17,7 @@ from nimblet.labels import MODEL
 Manifest = Mapping[str, object]
 CHILD_KINDS = (
     "deployments,replicasets,pods,services,serviceaccounts,secrets,configmaps,jobs,networkpolicies,"
-    "poddisruptionbudgets"
+    "poddisruptionbudgets,persistentvolumeclaims"
 )
 
 

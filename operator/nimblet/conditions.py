@@ -84,6 +84,7 @@ class Reason(StrEnum):
     TOO_MANY_FILES = "TooManyFiles"
     DIGEST_REQUIRED = "DigestRequired"
     DISK_FULL = "DiskFull"
+    CACHE_CORRUPTED = "CacheCorrupted"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     REDIRECT_REFUSED = "RedirectRefused"
     FILE_TOO_LARGE = "FileTooLarge"
@@ -102,6 +103,9 @@ class Reason(StrEnum):
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     CONTAINER_EXITED = "ContainerExited"
     EVICTED = "Evicted"
+    STORAGE_CLASS_MISSING = "StorageClassMissing"
+    CLAIM_PENDING = "ClaimPending"
+    CLAIM_LOST = "ClaimLost"
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
@@ -156,6 +160,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.TOO_MANY_FILES: "Narrow source.files.",
     Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
     Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
+    Reason.CACHE_CORRUPTED: "It is filled anew; if it comes back, check the disk and who writes to the claim.",
     Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",
     Reason.REDIRECT_REFUSED: "Ask the administrator to allow the redirect's host in fetch.allow.",
     Reason.FILE_TOO_LARGE: "Choose a smaller quantization, or ask the administrator to raise fetch.maxFileBytes.",
@@ -173,6 +178,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CRASH_LOOP_BACK_OFF: "See the log of the named pod's previous container.",
     Reason.CONTAINER_EXITED: "See the log of the named pod's previous container; it is restarted.",
     Reason.EVICTED: "Free disk or memory on the node; the pod is made anew.",
+    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct cache.storageClassName.",
+    Reason.CLAIM_PENDING: "See `kubectl describe pvc`: the StorageClass must offer the access mode and have room.",
+    Reason.CLAIM_LOST: "Delete the claim and the pods that use it; both are made anew.",
     Reason.POD_REFUSED: "Raise the namespace's quota or correct the named policy.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",

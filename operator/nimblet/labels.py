@@ -33,6 +33,12 @@ ATTEMPT: Final = f"{GROUP}/attempt"
 """Annotation on a resolver Job: which try it is, from 1."""
 CREDENTIALS_HASH: Final = f"{GROUP}/credentials-hash"
 """Annotation on a resolver Job: keyed hash of the Secret it ran with, so that a new Secret starts a new try."""
+CACHE_FOLDER: Final = f"{GROUP}/cache-folder"
+"""Label on fill Jobs and pod templates: the folder of the cache that they fill or use."""
+CLAIM_UID: Final = f"{GROUP}/claim-uid"
+"""Annotation on a fill Job: the claim it filled; a claim made anew is empty."""
+RETAINED_FOR: Final = f"{GROUP}/retained-for"
+"""Annotation on a retained claim, `<Kind>.<name>`: who may take it up. Such an object has no owner."""
 HOSTS: Final = f"{GROUP}/hosts"
 """Annotation on a user's Secret: the hosts its content may be sent to, separated by commas."""
 USE: Final = f"{GROUP}/use"
@@ -51,6 +57,11 @@ CHAT_TEMPLATE_HASH: Final = f"{GROUP}/chat-template-hash"
 """Pod-template annotation: hash of the chat template's text, so that a change of it rolls the pods."""
 
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
+
+
+def retained_for(kind: str, name: str) -> str:
+    """Return the value of RETAINED_FOR for a resource of ours."""
+    return f"{kind}.{name}"
 
 
 def child_labels(*, kind_label: str, owner: str, component: str) -> dict[str, str]:

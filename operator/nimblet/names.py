@@ -13,10 +13,10 @@ MAX_OWNER_LENGTH: Final = 40
 HASH_LENGTH: Final = 10
 
 
-def content_hash(value: object) -> str:
+def content_hash(value: object, *, length: int = HASH_LENGTH) -> str:
     """Return a short, stable hash of a JSON-able value; equal values give equal hashes in every process."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
 
 
 def server(owner: str) -> str:
@@ -49,6 +49,20 @@ def fetch_policy(owner: str) -> str:
 
 def api_key(owner: str) -> str:
     return f"{owner}-key"
+
+
+def claim(owner: str) -> str:
+    """PersistentVolumeClaim of the cache."""
+    return f"{owner}-cache"
+
+
+def filler(owner: str) -> str:
+    """ServiceAccount and NetworkPolicy of the cache's filler."""
+    return f"{owner}-fill"
+
+
+def fill_job(owner: str, *, folder: str, attempt: int) -> str:
+    return f"{owner}-fill-{folder[:HASH_LENGTH]}-{attempt}"
 
 
 def key_entry(versions: Sequence[int]) -> str:

@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One light control plane for the whole run, a namespace and a client for each test."""
+"""One light control plane for the whole run, and others with make-believe pods for the operator's process."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.kwok import FakeNode
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.resources import COMPACT_MODEL
 from tests.cluster.apply_support import Rig, owner_of
 from tests.cluster.crd_support import install_all, model_manifest, valid_spec
+from tests.cluster.operator_support import (
+    NAMESPACE,
+    OPERATOR_USER,
+    Launcher,
+    Stub,
+    View,
+    grant_least_rights,
+    stages,
+    stub_server,
+)
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +57,43 @@ async def rig(client: Client, control_plane: ControlPlane, namespace: str) -> Ri
     body = await client.create(manifest)
     assert body["kind"] == COMPACT_MODEL.kind
     return Rig(client=client, rival=control_plane.api, owner=owner_of(body))
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    """Nodes and pods in make-believe, and the operator's least rights; one for each module."""
+    with ControlPlane(ControlPlaneOptions(scheduler=True, stages=stages())) as plane:
+        install_all(plane.api)
+        plane.api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        grant_least_rights(plane.api)
+        plane.add_node(FakeNode("node-1"))
+        yield plane
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with stub_server() as stub:
+        yield stub
+
+
+@pytest.fixture
+def launcher(plane: ControlPlane, stub: Stub, tmp_path: Path) -> Iterator[Launcher]:
+    """Start operators; their logs must tell of no defect."""
+    launcher = Launcher(
+        kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
+        stub=stub,
+        directory=tmp_path,
+        free_port=lambda: free_ports(1)[0],
+    )
+    yield launcher
+    launcher.end_all()
+    assert launcher.flaws() == []
+
+
+@pytest.fixture
+def view(plane: ControlPlane) -> Iterator[View]:
+    """A namespace of the test's own on that plane."""
+    name = f"team-{uuid.uuid4().hex[:8]}"
+    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    yield View(api=plane.api, namespace=name)
+    plane.api.delete(f"/api/v1/namespaces/{name}")

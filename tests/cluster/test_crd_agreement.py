@@ -94,6 +94,14 @@ def chooses_files_once(spec: dict[str, object]) -> bool:
     return not (isinstance(source, dict) and {"files", "quantization"} <= source.keys())
 
 
+def fits_one_node(spec: dict[str, object]) -> bool:
+    """A ReadWriteOnce cache wants one replica and Recreate."""
+    cache, rollout, replicas = spec.get("cache"), spec.get("rollout"), spec.get("replicas", 1)
+    once = isinstance(cache, dict) and cache.get("accessMode") == "ReadWriteOnce"
+    recreate = isinstance(rollout, dict) and rollout.get("strategy") == "Recreate"
+    return not once or (recreate and isinstance(replicas, int) and replicas <= 1)
+
+
 QUANTITIES = st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", fullmatch=True)
 DIGESTS = st.dictionaries(
     text("[A-Za-z0-9._/-]{1,20}", 20), st.from_regex("[0-9a-f]{64}", fullmatch=True), min_size=1, max_size=3
@@ -165,13 +173,22 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
         },
     ),
     "replicas": st.integers(0, 100),
+    "cache": st.fixed_dictionaries(
+        {},
+        optional={
+            "accessMode": st.sampled_from(["ReadWriteMany", "ReadWriteOnce"]),
+            "storageClassName": text("[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", 253),
+            "size": QUANTITIES,
+            "retention": st.sampled_from(["Delete", "Retain"]),
+        },
+    ),
     "rollout": st.fixed_dictionaries({}, optional={"strategy": st.sampled_from(["RollingUpdate", "Recreate"])}),
 }
 VALID_SPECS = st.one_of(
     st.fixed_dictionaries({"source": HUB_SOURCES}, optional=FIELDS).filter(chooses_files_once),
     st.fixed_dictionaries({"source": WEB_SOURCES} | FIELDS),
     st.fixed_dictionaries({"source": st.one_of(BUCKET_SOURCES, OTHER_SOURCES)}, optional=FIELDS),
-)
+).filter(fits_one_node)
 
 HOSTILE_TEXTS = st.one_of(
     st.sampled_from(

@@ -121,6 +121,11 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
         (valid_spec(integrity={"sha256": {"a b": DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(integrity={"sha256": {"a" * 201: DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(podTemplate={}), "unknown field"),
+        (valid_spec(cache={"accessMode": "ReadWriteOnce"}), "at most one replica and rollout.strategy Recreate"),
+        (
+            valid_spec(cache={"accessMode": "ReadWriteOnce"}, rollout={"strategy": "Recreate"}, replicas=2),
+            "a ReadWriteOnce cache is for one node",
+        ),
         (scheduled(podLabels={"nimblet.dev/model": "x"}), "are reserved"),
         (scheduled(podLabels={"app.kubernetes.io/name": "x"}), "are reserved"),
         (scheduled(podAnnotations={"k8s.v1.cni.cncf.io/networks": "x"}), "are reserved"),

@@ -3,68 +3,24 @@
 
 import uuid
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
 from nimblet import labels
-from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import (
     MISSING_REPOSITORY,
-    NAMESPACE,
-    OPERATOR_USER,
     Launcher,
     Process,
     Stub,
     View,
     eventually,
-    grant_least_rights,
-    stages,
-    stub_server,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane(ControlPlaneOptions(scheduler=True, stages=stages())) as plane:
-        install_all(plane.api)
-        plane.api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        grant_least_rights(plane.api)
-        plane.add_node(FakeNode("node-1"))
-        yield plane
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with stub_server() as stub:
-        yield stub
-
-
-@pytest.fixture
-def launcher(plane: ControlPlane, stub: Stub, tmp_path: Path) -> Iterator[Launcher]:
-    launcher = Launcher(
-        kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
-        stub=stub,
-        directory=tmp_path,
-        free_port=lambda: free_ports(1)[0],
-    )
-    yield launcher
-    launcher.end_all()
-    assert launcher.flaws() == []
-
-
-@pytest.fixture
-def view(plane: ControlPlane) -> Iterator[View]:
-    name = f"team-{uuid.uuid4().hex[:8]}"
-    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    yield View(api=plane.api, namespace=name)
-    plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
 def ready(view: View, *names: str) -> None:

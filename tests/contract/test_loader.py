@@ -15,6 +15,8 @@ from nimblet.plan.artifact import parse_artifact
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.source import policy_text, source_text
 from nimblet.settings import OCI, S3, AllowEntry, Fetch, Proxy, Settings
+from nimblet_loader.cache import check_folder
+from nimblet_loader.cli import _parser
 from nimblet_loader.connectors import CLAIM_DIR, SCHEMES
 from nimblet_loader.contract import (
     Artifact,
@@ -29,6 +31,7 @@ from nimblet_loader.credentials import LOGIN_KEYS, S3_KEYS, SESSION_KEY, TOKEN_K
 from nimblet_loader.errors import Reason as LoaderReason
 from nimblet_loader.webidentity import IDENTITY_PATH
 from tests.builders import a_model, plan_of
+from tests.unit.manifests.test_pods import PODS
 
 DIGEST = "ab" * 32
 
@@ -152,6 +155,16 @@ def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
         artifact.header.model_dump(mode="json", by_alias=True, exclude_none=True).items()
         <= (json.loads(encode(written))["header"] | {"tensorTypes": {"Q4_K": 200_000_000}}).items()
     )
+
+
+@pytest.mark.parametrize("role", ["filler", "resolver", "server", "cached server"])
+def test_the_loader_takes_the_arguments_that_the_operator_renders(role: str) -> None:
+    pod = PODS[role]
+    [container] = pod.get("initContainers", pod["containers"])
+    arguments = _parser().parse_args(container["args"])
+    assert arguments.command == {"filler": "fill", "resolver": "resolve", "server": "fetch"}.get(role, "verify")
+    if "folder" in arguments:
+        check_folder(arguments.folder)
 
 
 @pytest.mark.parametrize("name", sorted(reason.name for reason in LoaderReason))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Golden cases: a CompactModel and facts in `in/`, the children and status that the plan gives in `out/`.
 
-In a case's facts `$source` stands for the source's hash and `$revision` for the hash of the rendered template.
+In a case's facts `$source` stands for the source's hash, `$folder` for the cache's folder and `$revision` for
+the hash of the rendered template.
 """
 
 import json
@@ -17,6 +18,8 @@ from nimblet import labels
 from nimblet.api.compactmodel import CompactModel, CompactModelStatus
 from nimblet.cli.show import documents_yaml
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.plan.artifact import Artifact
+from nimblet.plan.cache import cache_folder
 from nimblet.plan.facts import ArtifactFacts, ModelFacts
 from nimblet.plan.result import Plan
 from nimblet.settings import Settings
@@ -72,9 +75,13 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
         raise TypeError(f"expected a valid CompactModel in a golden case, found: {model.errors}")
     source = hash_of(model, case.settings)
     kept = _artifacts(case, model)
-    revision = _revision(model, replace(ModelFacts(), artifacts=kept), case.settings)
-    text = json.dumps(case.facts).replace("$source", source).replace("$revision", revision)
-    facts = FACTS.validate_python(json.loads(text))
+    text = json.dumps(case.facts).replace("$source", source)
+    if case.artifact is not None:
+        text = text.replace("$folder", cache_folder(Artifact.model_validate(case.artifact)))
+    found = FACTS.validate_python(json.loads(text))
+    cache = replace(ModelFacts(), claim=found.claim, fills=found.fills, storage_classes=found.storage_classes)
+    revision = _revision(model, replace(cache, artifacts=kept), case.settings)
+    facts = FACTS.validate_python(json.loads(text.replace("$revision", revision)))
     return plan_of(model, replace(facts, artifacts=(*facts.artifacts, *kept)), settings=case.settings, now=NOW)
 
 

@@ -10,7 +10,7 @@
   resources: [compactmodels/status]
   verbs: [patch]
 - apiGroups: [""]
-  resources: [configmaps, services, serviceaccounts]
+  resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets]
@@ -35,7 +35,7 @@
   verbs: [create]
 {{- end }}
 
-{{/* Cluster-wide, in the namespaced mode too: reading what placement needs. */}}
+{{/* Cluster-wide, in the namespaced mode too: reading what placement and caches need. */}}
 {{- define "nimblet.rules.cluster" -}}
 - apiGroups: [""]
   resources: [nodes]
@@ -43,6 +43,9 @@
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get]
+- apiGroups: [storage.k8s.io]
+  resources: [storageclasses]
+  verbs: [list]
 {{- end }}
 
 {{/* In the operator's own namespace: leadership, and the master key, made once (RBAC can't limit create to a name). */}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `resolve` and `fetch`: reads flags, environment and mounted files, writes the termination message.
+"""The commands: reads flags, environment and mounted files, writes the termination message.
 
 Every failure ends as one JSON message without secrets and one exit code; no traceback is the user's only hint.
 """
@@ -18,6 +18,7 @@ from types import FrameType
 
 from pydantic import BaseModel
 
+from nimblet_loader.cache import Cache, Check, fill, verify
 from nimblet_loader.client import Client
 from nimblet_loader.connectors import CLAIM_DIR, connect
 from nimblet_loader.contract import (
@@ -45,6 +46,7 @@ from nimblet_loader.webidentity import IDENTITY_PATH, assumed_key
 
 _MESSAGE_CHARACTERS = 1500
 _INPUT_BYTES = 4 * 2**20
+_STALE_STALLS = 2
 _log = logging.getLogger("nimblet_loader")
 
 
@@ -67,9 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _terminate)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpcore").setLevel(logging.WARNING)  # it logs headers and URLs when asked for more
-    if arguments.command == "resolve":
-        return run(lambda: _resolve(paths, os.environ), paths)
-    return run(lambda: _fetch(paths, arguments, os.environ), paths)
+    actions: Mapping[str, Callable[[], BaseModel]] = {
+        "resolve": lambda: _resolve(paths, os.environ),
+        "fetch": lambda: _fetch(paths, arguments, os.environ, fetch),
+        "fill": lambda: _fill(paths, arguments, os.environ),
+        "verify": lambda: _verify(arguments, os.environ),
+    }
+    return run(actions[arguments.command], paths)
 
 
 def run(action: Callable[[], BaseModel], paths: Paths) -> int:
@@ -99,7 +105,12 @@ def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
         return resolve(source, connector, policy, Pace(attempts=3))
 
 
-def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+def _fetch(
+    paths: Paths,
+    arguments: argparse.Namespace,
+    environment: Mapping[str, str],
+    bring: Callable[[Fetch], BaseModel],
+) -> BaseModel:
     policy = parse_policy(_read(paths.policy, "the fetch policy"))
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
     source = parse_source(environment.get("NIMBLET_SOURCE", ""))
@@ -107,7 +118,7 @@ def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str
     credentials = _credentials(paths, policy, source, required=False)
     progress = Progress()
     with served(progress, arguments.progress_port), closing(Client(policy, credentials)) as client:
-        return fetch(
+        return bring(
             Fetch(
                 artifact=artifact,
                 connector=connect(client, policy, uri=artifact.uri, revision=artifact.commit, claim=paths.claim),
@@ -119,6 +130,32 @@ def _fetch(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str
                 now=time.monotonic,
             )
         )
+
+
+def _fill(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    keep = frozenset(arguments.keep) if arguments.keep is not None else None
+
+    def bring(run: Fetch) -> BaseModel:
+        # A live filler gives up a try after one silent stall timeout.
+        stale = _STALE_STALLS * run.policy.stall_timeout_seconds
+        return fill(run, Cache(folder=arguments.folder, keep=keep, stale_seconds=stale))
+
+    return _fetch(paths, arguments, environment, bring)
+
+
+def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
+    check_artifact(parse_source(environment.get("NIMBLET_SOURCE", "")), artifact)
+    return verify(
+        Check(
+            artifact=artifact,
+            root=arguments.dest,
+            folder=arguments.folder,
+            patience=arguments.patience,
+            now=time.monotonic,
+            sleep=time.sleep,
+        )
+    )
 
 
 def _credentials(paths: Paths, policy: FetchPolicy, source: Source, *, required: bool) -> Credentials:
@@ -203,8 +240,16 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--identity", type=Path, default=IDENTITY_PATH, help="the pod's ServiceAccount token")
     shared.add_argument("--result", type=Path, default=Path("/dev/termination-log"))
     commands.add_parser("resolve", parents=[shared], help="pin a source and tell its facts")
-    fetching = commands.add_parser("fetch", parents=[shared], help="download and verify an artifact's files")
-    fetching.add_argument("--artifact", type=Path, default=Path("/etc/nimblet/artifact/artifact.json"))
-    fetching.add_argument("--dest", type=Path, default=Path("/models"))
-    fetching.add_argument("--progress-port", type=int, default=0, help="serve /progress there; 0 = not at all")
+    local = argparse.ArgumentParser(add_help=False)
+    local.add_argument("--artifact", type=Path, default=Path("/etc/nimblet/artifact/artifact.json"))
+    local.add_argument("--dest", type=Path, default=Path("/models"))
+    progress = argparse.ArgumentParser(add_help=False)
+    progress.add_argument("--progress-port", type=int, default=0, help="serve /progress there; 0 = not at all")
+    commands.add_parser("fetch", parents=[shared, local, progress], help="download and verify an artifact's files")
+    filling = commands.add_parser("fill", parents=[shared, local, progress], help="fill a folder of a cache")
+    filling.add_argument("--folder", required=True)
+    filling.add_argument("--keep", action="append", help="a folder in use; with it, all others are removed")
+    verifying = commands.add_parser("verify", parents=[shared, local], help="check a folder of a cache")
+    verifying.add_argument("--folder", required=True)
+    verifying.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a filler")
     return parser

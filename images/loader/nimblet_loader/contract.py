@@ -253,6 +253,21 @@ class FetchReport(_Contract):
     sha256: dict[str, Sha256] = Field(default_factory=dict)
 
 
+class CachedFile(_Contract):
+    """One file of a complete cache folder: what was there when it was filled."""
+
+    path: str
+    size: Annotated[int, Field(ge=1, le=2**50)]
+    sha256: Sha256
+
+
+class CacheRecord(_Contract):
+    """Lies in a cache folder once all its files do; a folder without it is not complete."""
+
+    version: Literal[1]
+    files: Annotated[tuple[CachedFile, ...], Field(min_length=1, max_length=MAX_FILES)]
+
+
 class Failure(_Contract):
     """Why a run failed: a `Reason`'s name and a message without secrets."""
 

@@ -43,6 +43,7 @@ class Reason(Enum):
     HeaderInvalid = (53, False)
     UnsupportedFormat = (54, False)
     DiskFull = (55, True)
+    CacheCorrupted = (56, False)
 
     def __init__(self, exit_code: int, retryable: bool) -> None:
         self.exit_code = exit_code

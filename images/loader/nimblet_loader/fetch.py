@@ -6,8 +6,8 @@ Nothing lies under a final name that was not checked against the artifact.
 
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nimblet_loader.connector import Connector
@@ -26,7 +26,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fetch:
-    """One run: what, from where, to where, for which pod; `now` is a monotonic clock in seconds."""
+    """One run: what, from where, to where, for which pod; `now` is a monotonic clock in seconds.
+
+    `known`: digests of files that an earlier run noted, where the artifact has none. `changing` is called before
+    the first change to files that lie there.
+    """
 
     artifact: Artifact
     connector: Connector
@@ -36,16 +40,23 @@ class Fetch:
     pace: Pace
     progress: Progress
     now: Callable[[], float]
+    known: Mapping[str, str] = field(default_factory=dict)
+    changing: Callable[[], None] = lambda: None
+
+
+def check_uid(uid: str) -> None:
+    """Raise ConfigInvalid unless the pod's uid can be part of a file name."""
+    if not _UID.match(uid):
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            f"Expected the pod's uid in POD_UID; found {quoted(uid, limit=80)}. Set it from metadata.uid.",
+        )
 
 
 def fetch(run: Fetch) -> FetchReport:
     """Bring all files of the artifact into the folder, or raise LoaderError."""
     began = run.now()
-    if not _UID.match(run.uid):
-        raise LoaderError(
-            Reason.ConfigInvalid,
-            f"Expected the pod's uid in POD_UID; found {quoted(run.uid, limit=80)}. Set it from metadata.uid.",
-        )
+    check_uid(run.uid)
     total = sum(file.size for file in run.artifact.files)
     _check_sizes(run)
     run.progress.begin("Verifying", total=total)
@@ -54,7 +65,10 @@ def fetch(run: Fetch) -> FetchReport:
     run.progress.begin("Downloading", total=total)
     done = total - sum(file.size for file in missing)
     downloaded = 0
-    digests = {file.path: file.sha256 for file in run.artifact.files if file.sha256 is not None}
+    expected = {file.path: _expected(run, file) for file in run.artifact.files}
+    digests = {path: digest for path, digest in expected.items() if digest is not None}
+    if missing:
+        run.changing()
     for file in missing:
         received, digests[file.path] = _bring(run, file, done)
         downloaded += received
@@ -81,14 +95,19 @@ def _check_sizes(run: Fetch) -> None:
             )
 
 
+def _expected(run: Fetch, file: ArtifactFile) -> str | None:
+    return file.sha256 or run.known.get(file.path)
+
+
 def _kept(run: Fetch, file: ArtifactFile) -> bool:
     """Tell whether the file lies there already and is the right one; one that is not will be replaced."""
     with open_place(run.root, file.path, uid=run.uid) as place, translated(file.path):
-        if file.sha256 is None or file_size(place, place.name) != file.size:
+        expected = _expected(run, file)
+        if expected is None or file_size(place, place.name) != file.size:
             return False
         found = file_digest(place, place.name)
-    if found != file.sha256:
-        _log.warning("%s lies there with sha256 %s instead of %s; replacing it", file.path, found, file.sha256)
+    if found != expected:
+        _log.warning("%s lies there with sha256 %s instead of %s; replacing it", file.path, found, expected)
         return False
     _log.info("%s lies there already, verified", file.path)
     return True

@@ -33,14 +33,15 @@ class Place:
 
 
 @contextmanager
-def open_place(root: Path, path: str, *, uid: str) -> Iterator[Place]:
+def open_place(root: Path, path: str, *, uid: str, make: bool = True) -> Iterator[Place]:
     """Open (and make) the folders of a checked relative path, refusing links; LoaderError UnsafePath."""
     *parents, name = path.split("/")
     with translated(path):
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for parent in parents:
-                _make(parent, folder)
+                if make:
+                    _make(parent, folder)
                 below = os.open(parent, _DIRECTORY, dir_fd=folder)
                 os.close(folder)
                 folder = below

@@ -8,66 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import REPO, stall, status
+from loader_testing.pod import Pod
 from nimblet_loader.cli import Paths, run
-from nimblet_loader.contract import Artifact, FailureReport, FetchReport, encode
+from nimblet_loader.contract import Artifact, FetchReport
 from nimblet_loader.errors import TERMINATED_EXIT_CODE, Reason
 
 CANARY = "hf_canary_0123456789"
-
-
-@dataclass
-class Pod:
-    """The folders of a pod, and how to run the program in it."""
-
-    bench: Bench
-    folder: Path
-
-    def write(self, *, artifact: Artifact | None = None, token: str | None = None) -> None:
-        rule = {"host": "localhost", "cidr": "127.0.0.0/8", "allowHTTP": True}
-        base = f"http://localhost:{self.bench.server.port}"
-        policy = {"version": 1, "hfEndpoint": base, "allow": [rule], "credentialHosts": ["localhost"]}
-        (self.folder / "policy.json").write_text(json.dumps(policy))
-        if artifact is not None:
-            (self.folder / "artifact.json").write_bytes(encode(artifact))
-        if token is not None:
-            (self.folder / "credentials").mkdir()
-            (self.folder / "credentials" / "token").write_text(token + "\n")
-
-    def start(self, command: str, **source: object) -> "subprocess.Popen[bytes]":
-        flags = [f"--{name}={self.folder / path}" for name, path in self.paths(command).items()]
-        spec = json.dumps({"version": 1, "uri": f"hf://{REPO}", **source})
-        environment = {
-            **os.environ,
-            "NIMBLET_SOURCE": spec,
-            "POD_UID": "uid-1",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        argv = [sys.executable, "-m", "nimblet_loader", command, *flags]
-        return subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE)
-
-    def paths(self, command: str) -> dict[str, str]:
-        shared = {"policy": "policy.json", "credentials": "credentials", "result": "result"}
-        return shared if command == "resolve" else {**shared, "artifact": "artifact.json", "dest": "models"}
-
-    def run(self, command: str, **source: object) -> tuple[int, str]:
-        process = self.start(command, **source)
-        log = process.communicate(timeout=30)[1].decode()
-        return process.returncode, log
-
-    @property
-    def result(self) -> bytes:
-        return (self.folder / "result").read_bytes()
-
-    def failure(self) -> tuple[str, str]:
-        error = FailureReport.model_validate_json(self.result).error
-        return error.reason, error.message
 
 
 @pytest.fixture
@@ -135,13 +87,9 @@ def test_a_defect_of_our_own_is_reported_without_values(tmp_path: Path, caplog: 
 
 def test_a_full_volume_is_told(pod: Pod) -> None:
     pod.write(artifact=pod.bench.artifact())
-    spec = json.dumps({"version": 1, "uri": f"hf://{REPO}"})
-    limited = ["prlimit", "--fsize=100000", sys.executable, "-m", "nimblet_loader", "fetch"]
-    flags = [f"--{name}={pod.folder / path}" for name, path in pod.paths("fetch").items()]
-    path = os.pathsep.join(sys.path)
-    environment = {**os.environ, "NIMBLET_SOURCE": spec, "POD_UID": "uid-1", "PYTHONPATH": path}
-    done = subprocess.run([*limited, *flags], env=environment, capture_output=True, timeout=30, check=False)
-    assert done.returncode == Reason.DiskFull.exit_code
+    process = pod.start("fetch", within=("prlimit", "--fsize=100000"))
+    process.communicate(timeout=30)
+    assert process.returncode == Reason.DiskFull.exit_code
 
 
 def test_sigterm_ends_promptly_and_the_next_run_resumes(pod: Pod) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import Access
+from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Condition,
     ConfigMapKeyRef,
@@ -114,7 +115,7 @@ class ModelSource(SpecModel):
         alias="roleARN",
         description="Role that a s3:// source is read with instead of a Secret's key: the loader exchanges its "
         "pod's ServiceAccount token for a temporary key at the administrator's STS endpoint. The role must trust "
-        "the ServiceAccounts `<name>-resolve` and `<name>-model` of this namespace.",
+        "the ServiceAccounts `<name>-resolve` and `<name>-model` (with a cache `<name>-fill`) of this namespace.",
     )
 
     @model_validator(mode="after")
@@ -195,7 +196,7 @@ class Rollout(SpecModel):
 class CompactModelSpec(SpecModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE, CACHE_RULE))
 
     source: ModelSource = Field(description="Where the weights come from.")
     integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
@@ -230,11 +231,18 @@ class CompactModelSpec(SpecModel):
         description="Pods wanted. Leave it out of git where an autoscaler sets it through /scale.",
     )
     rollout: Rollout = Field(default_factory=Rollout, description="How a change reaches the pods.")
+    cache: Cache | None = Field(
+        default=None,
+        description="Keeps the model's files on a claim. When absent, every pod fetches them for itself.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.source.uri.startswith("https://") and self.integrity is None:
             raise ValueError(HTTPS_RULE.message)
+        shared = self.replicas > 1 or self.rollout.strategy != "Recreate"
+        if self.cache is not None and self.cache.access_mode == READ_WRITE_ONCE and shared:
+            raise ValueError(CACHE_RULE.message)
         return self
 
 
@@ -321,6 +329,9 @@ class CompactModelStatus(StatusModel):
     resolved: ResolvedStatus | None = Field(default=None, description="What was chosen, and why.")
     sizing: SizingStatus | None = Field(default=None, description="The arithmetic of memory and CPU.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
+    cache: CacheStatus | None = Field(
+        default=None, description="The claim that holds the files, with `spec.cache`."
+    )
     endpoint: str = Field(
         default="", description="Base URL inside the cluster; spec.task tells the path below it."
     )

@@ -18,7 +18,18 @@ from nimblet.cluster.named import text_facts
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.labels import API_VERSION
 from nimblet.plan.artifact import Artifact, Header
-from nimblet.plan.facts import ArtifactFacts, ModelFacts, NodeFacts, SecretFacts, TaintFacts, TextFacts
+from nimblet.plan.cache import cache_folder
+from nimblet.plan.claim import claim_gibibytes
+from nimblet.plan.facts import (
+    ArtifactFacts,
+    ClaimFacts,
+    JobFacts,
+    ModelFacts,
+    NodeFacts,
+    SecretFacts,
+    TaintFacts,
+    TextFacts,
+)
 from nimblet.plan.source import source_hash
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
@@ -65,6 +76,9 @@ class FactsFile(FactsModel):
         default=None, description="The resolver's result: artifact.json of the <model>-artifact-… ConfigMap."
     )
     secret: SecretEntry | None = None
+    cache_filled: bool = Field(
+        default=False, description="With spec.cache: its claim is bound and filled, so that the server comes next."
+    )
     own_keys: SecretEntry | None = Field(
         default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
     )
@@ -177,13 +191,45 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         )
         for node in given.nodes
     )
+    claim, fill = _cache(given, model)
     return ModelFacts(
         artifacts=artifacts,
         nodes=nodes,
         secret=_secret(given.secret, model.spec.source.credentials_secret_ref),
         own_keys=_secret(given.own_keys, model.spec.access.api_keys_secret_ref),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
+        claim=claim,
+        fills=(fill,) if fill else (),
     )
+
+
+def _cache(given: FactsFile, model: CompactModel) -> tuple[ClaimFacts | None, JobFacts | None]:
+    """Return the claim that the spec asks for and the Job that filled it."""
+    cache = model.spec.cache
+    if cache is None or given.artifact is None or not given.cache_filled:
+        return None, None
+    folder = cache_folder(given.artifact)
+    size = cache.size or f"{claim_gibibytes(given.artifact.total_bytes)}Gi"
+    claim = ClaimFacts(
+        name=names.claim(model.name),
+        uid="offline",
+        phase="Bound",
+        access_modes=(cache.access_mode,),
+        storage_class=cache.storage_class_name or "",
+        requested=size,
+        capacity=size,
+    )
+    fill = JobFacts(
+        name=names.fill_job(model.name, folder=folder, attempt=1),
+        uid="offline",
+        source_hash="",
+        credentials_hash="",
+        attempt=1,
+        succeeded=True,
+        folder=folder,
+        claim_uid=claim.uid,
+    )
+    return claim, fill
 
 
 def _secret(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFacts | None:

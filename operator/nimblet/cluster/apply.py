@@ -3,9 +3,9 @@
 
 The rules: nothing is written where the stored hash and every rendered leaf agree with the live object; what the
 mirror lacks is written only if nobody has its name; the first try never forces; force is used only on an object
-just read with our controller ownerRef, bound to its uid; a field that a rival took back three times is left to it;
-nothing is written for an owner that is going, or in a namespace that is; an immutable field is told, never worked
-around.
+just read that is ours (controller ownerRef, or a claim retained for its name), bound to its uid; a field that a
+rival took back three times is left to it; nothing is written for an owner that is going, or in a namespace that
+is; an immutable field is told, never worked around.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from nimblet.cluster.child import Child, Owner, controller_of, prepare, stored_hash
+from nimblet.cluster.child import Child, Owner, controller_of, is_ours, prepare, stored_hash
 from nimblet.cluster.client import Client, Json
 from nimblet.cluster.contest import Contest, ContestLedger
 from nimblet.cluster.drift import Drift, drift
@@ -131,9 +131,9 @@ class _Pass:
 
     async def _apply_over(self, child: Child, current: Json) -> WriteFailure | None:
         """Bring an object that was just read to its manifest, if it is ours."""
-        holder = controller_of(current)
-        if holder is None or holder.uid != self._context.owner.uid:
-            return conflict_failure(child, holder)
+        owner = self._context.owner
+        if not is_ours(current, kind=owner.kind, name=owner.name, uid=owner.uid):
+            return conflict_failure(child, controller_of(current))
         if "deletionTimestamp" in current["metadata"]:
             log.info("%s: %s is being deleted; it is made anew when it is gone", self._context.owner, child)
             return None

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nimblet.cluster.contest import ChildKey
-from nimblet.cluster.resources import Resource, resource_for
-from nimblet.labels import APPLIED_HASH
+from nimblet.cluster.resources import CLAIM, Resource, resource_for
+from nimblet.labels import APPLIED_HASH, RETAINED_FOR, retained_for
 from nimblet.names import content_hash
 from nimblet.plan.result import Manifest
 
@@ -56,7 +56,10 @@ class Child:
 
 
 def prepare(manifest: Manifest, owner: Owner) -> Child:
-    """Return the child with namespace, controller ownerReference and hash. ValueError for a foreign namespace."""
+    """Return the child with namespace, controller ownerReference and hash. ValueError for a foreign namespace.
+
+    What is retained for its resource gets no owner: it must outlive it.
+    """
     resource = resource_for(manifest)
     metadata = _mapping(manifest.get("metadata"))
     name = str(metadata["name"])
@@ -66,9 +69,12 @@ def prepare(manifest: Manifest, owner: Owner) -> Child:
             f"found {metadata['namespace']}; an owner can't own across namespaces"
         )
     body = _with_data(manifest)
-    meta = {**metadata, "namespace": owner.namespace, "ownerReferences": [_reference(owner)]}
+    given = _mapping(metadata.get("annotations"))
+    meta = {**metadata, "namespace": owner.namespace}
+    if RETAINED_FOR not in given:
+        meta["ownerReferences"] = [_reference(owner)]
     hash_ = content_hash({**body, "metadata": meta})
-    annotations = {**_mapping(metadata.get("annotations")), APPLIED_HASH: hash_}
+    annotations = {**given, APPLIED_HASH: hash_}
     return Child(
         resource=resource,
         name=name,
@@ -92,6 +98,23 @@ def controller_of(live: Mapping[str, object]) -> Controller | None:
         if item.get("controller"):
             return Controller(kind=str(item["kind"]), name=str(item["name"]), uid=str(item["uid"]))
     return None
+
+
+def is_ours(live: Mapping[str, object], *, kind: str, name: str, uid: str) -> bool:
+    """Tell whether a live object belongs to a resource: controlled by its uid, or retained for its name.
+
+    A retained object has no controller; one that has is its controller's, whatever its annotations say.
+    """
+    holder = controller_of(live)
+    if holder is not None:
+        return holder.uid == uid
+    return is_retained(live, kind=kind, name=name)
+
+
+def is_retained(live: Mapping[str, object], *, kind: str, name: str) -> bool:
+    """Tell whether a claim is kept for the resource of a kind and name; no other kind is ever retained."""
+    annotations = _mapping(_mapping(live.get("metadata")).get("annotations"))
+    return live.get("kind") == CLAIM.kind and annotations.get(RETAINED_FOR) == retained_for(kind, name)
 
 
 def _reference(owner: Owner) -> dict[str, object]:

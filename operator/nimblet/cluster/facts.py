@@ -11,8 +11,16 @@ from typing import Final
 
 from nimblet import labels, names, quantity
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.claimfacts import (
+    JOB_NAME,
+    cache_folder_of,
+    claim_facts,
+    filling_pods,
+    storage_classes,
+    with_progress,
+)
 from nimblet.cluster.client import Client
-from nimblet.cluster.jobfacts import PODLESS_SECONDS, job_facts, lacks_result
+from nimblet.cluster.jobfacts import PODLESS_SECONDS, is_fill, job_facts, lacks_result
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key, key_versions
 from nimblet.cluster.masterkey import api_key
@@ -40,8 +48,6 @@ from nimblet.plan.facts import (
 )
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
-JOB_NAME: Final = "batch.kubernetes.io/job-name"
-"""Label that the Job controller puts on its pods."""
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
@@ -95,15 +101,17 @@ async def gather_model_facts(
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
     pods = model_pods(mirror, key)
+    fillers = filling_pods(Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
     stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
     keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
-    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    jobs, fills = await _jobs(gatherer, key, uid=model.uid, now=now)
+    cached = model.spec.cache is not None
     found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs)
     asked = questions(model.spec.task, found)
-    observed = await gatherer.observer.observe(
-        key, pods, key_of=lambda pod: keys[pod.key_versions[-1]], questions=asked
+    seen = await gatherer.observer.observe(
+        key, (*pods, *fillers), key_of=lambda pod: keys[pod.key_versions[-1]], questions=asked
     )
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
@@ -113,15 +121,18 @@ async def gather_model_facts(
         own_keys=named.own_keys,
         chat_template=named.chat_template,
         deployment=deployment,
-        pods=observed,
+        pods=seen[: len(pods)],
         nodes=gatherer.nodes.of(mirror),
+        fills=with_progress(fills, seen[len(pods) :]),
+        claim=claim_facts(mirror, model) if cached else None,
+        storage_classes=await storage_classes(gatherer.client) if cached else None,
         write_failures=tuple(write_failures),
         api_key=keys[model.spec.access.key_version],
         other_keys={at: text for at, text in keys.items() if at != model.spec.access.key_version},
         key=stored,
         server_minor=gatherer.server_minor,
     )
-    waits = [wait for wait in (gatherer.observer.next_look(observed), _job_wait(jobs)) if wait is not None]
+    waits = [wait for wait in (gatherer.observer.next_look(seen), _job_wait((*jobs, *fills))) if wait is not None]
     return Gathered(facts=facts, look_again=min(waits, default=None))
 
 
@@ -131,8 +142,12 @@ def _job_wait(jobs: Sequence[JobFacts]) -> float | None:
     return PODLESS_SECONDS if open_jobs else None
 
 
-async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tuple[JobFacts, ...]:
-    found = []
+async def _jobs(
+    gatherer: Gatherer, key: Key, *, uid: str, now: datetime
+) -> tuple[tuple[JobFacts, ...], tuple[JobFacts, ...]]:
+    """Return the resolver's Jobs and the cache filler's."""
+    resolving: list[JobFacts] = []
+    filling: list[JobFacts] = []
     pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
@@ -141,8 +156,10 @@ async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> tup
         facts = job_facts(job, pods, now=now)
         if lacks_result(facts):
             facts = job_facts(job, await _pods_of_job(gatherer.client, job), now=now)
-        found.append(facts)
-    return tuple(sorted(found, key=lambda facts: (facts.source_hash, facts.attempt)))
+        (filling if is_fill(job) else resolving).append(facts)
+    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
+    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
+    return tuple(resolving), tuple(filling)
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -245,6 +262,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         and progressing.status == "False"
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refused.message if refused is not None and refused.status == "True" else "",
+        cache_folder=cache_folder_of(found.spec.template.metadata),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
         keys_hash=annotations.get(labels.KEYS_HASH, ""),
@@ -275,6 +293,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
         digests=_digests(loader.state.terminated) if loader is not None else {},
+        cache_folder=cache_folder_of(pod.metadata),
         key_versions=key_versions(pod.metadata.labels),
     )
 

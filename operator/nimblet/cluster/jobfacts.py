@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A resolver Job and its pod as one fact. Pure."""
+"""A Job of the loader and its pod as one fact. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Final
 
 from nimblet import labels
 from nimblet.cluster.observed import Job, Pod, StatusCondition
-from nimblet.cluster.podfailure import RESOLVER, pod_failure
+from nimblet.cluster.podfailure import FILLER, RESOLVER, pod_failure
 from nimblet.plan.facts import ContainerFailure, FailureKind, JobFacts
 
 PODLESS_SECONDS: Final = 10.0
@@ -15,19 +15,22 @@ PODLESS_SECONDS: Final = 10.0
 
 
 def job_facts(job: Job, pods: Sequence[Pod], *, now: datetime) -> JobFacts:
-    """Return what is known of a resolver Job; `pods` may hold others' too."""
+    """Return what is known of a resolver or fill Job; `pods` may hold others' too."""
     own = [pod for pod in pods if _is_of(pod, job)]
     newest = max(own, key=lambda pod: (pod.metadata.creation_timestamp or now, pod.metadata.name), default=None)
     complete, failed = _condition(job, "Complete"), _condition(job, "Failed")
     ended = complete or failed
-    resolver = newest.container(RESOLVER) if newest is not None else None
-    terminated = resolver.state.terminated if resolver is not None else None
+    loader = newest.container(container_of(job)) if newest is not None else None
+    terminated = loader.state.terminated if loader is not None else None
     return JobFacts(
         name=job.metadata.name,
         uid=job.metadata.uid,
         source_hash=job.metadata.labels.get(labels.SOURCE_HASH, ""),
         credentials_hash=job.metadata.annotations.get(labels.CREDENTIALS_HASH, ""),
         attempt=_attempt(job),
+        folder=job.metadata.labels.get(labels.CACHE_FOLDER, ""),
+        claim_uid=job.metadata.annotations.get(labels.CLAIM_UID, ""),
+        created_at=job.metadata.creation_timestamp,
         succeeded=complete is not None,
         failed=failed is not None,
         finished_at=ended.last_transition_time if ended is not None else None,
@@ -36,6 +39,16 @@ def job_facts(job: Job, pods: Sequence[Pod], *, now: datetime) -> JobFacts:
         failure=_failure(job, newest, now=now),
         message=failed.message if failed is not None else "",
     )
+
+
+def container_of(job: Job) -> str:
+    """Return the name of the container that does a Job's work: its component's."""
+    return FILLER if is_fill(job) else RESOLVER
+
+
+def is_fill(job: Job) -> bool:
+    """Tell whether a Job fills a cache."""
+    return job.metadata.labels.get(labels.COMPONENT) == FILLER
 
 
 def lacks_result(facts: JobFacts) -> bool:
@@ -69,6 +82,6 @@ def _failure(job: Job, pod: Pod | None, *, now: datetime) -> ContainerFailure | 
         return None
     return ContainerFailure(
         kind=FailureKind.REFUSED,
-        container=RESOLVER,
+        container=container_of(job),
         message=f"No pod was made for the Job: `kubectl describe job {job.metadata.name}` shows what refused it.",
     )

@@ -165,6 +165,39 @@ class Deployment(Observed):
     status: DeploymentStatus = DeploymentStatus()
 
 
+class ResourceList(Observed):
+    storage: str = ""
+
+
+class VolumeResources(Observed):
+    requests: ResourceList = ResourceList()
+
+
+class ClaimSpec(Observed):
+    access_modes: Listed[str] = ()
+    storage_class_name: str | None = None
+    resources: VolumeResources = VolumeResources()
+
+
+class ClaimStatus(Observed):
+    phase: str = ""
+    capacity: ResourceList = ResourceList()
+
+
+class Claim(Observed):
+    """A PersistentVolumeClaim."""
+
+    metadata: Metadata = Metadata()
+    spec: ClaimSpec = ClaimSpec()
+    status: ClaimStatus = ClaimStatus()
+
+
+class StorageClass(Observed):
+    metadata: Metadata = Metadata()
+    allow_volume_expansion: bool = False
+    volume_binding_mode: str = "Immediate"
+
+
 class ConfigMap(Observed):
     metadata: Metadata = Metadata()
     data: StringMap = Field(default_factory=dict)

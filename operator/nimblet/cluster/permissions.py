@@ -62,8 +62,9 @@ PERMISSIONS: Final = (
     _child("", "configmaps", "resolved artifacts and the fetch policy of a model"),
     _child("", "services", "the endpoint of a model"),
     _child("", "serviceaccounts", "identity, without a token, of a model's pods and its resolver"),
+    _child("", "persistentvolumeclaims", "the cache of a model"),
     _child("apps", "deployments", "the model server"),
-    _child("batch", "jobs", "the resolver of a model's source"),
+    _child("batch", "jobs", "the resolver of a model's source, the filler of its cache"),
     _child("networking.k8s.io", "networkpolicies", "default deny around every pod we start"),
     _child("policy", "poddisruptionbudgets", "keeps an answering replica during node drains"),
     Permission(
@@ -100,6 +101,13 @@ PERMISSIONS: Final = (
         verbs=("get",),
         scope=Scope.CLUSTER,
         why="nothing is written in a namespace that is being deleted",
+    ),
+    Permission(
+        group="storage.k8s.io",
+        resource="storageclasses",
+        verbs=("list",),
+        scope=Scope.CLUSTER,
+        why="whether a cache's claim can be made and can grow, told before it waits in vain",
     ),
     Permission(
         group="coordination.k8s.io",

@@ -14,6 +14,7 @@ from nimblet.plan.facts import ContainerFailure, FailureKind
 SERVER: Final = "server"
 LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
+FILLER: Final = "filler"
 
 IMAGE_REASONS: Final = frozenset(
     {
@@ -144,7 +145,7 @@ def _ended(
     """Return what the end of a container means: a server must never end, an init container only well."""
     if is_init and ended.exit_code == 0 and ended.reason != OOM_REASON:
         return None
-    if container == RESOLVER and ended.exit_code == 0:
+    if container in (RESOLVER, FILLER) and ended.exit_code == 0:
         return None
     kind = FailureKind.CRASH_LOOP if loops else FailureKind.EXITED
     message = tail(ended.message) or f"ended with exit code {ended.exit_code}"

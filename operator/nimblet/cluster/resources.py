@@ -33,6 +33,7 @@ CONFIG_MAP: Final = Resource(kind="ConfigMap", plural="configmaps")
 SECRET: Final = Resource(kind="Secret", plural="secrets")
 SERVICE: Final = Resource(kind="Service", plural="services")
 SERVICE_ACCOUNT: Final = Resource(kind="ServiceAccount", plural="serviceaccounts")
+CLAIM: Final = Resource(kind="PersistentVolumeClaim", plural="persistentvolumeclaims")
 POD: Final = Resource(kind="Pod", plural="pods")
 NODE: Final = Resource(kind="Node", plural="nodes", namespaced=False)
 NAMESPACE: Final = Resource(kind="Namespace", plural="namespaces", namespaced=False)
@@ -40,6 +41,9 @@ DEPLOYMENT: Final = Resource(kind="Deployment", plural="deployments", group="app
 JOB: Final = Resource(kind="Job", plural="jobs", group="batch")
 NETWORK_POLICY: Final = Resource(kind="NetworkPolicy", plural="networkpolicies", group="networking.k8s.io")
 DISRUPTION_BUDGET: Final = Resource(kind="PodDisruptionBudget", plural="poddisruptionbudgets", group="policy")
+STORAGE_CLASS: Final = Resource(
+    kind="StorageClass", plural="storageclasses", group="storage.k8s.io", namespaced=False
+)
 LEASE: Final = Resource(kind="Lease", plural="leases", group="coordination.k8s.io")
 EVENT: Final = Resource(kind="Event", plural="events", group="events.k8s.io")
 COMPACT_MODEL: Final = Resource(
@@ -51,6 +55,7 @@ RESOURCES: Final = (
     SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
+    CLAIM,
     POD,
     NODE,
     NAMESPACE,
@@ -58,6 +63,7 @@ RESOURCES: Final = (
     JOB,
     NETWORK_POLICY,
     DISRUPTION_BUDGET,
+    STORAGE_CLASS,
     LEASE,
     EVENT,
     COMPACT_MODEL,

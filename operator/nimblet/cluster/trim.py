@@ -96,6 +96,11 @@ def trim_workload(body: Object) -> dict[str, object]:
     return {**trim_child(body), "status": status}
 
 
+def trim_claim(body: Object) -> dict[str, object]:
+    """As `trim_child`, with what the facts read of a claim's status."""
+    return {**trim_child(body), "status": _only(_part(body, "status"), ("phase", "capacity"))}
+
+
 def trim_pod(body: Object) -> dict[str, object]:
     """Keep what the failure classification and the observer read; no spec but the node's name."""
     status: dict[str, object] = _only(_part(body, "status"), _POD_STATUS)
@@ -141,6 +146,7 @@ TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
     "ServiceAccount": trim_child,
     "NetworkPolicy": trim_child,
     "PodDisruptionBudget": trim_child,
+    "PersistentVolumeClaim": trim_claim,
 }
 """Kind → what is kept of it: the kinds of the mirror. Secrets are not among them."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from nimblet import labels, names
 from nimblet.api.common import ConfigMapKeyRef
+from nimblet.manifests.cache import CacheMount, models_volume, verify_container
 from nimblet.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -16,7 +17,7 @@ from nimblet.manifests.common import (
     pod_selector,
 )
 from nimblet.manifests.configuration import API_KEY
-from nimblet.manifests.loader import MODELS_DIR, LoaderPod, loader_container, loader_volumes
+from nimblet.manifests.loader import MODELS_DIR, LoaderPod, artifact_volume, loader_container, loader_volumes
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.scheduling import server_fields
 
@@ -65,6 +66,7 @@ class Workload:
     drain_seconds: int
     progress_deadline_seconds: int
     options: PodOptions = field(default_factory=PodOptions)
+    cache: CacheMount | None = None
 
 
 def deployment_manifest(workload: Workload) -> Manifest:
@@ -72,6 +74,8 @@ def deployment_manifest(workload: Workload) -> Manifest:
     owner, namespace = workload.loader.owner, workload.loader.namespace
     spec = _pod_spec(workload)
     own_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
+    if workload.cache is not None:
+        own_labels[labels.CACHE_FOLDER] = workload.cache.folder
     scheduling, options = workload.loader.scheduling, workload.options
     template: Manifest = {"labels": {**scheduling.pod_labels, **own_labels, **options.labels}, "spec": spec}
     annotations = {**scheduling.pod_annotations, **options.annotations}
@@ -104,14 +108,14 @@ def deployment_manifest(workload: Workload) -> Manifest:
 
 
 def _pod_spec(workload: Workload) -> Manifest:
-    loader = workload.loader
+    loader, cache = workload.loader, workload.cache
+    if cache is None:
+        models = [*loader_volumes(loader), artifact_volume(loader)]
+        models.append({"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}})
+    else:
+        models = [artifact_volume(loader), models_volume(cache, read_only=True)]
     volumes: list[Manifest] = [
-        *loader_volumes(loader),
-        {
-            "name": "artifact",
-            "configMap": {"name": names.artifact(loader.owner, source_hash=loader.source_hash)},
-        },
-        {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}},
+        *models,
         {"name": "key", "secret": _key_source(workload)},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         *_option_volumes(workload.options),
@@ -123,7 +127,7 @@ def _pod_spec(workload: Workload) -> Manifest:
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": workload.drain_seconds + GRACE_AFTER_DRAIN_SECONDS,
         **server_fields(loader.scheduling, owner=loader.owner),
-        "initContainers": [loader_container(loader)],
+        "initContainers": [loader_container(loader) if cache is None else verify_container(loader, cache)],
         "containers": [_server(workload)],
         "volumes": volumes,
     }
@@ -161,6 +165,9 @@ def _option_mounts(options: PodOptions) -> list[Manifest]:
 
 
 def _server(workload: Workload) -> Manifest:
+    requests: Manifest = {"cpu": workload.cpu, "memory": workload.memory}
+    if workload.cache is None:
+        requests["ephemeral-storage"] = str(workload.volume_bytes)
     container: Manifest = {
         "name": "server",
         "image": workload.server.image,
@@ -168,11 +175,7 @@ def _server(workload: Workload) -> Manifest:
         "args": list(workload.server.args),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": {
-            "requests": {
-                "cpu": workload.cpu,
-                "memory": workload.memory,
-                "ephemeral-storage": str(workload.volume_bytes),
-            },
+            "requests": requests,
             "limits": {"memory": workload.memory},
         },
         "securityContext": CONTAINER_SECURITY,

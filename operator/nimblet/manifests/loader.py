@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loader's two forms: the resolver Job and the init container of a model pod. Pure."""
+"""The loader's forms: Jobs of it, the resolver among them, and the init container of a model pod. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,7 +53,8 @@ class LoaderPod:
     scheduling: Scheduling = field(default_factory=Scheduling)
 
 
-def _mounts(pod: LoaderPod) -> list[Manifest]:
+def loader_mounts(pod: LoaderPod) -> list[Manifest]:
+    """Return where `loader_volumes` are mounted."""
     mounts: list[Manifest] = [{"name": "policy", "mountPath": POLICY_DIR, "readOnly": True}]
     if pod.secret_name is not None:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
@@ -64,7 +66,7 @@ def _mounts(pod: LoaderPod) -> list[Manifest]:
 
 
 def loader_volumes(pod: LoaderPod) -> list[Manifest]:
-    """Return the volumes that `_mounts` names: the policy and, by reference only, the user's Secret."""
+    """Return the volumes that `loader_mounts` names: the policy and, by reference only, the user's Secret."""
     volumes: list[Manifest] = [{"name": "policy", "configMap": {"name": names.fetch_policy(pod.owner)}}]
     if pod.secret_name is not None:
         volumes.append({"name": "credentials", **_credentials(pod, pod.secret_name)})
@@ -94,81 +96,118 @@ def _credentials(pod: LoaderPod, secret: str) -> Manifest:
     return {"projected": {"defaultMode": 0o440, "sources": sources}}
 
 
-def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
-    """Return the Job that turns the source into facts; one try a Job, so that retries are the plan's."""
-    labels_ = {**model_labels(pod.owner, "resolver"), labels.SOURCE_HASH: pod.source_hash}
+@dataclass(frozen=True, kw_only=True)
+class LoaderJob:
+    """A Job that runs one command of the loader once: retries are the plan's."""
+
+    name: str
+    component: str
+    service_account: str
+    container: Manifest
+    volumes: list[Manifest]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, object] = field(default_factory=dict)
+    """Further fields of the Job's spec."""
+    pod_spec: Mapping[str, object] = field(default_factory=dict)
+    """Further fields of its pod's spec."""
+
+
+def loader_job_manifest(pod: LoaderPod, job: LoaderJob) -> Manifest:
+    """Return the Job: one try, no token, restricted Pod Security."""
+    labels_ = {**model_labels(pod.owner, job.component), **job.labels}
     template: Manifest = {"labels": {**pod.scheduling.pod_labels, **labels_}}
     if pod.scheduling.pod_annotations:
         template["annotations"] = dict(pod.scheduling.pod_annotations)
-    container: Manifest = {
-        "name": "resolver",
-        "image": pod.image,
-        "imagePullPolicy": pod.pull_policy,
-        "args": ["resolve", "--policy", f"{POLICY_DIR}/policy.json", "--credentials", CREDENTIALS_DIR],
-        "env": [{"name": SOURCE_ENV, "value": pod.source_json}],
-        "resources": RESOURCES,
-        "securityContext": CONTAINER_SECURITY,
-        "terminationMessagePolicy": "File",
-        "volumeMounts": _mounts(pod),
-    }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(
-            names.resolver_job(pod.owner, source_hash=pod.source_hash, attempt=attempt),
-            pod.namespace,
-            labels_=labels_,
-            annotations={labels.ATTEMPT: str(attempt), labels.CREDENTIALS_HASH: credentials_hash},
-        ),
+        "metadata": metadata(job.name, pod.namespace, labels_=labels_, annotations=job.annotations),
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": pod.resolve_seconds,
+            **job.spec,
             "template": {
                 "metadata": template,
                 "spec": {
                     **pool_fields(pod.scheduling),
                     "restartPolicy": "Never",
-                    "serviceAccountName": names.resolver(pod.owner),
+                    "serviceAccountName": job.service_account,
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "securityContext": POD_SECURITY,
-                    "containers": [container],
-                    "volumes": loader_volumes(pod),
+                    "containers": [job.container],
+                    "volumes": job.volumes,
+                    **job.pod_spec,
                 },
             },
         },
     }
 
 
-def loader_container(pod: LoaderPod) -> Manifest:
-    """Return the init container that fills the model volume with verified files."""
+def container(pod: LoaderPod, name: str, *, args: list[str], mounts: list[Manifest], uid: bool = True) -> Manifest:
+    """Return a container of the loader's image; `uid`: it is told its pod's, for the names of its files."""
+    env: list[Manifest] = [{"name": SOURCE_ENV, "value": pod.source_json}]
+    if uid:
+        env.append({"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
     return {
-        "name": "loader",
+        "name": name,
         "image": pod.image,
         "imagePullPolicy": pod.pull_policy,
-        "args": [
-            "fetch",
-            "--artifact",
-            f"{ARTIFACT_DIR}/artifact.json",
-            "--policy",
-            f"{POLICY_DIR}/policy.json",
-            "--credentials",
-            CREDENTIALS_DIR,
-            "--dest",
-            MODELS_DIR,
-            "--progress-port",
-            str(PROGRESS_PORT),
-        ],
-        "env": [
-            {"name": SOURCE_ENV, "value": pod.source_json},
-            {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        ],
+        "args": args,
+        "env": env,
         "resources": RESOURCES,
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "File",
-        "volumeMounts": [
-            *_mounts(pod),
-            {"name": "artifact", "mountPath": ARTIFACT_DIR, "readOnly": True},
-            {"name": "models", "mountPath": MODELS_DIR},
-        ],
+        "volumeMounts": mounts,
     }
+
+
+def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
+    """Return the Job that turns the source into facts."""
+    args = ["resolve", "--policy", f"{POLICY_DIR}/policy.json", "--credentials", CREDENTIALS_DIR]
+    job = LoaderJob(
+        name=names.resolver_job(pod.owner, source_hash=pod.source_hash, attempt=attempt),
+        component="resolver",
+        service_account=names.resolver(pod.owner),
+        container=container(pod, "resolver", args=args, mounts=loader_mounts(pod), uid=False),
+        volumes=loader_volumes(pod),
+        labels={labels.SOURCE_HASH: pod.source_hash},
+        annotations={labels.ATTEMPT: str(attempt), labels.CREDENTIALS_HASH: credentials_hash},
+        spec={"activeDeadlineSeconds": pod.resolve_seconds},
+    )
+    return loader_job_manifest(pod, job)
+
+
+def fetch_args(command: str) -> list[str]:
+    """Return the arguments of the commands that write files: where their inputs are and where the files go."""
+    return [
+        command,
+        "--artifact",
+        f"{ARTIFACT_DIR}/artifact.json",
+        "--policy",
+        f"{POLICY_DIR}/policy.json",
+        "--credentials",
+        CREDENTIALS_DIR,
+        "--dest",
+        MODELS_DIR,
+        "--progress-port",
+        str(PROGRESS_PORT),
+    ]
+
+
+def artifact_volume(pod: LoaderPod) -> Manifest:
+    """Return the volume with what the resolver found."""
+    return {
+        "name": "artifact",
+        "configMap": {"name": names.artifact(pod.owner, source_hash=pod.source_hash)},
+    }
+
+
+ARTIFACT_MOUNT: Final[Manifest] = {"name": "artifact", "mountPath": ARTIFACT_DIR, "readOnly": True}
+MODELS_MOUNT: Final[Manifest] = {"name": "models", "mountPath": MODELS_DIR}
+
+
+def loader_container(pod: LoaderPod) -> Manifest:
+    """Return the init container that fills the model volume with verified files."""
+    mounts = [*loader_mounts(pod), ARTIFACT_MOUNT, MODELS_MOUNT]
+    return container(pod, "loader", args=fetch_args("fetch"), mounts=mounts)

@@ -42,8 +42,8 @@ def _namespace_peer(name: str) -> Manifest:
     return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
 
 
-def _egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Manifest]:
-    """DNS, and TCP to public addresses plus the private ones that the admin allows.
+def fetch_egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Manifest]:
+    """Return the rules of a loader: DNS, and TCP to public addresses plus the private ones that the admin allows.
 
     A NetworkPolicy knows no host names and sees addresses after Service translation, so host and port are
     held by the loader's own allow-list; this keeps the rest of the cluster out of reach.
@@ -75,13 +75,11 @@ def server_policy_manifest(
     namespace: str,
     *,
     callers: Callers,
-    private_blocks: Sequence[str],
-    any_private: bool,
-    offline: bool = False,
+    egress: Sequence[Manifest],
 ) -> Manifest:
-    """Return the model pods' policy: callers of the namespace, operator and scrapers in; DNS and fetching out.
+    """Return the model pods' policy: callers of the namespace, operator and scrapers in; `egress` out.
 
-    With `offline` nothing goes out: the loader has no host to ask.
+    With an in-pod loader that is DNS and fetching; with a cache it is nothing.
     """
     operator = _namespace_peer(callers.operator_namespace)
     peers: list[Manifest] = [{"podSelector": {}}, operator]
@@ -102,15 +100,35 @@ def server_policy_manifest(
                     "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
                 },
             ],
-            "egress": [] if offline else _egress(private_blocks=private_blocks, any_private=any_private),
+            "egress": list(egress),
         },
     }
 
 
-def resolver_policy_manifest(
-    owner: str, namespace: str, *, private_blocks: Sequence[str], any_private: bool, offline: bool = False
+def filler_policy_manifest(
+    owner: str, namespace: str, *, operator_namespace: str, egress: Sequence[Manifest]
 ) -> Manifest:
-    """Return the resolver pods' policy: nothing in, DNS and fetching out; with `offline` nothing at all."""
+    """Return the policy of the pods that fill the cache: the operator asks for progress; DNS and fetching out."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(names.filler(owner), namespace, labels_=model_labels(owner, "filler")),
+        "spec": {
+            "podSelector": {"matchLabels": pod_selector(owner, "filler")},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {
+                    "from": [_namespace_peer(operator_namespace)],
+                    "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
+                }
+            ],
+            "egress": list(egress),
+        },
+    }
+
+
+def resolver_policy_manifest(owner: str, namespace: str, *, egress: Sequence[Manifest]) -> Manifest:
+    """Return the resolver pods' policy: nothing in, DNS and fetching out."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -119,6 +137,6 @@ def resolver_policy_manifest(
             "podSelector": {"matchLabels": pod_selector(owner, "resolver")},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
-            "egress": [] if offline else _egress(private_blocks=private_blocks, any_private=any_private),
+            "egress": list(egress),
         },
     }

@@ -21,6 +21,7 @@ from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
@@ -40,7 +41,7 @@ from nimblet.plan.source import (
     source_text,
     spec_hash,
 )
-from nimblet.plan.stage import Problem, earliest, problem
+from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.workload import (
@@ -86,8 +87,16 @@ def plan_compactmodel(
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
-        model, facts, settings, loader=loader, artifact=resolution.artifact, image=images.server, keys=keys
+        model,
+        facts,
+        settings,
+        loader=loader,
+        artifact=resolution.artifact,
+        image=images.server,
+        cache=cache,
+        keys=keys,
     )
     expected = Expectation(
         revision=_revision(run.deployment),
@@ -102,6 +111,7 @@ def plan_compactmodel(
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
+        cache=_cache_state(cache, facts, run),
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
@@ -110,20 +120,30 @@ def plan_compactmodel(
         keys=keys.state,
         suspended=model.spec.suspend,
     )
-    children = [*plan_common(model, facts, settings, keys=keys), *resolution.outcome.children]
-    if run.deployment is not None:
+    children = [
+        *plan_common(model, facts, settings, keys=keys),
+        *resolution.outcome.children,
+        *cache.outcome.children,
+    ]
+    if run.deployment is not None and (cache.filled or _is_live(facts, run)):
         children.append(run.deployment)
-    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images)
+    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
         children=tuple(children),
         deletions=(
             *resolution.outcome.deletions,
+            *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
-            *_unstoppable(model, facts, run),
+            *_unstoppable(model, facts, run, cache),
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
-        requeue_after=earliest(resolution.outcome.requeue_after, rollout.requeue_after, keys.requeue_after),
+        requeue_after=earliest(
+            resolution.outcome.requeue_after,
+            cache.outcome.requeue_after,
+            rollout.requeue_after,
+            keys.requeue_after,
+        ),
     )
 
 
@@ -155,6 +175,7 @@ def plan_invalid(
         resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
+        cache=None,
         shortage="",
         rollout=None,
         write_failures=(),
@@ -185,6 +206,7 @@ def _plan_run(
     loader: LoaderPod,
     artifact: Artifact | None,
     image: str,
+    cache: CachePlan,
     keys: KeyPlan,
 ) -> _Run:
     if artifact is None:
@@ -213,7 +235,9 @@ def _plan_run(
             hint = f" A contextLength of {fits} would fit."
             placement = replace(placement, shortage=placement.shortage + hint)
     options = pod_options(model, facts, keys)
-    deployment = plan_deployment(model, artifact, sizing, settings, loader=loader, image=image, options=options)
+    deployment = plan_deployment(
+        model, artifact, sizing, settings, loader=loader, image=image, options=options, cache=cache.mount
+    )
     return _Run(sizing=sizing, placement=placement, deployment=deployment)
 
 
@@ -224,6 +248,16 @@ def _revision(deployment: Manifest | None) -> str | None:
     if not isinstance(metadata, dict):
         raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
     return str(metadata["labels"][labels.REVISION])
+
+
+def _is_live(facts: ModelFacts, run: _Run) -> bool:
+    return facts.deployment is not None and facts.deployment.revision == _revision(run.deployment)
+
+
+def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Progress | None:
+    """Return how the cache stands; pods that use it have checked it, so a Job that looks again is no news."""
+    state = cache.outcome.state
+    return None if isinstance(state, Progress) and _is_live(facts, run) else state
 
 
 def _superseded(
@@ -240,14 +274,16 @@ def _superseded(
             for item in facts.artifacts
             if item.source_hash != loader.source_hash
         ]
+        gone += leftovers(model, facts)
     if model.spec.replicas < BUDGET_FROM_REPLICAS:
         gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
     return tuple(gone)
 
 
-def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run) -> tuple[ChildRef, ...]:
+def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run, cache: CachePlan) -> tuple[ChildRef, ...]:
     """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
-    if not model.spec.suspend or run.deployment is not None or facts.deployment is None:
+    applied = run.deployment is not None and (cache.filled or _is_live(facts, run))
+    if not model.spec.suspend or applied or facts.deployment is None:
         return ()
     return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
 
@@ -257,7 +293,14 @@ def _spec_hash(model: CompactModel, facts: ModelFacts) -> str:
 
 
 def _status(
-    model: CompactModel, facts: ModelFacts, *, resolution: Resolution, run: _Run, rollout: Rollout, images: _Images
+    model: CompactModel,
+    facts: ModelFacts,
+    *,
+    resolution: Resolution,
+    run: _Run,
+    rollout: Rollout,
+    images: _Images,
+    cache: CachePlan,
 ) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
@@ -278,9 +321,10 @@ def _status(
         resolved=resolved,
         sizing=run.sizing or before.sizing,
         artifact=_artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
+        cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
-        download_percent=rollout.download_percent,
+        download_percent=cache.download_percent if rollout.download_percent is None else rollout.download_percent,
         replicas=rollout.current,
         ready_replicas=rollout.answering,
         updated_replicas=rollout.updated,

@@ -23,7 +23,7 @@ class ChildRef:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFacts:
-    """A resolver Job of this CR. `result` is the termination message of its pod, when one has ended."""
+    """A resolver or fill Job of this CR. `result` is the termination message of its pod, when one has ended."""
 
     name: str
     uid: str
@@ -39,6 +39,13 @@ class JobFacts:
     """Why its pod does not start: image, scheduling, refusal by quota."""
     message: str = ""
     """The Job controller's own words, where it failed without a result."""
+    folder: str = ""
+    """Folder of the cache that a fill Job fills."""
+    claim_uid: str = ""
+    """Claim that a fill Job was made for."""
+    created_at: datetime | None = None
+    download_percent: int | None = None
+    """Progress of a fill Job's pod in whole percent while it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +156,8 @@ class PodFacts:
     """The loader (init container) is running."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by path of the files as the loader brought them, once it has ended well."""
+    cache_folder: str = ""
+    """Folder of the cache that it uses; empty where it fetches into a volume of its own."""
     key_versions: tuple[int, ...] = FIRST_KEY
     """Versions of the endpoint's key that it accepts, ascending."""
 
@@ -169,12 +178,43 @@ class DeploymentFacts:
     progress_deadline_exceeded: bool = False
     refused: str = ""
     """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
+    cache_folder: str = ""
+    """Folder of the cache that the live pod template uses."""
     key_versions: tuple[int, ...] = FIRST_KEY
     """Versions of the endpoint's key that pods of the live template accept, ascending."""
     restarted_at: str = ""
     """The request for a restart that the live template obeyed last."""
     keys_hash: str = ""
     """Keyed hash of the user's own keys in the live template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimFacts:
+    """The cache's claim, where it is this CR's: owned by it, or retained for its name."""
+
+    name: str
+    uid: str
+    phase: str
+    access_modes: tuple[str, ...]
+    storage_class: str
+    """Empty where the claim names none."""
+    requested: str
+    """Size as a quantity."""
+    capacity: str = ""
+    """What it has, once bound."""
+    deleting: bool = False
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageClassFacts:
+    """A StorageClass, reduced to what a claim's planning asks."""
+
+    name: str
+    is_default: bool = False
+    expandable: bool = False
+    waits_for_pod: bool = False
+    """WaitForFirstConsumer: a claim stays unbound until a pod wants it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +263,11 @@ class ModelFacts:
     deployment: DeploymentFacts | None = None
     pods: tuple[PodFacts, ...] = ()
     nodes: tuple[NodeFacts, ...] = ()
+    fills: tuple[JobFacts, ...] = ()
+    """Jobs that fill the cache."""
+    claim: ClaimFacts | None = None
+    storage_classes: tuple[StorageClassFacts, ...] | None = None
+    """None where they can't be read or are not asked for."""
     write_failures: tuple[WriteFailure, ...] = ()
     api_key: str = ""
     """The endpoint's key of the wanted version, an HMAC under the master key; empty when planning offline."""

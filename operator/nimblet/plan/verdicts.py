@@ -18,6 +18,7 @@ _WRITE_REASONS = {
     "ImmutableField": Reason.IMMUTABLE_FIELD,
     "Refused": Reason.APPLY_REFUSED,
 }
+_DIFFERS = frozenset({Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Judgement:
     resolution: Problem | Progress | None
     artifact: Artifact | None
     run: Problem | None
+    cache: Problem | Progress | None
     shortage: str
     rollout: Rollout | None
     write_failures: tuple[WriteFailure, ...]
@@ -68,10 +70,9 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
     if judgement.suspended:
         return None  # what else the spec lacks is told when it is resumed
-    if judgement.resolution is not None:
-        return judgement.resolution
-    if judgement.run is not None:
-        return judgement.run
+    for stage in (judgement.resolution, judgement.run, judgement.cache):
+        if stage is not None:
+            return stage
     state = judgement.rollout.state if judgement.rollout is not None else None
     if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE and judgement.shortage:
         return Problem(reason=state.reason, message=f"{state.message} {judgement.shortage}")
@@ -129,7 +130,7 @@ def _resolved(judgement: Judgement) -> Verdict:
 def _verified(judgement: Judgement) -> Verdict:
     """Verified is True only against digests of the spec, and once a pod's loader has checked the bytes."""
     state = _overall(judgement)
-    if isinstance(state, Problem) and state.reason in (Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH):
+    if isinstance(state, Problem) and state.reason in _DIFFERS:
         return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
     rollout, artifact = judgement.rollout, judgement.artifact
     if artifact is None or rollout is None or not rollout.loaded:

@@ -3,6 +3,7 @@
 
 from nimblet import labels, names
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
+from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     api_key_manifest,
@@ -14,11 +15,13 @@ from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import (
     Callers,
     disruption_budget_manifest,
+    fetch_egress,
     resolver_policy_manifest,
     server_policy_manifest,
     service_manifest,
 )
 from nimblet.plan.artifact import Artifact, Header
+from nimblet.plan.cache import filler_children, needs_egress
 from nimblet.plan.facts import FIRST_KEY, ModelFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
@@ -53,7 +56,9 @@ def plan_common(
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
+    # a claim is read without any network
     offline = claim_of(model.spec) is not None
+    egress = [] if offline else fetch_egress(private_blocks=blocks, any_private=any_private)
     policy = policy_text(
         settings,
         credential_hosts=hosts,
@@ -64,15 +69,14 @@ def plan_common(
         fetch_policy_manifest(name, namespace, text=policy),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, private_blocks=blocks, any_private=any_private, offline=offline),
+        resolver_policy_manifest(name, namespace, egress=egress),
         server_policy_manifest(
             name,
             namespace,
             callers=_callers(model, settings),
-            private_blocks=blocks,
-            any_private=any_private,
-            offline=offline,
+            egress=egress if needs_egress(model, facts) else (),
         ),
+        *filler_children(model, settings, egress=egress),
         service_manifest(name, namespace),
     ]
     if keys.api_key:
@@ -180,6 +184,7 @@ def plan_deployment(
     *,
     loader: LoaderPod,
     image: str,
+    cache: CacheMount | None,
     options: PodOptions,
 ) -> Manifest:
     """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec."""
@@ -187,7 +192,8 @@ def plan_deployment(
     server = LlamaCpp(
         image=image,
         alias=model.spec.served_model_name or model.name,
-        model_file=paths[0],  # llama.cpp finds the other parts of a split model beside the first
+        # llama.cpp finds the other parts of a split model beside the first
+        model_file=f"{cache.folder}/{paths[0]}" if cache is not None else paths[0],
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
@@ -209,6 +215,7 @@ def plan_deployment(
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
+            cache=cache,
             options=options,
         )
     )

@@ -54,6 +54,19 @@ def test_plan_shows_children_arithmetic_and_conditions(capsys: pytest.CaptureFix
     assert "Resolved: True (Resolved)" in out
 
 
+def test_plan_of_a_cache_shows_the_claim_first_and_the_server_once_it_is_filled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = ROOT / "samples" / "compactmodel-cache.yaml"
+    facts = yaml.safe_load(FACTS.read_text(encoding="utf-8"))
+    _, empty, _ = run(capsys, "plan", "-f", sample, "--facts", write(tmp_path / "facts.yaml", facts))
+    assert "PersistentVolumeClaim/cached-cache" in empty
+    assert "Deployment" not in empty
+    filled = write(tmp_path / "filled.yaml", {**facts, "cacheFilled": True})
+    _, out, _ = run(capsys, "plan", "-f", sample, "--facts", filled)
+    assert "Deployment/cached-model" in out
+
+
 def test_plan_names_a_shortage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = yaml.safe_load(FACTS.read_text(encoding="utf-8"))
     facts["nodes"] = [{"name": "small", "memory": "128Mi", "cpu": "2"}]

@@ -14,11 +14,12 @@ def of_kind(kind: str) -> list[dict[str, object]]:
 
 
 def test_there_is_one_default_storage_class() -> None:
-    (found,) = of_kind("StorageClass")
+    found, shared = of_kind("StorageClass")
     metadata = found["metadata"]
     assert isinstance(metadata, dict)
     assert metadata["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
     assert found["volumeBindingMode"] == "WaitForFirstConsumer"
+    assert "is-default-class" not in str(shared["metadata"])
 
 
 def test_no_image_is_ever_pulled() -> None:
@@ -47,4 +48,6 @@ def test_the_helper_pod_is_valid_and_volumes_are_in_the_state_folder() -> None:
     config = next(each["data"] for each in of_kind("ConfigMap") if "data" in each and "setup" in str(each["data"]))
     assert isinstance(config, dict)
     assert json.loads(config["helperPod.yaml"])["kind"] == "Pod"
-    assert json.loads(config["config.json"])["nodePathMap"][0]["paths"] == ["/state/volumes"]
+    classes = json.loads(config["config.json"])["storageClassConfigs"]
+    assert classes[addons.STORAGE_CLASS]["nodePathMap"][0]["paths"] == ["/state/volumes"]
+    assert classes[addons.SHARED_CLASS] == {"sharedFileSystemPath": "/state/volumes"}

@@ -27,6 +27,7 @@ from tests.builders import (
     plan_of,
     stored,
 )
+from tests.cached import RWX, a_claim, cached_facts, facts_of
 
 RESTRICTED_VOLUMES: Final = {
     "configMap",
@@ -57,6 +58,9 @@ def pods_of(model: CompactModel) -> dict[str, Any]:
     }
 
 
+CACHED_MODEL = a_model(**RWX)
+FILLING = plan_of(CACHED_MODEL, facts_of(CACHED_MODEL, claim=a_claim()))
+CACHED = plan_of(CACHED_MODEL, cached_facts(CACHED_MODEL))
 EVERYTHING = a_model(
     runtime={"chatTemplate": {"name": "prompts", "key": "chat"}},
     access={"keyVersion": 2, "apiKeysSecretRef": {"name": "mine"}},
@@ -79,6 +83,8 @@ PODS: Final[Mapping[str, Any]] = {
     "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
     **{f"{name} with a role": pod for name, pod in pods_of(ROLE).items()},
     **{f"{name} with a claim": pod for name, pod in pods_of(CLAIM).items()},
+    "filler": child(FILLING.children, "Job")["spec"]["template"]["spec"],
+    "cached server": child(CACHED.children, "Deployment")["spec"]["template"]["spec"],
 }
 
 

@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nimblet import labels
+from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import MAX_MESSAGE_LENGTH, ConditionType
 from nimblet.plan.artifact import Header
 from nimblet.plan.facts import (
     ArtifactFacts,
     ChildRef,
+    ClaimFacts,
     ContainerFailure,
     DeploymentFacts,
     JobFacts,
@@ -21,13 +23,19 @@ from nimblet.plan.facts import (
     Observation,
     PodFacts,
     SecretFacts,
+    StorageClassFacts,
     WriteFailure,
 )
 from tests.builders import NOW, a_model, artifact_text, hash_of, plan_of, revision_of, served
+from tests.cached import FOLDER, RWX
 
 MODEL = served(a_model())
+CACHED = a_model(**RWX)
+MODELS = st.sampled_from([MODEL, CACHED])
 REVISIONS = st.sampled_from([revision_of(MODEL), "older"])
 HASHES = st.sampled_from([hash_of(MODEL), "other"])
+FOLDERS = st.sampled_from([FOLDER, "b" * 32, ""])
+CLASS_NAMES = st.sampled_from(["shared", "standard"])
 TIMES = st.none() | st.integers(-10_000, 10_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
 COUNTS = st.integers(0, 2**62)
 RUNS = COUNTS | st.lists(st.tuples(COUNTS, st.integers(0, 1024)), max_size=4)
@@ -81,8 +89,32 @@ FACTS = st.builds(
             observation=st.none() | st.builds(Observation),
             created_at=TIMES,
             download_percent=st.none() | st.integers(0, 100),
+            cache_folder=FOLDERS,
         )
     ),
+    fills=listed(
+        st.builds(
+            JobFacts,
+            folder=FOLDERS,
+            claim_uid=st.sampled_from(["uid-claim", "other"]),
+            attempt=st.integers(1, 2000),
+            finished_at=TIMES,
+            created_at=TIMES,
+            result=st.none() | TEXTS,
+            failure=st.none() | FAILURES,
+        )
+    ),
+    claim=st.none()
+    | st.builds(
+        ClaimFacts,
+        uid=st.just("uid-claim"),
+        phase=st.sampled_from(["Pending", "Bound", "Lost", ""]),
+        access_modes=st.sampled_from([("ReadWriteMany",), ()]),
+        storage_class=CLASS_NAMES,
+        requested=st.sampled_from(["1Gi", "500Gi"]),
+        created_at=TIMES,
+    ),
+    storage_classes=st.none() | listed(st.builds(StorageClassFacts, name=CLASS_NAMES)),
     nodes=listed(st.builds(NodeFacts, memory_bytes=COUNTS, cpu_millicores=COUNTS)),
     write_failures=listed(st.builds(WriteFailure)),
     api_key=st.text(max_size=20),
@@ -92,10 +124,10 @@ FACTS = st.builds(
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-@given(facts=FACTS)
-def test_any_facts_give_one_plan_and_a_consistent_status(facts: ModelFacts) -> None:
-    plan = plan_of(MODEL, facts)
-    assert plan_of(MODEL, facts) == plan
+@given(model=MODELS, facts=FACTS)
+def test_any_facts_give_one_plan_and_a_consistent_status(model: CompactModel, facts: ModelFacts) -> None:
+    plan = plan_of(model, facts)
+    assert plan_of(model, facts) == plan
     types = {condition.type: condition for condition in plan.status.conditions}
     assert {"Ready", "Serving", "Resolved", "Verified", "Placed"} <= set(types)
     assert not {"Reconciling", "Stalled"} <= set(types)
@@ -109,13 +141,14 @@ def test_any_facts_give_one_plan_and_a_consistent_status(facts: ModelFacts) -> N
 
 def uids_of(facts: ModelFacts) -> set[str]:
     children = {item.uid for item in facts.children}
-    return children | {item.uid for item in facts.jobs} | {item.uid for item in facts.artifacts}
+    fills = {item.uid for item in facts.fills}
+    return children | fills | {item.uid for item in facts.jobs} | {item.uid for item in facts.artifacts}
 
 
 @settings(max_examples=50, deadline=None)
-@given(facts=FACTS)
-def test_every_child_is_named_labelled_and_in_the_models_namespace(facts: ModelFacts) -> None:
-    plan = plan_of(MODEL, facts)
+@given(model=MODELS, facts=FACTS)
+def test_every_child_is_named_labelled_and_in_the_models_namespace(model: CompactModel, facts: ModelFacts) -> None:
+    plan = plan_of(model, facts)
     names_ = []
     for item in plan.children:
         metadata: Any = item["metadata"]

@@ -107,6 +107,7 @@ def test_watches_of_other_peoples_kinds_are_narrowed_by_the_server() -> None:
         "serviceaccounts",
         "networkpolicies",
         "poddisruptionbudgets",
+        "persistentvolumeclaims",
     }
     assert set(selectors.values()) == {"app.kubernetes.io/managed-by=nimblet"}
 

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume of models that outlives pods: one folder a set of files, complete when its record lies in it.
+
+`fill` writes, in a Job; `verify` reads only, before each start of a server. Others may fill at the same time and
+may die at any step: what is being written has a name of its own, and the record comes last. Safety never rests on
+guessing whether another filler lives.
+"""
+
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, CachedFile, CacheRecord, FetchReport, encode
+from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.fetch import Fetch, check_uid, fetch
+from nimblet_loader.folder import Partial, file_digest, file_size, open_place, translated
+
+RECORD: Final = ".nimblet-cache.json"
+FOLDER: Final = re.compile(r"^[0-9a-f]{32}$")
+_TEMPORARY: Final = re.compile(r"^\..+\.([A-Za-z0-9-]{1,64})\.part$")
+_RECORD_BYTES: Final = 65536
+_POLL_SECONDS: Final = 0.5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Which folder to fill. `keep`: other folders in use; None leaves all that are there.
+
+    `stale_seconds`: a temporary file that nobody wrote to for so long was left by a filler that is gone.
+    """
+
+    folder: str
+    keep: frozenset[str] | None
+    stale_seconds: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at a folder before a server starts; `patience`: seconds to wait while a filler is at work."""
+
+    artifact: Artifact
+    root: Path
+    folder: str
+    patience: float
+    now: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+def fill(run: Fetch, cache: Cache) -> FetchReport:
+    """Bring the artifact's files into the folder and write its record, or raise LoaderError.
+
+    What lies there and is intact stays. The record goes before the first byte changes and comes back last.
+    """
+    check_folder(cache.folder)
+    check_uid(run.uid)
+    began = _volume_time(run.root, run.uid)
+    with translated(cache.folder):
+        _sweep(run.root, cache, uid=run.uid, began=began)
+        folder = _made(run.root, cache.folder)
+    record = read_record(folder)
+    known = {file.path: file.sha256 for file in record.files} if record is not None else {}
+    report = fetch(replace(run, root=folder, known=known, changing=lambda: _unrecord(folder)))
+    written = CacheRecord(
+        version=VERSION,
+        files=tuple(
+            CachedFile(path=file.path, size=file.size, sha256=report.sha256[file.path])
+            for file in run.artifact.files
+        ),
+    )
+    if written != record or report.downloaded_bytes:
+        _write_record(folder, written, uid=run.uid)
+    return report
+
+
+def verify(check: Check) -> FetchReport:
+    """Compare every file of the folder with its record and the artifact; CacheCorrupted if one differs."""
+    check_folder(check.folder)
+    began = check.now()
+    folder = check.root / check.folder
+    record = _awaited(check, folder)
+    recorded = {file.path: file for file in record.files}
+    for file in check.artifact.files:
+        _verify_file(folder, file, recorded.get(file.path))
+    return FetchReport(
+        version=VERSION,
+        files=len(check.artifact.files),
+        bytes=sum(file.size for file in check.artifact.files),
+        downloaded_bytes=0,
+        seconds=round(check.now() - began, 3),
+        sha256={file.path: recorded[file.path].sha256 for file in check.artifact.files},
+    )
+
+
+def check_folder(name: str) -> None:
+    """Raise ConfigInvalid unless the name is one that the operator makes."""
+    if not FOLDER.match(name):
+        raise LoaderError(
+            Reason.ConfigInvalid,
+            f"Expected a folder of 32 hex digits; found {quoted(name, limit=80)}. "
+            "Run an operator and a loader of matching versions.",
+        )
+
+
+def read_record(folder: Path) -> CacheRecord | None:
+    """Return the record of a complete folder; None where there is none or it can't be read."""
+    try:
+        with (folder / RECORD).open("rb") as file:
+            return CacheRecord.model_validate_json(file.read(_RECORD_BYTES))
+    except (OSError, ValidationError):
+        return None
+
+
+def _awaited(check: Check, folder: Path) -> CacheRecord:
+    """Return the record, waiting for a filler that is at work."""
+    until = check.now() + check.patience
+    while (record := read_record(folder)) is None:
+        if check.now() >= until:
+            raise _corrupted(f"Expected a complete folder {check.folder} in the cache; its record is missing.")
+        check.sleep(_POLL_SECONDS)
+    return record
+
+
+def _verify_file(folder: Path, file: ArtifactFile, recorded: CachedFile | None) -> None:
+    what = f"Expected the cached {quoted(file.path)}"
+    if recorded is None or recorded.size != file.size or file.sha256 not in (None, recorded.sha256):
+        raise _corrupted(f"{what} as the artifact says; the cache's record says otherwise.")
+    try:
+        with open_place(folder, file.path, uid="", make=False) as place:
+            size = file_size(place, place.name)
+            found = file_digest(place, place.name) if size == file.size else ""
+    except (OSError, LoaderError) as error:
+        raise _corrupted(f"{what}; it can't be read ({type(error.__cause__ or error).__name__}).") from error
+    if size != file.size:
+        raise _corrupted(f"{what} with {file.size} bytes; found {'none' if size is None else size}.")
+    if found != recorded.sha256:
+        raise _corrupted(f"{what} with sha256 {recorded.sha256}; found {found}.")
+    _log.info("%s lies in the cache, verified", file.path)
+
+
+def _corrupted(what: str) -> LoaderError:
+    return LoaderError(Reason.CacheCorrupted, f"{what} It is not used; the cache is filled anew.")
+
+
+def _volume_time(root: Path, uid: str) -> float:
+    """Return the time by the volume's own clock, which is another machine's on a network file system."""
+    with open_place(root, "clock", uid=uid) as place, translated("clock"):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(place.temporary, flags, 0o644, dir_fd=place.folder)
+        try:
+            os.utime(descriptor)
+            return os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+            os.unlink(place.temporary, dir_fd=place.folder)
+
+
+def _sweep(root: Path, cache: Cache, *, uid: str, began: float) -> None:
+    """Remove folders that nobody needs and what dead fillers left; other names on the volume are not ours."""
+    for folder in _folders(root):
+        needed = cache.keep is None or folder.name == cache.folder or folder.name in cache.keep
+        if needed:
+            _sweep_temporaries(folder, uid=uid, before=began - cache.stale_seconds)
+        elif not _recorded_since(folder, began):
+            _log.info("removing folder %s, which no pod needs", folder.name)
+            _unrecord(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    _sweep_temporaries(root, uid=uid, before=began - cache.stale_seconds)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    for entry in list(os.scandir(root)):
+        if FOLDER.match(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path)
+
+
+def _sweep_temporaries(folder: Path, *, uid: str, before: float) -> None:
+    """Remove old temporary files; a filler that lives after all fails at its rename and is tried again."""
+    for entry in list(os.scandir(folder)):
+        match = _TEMPORARY.match(entry.name)
+        if match is None or match[1] == uid or not entry.is_file(follow_symlinks=False):
+            continue
+        try:
+            if entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry.path).unlink()
+                _log.info("removed %s, left by a filler that is gone", entry.name)
+        except FileNotFoundError:
+            continue  # its filler finished or another one was faster
+
+
+def _recorded_since(folder: Path, began: float) -> bool:
+    """Tell whether the folder was completed after this run began: then this run's orders are old."""
+    try:
+        return (folder / RECORD).stat().st_mtime > began
+    except FileNotFoundError:
+        return False
+
+
+def _made(root: Path, name: str) -> Path:
+    folder = root / name
+    try:
+        folder.mkdir(mode=0o755)
+    except FileExistsError:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise LoaderError(
+                Reason.UnsafePath,
+                f"Expected {quoted(name)} to be a plain folder; it is a link or a file. Empty the volume.",
+            ) from None
+    else:
+        _sync(root)
+    return folder
+
+
+def _write_record(folder: Path, record: CacheRecord, *, uid: str) -> None:
+    content = encode(record)
+    with open_place(folder, RECORD, uid=uid) as place, translated(RECORD):
+        partial = Partial(place, resume=False, limit=len(content))
+        try:
+            partial.append(content)
+            partial.publish()
+        finally:
+            partial.close()
+
+
+def _unrecord(folder: Path) -> None:
+    with translated(RECORD):
+        (folder / RECORD).unlink(missing_ok=True)
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
