@@ -84,6 +84,13 @@ LOCAL_PATH = GoTool(
     "local-path-provisioner-v0.0.30",
     160,
 )
+REGISTRY = GoTool(
+    "registry",
+    "registry",
+    "github.com/distribution/distribution/v3/cmd/registry",
+    "registry-v3.0.0",
+    150,
+)
 KIND_TOOL = GoTool("kind", "kind", "sigs.k8s.io/kind", f"kind-{KIND}", 60)
 
 _PACKAGED_FOLDER = f"kubectl-v35-{KUBECTL_PACKAGE_VERSION}"

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other ways weights arrive: an https server with the administrator's CA, and a download that is cut.
+"""The other ways weights arrive: https with the administrator's CA, a registry, a claim, a download that is cut.
 
 Stalls, full disks, redirects, proxies and hostile headers are covered by the loader's own tests.
 """
 
-from e2e.models import SMOLLM2
+from pathlib import Path
+
+import pytest
+
+from e2e.models import SMOLLM2, model_path
 from e2e.support.asking import ask, endpoint_of
-from e2e.support.hub import WEIGHTS_URL
-from e2e.support.kube import Kube
+from e2e.support.hub import REGISTRY_HOST, REGISTRY_PORT, WEIGHTS_URL
+from e2e.support.kube import Kube, conditions_text
 from e2e.support.manifests import model_manifest
+from e2e.support.registry import claim_manifest, deploy_registry, filling_pod_manifest
+from e2e.support.stack import Stack
+from loader_testing.packing import model_car, model_pack
 
 NAME = "sourced"
+REPOSITORY = "models/smollm2"
 
 
 def test_https_source_with_a_digest_and_the_administrators_ca(kube: Kube, namespace: str) -> None:
@@ -29,3 +37,48 @@ def test_download_that_is_cut_every_twenty_megabytes_resumes(kube: Kube, namespa
     assert "follows in" in log
     # every byte came once: each try asked for the rest only
     assert f"{SMOLLM2.size_bytes} bytes received" in log
+
+
+@pytest.fixture(scope="session")
+def registry(stack: Stack) -> str:
+    """A registry inside the cluster with one model as artifact and as a compressed image; the URI without tag."""
+    content = model_path("smollm2").read_bytes()
+    packages = {"raw": model_pack(SMOLLM2.file, content), "car": model_car(SMOLLM2.file, content, zipped=True)}
+    deploy_registry(stack.kube, packages, repository=REPOSITORY)
+    return f"oci://{REGISTRY_HOST}:{REGISTRY_PORT}/{REPOSITORY}"
+
+
+@pytest.mark.timeout(600, func_only=True)
+def test_a_registrys_artifact_and_then_its_image(kube: Kube, namespace: str, registry: str) -> None:
+    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:raw"))
+    artifact = kube.wait_ready(NAME, namespace).status.artifact
+    assert artifact is not None
+    assert artifact.files[0].sha256 == SMOLLM2.sha256
+    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:car"))
+    model = kube.wait_ready(NAME, namespace)
+    assert model.status.artifact is not None
+    assert [file.sha256 for file in model.status.artifact.files] == [SMOLLM2.sha256]
+    assert model.status.artifact.commit != artifact.commit
+    assert model.shown("Verified") == ("Unknown", "Pinned")
+    with endpoint_of(kube, NAME, namespace) as endpoint:
+        assert ask(endpoint, "Hello", max_tokens=4)
+
+
+@pytest.mark.timeout(600, func_only=True)
+def test_a_claim_that_comes_late(kube: Kube, stack: Stack, namespace: str) -> None:
+    kube.apply(model_manifest(NAME, namespace, uri="pvc://weights/llm"))
+    missing = kube.wait_condition(NAME, namespace, wanted={"Ready": "ClaimNotReady"}, seconds=60)
+    assert "kubectl describe pvc" in conditions_text(missing)
+    source = Path("/srv/hub") / SMOLLM2.file
+    kube.apply(claim_manifest("weights", namespace))
+    kube.apply(
+        filling_pod_manifest(
+            "weights", namespace, image=stack.images["mirror"], source=source, target=f"llm/{SMOLLM2.file}"
+        )
+    )
+    model = kube.wait_ready(NAME, namespace)
+    assert model.status.artifact is not None
+    assert model.status.artifact.files[0].sha256 == SMOLLM2.sha256
+    assert model.status.artifact.digest_source == "Resolver"
+    with endpoint_of(kube, NAME, namespace) as endpoint:
+        assert ask(endpoint, "Hello", max_tokens=4)

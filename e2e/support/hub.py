@@ -22,6 +22,8 @@ from loader_testing.tiny import TinyModel, model_pairs, string
 NAMESPACE: Final = "hub"
 HUB_HOST: Final = "hub.hub.svc.cluster.local"
 HUB_URL: Final = f"http://{HUB_HOST}:8080"
+REGISTRY_HOST: Final = "registry.hub.svc.cluster.local"
+REGISTRY_PORT: Final = 5000
 WEIGHTS_HOST: Final = "weights.hub.svc.cluster.local"
 WEIGHTS_URL: Final = f"https://{WEIGHTS_HOST}:8443/files"
 UNLOADABLE_FILE: Final = "unloadable.gguf"

@@ -22,6 +22,8 @@ from e2e.support.hub import (
     HUB_HOST,
     HUB_URL,
     NAMESPACE,
+    REGISTRY_HOST,
+    REGISTRY_PORT,
     WEIGHTS_HOST,
     Manifest,
     Trust,
@@ -67,7 +69,9 @@ def references(images: Sequence[BuiltImage]) -> dict[str, str]:
 
 def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifest | None = None) -> Manifest:
     """Return the values that point the chart to local images and the hubs inside the cluster."""
-    allow: list[Manifest] = [{"host": HUB_HOST, "allowPrivate": True, "allowHTTP": True}]
+    registry = f"{REGISTRY_HOST}:{REGISTRY_PORT}"
+    inside = {"allowPrivate": True, "allowHTTP": True}
+    allow: list[Manifest] = [{"host": HUB_HOST, **inside}, {"host": REGISTRY_HOST, **inside}]
     if trust is not None:
         allow.append({"host": WEIGHTS_HOST, "allowPrivate": True, "ca": trust.authority})
     return {
@@ -75,6 +79,7 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
         "images": {"loader": images["loader"], "llamacpp": images["llamacpp"]},
         "fetch": {
             "hfEndpoint": HUB_URL,
+            "oci": {"plainHTTP": [registry]},
             "allow": allow,
             "stallTimeoutSeconds": 10,
             "maxFileBytes": MAX_FILE_BYTES,

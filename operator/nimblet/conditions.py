@@ -96,6 +96,7 @@ class Reason(StrEnum):
     LOADER_FAILED = "LoaderFailed"
     # the cluster
     UNSCHEDULABLE = "Unschedulable"
+    CLAIM_NOT_READY = "ClaimNotReady"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     MOUNT_FAILED = "MountFailed"
     SANDBOX_FAILED = "SandboxFailed"
@@ -153,7 +154,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.QUANTIZATION_AMBIGUOUS: "Set source.quantization or source.files so that one model is left.",
     Reason.ACCESS_DENIED: "Give a token with read access in source.credentialsSecretRef.",
     Reason.GATED_REPOSITORY: "Accept the model's licence at the hub and give a token of that account.",
-    Reason.TOKEN_INVALID: "Put a valid token under the key `token` of the credentials Secret.",
+    Reason.TOKEN_INVALID: "Put a valid credential into the Secret that source.credentialsSecretRef names.",
     Reason.RATE_LIMITED: "Wait: it is tried again; a token or a mirror raises the limit.",
     Reason.SOURCE_UNAVAILABLE: "Check that the source can be reached from the namespace; it is tried again.",
     Reason.DOWNLOAD_STALLED: "Check the network between the node and the source; it is tried again.",
@@ -176,6 +177,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INTERNAL: "See the log of the named pod and report it.",
     Reason.LOADER_FAILED: "See the log of the named pod.",
     Reason.UNSCHEDULABLE: "Add capacity, or lower contextLength, parallel, resources or replicas.",
+    Reason.CLAIM_NOT_READY: "Create the PersistentVolumeClaim; `kubectl describe pvc` says why one is not bound.",
     Reason.IMAGE_PULL_FAILED: "Check that the image exists and the node can pull it; images are chart values.",
     Reason.MOUNT_FAILED: "Restore the named object or key; the kubelet tries again within two minutes.",
     Reason.SANDBOX_FAILED: "See the node's container runtime and network plugin; the kubelet tries again.",

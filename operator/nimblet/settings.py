@@ -54,6 +54,23 @@ class S3(SettingsModel):
         description="URL of the service, addressed in path style; Amazon's of the region when absent.",
     )
     region: str = Field(default="us-east-1", description="Region that requests are signed for.")
+    sts_endpoint: str | None = Field(
+        default=None,
+        description="URL of the token service for source.roleARN; Amazon's of the region when absent.",
+    )
+    audience: str = Field(
+        default="sts.amazonaws.com", description="Audience of the ServiceAccount tokens that it is given."
+    )
+
+
+class OCI(SettingsModel):
+    """The registries of oci:// sources."""
+
+    plain_http: tuple[str, ...] = Field(
+        default=(),
+        alias="plainHTTP",
+        description="Registries, as host or host:port, that are spoken to in plain HTTP; others in https.",
+    )
 
 
 class Fetch(SettingsModel):
@@ -61,6 +78,7 @@ class Fetch(SettingsModel):
 
     hf_endpoint: str = Field(default="https://huggingface.co", description="HF_ENDPOINT: the hub or a mirror.")
     s3: S3 = Field(default=S3(), description="The service that s3:// sources are read from.")
+    oci: OCI = Field(default=OCI(), description="How the registries of oci:// sources are spoken to.")
     ollama_registry: str = Field(
         default="https://registry.ollama.ai", description="The registry that ollama:// sources are read from."
     )

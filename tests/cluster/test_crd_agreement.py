@@ -123,6 +123,18 @@ WEB_SOURCES = st.fixed_dictionaries(
         )
     }
 )
+BUCKET_SOURCES = st.fixed_dictionaries(
+    {"uri": text("s3://[a-z0-9][a-z0-9.-]{1,9}[a-z0-9](/[A-Za-z0-9._=+-]{1,9}){0,2}/?", 1000)},
+    optional={"roleARN": text("arn:aws:iam::[0-9]{1,12}:role/[A-Za-z0-9+=,.@_/-]{1,20}", 254)},
+)
+OTHER_SOURCES = st.fixed_dictionaries(
+    {
+        "uri": st.one_of(
+            text("oci://[A-Za-z0-9]([A-Za-z0-9.-]{0,9}[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z]{1,5}){1,2}(:v1)?", 1000),
+            text("pvc://[a-z0-9]([a-z0-9.-]{0,9}[a-z0-9])?(/[A-Za-z0-9_=+-][A-Za-z0-9._=+-]{0,5}){0,3}/?", 1000),
+        )
+    }
+)
 KEYS = text("[a-z]{1,5}([.][a-z]{1,3})?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?", 317)
 VALUES = text("([A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?)?", 63)
 LABELS = st.dictionaries(KEYS, VALUES, max_size=3)
@@ -175,6 +187,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
 VALID_SPECS = st.one_of(
     st.fixed_dictionaries({"source": HUB_SOURCES}, optional=FIELDS).filter(chooses_files_once),
     st.fixed_dictionaries({"source": WEB_SOURCES} | FIELDS),
+    st.fixed_dictionaries({"source": st.one_of(BUCKET_SOURCES, OTHER_SOURCES)}, optional=FIELDS),
 ).filter(fits_one_node)
 
 HOSTILE_TEXTS = st.one_of(

@@ -11,7 +11,7 @@ from e2e.cluster.api import Api, field, has_condition, items
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.errors import ApiError
 from nimblet import labels
-from nimblet.api.compactmodel import DEFINITION, HTTPS_RULE, CompactModelSpec
+from nimblet.api.compactmodel import CLAIM_RULE, DEFINITION, HTTPS_RULE, ROLE_RULE, CompactModelSpec
 from nimblet.api.definition import NAME_RULE
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.conditions import ConditionType
@@ -111,6 +111,8 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
     ("spec", "message"),
     [
         ({"source": {"uri": "https://host/model.gguf"}}, HTTPS_RULE.message),
+        ({"source": {"uri": "hf://o/r", "roleARN": "arn:aws:iam::1:role/r"}}, ROLE_RULE.message),
+        ({"source": {"uri": "pvc://c", "credentialsSecretRef": {"name": "s"}}}, CLAIM_RULE.message),
         ({"source": {"uri": "hf://o/r", "files": ["*"], "quantization": "Q4_0"}}, "set one of them"),
         (
             {"source": {"uri": "https://h/m", "revision": "main"}, "integrity": {"sha256": {"m": DIGEST}}},

@@ -65,6 +65,38 @@ def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View,
     assert (process.probe("/livez"), process.probe("/readyz")) == (200, 200)
 
 
+def test_a_claim_that_is_missing_is_named_and_healed_by_its_coming(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    view.create("small", source={"uri": "pvc://weights/llm"})
+    missing = ("False", "ClaimNotReady")
+    eventually(lambda: view.condition("small", "Ready") == missing, seconds=15, what="the missing claim told")
+    message = next(item for item in view.model("small")["status"]["conditions"] if item["type"] == "Ready")[
+        "message"
+    ]
+    assert 'persistentvolumeclaim "weights" not found' in message
+    one = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+    claim = {"name": "weights", "namespace": view.namespace}
+    volume = {
+        **one,
+        "capacity": {"storage": "1Gi"},
+        "claimRef": claim,
+        "hostPath": {"path": "/weights"},
+        "persistentVolumeReclaimPolicy": "Delete",
+    }
+    view.api.create("/api/v1/persistentvolumes", {"metadata": {"name": view.namespace}, "spec": volume})
+    wanted = {**one, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": view.namespace}
+    claims = f"/api/v1/namespaces/{view.namespace}/persistentvolumeclaims"
+    view.api.create(claims, {"metadata": claim, "spec": wanted})
+    ready(view, "small")
+
+
+def test_pods_with_a_roles_token_are_accepted(launcher: Launcher, view: View) -> None:
+    launcher.start()
+    role = "arn:aws:iam::123456789012:role/reader"
+    view.create("small", source={"uri": "s3://models/small", "roleARN": role})
+    ready(view, "small")
+
+
 def test_nothing_is_written_while_nothing_changes(launcher: Launcher, view: View) -> None:
     process = launcher.start()
     view.create("small")

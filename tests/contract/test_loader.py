@@ -2,17 +2,22 @@
 """What the operator renders for the loader is what the loader reads, and the other way round."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.manifests import loader as manifests
 from nimblet.plan import source
 from nimblet.plan.artifact import parse_artifact
+from nimblet.plan.facts import ModelFacts
 from nimblet.plan.source import policy_text, source_text
-from nimblet.settings import S3, AllowEntry, Fetch, Proxy, Settings
+from nimblet.settings import OCI, S3, AllowEntry, Fetch, Proxy, Settings
 from nimblet_loader.cache import check_folder
 from nimblet_loader.cli import _parser
+from nimblet_loader.connectors import CLAIM_DIR, SCHEMES
 from nimblet_loader.contract import (
     Artifact,
     ArtifactFile,
@@ -22,8 +27,10 @@ from nimblet_loader.contract import (
     parse_policy,
     parse_source,
 )
-from nimblet_loader.credentials import S3_KEYS, SESSION_KEY, TOKEN_KEY
+from nimblet_loader.credentials import LOGIN_KEYS, S3_KEYS, SESSION_KEY, TOKEN_KEY
 from nimblet_loader.errors import Reason as LoaderReason
+from nimblet_loader.webidentity import IDENTITY_PATH
+from tests.builders import a_model, plan_of
 from tests.unit.manifests.test_pods import PODS
 
 DIGEST = "ab" * 32
@@ -37,6 +44,9 @@ DIGEST = "ab" * 32
         {"source": {"uri": "hf://org/repo", "files": ["*.gguf"], "credentialsSecretRef": {"name": "hub"}}},
         {"source": {"uri": "s3://bucket/a/b=c", "credentialsSecretRef": {"name": "store"}}},
         {"source": {"uri": "ollama://tiny:q4"}},
+        {"source": {"uri": "oci://registry.example/model:v1", "credentialsSecretRef": {"name": "login"}}},
+        {"source": {"uri": "pvc://weights/llm"}},
+        {"source": {"uri": "s3://bucket/a", "roleARN": "arn:aws:iam::123456789012:role/reader"}},
         {"source": {"uri": "https://h.example/a/m.gguf"}, "integrity": {"sha256": {"m.gguf": DIGEST}}},
     ],
 )
@@ -47,6 +57,7 @@ def test_the_loader_reads_the_source_that_the_operator_renders(spec: dict[str, o
 
     assert source.uri == parsed.source.uri
     assert source.secret == (parsed.source.credentials_secret_ref is not None)
+    assert source.role_arn == parsed.source.role_arn
     assert source.sha256 == (dict(parsed.integrity.sha256) if parsed.integrity else {})
 
 
@@ -74,8 +85,36 @@ def test_the_policy_names_a_service_only_to_the_loaders_of_its_sources() -> None
     assert not any("example" in texts[scheme] for scheme in ("hf", "https"))
 
 
+def test_the_policy_tells_of_roles_and_plain_registries_only_where_they_matter() -> None:
+    """A loader that models keep over an upgrade refuses keys that it does not know."""
+    fetch = Fetch(s3=S3(sts_endpoint="http://sts.example"), oci=OCI(plain_http=("registry.example:5000",)))
+    texts = {
+        scheme: policy_text(Settings(fetch=fetch), credential_hosts=(), scheme=scheme)
+        for scheme in ("hf", "s3", "oci", "pvc")
+    }
+    with_role = policy_text(Settings(fetch=fetch), credential_hosts=(), scheme="s3", with_role=True)
+
+    assert parse_policy(texts["oci"]).oci.plain_http == ("registry.example:5000",)
+    assert parse_policy(with_role).s3.sts_endpoint == "http://sts.example"
+    assert "example" not in texts["hf"] + texts["s3"] + texts["pvc"]
+    assert "audience" not in with_role
+
+
 def test_the_loader_reads_the_keys_that_the_operator_mounts() -> None:
     assert (source.TOKEN_KEY, source.S3_KEYS, source.SESSION_KEY) == (TOKEN_KEY, S3_KEYS, SESSION_KEY)
+    assert source.LOGIN_KEYS == LOGIN_KEYS
+
+
+def test_the_loader_looks_where_the_operator_mounts() -> None:
+    assert (Path(manifests.CLAIM_DIR), Path(manifests.IDENTITY_DIR)) == (CLAIM_DIR, IDENTITY_PATH.parent)
+    model = a_model(source={"uri": "s3://bucket/a", "roleARN": "arn:aws:iam::1:role/r"})
+    (job,) = [item for item in plan_of(model, ModelFacts()).children if item["kind"] == "Job"]
+    assert f'"path": "{IDENTITY_PATH.name}"' in json.dumps(job)
+
+
+def test_every_scheme_of_the_loader_is_one_of_the_api() -> None:
+    pattern = CompactModelSpec.model_json_schema()["$defs"]["ModelSource"]["properties"]["uri"]["pattern"]
+    assert set(re.findall(r"([a-z0-9]+)://", pattern)) | {"http"} == set(SCHEMES)
 
 
 def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:

@@ -12,7 +12,16 @@ from loader_testing.server import LoopbackServer
 from loader_testing.tiny import TinyModel
 from nimblet_loader.client import Client
 from nimblet_loader.connectors import connect
-from nimblet_loader.contract import AllowRule, Artifact, ArtifactFile, FetchPolicy, FetchReport, S3Policy, Source
+from nimblet_loader.contract import (
+    AllowRule,
+    Artifact,
+    ArtifactFile,
+    FetchPolicy,
+    FetchReport,
+    OCIPolicy,
+    S3Policy,
+    Source,
+)
 from nimblet_loader.credentials import Credentials
 from nimblet_loader.facts import header_facts
 from nimblet_loader.fetch import Fetch, fetch
@@ -46,6 +55,9 @@ class Bench:
     attempts: int = 3
     s3_endpoint: str | None = None
     access_key: AccessKey | None = None
+    login: tuple[str, str] | None = None
+    claim: Path = Path("/nowhere")
+    registries: tuple[str, ...] = ()
     stall_seconds: float = 5.0
 
     @property
@@ -62,6 +74,10 @@ class Bench:
         """Return the server's URL under one of its made-up names."""
         return f"http://{host}:{self.server.port}"
 
+    def authority(self, host: str = "hub.test") -> str:
+        """Return host and port of the server under one of its made-up names."""
+        return f"{host}:{self.server.port}"
+
     def policy(self) -> FetchPolicy:
         """Return the admin's policy: the made-up names on loopback."""
         names = ("hub.test", "cdn.test", "inside.test", "metadata.test")
@@ -71,6 +87,7 @@ class Bench:
             hf_endpoint=self.base(),
             s3=S3Policy(endpoint=self.s3_endpoint or self.base()),
             ollama_registry=self.base(),
+            oci=OCIPolicy(plain_http=(self.authority(), *self.registries)),
             allow=self.rules or rules,
             credential_hosts=("hub.test",),
             stall_timeout_seconds=self.stall_seconds,
@@ -80,7 +97,9 @@ class Bench:
         """Return a client that resolves names by the bench's table."""
         policy = self.policy()
         return Client(
-            policy, Credentials(self.token, policy.credential_hosts, self.access_key), resolve=self.resolve_name
+            policy,
+            Credentials(self.token, policy.credential_hosts, self.access_key, self.login),
+            resolve=self.resolve_name,
         )
 
     def resolve_name(self, host: str, port: int) -> Sequence[str]:  # noqa: ARG002 - the resolver's signature
@@ -98,7 +117,7 @@ class Bench:
         source = Source.model_validate_json(json.dumps({"version": 1, "uri": f"hf://{REPO}", **overrides}))
         client = self.client()
         try:
-            connector = connect(client, self.policy(), uri=source.uri, revision=source.revision)
+            connector = connect(client, self.policy(), uri=source.uri, revision=source.revision, claim=self.claim)
             return resolve(source, connector, self.policy(), self.pace())
         finally:
             client.close()
@@ -123,7 +142,9 @@ class Bench:
             return fetch(
                 Fetch(
                     artifact=wanted,
-                    connector=connect(client, self.policy(), uri=wanted.uri, revision=wanted.commit),
+                    connector=connect(
+                        client, self.policy(), uri=wanted.uri, revision=wanted.commit, claim=self.claim
+                    ),
                     policy=self.policy(),
                     root=self.root,
                     uid="uid-1",

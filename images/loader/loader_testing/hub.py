@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
+from loader_testing.packing import Package
 from loader_testing.server import Reply, Request
 
 REPO = "acme/tiny"
+IMAGE = "acme/model"
+BOUGHT = "bought-token"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -27,6 +30,12 @@ class Hub:
     """Where file requests are redirected to; None serves them directly."""
     token: str | None = None
     etag: str | None = None
+    packages: dict[str, Package] = field(default_factory=dict)
+    """What the registry's repository `acme/model` holds by tag."""
+    realm: str | None = None
+    """Where the registry sends its clients for a token; None asks for none."""
+    login: str | None = None
+    """The Authorization header that the realm sells tokens for; None sells to everybody."""
 
     def fail(self, route: str, *faults: Fault) -> None:
         """Line up faults for the next requests of a route."""
@@ -68,9 +77,15 @@ class Hub:
             return "s3", self._object(request, path.removeprefix("/bucket/models/"))
         if path.startswith("/v2/library/tiny/blobs/"):
             return "ollama", self._content(request, next(iter(self.files)))
-        if path == "/v2/library/tiny/manifests/q4":
-            return "manifest", self._manifest()
-        return None
+        if path.startswith(f"/v2/{IMAGE}/"):
+            return self._registry(request, path.removeprefix(f"/v2/{IMAGE}/"))
+        whole: dict[str, tuple[str, Callable[[], Reply]]] = {
+            "/bucket": ("list", self._objects),
+            "/v2/library/tiny/manifests/q4": ("manifest", self._manifest),
+            "/token": ("token", lambda: self._token(request)),
+        }
+        found = whole.get(path)
+        return None if found is None else (found[0], found[1]())
 
     def _listing(self, request: Request, path: str) -> Reply:
         if not path.startswith(f"/api/models/{REPO}/"):
@@ -93,6 +108,30 @@ class Hub:
             return Reply(412, {"Content-Length": "0"})
         return sound
 
+    def _objects(self) -> Reply:
+        items = "".join(
+            f"<Contents><Key>models/{name}</Key><Size>{len(data)}</Size><ETag>{_md5(data)}</ETag></Contents>"
+            for name, data in self.files.items()
+        )
+        return _sized(f"<ListBucketResult>{items}</ListBucketResult>".encode())
+
+    def _registry(self, request: Request, path: str) -> tuple[str, Reply]:
+        kind, _, reference = path.partition("/")
+        route = "index" if kind == "manifests" else "blob"
+        if self.realm is not None and request.headers.get("authorization") != f"Bearer {BOUGHT}":
+            challenge = f'Bearer realm="{self.realm}",service="tests",scope="repository:other:push"'
+            return route, Reply(401, {"WWW-Authenticate": challenge, "Content-Length": "0"})
+        if route == "index":
+            named = {**self.packages, **{made.digest: made for made in self.packages.values()}}
+            return route, _sized(named[reference].manifest) if reference in named else _missing()
+        known = any(reference in made.blobs for made in self.packages.values())
+        return route, self._content(request, reference) if known else _missing()
+
+    def _token(self, request: Request) -> Reply:
+        if self.login is not None and request.headers.get("authorization") != self.login:
+            return Reply(401, {"Content-Length": "0"})
+        return _sized(json.dumps({"token": BOUGHT, "expires_in": 60}).encode())
+
     def _manifest(self) -> Reply:
         content = next(iter(self.files.values()))
         layers = [
@@ -107,8 +146,9 @@ class Hub:
         return Reply(200, {"Content-Length": str(len(raw))}, (raw,))
 
     def _content(self, request: Request, name: str) -> Reply:
-        content = self.files[name]
-        tag = self.etag or f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        blobs = (made.blobs[name] for made in self.packages.values() if name in made.blobs)
+        content = self.files[name] if name in self.files else next(blobs)
+        tag = self.etag or f'"{_md5(content)}"'
         wanted = _RANGE.fullmatch(request.headers.get("range", ""))
         if wanted is None or request.headers.get("if-range", tag) != tag:
             return Reply(200, {"Content-Length": str(len(content)), "ETag": tag}, (content,))
@@ -120,6 +160,18 @@ class Hub:
             "ETag": tag,
         }
         return Reply(206, headers, (piece,))
+
+
+def _md5(raw: bytes) -> str:
+    return hashlib.md5(raw, usedforsecurity=False).hexdigest()
+
+
+def _sized(raw: bytes) -> Reply:
+    return Reply(200, {"Content-Length": str(len(raw))}, (raw,))
+
+
+def _missing() -> Reply:
+    return Reply(404, {"Content-Length": "0"})
 
 
 def status(code: int, **headers: str) -> Fault:

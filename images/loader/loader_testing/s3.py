@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real S3 service on loopback: moto's server as a process, which checks signatures once it is set up."""
 
+import hashlib
 import os
 import re
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +18,14 @@ import httpx
 from nimblet_loader.sigv4 import AccessKey
 
 BUCKET = "weights"
+SUMMED = "summed/tiny-Q4_0.gguf"
+"""The first object once more, uploaded with its SHA-256."""
+ROLE = "arn:aws:iam::123456789012:role/reader"
 _SCRIPT = Path(__file__).with_name("s3server.py")
 _START_SECONDS = 90.0
 """The first start installs the server's locked packages into uv's cache."""
 _POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
-_SETUP_ACTIONS = 4
+_TRUST = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity"}]}'
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     environment = {
-        "INITIAL_NO_AUTH_ACTION_COUNT": str(len(objects) + _SETUP_ACTIONS),
+        "INITIAL_NO_AUTH_ACTION_COUNT": "1000",  # until all is set up
         "S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true",  # else it takes the made-up host's first label for a bucket
     }
     argv = ["uv", "run", "--quiet", "--script", str(_SCRIPT), "-H", "127.0.0.1", "-p", str(port)]
@@ -47,10 +52,17 @@ def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 _wait(client, process)
-                yield S3(port, _fill(client, objects))
+                key = _fill(client, objects)
+                admit(port, unsigned=0)
+                yield S3(port, key)
         finally:
             process.terminate()
             process.wait(timeout=20)
+
+
+def admit(port: int, *, unsigned: int) -> None:
+    """Let the next requests pass unsigned: the server knows no other way for the exchange of a token."""
+    httpx.post(f"http://127.0.0.1:{port}/moto-api/reset-auth", content=str(unsigned)).raise_for_status()
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
@@ -70,6 +82,12 @@ def _fill(client: httpx.Client, objects: Mapping[str, bytes]) -> AccessKey:
     client.put(f"/{BUCKET}").raise_for_status()
     for name, content in objects.items():
         client.put(f"/{BUCKET}/{name}", content=content).raise_for_status()
+    summed = b64encode(hashlib.sha256(next(iter(objects.values()))).digest()).decode()
+    headers = {"x-amz-checksum-sha256": summed, "x-amz-sdk-checksum-algorithm": "SHA256"}
+    first = next(iter(objects.values()))
+    client.put(f"/{BUCKET}/{SUMMED}", content=first, headers=headers).raise_for_status()
+    _iam(client, Action="CreateRole", RoleName="reader", AssumeRolePolicyDocument=_TRUST)
+    _iam(client, Action="PutRolePolicy", RoleName="reader", PolicyName="p", PolicyDocument=_POLICY)
     _iam(client, Action="CreateUser", UserName="u")
     _iam(client, Action="PutUserPolicy", UserName="u", PolicyName="p", PolicyDocument=_POLICY)
     answer = _iam(client, Action="CreateAccessKey", UserName="u")

@@ -11,10 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Request:
-    """What came in: the request target and headers with lower-case names."""
+    """What came in: the request target, headers with lower-case names, the method and a form's bytes."""
 
     target: str
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -47,11 +49,13 @@ class LoopbackServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                request = Request(self.path, {name.lower(): value for name, value in self.headers.items()})
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(int(headers.get("content-length", "0")))
+                request = Request(self.path, headers, self.command, body)
                 outer.requests.append(request)
                 self._send(answer(request))
 
-            do_CONNECT = do_GET  # noqa: N815 - the base class looks it up by this name
+            do_CONNECT = do_HEAD = do_POST = do_GET  # noqa: N815 - the base class looks them up by these names
 
             def _send(self, reply: Reply) -> None:
                 self.close_connection = True
@@ -59,6 +63,8 @@ class LoopbackServer:
                 for name, value in {**reply.headers, "Connection": "close"}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
                 try:
                     for chunk in reply.body:
                         self.wfile.write(chunk)

@@ -20,25 +20,29 @@ from pydantic import BaseModel
 
 from nimblet_loader.cache import Cache, Check, fill, verify
 from nimblet_loader.client import Client
-from nimblet_loader.connectors import connect
+from nimblet_loader.connectors import CLAIM_DIR, connect
 from nimblet_loader.contract import (
     MAX_MESSAGE_BYTES,
     VERSION,
     Failure,
     FailureReport,
+    FetchPolicy,
     Source,
     encode,
     parse_artifact,
     parse_policy,
     parse_source,
 )
-from nimblet_loader.credentials import Credentials, read_credentials
+from nimblet_loader.credentials import Credentials, read_credentials, read_value
 from nimblet_loader.errors import TERMINATED_EXIT_CODE, LoaderError, Reason, Terminated, redact
 from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.progress import Progress, served
 from nimblet_loader.resolve import resolve
 from nimblet_loader.retry import Pace
+from nimblet_loader.s3 import s3_endpoint
+from nimblet_loader.target import parse_target
 from nimblet_loader.trust import check_artifact
+from nimblet_loader.webidentity import IDENTITY_PATH, assumed_key
 
 _MESSAGE_CHARACTERS = 1500
 _INPUT_BYTES = 4 * 2**20
@@ -53,12 +57,14 @@ class Paths:
     policy: Path
     credentials: Path
     result: Path
+    claim: Path = CLAIM_DIR
+    identity: Path = IDENTITY_PATH
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
-    paths = Paths(arguments.policy, arguments.credentials, arguments.result)
+    paths = Paths(arguments.policy, arguments.credentials, arguments.result, arguments.claim, arguments.identity)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _terminate)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -93,9 +99,9 @@ def run(action: Callable[[], BaseModel], paths: Paths) -> int:
 def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
     source = parse_source(environment.get("NIMBLET_SOURCE", ""))
     policy = parse_policy(_read(paths.policy, "the fetch policy"))
-    credentials = _credentials(paths, policy.credential_hosts, source, required=source.secret)
+    credentials = _credentials(paths, policy, source, required=source.secret)
     with closing(Client(policy, credentials)) as client:
-        connector = connect(client, policy, uri=source.uri, revision=source.revision)
+        connector = connect(client, policy, uri=source.uri, revision=source.revision, claim=paths.claim)
         return resolve(source, connector, policy, Pace(attempts=3))
 
 
@@ -109,13 +115,13 @@ def _fetch(
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
     source = parse_source(environment.get("NIMBLET_SOURCE", ""))
     check_artifact(source, artifact)
-    credentials = _credentials(paths, policy.credential_hosts, source, required=False)
+    credentials = _credentials(paths, policy, source, required=False)
     progress = Progress()
     with served(progress, arguments.progress_port), closing(Client(policy, credentials)) as client:
         return bring(
             Fetch(
                 artifact=artifact,
-                connector=connect(client, policy, uri=artifact.uri, revision=artifact.commit),
+                connector=connect(client, policy, uri=artifact.uri, revision=artifact.commit, claim=paths.claim),
                 policy=policy,
                 root=arguments.dest,
                 uid=environment.get("POD_UID", ""),
@@ -152,8 +158,15 @@ def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Ba
     )
 
 
-def _credentials(paths: Paths, hosts: Sequence[str], source: Source, *, required: bool) -> Credentials:
-    return read_credentials(paths.credentials, hosts=hosts, required=required, scheme=source.scheme)
+def _credentials(paths: Paths, policy: FetchPolicy, source: Source, *, required: bool) -> Credentials:
+    if source.role_arn is None:
+        return read_credentials(
+            paths.credentials, hosts=policy.credential_hosts, required=required, scheme=source.scheme
+        )
+    with closing(Client(policy, Credentials(None, ()))) as client:
+        key = assumed_key(client, policy.s3, role=source.role_arn, identity=paths.identity)
+    host = parse_target(s3_endpoint(policy.s3)).authority
+    return Credentials(None, (host,), key)
 
 
 def _read(path: Path, what: str) -> str:
@@ -181,9 +194,11 @@ def _fail(error: LoaderError, paths: Paths) -> int:
 def _secrets(paths: Paths) -> tuple[str, ...]:
     """Read once more what must not be shown; nothing to hide if there is nothing to read."""
     try:
-        return read_credentials(paths.credentials, hosts=(), required=False).secrets
+        known = read_credentials(paths.credentials, hosts=(), required=False).secrets
+        identity = read_value(paths.identity.parent, paths.identity.name)
     except LoaderError:
         return ()
+    return known if identity is None else (*known, identity)
 
 
 def _trace(error: BaseException) -> str:
@@ -221,6 +236,8 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--policy", type=Path, default=Path("/etc/nimblet/policy/policy.json"))
     shared.add_argument("--credentials", type=Path, default=Path("/etc/nimblet/credentials"))
+    shared.add_argument("--claim", type=Path, default=CLAIM_DIR, help="where a pvc:// source's claim is mounted")
+    shared.add_argument("--identity", type=Path, default=IDENTITY_PATH, help="the pod's ServiceAccount token")
     shared.add_argument("--result", type=Path, default=Path("/dev/termination-log"))
     commands.add_parser("resolve", parents=[shared], help="pin a source and tell its facts")
     local = argparse.ArgumentParser(add_help=False)

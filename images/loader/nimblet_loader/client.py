@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends GET requests under the policy: allowed hosts, checked addresses, bounded redirects, timeouts.
+"""Sends requests under the policy: allowed hosts, checked addresses, bounded redirects, timeouts.
 
 Transport failures become LoaderErrors here; what a status means is the caller's to say. It must not retry.
 """
@@ -7,7 +7,7 @@ Transport failures become LoaderErrors here; what a status means is the caller's
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import httpcore
 
@@ -32,6 +32,16 @@ _MAX_RETRY_AFTER = 300.0
 
 Sign = Callable[[Target], Mapping[str, str]]
 """Makes the authorization headers of one request; it must give none to a host that may not see the credential."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is sent besides the address."""
+
+    method: str
+    headers: Mapping[str, str]
+    sign: Sign
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -118,11 +128,29 @@ class Client:
         self, url: str, headers: Mapping[str, str] | None = None, *, sign: Sign | None = None
     ) -> Iterator[Answer]:
         """GET `url`, following redirects; the body may be read inside the block. `sign` replaces the token."""
+        with self._ask(url, _Ask("GET", headers or {}, sign or self.credentials.headers_for)) as answer:
+            yield answer
+
+    @contextmanager
+    def head(self, url: str, headers: Mapping[str, str], *, sign: Sign) -> Iterator[Answer]:
+        """Ask for the headers that a GET of `url` would have."""
+        with self._ask(url, _Ask("HEAD", headers, sign)) as answer:
+            yield answer
+
+    @contextmanager
+    def post(self, url: str, form: Mapping[str, str]) -> Iterator[Answer]:
+        """Send a form without any credential of the Secret; a redirect is an answer like any other."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        with self._ask(url, _Ask("POST", headers, lambda _: {}, urlencode(form).encode())) as answer:
+            yield answer
+
+    @contextmanager
+    def _ask(self, url: str, ask: _Ask) -> Iterator[Answer]:
         target, hops, follow = parse_target(url), list[Hop](), True
         while follow:
-            with self._send(target, hops, headers or {}, sign or self.credentials.headers_for) as response:
+            with self._send(target, hops, ask) as response:
                 hop = hops[-1]
-                follow = hop.status in _REDIRECTS
+                follow = hop.status in _REDIRECTS and ask.method != "POST"
                 if not follow:
                     self._refuse_encoding(hop)
                     yield Answer(tuple(hops), response, self._policy.stall_timeout_seconds)
@@ -130,27 +158,26 @@ class Client:
             target = self._redirected(hops)
 
     @contextmanager
-    def _send(
-        self, target: Target, hops: list[Hop], headers: Mapping[str, str], sign: Sign
-    ) -> Iterator[httpcore.Response]:
+    def _send(self, target: Target, hops: list[Hop], ask: _Ask) -> Iterator[httpcore.Response]:
         rules = self._allowed(target, redirected=bool(hops))
         # A credential goes with the first request, and with redirects only while they stay at that place.
         stayed = all(hop.target.same_place(target) for hop in hops)
-        authorization = sign(target) if stayed else {}
+        authorization = ask.sign(target) if stayed else {}
         fields = {
             "Host": target.authority,
             "User-Agent": self._policy.user_agent,
             "Accept": "*/*",
             "Accept-Encoding": "identity",
-            **headers,
+            **ask.headers,
             **authorization,
         }
         stall, connect = self._policy.stall_timeout_seconds, self._policy.connect_timeout_seconds
         with translated(target, stall, redirected=bool(hops)):
             stream = self._pool(target, rules).stream(
-                "GET",
+                ask.method,
                 target.url,
                 headers=list(fields.items()),
+                content=ask.content or None,
                 extensions={"timeout": {"connect": connect, "pool": connect, "read": stall, "write": stall}},
             )
             response = stream.__enter__()

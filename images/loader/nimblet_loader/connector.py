@@ -52,10 +52,14 @@ class Span:
 
 
 class Connector(Protocol):
-    """One source. `snapshot` is for resolving; `open` serves both resolving and fetching."""
+    """One source. `snapshot` and `measure` are for resolving; `open` serves both resolving and fetching."""
 
     def snapshot(self) -> Snapshot:
         """Pin the source and list its files."""
+        ...
+
+    def measure(self, entry: Entry) -> Entry:
+        """Complete a chosen file's size or digest by what only a further look at it tells, if there is such."""
         ...
 
     def open(self, path: str, *, commit: str, span: Span) -> AbstractContextManager[Body]:

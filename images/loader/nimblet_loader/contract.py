@@ -30,7 +30,7 @@ LayerValues = Count | tuple[tuple[Count, Count], ...]
 
 
 def _alias(name: str) -> str:
-    return {"allow_http": "allowHTTP"}.get(name, to_camel(name))
+    return {"allow_http": "allowHTTP", "role_arn": "roleARN", "plain_http": "plainHTTP"}.get(name, to_camel(name))
 
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -85,6 +85,7 @@ class Source(_Contract):
     quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] | None = None
     sha256: dict[str, Sha256] = Field(default_factory=dict)
     secret: bool = False
+    role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[\x21-\x7e]{1,250}$")] | None = None
 
     @property
     def scheme(self) -> str:
@@ -121,10 +122,17 @@ class Proxy(_Contract):
 
 
 class S3Policy(_Contract):
-    """The admin's S3 service: its endpoint (Amazon's of the region if absent) and the region to sign for."""
+    """The admin's S3 and STS services (Amazon's of the region if absent), and the region to sign for."""
 
     endpoint: str | None = None
+    sts_endpoint: str | None = None
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "us-east-1"
+
+
+class OCIPolicy(_Contract):
+    """The admin's registries, as `host` or `host:port`, that are spoken to in plain HTTP; all others in https."""
+
+    plain_http: tuple[str, ...] = ()
 
 
 class FetchPolicy(_Contract):
@@ -134,6 +142,7 @@ class FetchPolicy(_Contract):
     hf_endpoint: str = "https://huggingface.co"
     s3: S3Policy = S3Policy()
     ollama_registry: str = "https://registry.ollama.ai"
+    oci: OCIPolicy = OCIPolicy()
     allow: tuple[AllowRule, ...] = ()
     credential_hosts: tuple[str, ...] = ()
     proxy: Proxy | None = None
@@ -211,14 +220,15 @@ class Artifact(_Contract):
     """A resolved source: everything that later steps need, pinned.
 
     `commit` is the source's 40-hex commit, or `sha256:<hex>` where the source has none. `digestSource` says
-    who vouches for the weakest digest: the user's spec, the source itself, or nobody.
+    who vouches for the weakest digest: the user's spec, the source itself, the resolver, which measured it, or
+    nobody.
     """
 
     version: Literal[1]
     uri: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     commit: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{64})$")]
     files: Annotated[tuple[ArtifactFile, ...], Field(min_length=1, max_length=MAX_FILES)]
-    digest_source: Literal["Spec", "Source", "None"]
+    digest_source: Literal["Spec", "Source", "Resolver", "None"]
     format: Literal["GGUF"]
     header: HeaderFacts
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from nimblet_loader.connector import Body, Connector, Snapshot, Span
@@ -37,15 +38,16 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
     """Return the artifact of a source, or raise LoaderError."""
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
-    chosen = select(snapshot.entries, globs=source.files, quantization=source.quantization)
+    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     _check_named(source, snapshot)
-    require_digests(source, (entry.path for entry in chosen))
+    require_digests(source, (entry.path for entry in selected))
+    chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
     commit = snapshot.commit or _own_commit(source, chosen)
     files: list[ArtifactFile] = []
     headers: list[tuple[GGUFHeader, int]] = []
     for entry in chosen:
         _log.info("reading the header of %s at %s", entry.path, commit)
-        told, header = with_retries(lambda entry=entry: _inspect(connector, entry, commit), pace)  # type: ignore[misc] # a lambda's default has no type
+        told, header = with_retries(partial(_inspect, connector, entry, commit), pace)
         files.append(_pinned(told, source, policy))
         check_extent(told.path, header, files[-1].size)
         headers.append((header, files[-1].size))
@@ -54,7 +56,7 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
         uri=source.uri,
         commit=commit,
         files=tuple(files),
-        digest_source=_digest_source(files, source),
+        digest_source=_digest_source(files, source, measured=any(entry.measured for entry in chosen)),
         format="GGUF",
         header=header_facts(chosen[0].path, headers),
     )
@@ -64,9 +66,9 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
 
 def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
     """Return what stands for a commit where the source has none: the file's digest, or one over all tags."""
-    if all(entry.tag is None for entry in chosen):
+    if all(entry.tag is None and entry.sha256 is None for entry in chosen):
         return f"sha256:{source.sha256[chosen[0].path]}"
-    lines = "".join(f"{entry.path}\n{entry.size}\n{entry.tag}\n" for entry in chosen)
+    lines = "".join(f"{entry.path}\n{entry.size}\n{entry.tag or entry.sha256}\n" for entry in chosen)
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
@@ -166,10 +168,14 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
     return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256, tag=entry.tag)
 
 
-def _digest_source(files: Sequence[ArtifactFile], source: Source) -> Literal["Spec", "Source", "None"]:
+def _digest_source(
+    files: Sequence[ArtifactFile], source: Source, *, measured: bool
+) -> Literal["Spec", "Source", "Resolver", "None"]:
     if any(file.sha256 is None for file in files):
         return "None"
-    return "Spec" if source.sha256 else "Source"
+    if source.sha256:
+        return "Spec"
+    return "Resolver" if measured else "Source"
 
 
 def _check_length(artifact: Artifact) -> None:

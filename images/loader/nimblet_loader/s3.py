@@ -2,11 +2,13 @@
 """The connector for `s3://bucket/prefix`: objects of a bucket at the administrator's endpoint, in path style.
 
 A bucket has no commits, so each file is pinned by its ETag: every request names it, and a server refuses with 412
-when the object was replaced. It must not write, and asks for nothing outside its prefix.
+when the object was replaced. Where an object carries its SHA-256, that is its digest.
+It must not write, and asks for nothing outside its prefix.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,8 +28,18 @@ _MAX_OBJECTS = 10_000
 _OK, _FORBIDDEN, _NOT_FOUND, _PRECONDITION_FAILED = 200, 403, 404, 412
 
 
+_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
+_CHECKSUM = re.compile(r"^[A-Za-z0-9+/]{43}=$")
+"""32 bytes in base64; an object in several parts has a checksum of checksums, which goes on with a hyphen."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def s3_endpoint(policy: S3Policy) -> str:
+    """Return the administrator's S3 endpoint, Amazon's of the region if none is set."""
+    return (policy.endpoint or f"https://s3.{policy.region}.amazonaws.com").rstrip("/")
 
 
 class S3Connector:
@@ -44,7 +56,7 @@ class S3Connector:
             )
         self._client = client
         self._region = policy.region
-        self._endpoint = (policy.endpoint or f"https://s3.{policy.region}.amazonaws.com").rstrip("/")
+        self._endpoint = s3_endpoint(policy)
         self._bucket = found[1]
         key = (found[2] or "").rstrip("/")
         self._single = key.lower().endswith(".gguf")
@@ -73,24 +85,41 @@ class S3Connector:
             )
         return Snapshot(None, tuple(entries))
 
+    def measure(self, entry: Entry) -> Entry:
+        """Ask for the object's own SHA-256, which it has if it was uploaded in one piece with that checksum."""
+        headers = {**self._pin(entry.tag), **_WITH_CHECKSUM}
+        with self._client.head(self._url(entry.path), headers, sign=self._sign_head) as answer:
+            if answer.last.status != _OK:
+                raise self._object_error(answer, entry.path)
+            return replace(entry, sha256=_checksum(answer.last.headers))
+
     @contextmanager
     def open(self, path: str, *, commit: str, span: Span) -> Iterator[Body]:  # noqa: ARG002 - a bucket has none
         """Open an object, if it is still the one of the span's tag."""
-        url = f"{self._endpoint}/{self._bucket}/{encoded(self._folder + path, keep='/')}"
-        headers = {} if span.tag is None else {"If-Match": span.tag}
+        url, headers = self._url(path), self._pin(span.tag)
 
         def explain(answer: Answer) -> LoaderError:
-            if answer.last.status == _PRECONDITION_FAILED:
-                return LoaderError(
-                    Reason.SourceChanged,
-                    f"Expected {quoted(path)} of {self._shown} as it was when it was resolved; it was replaced. "
-                    "Resolve the source again, and give integrity.sha256 to pin it.",
-                )
-            return self._error(answer, f"{quoted(path)} of {self._shown}")
+            return self._object_error(answer, path)
 
         plain = replace(span, tag=None)  # If-Match says more than the If-Range that a tag would become
         with open_http(self._client, url, span=plain, explain=explain, headers=headers, sign=self._sign) as opened:
             yield opened[1]
+
+    def _url(self, path: str) -> str:
+        return f"{self._endpoint}/{self._bucket}/{encoded(self._folder + path, keep='/')}"
+
+    @staticmethod
+    def _pin(tag: str | None) -> dict[str, str]:
+        return {} if tag is None else {"If-Match": tag}
+
+    def _object_error(self, answer: Answer, path: str) -> LoaderError:
+        if answer.last.status == _PRECONDITION_FAILED:
+            return LoaderError(
+                Reason.SourceChanged,
+                f"Expected {quoted(path)} of {self._shown} as it was when it was resolved; it was replaced. "
+                "Resolve the source again, and give integrity.sha256 to pin it.",
+            )
+        return self._error(answer, f"{quoted(path)} of {self._shown}")
 
     @property
     def _shown(self) -> str:
@@ -133,10 +162,16 @@ class S3Connector:
         return root
 
     def _sign(self, target: Target) -> dict[str, str]:
+        return self._signed(target, head=None)
+
+    def _sign_head(self, target: Target) -> dict[str, str]:
+        return self._signed(target, head=_WITH_CHECKSUM)
+
+    def _signed(self, target: Target, *, head: dict[str, str] | None) -> dict[str, str]:
         key = self._client.credentials.access_key
         if key is None or not self._client.credentials.may_see(target):
             return {}
-        return signed_headers(target, key, region=self._region, now=self._now())
+        return signed_headers(target, key, region=self._region, now=self._now(), head=head)
 
     def _listing_error(self, answer: Answer) -> LoaderError:
         if answer.last.status == _NOT_FOUND:
@@ -161,3 +196,9 @@ class S3Connector:
             Reason.UnexpectedResponse,
             f"Expected the listing of {self._shown}; {found}. Check the administrator's S3 endpoint.",
         )
+
+
+def _checksum(headers: Mapping[str, str]) -> str | None:
+    found = headers.get("x-amz-checksum-sha256", "")
+    composite = headers.get("x-amz-checksum-type", "FULL_OBJECT").upper() != "FULL_OBJECT"
+    return None if composite or not _CHECKSUM.match(found) else b64decode(found).hex()

@@ -21,6 +21,8 @@ class Entry:
     sha256: str | None
     tag: str | None = None
     """What pins the file where the source has no commits; every later request names it."""
+    measured: bool = False
+    """Whether the digest is what the resolver read, and not what the source says."""
 
 
 @dataclass(frozen=True)

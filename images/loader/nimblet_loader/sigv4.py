@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signs GET requests for S3: AWS Signature Version 4 with the signature in a header. Pure.
+"""Signs requests without a body for S3: AWS Signature Version 4 with the signature in a header. Pure.
 
 Source: "Signature Calculations for the Authorization Header: Transferring Payload in a Single Chunk" of the
 Amazon S3 API reference. It must not send anything.
@@ -7,6 +7,7 @@ Amazon S3 API reference. It must not send anything.
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qsl, quote
@@ -26,20 +27,22 @@ class AccessKey:
     session: str | None = None
 
 
-def signed_headers(target: Target, key: AccessKey, *, region: str, now: datetime) -> dict[str, str]:
-    """Return the headers that authorise one GET without body of `target` at the UTC time `now`.
+def signed_headers(
+    target: Target, key: AccessKey, *, region: str, now: datetime, head: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the headers that authorise one GET of `target` at the UTC time `now`; with `head` a HEAD with those.
 
     The target's path must be percent-encoded as `encoded` does it: S3 signs it as it is sent.
     """
     moment = now.strftime("%Y%m%dT%H%M%SZ")
-    extra = {"x-amz-content-sha256": _EMPTY, "x-amz-date": moment}
+    extra = {"x-amz-content-sha256": _EMPTY, "x-amz-date": moment, **(head or {})}
     if key.session is not None:
         extra["x-amz-security-token"] = key.session
     signed = {"host": target.authority, **extra}
     names = ";".join(sorted(signed))
     path, _, query = target.path.partition("?")
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    request = "\n".join(("GET", path, canonical_query(query), lines, names, _EMPTY))
+    request = "\n".join(("GET" if head is None else "HEAD", path, canonical_query(query), lines, names, _EMPTY))
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = "\n".join((_ALGORITHM, moment, scope, hashlib.sha256(request.encode()).hexdigest()))
     derived = f"AWS4{key.secret}".encode()

@@ -26,8 +26,12 @@ URI_PATTERN: Final = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
     r"|https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[A-Za-z0-9._~/%+-]+"
     r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=+-]+)*/?"
+    r"|oci://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?"
+    r"|pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_=+-][A-Za-z0-9._=+-]*)*/?"
     r"|ollama://([a-z0-9][a-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$"
 )
+ROLE_PATTERN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$"
 MAX_FILES: Final = 16
 
 StrictInt = Annotated[int, Field(strict=True)]
@@ -54,6 +58,16 @@ REVISION_RULE = Rule(
     message="revision is known to hf:// sources only",
     field_path=".revision",
 )
+ROLE_RULE = Rule(
+    rule="!has(self.roleARN) || (self.uri.startsWith('s3://') && !has(self.credentialsSecretRef))",
+    message="roleARN is for s3:// sources, and instead of credentialsSecretRef",
+    field_path=".roleARN",
+)
+CLAIM_RULE = Rule(
+    rule="!self.uri.startsWith('pvc://') || !has(self.credentialsSecretRef)",
+    message="a pvc:// source needs no credentials: its claim is in the same namespace",
+    field_path=".credentialsSecretRef",
+)
 IMMUTABLE_RULE = Rule(
     rule="self == oldSelf", message="task can't be changed: clients rely on it; make a new CompactModel"
 )
@@ -62,12 +76,14 @@ IMMUTABLE_RULE = Rule(
 class ModelSource(SpecModel):
     """Where the weights come from."""
 
-    model_config = ConfigDict(json_schema_extra=rules(CHOICE_RULE, REVISION_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(CHOICE_RULE, REVISION_RULE, ROLE_RULE, CLAIM_RULE))
 
     uri: Annotated[str, StringConstraints(pattern=URI_PATTERN, max_length=1000)] = Field(
         description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror), "
         "`https://host/path/model.gguf`, `s3://bucket/prefix` (the administrator's S3 endpoint; the prefix is a "
-        "folder or one .gguf object) or `ollama://name:tag` (the administrator's Ollama registry)."
+        "folder or one .gguf object), `oci://registry/repository:tag` or `…@sha256:digest` (a model artifact, or "
+        "an image with files below /models), `pvc://claim/path` (a PersistentVolumeClaim of the same namespace; "
+        "the path is a folder or one .gguf file) or `ollama://name:tag` (the administrator's Ollama registry)."
     )
     revision: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
@@ -88,15 +104,29 @@ class ModelSource(SpecModel):
     )
     credentials_secret_ref: SecretRef | None = Field(
         default=None,
-        description="A Secret with the key `token`, or for s3:// with `accessKeyId`, `secretAccessKey` and, for "
-        'temporary ones, `sessionToken`. It must carry the label nimblet.dev/use: "true" and name '
+        description="A Secret with the key `token`; for s3:// with `accessKeyId`, `secretAccessKey` and, for "
+        "temporary ones, `sessionToken`; for oci:// with `username` and `password`. "
+        'It must carry the label nimblet.dev/use: "true" and name '
         "in the annotation nimblet.dev/hosts the hosts that they may be sent to.",
+    )
+
+    role_arn: Annotated[str, StringConstraints(pattern=ROLE_PATTERN, max_length=254)] | None = Field(
+        default=None,
+        alias="roleARN",
+        description="Role that a s3:// source is read with instead of a Secret's key: the loader exchanges its "
+        "pod's ServiceAccount token for a temporary key at the administrator's STS endpoint. The role must trust "
+        "the ServiceAccounts `<name>-resolve` and `<name>-model` (with a cache `<name>-fill`) of this namespace.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.files is not None and self.quantization is not None:
             raise ValueError(CHOICE_RULE.message)
+        has_secret = self.credentials_secret_ref is not None
+        if self.role_arn is not None and (has_secret or not self.uri.startswith("s3://")):
+            raise ValueError(ROLE_RULE.message)
+        if has_secret and self.uri.startswith("pvc://"):
+            raise ValueError(CLAIM_RULE.message)
         if self.revision is not None and not self.uri.startswith("hf://"):
             raise ValueError(REVISION_RULE.message)
         return self
@@ -255,7 +285,10 @@ class ArtifactFile(StatusModel):
 
     path: str = Field(description="Name inside the source.")
     size: int = Field(description="Length in bytes.")
-    sha256: str = Field(default="", description="SHA-256 that the loader checks; empty where none is known.")
+    sha256: str = Field(
+        default="",
+        description="SHA-256 that the loader checks; where the source tells none, the one that it found.",
+    )
 
 
 class ArtifactStatus(StatusModel):
@@ -266,7 +299,9 @@ class ArtifactStatus(StatusModel):
         default_factory=list, description="Files that are loaded."
     )
     digest_source: str = Field(
-        default="", description="Who vouches for the digests: Spec, Source (the hub reported them) or None."
+        default="",
+        description="Who vouches for the digests: Spec, Source (it reported them), Resolver (nobody, but it "
+        "measured them when the source was resolved, and the loader accepts nothing else) or None.",
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")

@@ -27,13 +27,14 @@ from nimblet.cluster.masterkey import api_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
-from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, metadata_of
+from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
 from nimblet.cluster.podfailure import ENDED_PHASES, LOADER, SERVER, pod_failure
 from nimblet.cluster.question import questions
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
+from nimblet.plan.artifact import parse_digests
 from nimblet.plan.facts import (
     ArtifactFacts,
     ChildRef,
@@ -313,6 +314,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         container_id=server.container_id if server is not None else "",
         failure=pod_failure(pod),
         loading=loader is not None and loader.state.running is not None,
+        digests=_digests(loader.state.terminated) if loader is not None else {},
         cache_folder=cache_folder_of(pod.metadata),
         key_versions=key_versions(pod.metadata.labels),
     )
@@ -322,6 +324,10 @@ def is_ready(pod: Pod) -> bool:
     """Tell whether a pod is ready by its probe."""
     ready = pod.condition("Ready")
     return ready is not None and ready.status == "True"
+
+
+def _digests(ended: Terminated | None) -> dict[str, str]:
+    return parse_digests(ended.message) if ended is not None and ended.exit_code == 0 else {}
 
 
 def node_facts(body: Object) -> NodeFacts:

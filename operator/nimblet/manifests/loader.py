@@ -14,11 +14,15 @@ from nimblet.manifests.scheduling import pool_fields
 ARTIFACT_DIR: Final = "/etc/nimblet/artifact"
 POLICY_DIR: Final = "/etc/nimblet/policy"
 CREDENTIALS_DIR: Final = "/etc/nimblet/credentials"
+IDENTITY_DIR: Final = "/etc/nimblet/identity"
+CLAIM_DIR: Final = "/source"
 MODELS_DIR: Final = "/models"
 SOURCE_ENV: Final = "NIMBLET_SOURCE"
 
 RESOLVE_DEADLINE_SECONDS: Final = 300
 """A resolver reads a listing and a header; five minutes cover retries and a slow hub."""
+IDENTITY_SECONDS: Final = 3600
+"""Life of the token that a role is assumed with; the kubelet renews it."""
 RESOURCES: Final[Manifest] = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"memory": "192Mi"},
@@ -41,6 +45,11 @@ class LoaderPod:
     """Keys of the Secret that are mounted; the loader reads a file of each key's name."""
     optional_secret_keys: tuple[str, ...] = ()
     """Keys mounted where the Secret has them: what it holds must not change the pod's template."""
+    claim: str | None = None
+    """The claim that holds the source, for pvc:// only."""
+    identity_audience: str | None = None
+    """For whom a ServiceAccount token is made, where the source is read with a role."""
+    resolve_seconds: int = RESOLVE_DEADLINE_SECONDS
     scheduling: Scheduling = field(default_factory=Scheduling)
 
 
@@ -49,6 +58,10 @@ def loader_mounts(pod: LoaderPod) -> list[Manifest]:
     mounts: list[Manifest] = [{"name": "policy", "mountPath": POLICY_DIR, "readOnly": True}]
     if pod.secret_name is not None:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+    if pod.identity_audience is not None:
+        mounts.append({"name": "identity", "mountPath": IDENTITY_DIR, "readOnly": True})
+    if pod.claim is not None:
+        mounts.append({"name": "source", "mountPath": CLAIM_DIR, "readOnly": True})
     return mounts
 
 
@@ -57,7 +70,17 @@ def loader_volumes(pod: LoaderPod) -> list[Manifest]:
     volumes: list[Manifest] = [{"name": "policy", "configMap": {"name": names.fetch_policy(pod.owner)}}]
     if pod.secret_name is not None:
         volumes.append({"name": "credentials", **_credentials(pod, pod.secret_name)})
+    if pod.identity_audience is not None:
+        volumes.append({"name": "identity", **_identity(pod.identity_audience)})
+    if pod.claim is not None:
+        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": pod.claim, "readOnly": True}})
     return volumes
+
+
+def _identity(audience: str) -> Manifest:
+    """Return the volume's source; no container mounts it but the loader's."""
+    token = {"audience": audience, "expirationSeconds": IDENTITY_SECONDS, "path": "token"}
+    return {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
 
 
 def _credentials(pod: LoaderPod, secret: str) -> Manifest:
@@ -150,7 +173,7 @@ def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str
         volumes=loader_volumes(pod),
         labels={labels.SOURCE_HASH: pod.source_hash},
         annotations={labels.ATTEMPT: str(attempt), labels.CREDENTIALS_HASH: credentials_hash},
-        spec={"activeDeadlineSeconds": RESOLVE_DEADLINE_SECONDS},
+        spec={"activeDeadlineSeconds": pod.resolve_seconds},
     )
     return loader_job_manifest(pod, job)
 

@@ -72,7 +72,7 @@ class Artifact(ArtifactModel):
     uri: str
     commit: str
     files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
-    digest_source: Literal["Spec", "Source", "None"]
+    digest_source: Literal["Spec", "Source", "Resolver", "None"]
     format: Literal["GGUF"]
     header: Header
 
@@ -80,6 +80,11 @@ class Artifact(ArtifactModel):
     def total_bytes(self) -> int:
         """Sum of the files' sizes."""
         return sum(file.size for file in self.files)
+
+
+class _FetchReport(ArtifactModel):
+    version: Literal[1]
+    sha256: dict[Annotated[str, Field(max_length=512)], Sha256] = Field(default_factory=dict, max_length=16)
 
 
 class LoaderFailure(ArtifactModel):
@@ -100,6 +105,14 @@ def parse_artifact(text: str) -> Artifact | None:
         return Artifact.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def parse_digests(text: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that a loader's termination message tells, none if it is no such message."""
+    try:
+        return _FetchReport.model_validate_json(text).sha256
+    except ValidationError:
+        return {}
 
 
 def parse_failure(text: str) -> LoaderFailure | None:

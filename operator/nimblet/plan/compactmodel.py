@@ -17,7 +17,6 @@ from nimblet.api.compactmodel import (
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
-    Task,
 )
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
@@ -35,8 +34,10 @@ from nimblet.plan.runtime import llamacpp
 from nimblet.plan.runtime.architectures import ARCHITECTURES
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
+    claim_of,
     optional_keys,
     required_keys,
+    resolve_seconds,
     scheme_of,
     source_hash,
     source_text,
@@ -86,21 +87,7 @@ def plan_compactmodel(
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = _choose_images(model, facts, settings)
-    text = source_text(model.spec)
-    ref = model.spec.source.credentials_secret_ref
-    scheme = scheme_of(model.spec)
-    loader = LoaderPod(
-        owner=model.name,
-        namespace=model.namespace,
-        image=images.loader,
-        pull_policy=settings.images.pull_policy,
-        source_json=text,
-        source_hash=source_hash(model.spec, settings),
-        secret_name=ref.name if ref is not None else None,
-        secret_keys=required_keys(scheme),
-        optional_secret_keys=optional_keys(scheme),
-        scheduling=model.spec.scheduling,
-    )
+    loader = _loader_pod(model, settings, image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
@@ -166,6 +153,26 @@ def plan_compactmodel(
             keys.requeue_after,
             secret_poll(model, now) if run.state is not None and run.state.reason in POLLED else None,
         ),
+    )
+
+
+def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> LoaderPod:
+    source, scheme = model.spec.source, scheme_of(model.spec)
+    ref = source.credentials_secret_ref
+    return LoaderPod(
+        owner=model.name,
+        namespace=model.namespace,
+        image=image,
+        pull_policy=settings.images.pull_policy,
+        source_json=source_text(model.spec),
+        source_hash=source_hash(model.spec, settings),
+        secret_name=ref.name if ref is not None else None,
+        secret_keys=required_keys(scheme),
+        optional_secret_keys=optional_keys(scheme),
+        claim=claim_of(model.spec),
+        identity_audience=settings.fetch.s3.audience if source.role_arn is not None else None,
+        resolve_seconds=resolve_seconds(scheme),
+        scheduling=model.spec.scheduling,
     )
 
 
@@ -343,7 +350,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact, model.spec.task) if artifact is not None else before.artifact,
+        artifact=_artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
         cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
@@ -355,8 +362,19 @@ def _status(
     )
 
 
-def _artifact_status(artifact: Artifact, task: Task) -> ArtifactStatus:
-    files = [ArtifactFile(path=file.path, size=file.size, sha256=file.sha256 or "") for file in artifact.files]
+def _artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -> ArtifactStatus:
+    """Return what is known of the files; a digest that only a loader found stays while the commit stays."""
+    before, task = model.status, model.spec.task
+    same = before.artifact is not None and before.artifact.commit == artifact.commit
+    told = {file.path: file.sha256 for file in before.artifact.files} if before.artifact and same else {}
+    files = [
+        ArtifactFile(
+            path=file.path,
+            size=file.size,
+            sha256=file.sha256 or told.get(file.path) or rollout.digests.get(file.path) or "",
+        )
+        for file in artifact.files
+    ]
     return ArtifactStatus(
         commit=artifact.commit,
         files=files,

@@ -158,6 +158,8 @@ class PodFacts:
     """Progress of its init container in whole percent while it runs."""
     loading: bool = False
     """The loader (init container) is running."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by path of the files as the loader brought them, once it has ended well."""
     cache_folder: str = ""
     """Folder of the cache that it uses; empty where it fetches into a volume of its own."""
     key_versions: tuple[int, ...] = FIRST_KEY

@@ -33,6 +33,10 @@ _REFUSALS: Final[Mapping[Reason, re.Pattern[str]]] = {
 """Words of the API server's admission plugins: ResourceQuota, PodSecurity, LimitRanger."""
 
 
+_CLAIM_WORDS: Final = ("persistentvolumeclaim", "persistentvolume's node affinity", "volume node affinity")
+"""How the scheduler tells that a claim is absent, unbound or on another node (its volumebinding plugin)."""
+
+
 def loader_reason(text: str) -> Reason:
     """Return the reason a loader named, LoaderFailed for one this operator does not know."""
     try:
@@ -51,6 +55,8 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
     """Return the problem behind a recorded failure; a loader's own words win over the kubelet's."""
     if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
         return Problem(reason=loader_reason(told.reason), message=told.message)
+    if failure.kind is FailureKind.UNSCHEDULABLE and any(word in failure.message.lower() for word in _CLAIM_WORDS):
+        return problem(Reason.CLAIM_NOT_READY, f"Pod {pod} can't use its claim: {failure.message.rstrip('. ')}.")
     code = f" with exit code {failure.exit_code}" if failure.exit_code is not None else ""
     words = failure.message.strip().rstrip(".") or "the cluster gave no message"
     what: Mapping[FailureKind, str] = {

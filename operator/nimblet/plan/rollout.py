@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Last stage: judge from the observed pods whether the model serves and whether the spec is what serves. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +30,8 @@ class Rollout:
     placed_on: tuple[str, ...]
     loaded: bool
     """The loader of a pod of this revision has finished: every file was checked."""
+    digests: Mapping[str, str]
+    """SHA-256 by path of the files of this revision, as one of its loaders found them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
         download_percent=min(percents) // 10 * 10 if percents else None,
         placed_on=tuple(sorted({pod.node for pod in current if pod.node})),
         loaded=any(pod.container_id for pod in current),
+        digests=next((pod.digests for pod in current if pod.digests), {}),
     )
 
 

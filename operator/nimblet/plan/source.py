@@ -5,12 +5,17 @@ import json
 from typing import Final
 
 from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.manifests.loader import RESOLVE_DEADLINE_SECONDS
 from nimblet.names import content_hash
 from nimblet.settings import Settings
 
 TOKEN_KEY: Final = "token"  # noqa: S105 - the key's name
 S3_KEYS: Final = ("accessKeyId", "secretAccessKey")
 SESSION_KEY: Final = "sessionToken"
+LOGIN_KEYS: Final = ("username", "password")
+_WHOLE: Final = frozenset({"oci", "pvc"})
+"""Sources whose resolver may have to read every byte: to hash an image's layer, or a claim's file."""
+_WHOLE_SECONDS: Final = 3600
 
 
 def source_text(spec: CompactModelSpec) -> str:
@@ -27,6 +32,8 @@ def source_text(spec: CompactModelSpec) -> str:
         document["revision"] = source.revision
     if source.quantization is not None:
         document["quantization"] = source.quantization
+    if source.role_arn is not None:
+        document["roleARN"] = source.role_arn
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -42,7 +49,7 @@ def scheme_of(spec: CompactModelSpec) -> str:
 
 def required_keys(scheme: str) -> tuple[str, ...]:
     """Return the keys that a Secret for a source must have."""
-    return S3_KEYS if scheme == "s3" else (TOKEN_KEY,)
+    return {"s3": S3_KEYS, "oci": LOGIN_KEYS}.get(scheme, (TOKEN_KEY,))
 
 
 def optional_keys(scheme: str) -> tuple[str, ...]:
@@ -50,8 +57,21 @@ def optional_keys(scheme: str) -> tuple[str, ...]:
     return (SESSION_KEY,) if scheme == "s3" else ()
 
 
+def claim_of(spec: CompactModelSpec) -> str | None:
+    """Return the name of the claim that the source is in, None for sources that are elsewhere."""
+    scheme, _, rest = spec.source.uri.partition("://")
+    return rest.partition("/")[0] if scheme == "pvc" else None
+
+
+def resolve_seconds(scheme: str) -> int:
+    """Return how long a resolver may take: a listing and a header, or the whole source."""
+    return _WHOLE_SECONDS if scheme in _WHOLE else RESOLVE_DEADLINE_SECONDS
+
+
 def _service(scheme: str, settings: Settings) -> str:
     fetch = settings.fetch
+    if scheme in _WHOLE:
+        return ""  # the URI names registry or claim itself
     if scheme == "s3":
         return fetch.s3.endpoint or fetch.s3.region
     return fetch.ollama_registry if scheme == "ollama" else fetch.hf_endpoint
@@ -68,13 +88,17 @@ def spec_hash(spec: CompactModelSpec, *, restarted_at: str) -> str:
     return content_hash({"spec": chosen, "restartedAt": restarted_at} if restarted_at else {"spec": chosen})
 
 
-def policy_text(settings: Settings, *, credential_hosts: tuple[str, ...], scheme: str) -> str:
-    """Return the loader's `FetchPolicy` as JSON, with the S3 service or registry only where the source needs it.
+def policy_text(
+    settings: Settings, *, credential_hosts: tuple[str, ...], scheme: str, with_role: bool = False
+) -> str:
+    """Return the loader's `FetchPolicy` as JSON; what concerns one kind of source is in its policies alone.
 
     A loader refuses keys that it does not know, and models keep their loader over an upgrade.
     """
-    others = {"s3": "s3", "ollama_registry": "ollama"}
-    left_out = {field for field, own in others.items() if own != scheme}
+    others = {"s3": "s3", "ollama_registry": "ollama", "oci": "oci"}
+    left_out: dict[str, bool | set[str]] = {field: True for field, own in others.items() if own != scheme}
+    if scheme == "s3":
+        left_out["s3"] = {"audience"} if with_role else {"audience", "sts_endpoint"}
     fetch = settings.fetch.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=left_out)
     document = {"version": 1, "credentialHosts": sorted(credential_hosts), **fetch}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

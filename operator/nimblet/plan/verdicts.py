@@ -144,13 +144,17 @@ def _verified(judgement: Judgement) -> Verdict:
         message = "The loader compared every file with the digest its source reported at a pinned commit; "
         message += "integrity.sha256 in the spec would make this True."
         return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
+    if artifact.digest_source == "Resolver":
+        message = "The loader compared every file with what the resolver measured: nobody else vouches for it; "
+        message += "integrity.sha256 in the spec would make this True."
+        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
     message = "Neither the spec nor the source gives a digest."
     return verdict(ConditionType.VERIFIED, FALSE, Reason.UNVERIFIED, message)
 
 
 def _placed(judgement: Judgement) -> Verdict:
     state = _overall(judgement)
-    if isinstance(state, Problem) and state.reason is Reason.UNSCHEDULABLE:
+    if isinstance(state, Problem) and state.reason in (Reason.UNSCHEDULABLE, Reason.CLAIM_NOT_READY):
         return verdict(ConditionType.PLACED, FALSE, state.reason, state.message)
     rollout = judgement.rollout
     if rollout is not None and rollout.placed_on:

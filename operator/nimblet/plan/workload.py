@@ -32,7 +32,7 @@ from nimblet.plan.sizing import (
     scratch_volume_bytes,
     startup_seconds,
 )
-from nimblet.plan.source import policy_text, scheme_of
+from nimblet.plan.source import claim_of, policy_text, scheme_of
 from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.settings import Settings
 
@@ -56,11 +56,17 @@ def plan_common(
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
-    egress = fetch_egress(private_blocks=blocks, any_private=any_private)
+    # a claim is read without any network
+    offline = claim_of(model.spec) is not None
+    egress = [] if offline else fetch_egress(private_blocks=blocks, any_private=any_private)
+    policy = policy_text(
+        settings,
+        credential_hosts=hosts,
+        scheme=scheme_of(model.spec),
+        with_role=model.spec.source.role_arn is not None,
+    )
     children: list[Manifest] = [
-        fetch_policy_manifest(
-            name, namespace, text=policy_text(settings, credential_hosts=hosts, scheme=scheme_of(model.spec))
-        ),
+        fetch_policy_manifest(name, namespace, text=policy),
         service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
         service_account_manifest(name, namespace, name=names.server(name), component="model"),
         resolver_policy_manifest(name, namespace, egress=egress),

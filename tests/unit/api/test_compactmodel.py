@@ -10,6 +10,8 @@ from nimblet.api.compactmodel import CompactModelSpec, CompactModelStatus
 from tests.builders import DIGEST, SMOLLM2_URI
 
 SOURCE = {"uri": SMOLLM2_URI}
+BUCKET = {"uri": "s3://models/a"}
+ROLE = "arn:aws:iam::123456789012:role/reader"
 WEB = {"uri": "https://models.example.com/a.gguf"}
 
 
@@ -38,12 +40,41 @@ def test_null_means_absent_as_for_the_api_server() -> None:
         ({"source": {"uri": "file:///etc/passwd"}}, "pattern"),
         ({"source": {"uri": "hf://org/model; rm -rf"}}, "pattern"),
         ({"source": SOURCE, "integrity": {"sha256": {"a": "short"}}}, "pattern"),
+        ({"source": {**SOURCE, "roleARN": ROLE}}, "roleARN is for s3:// sources"),
+        ({"source": {**BUCKET, "roleARN": ROLE, "credentialsSecretRef": {"name": "s"}}}, "instead of"),
+        ({"source": {**BUCKET, "roleARN": "arn:aws:iam::1:user/me"}}, "pattern"),
+        ({"source": {"uri": "pvc://weights", "credentialsSecretRef": {"name": "s"}}}, "needs no credentials"),
+        ({"source": {"uri": "pvc://weights/../etc"}}, "pattern"),
+        ({"source": {"uri": "pvc://weights/.hidden"}}, "pattern"),
+        ({"source": {"uri": "pvc://Weights"}}, "pattern"),
+        ({"source": {"uri": "oci://registry.example"}}, "pattern"),
+        ({"source": {"uri": "oci://me@registry.example/model"}}, "pattern"),
+        ({"source": {"uri": "oci://registry.example/Model"}}, "pattern"),
+        ({"source": {"uri": "oci://registry.example/model@sha256:00"}}, "pattern"),
+        ({"source": {"uri": "oci://registry.example/a/../b"}}, "pattern"),
         ({"source": SOURCE, "resources": {"memory": "-1Gi"}}, "pattern"),
     ],
 )
 def test_wrong_spec_is_refused(spec: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         CompactModelSpec.model_validate(spec)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "oci://registry.example/model",
+        "oci://registry.example:5000/team/model-a_b.c:v1.0",
+        f"oci://registry.example/model@sha256:{DIGEST}",
+        f"oci://registry.example/model:v1@sha256:{DIGEST}",
+        "pvc://weights",
+        "pvc://weights.v1/folder/model-Q4_0.gguf",
+        "s3://bucket/prefix",
+        "ollama://smollm2:135m",
+    ],
+)
+def test_names_of_every_kind_of_source(uri: str) -> None:
+    assert CompactModelSpec.model_validate({"source": {"uri": uri}}).source.uri == uri
 
 
 def test_status_of_a_newer_operator_is_read() -> None:

@@ -4,6 +4,8 @@
 import base64
 from datetime import UTC, datetime
 
+import pytest
+
 from nimblet.cluster.facts import (
     artifacts,
     children,
@@ -171,6 +173,22 @@ def test_a_model_pod_as_observed() -> None:
     assert (facts.ready, facts.loading, facts.terminating, facts.failure) == (True, False, False, None)
     assert (facts.ip, facts.node, facts.container_id) == ("10.0.0.7", "node-1", "containerd://server-0")
     assert (facts.revision, facts.source_hash) == ("rev1", "src1")
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "found"),
+    [
+        ('{"version":1,"files":1,"sha256":{"m.gguf":"' + "a" * 64 + '"}}', 0, {"m.gguf": "a" * 64}),
+        ('{"version":1,"files":1,"sha256":{"m.gguf":"' + "a" * 64 + '"}}', 1, {}),
+        ('{"version":1,"sha256":{"m.gguf":"short"}}', 0, {}),
+        ('{"version":1,"files":1}', 0, {}),
+        ("no report", 0, {}),
+    ],
+)
+def test_what_a_loader_found_is_read_from_its_last_words(message: str, code: int, found: dict[str, str]) -> None:
+    ended = terminated(code, "Completed", message)
+    status = {"initContainerStatuses": [container("loader", ended)]}
+    assert pod_facts(Pod.model_validate(pod(status=status))).digests == found
 
 
 def test_a_downloading_pod_is_loading() -> None:

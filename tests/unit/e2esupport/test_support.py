@@ -14,6 +14,7 @@ from e2e.demo import Shown
 from e2e.support.hub import WEIGHTS_HOST, make_trust, mirror_manifests, odd_files, weights_manifests
 from e2e.support.manifests import model_manifest
 from e2e.support.objects import Model
+from e2e.support.registry import filling_pod_manifest, registry_manifests
 from e2e.support.stack import CHART, TEST_TIMING, chart_values, merged
 from e2e.support.wait import NotInTimeError, until
 from e2e.support.watching import Watch
@@ -52,6 +53,17 @@ def test_merging_values_changes_only_what_is_named() -> None:
     base: dict[str, object] = {"images": {"loader": "a", "llamacpp": "b"}, "x": 1}
     assert merged(base, {"images": {"llamacpp": "c"}}) == {"images": {"loader": "a", "llamacpp": "c"}, "x": 1}
     assert base["images"] == {"loader": "a", "llamacpp": "b"}
+
+
+def test_the_registry_and_what_fills_a_claim_meet_the_restricted_standard() -> None:
+    registry = next(item for item in registry_manifests("r:1") if item["kind"] == "Deployment")
+    filler = filling_pod_manifest("weights", "team", image="m:1", source=Path("/srv/m.gguf"), target="llm/m.gguf")
+    for pod in (registry, filler):
+        text = json.dumps(pod)
+        assert '"runAsNonRoot": true' in text
+        assert '"allowPrivilegeEscalation": false' in text
+        assert '"readOnlyRootFilesystem": true' in text
+    assert '"image": "r:1"' in json.dumps(registry)
 
 
 def test_hubs_run_the_image_just_built() -> None:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nimblet.api.compactmodel import CompactModel
 from nimblet.plan.facts import KeyFacts, ModelFacts, TextFacts
 from nimblet.plan.task import CACHELESS
 from tests.builders import (
@@ -46,6 +47,18 @@ HOST_FIELDS: Final = {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
 WITH_SECRET = a_model(source={"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "hub"}})
 RESOLVING = plan_of(WITH_SECRET, ModelFacts(secret=a_secret(), api_key=API_KEY))
 RUNNING = plan_of(WITH_SECRET, base_facts(WITH_SECRET, secret=a_secret()))
+ROLE = a_model(source={"uri": "s3://models/a", "roleARN": "arn:aws:iam::123456789012:role/reader"})
+CLAIM = a_model(source={"uri": "pvc://weights/llm"})
+
+
+def pods_of(model: CompactModel) -> dict[str, Any]:
+    """Return the pod specs of a model's resolver and server."""
+    return {
+        "resolver": child(plan_of(model, ModelFacts()).children, "Job")["spec"]["template"]["spec"],
+        "server": child(plan_of(model, base_facts(model)).children, "Deployment")["spec"]["template"]["spec"],
+    }
+
+
 CACHED_MODEL = a_model(**RWX)
 FILLING = plan_of(CACHED_MODEL, facts_of(CACHED_MODEL, claim=a_claim()))
 CACHED = plan_of(CACHED_MODEL, cached_facts(CACHED_MODEL))
@@ -69,6 +82,8 @@ PODS: Final[Mapping[str, Any]] = {
     "everything": child(ROTATING.children, "Deployment")["spec"]["template"]["spec"],
     "resolver": child(RESOLVING.children, "Job")["spec"]["template"]["spec"],
     "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
+    **{f"{name} with a role": pod for name, pod in pods_of(ROLE).items()},
+    **{f"{name} with a claim": pod for name, pod in pods_of(CLAIM).items()},
     "filler": child(FILLING.children, "Job")["spec"]["template"]["spec"],
     "cached server": child(CACHED.children, "Deployment")["spec"]["template"]["spec"],
 }
@@ -116,6 +131,39 @@ def test_every_mount_names_a_volume(role: str) -> None:
     volumes = {volume["name"] for volume in pod["volumes"]}
     mounted = {mount["name"] for container in containers(pod) for mount in container["volumeMounts"]}
     assert mounted == volumes
+
+
+def test_only_the_loader_has_the_token_of_a_role() -> None:
+    for pod in pods_of(ROLE).values():
+        (volume,) = [item for item in pod["volumes"] if item["name"] == "identity"]
+        (source,) = volume["projected"]["sources"]
+        assert source["serviceAccountToken"]["audience"] == "sts.amazonaws.com"
+        holders = [
+            container["name"]
+            for container in containers(pod)
+            if any(mount["name"] == "identity" for mount in container["volumeMounts"])
+        ]
+        assert holders in (["resolver"], ["loader"])
+
+
+def test_only_the_loader_mounts_a_claim_and_cannot_write_to_it() -> None:
+    for pod in pods_of(CLAIM).values():
+        claim = {"claimName": "weights", "readOnly": True}
+        assert {"name": "source", "persistentVolumeClaim": claim} in pod["volumes"]
+        mounts = [
+            (container["name"], mount)
+            for container in containers(pod)
+            for mount in container["volumeMounts"]
+            if mount["name"] == "source"
+        ]
+        assert [name for name, _ in mounts] in (["resolver"], ["loader"])
+        assert all(mount["readOnly"] is True for _, mount in mounts)
+
+
+def test_pods_that_read_a_claim_reach_nothing() -> None:
+    plan = plan_of(CLAIM, base_facts(CLAIM))
+    policies = [item["spec"] for item in plan.children if item["kind"] == "NetworkPolicy"]
+    assert [policy["egress"] for policy in policies if isinstance(policy, Mapping)] == [[], []]
 
 
 def test_only_the_key_secret_holds_the_key() -> None:

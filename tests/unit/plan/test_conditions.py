@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, find
 from nimblet.plan.compactmodel import plan_invalid
@@ -27,11 +28,13 @@ from tests.builders import (
     SMOLLM2_FILE,
     SMOLLM2_URI,
     a_deployment,
+    a_job,
     a_model,
     a_node,
     a_pod,
     artifact_text,
     base_facts,
+    child,
     edited,
     kinds,
     message,
@@ -43,6 +46,14 @@ from tests.builders import (
     stored,
     waiting_pod,
 )
+
+
+def revision_with(model: CompactModel, text: str) -> str:
+    """Return the hash of the template that a model with this artifact has."""
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, text),)))
+    labels_: dict[str, str] = child(plan.children, "Deployment")["metadata"]["labels"]
+    return labels_[labels.REVISION]
+
 
 BUSY = Observation(answer=Answer.BUSY)
 SILENT = Observation(answer=Answer.FAILED, detail="HTTP 500")
@@ -250,6 +261,23 @@ def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind, end
     assert plan.status.replicas == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        '0/1 nodes are available: persistentvolumeclaim "weights" not found. not found',
+        "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+    ],
+)
+def test_a_claim_that_keeps_a_pod_waiting_is_named(words: str) -> None:
+    model = a_model(source={"uri": "pvc://weights/llm"})
+    failure = ContainerFailure(kind=FailureKind.UNSCHEDULABLE, container="", message=words)
+    plan = plan_of(model, ModelFacts(jobs=(a_job(model, failure=failure),)))
+    assert shown(plan, "Ready") == ("False", "ClaimNotReady")
+    assert words.rstrip(".") in message(plan, "Ready")
+    assert "kubectl describe pvc" in message(plan, "Ready")
+
+
 def test_verified_stays_while_another_replica_starts() -> None:
     model = a_model(replicas=2, integrity={"sha256": {SMOLLM2_FILE: DIGEST}})
     revision = revision_of(model)
@@ -265,12 +293,32 @@ def test_verified_stays_while_another_replica_starts() -> None:
 
 @pytest.mark.parametrize(
     ("digest_source", "expected"),
-    [("Spec", ("True", "DigestsMatch")), ("Source", ("Unknown", "Pinned")), ("None", ("False", "Unverified"))],
+    [
+        ("Spec", ("True", "DigestsMatch")),
+        ("Source", ("Unknown", "Pinned")),
+        ("Resolver", ("Unknown", "Pinned")),
+        ("None", ("False", "Unverified")),
+    ],
 )
 def test_verified_says_who_vouches(digest_source: str, expected: tuple[str, str]) -> None:
     model = a_model()
     artifact = stored(model, artifact_text(digestSource=digest_source))
     assert shown(plan_of(model, serving_facts(model, artifacts=(artifact,))), "Verified") == expected
+
+
+def test_a_digest_that_only_the_loader_found_is_told_and_kept() -> None:
+    model = a_model()
+    text = artifact_text(digestSource="None", files=[{"path": "m.gguf", "size": 10}])
+    revision = revision_with(model, text)
+    found = replace(a_pod(revision), digests={"m.gguf": DIGEST, "other": "0" * 64})
+    facts = serving_facts(model, artifacts=(stored(model, text),), pods=(found,))
+    status = plan_of(model, facts).status
+    assert status.artifact is not None
+    assert [file.sha256 for file in status.artifact.files] == [DIGEST]
+    later = model.model_copy(update={"status": status})
+    kept = plan_of(later, serving_facts(model, artifacts=facts.artifacts, pods=())).status
+    assert kept.artifact == status.artifact
+    assert shown(plan_of(model, facts), "Verified") == ("False", "Unverified")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from nimblet import labels
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.api.compactmodel import CompactModelStatus
 from nimblet.plan.facts import ContainerFailure, FailureKind, ModelFacts, SecretFacts
+from nimblet.settings import Fetch, Settings
 from tests.builders import (
     API_KEY,
     NOW,
@@ -21,6 +22,7 @@ from tests.builders import (
     child,
     edited,
     failed_job,
+    hash_of,
     kinds,
     message,
     plan_of,
@@ -225,6 +227,24 @@ def test_bucket_gets_the_keys_of_an_access_key_and_no_others() -> None:
         for item in part["secret"]["items"]
     ]
     assert mounted == [("accessKeyId", False), ("secretAccessKey", False), ("sessionToken", True)]
+
+
+def test_registry_gets_a_login_and_time_to_read_an_image() -> None:
+    model = a_model(source={"uri": "oci://registry.example/m:v1", "credentialsSecretRef": {"name": "hub"}})
+    half = plan_of(model, ModelFacts(secret=a_secret(keys=("token", "username"))))
+    assert "no key `password`" in message(half, "Ready")
+    plan = plan_of(model, ModelFacts(secret=a_secret(keys=("username", "password"))))
+    job = child(plan.children, "Job")["spec"]
+    assert job["activeDeadlineSeconds"] == 3600
+    (secret,) = [item["secret"] for item in job["template"]["spec"]["volumes"] if "secret" in item]
+    assert [item["key"] for item in secret["items"]] == ["username", "password"]
+
+
+def test_another_hub_resolves_no_registry_or_claim_anew() -> None:
+    elsewhere = Settings(fetch=Fetch(hf_endpoint="https://mirror.example"))
+    for uri in ("oci://registry.example/m:v1", "pvc://weights"):
+        model = a_model(source={"uri": uri})
+        assert hash_of(model, elsewhere) == hash_of(model)
 
 
 def test_other_source_gets_a_job_of_its_own_and_ends_the_old_one() -> None:
