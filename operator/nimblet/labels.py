@@ -56,6 +56,9 @@ KEYS_HASH: Final = f"{GROUP}/keys-hash"
 CHAT_TEMPLATE_HASH: Final = f"{GROUP}/chat-template-hash"
 """Pod-template annotation: hash of the chat template's text, so that a change of it rolls the pods."""
 
+WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
+"""Pod-template label: first digits of the digest of the image that the weights are mounted from."""
+
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 
 

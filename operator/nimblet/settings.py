@@ -130,6 +130,11 @@ class Settings(SettingsModel):
     fetch: Fetch = Fetch()
     timing: Timing = Timing()
     access: Access = Access()
+    oci_image_volumes: bool = Field(
+        default=False,
+        description="Mount the weights of an image (ModelCar) as an image volume where the API server is 1.35 or "
+        "newer: the kubelet pulls them with the node's credentials, and the pod needs no egress.",
+    )
     watch_namespaces: tuple[str, ...] = Field(default=(), description="Namespaces served; all when empty.")
     extra_architectures: tuple[str, ...] = Field(
         default=(),

@@ -36,6 +36,7 @@ from nimblet_loader.contract import (
 from nimblet_loader.credentials import Credentials, read_credentials, read_value
 from nimblet_loader.errors import TERMINATED_EXIT_CODE, LoaderError, Reason, Terminated, redact
 from nimblet_loader.fetch import Fetch, fetch
+from nimblet_loader.mounted import check
 from nimblet_loader.progress import Progress, served
 from nimblet_loader.resolve import resolve
 from nimblet_loader.retry import Pace
@@ -47,6 +48,7 @@ from nimblet_loader.webidentity import IDENTITY_PATH, assumed_key
 _MESSAGE_CHARACTERS = 1500
 _INPUT_BYTES = 4 * 2**20
 _STALE_STALLS = 2
+_AGAIN_SECONDS = 1.0
 _log = logging.getLogger("nimblet_loader")
 
 
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "fetch": lambda: _fetch(paths, arguments, os.environ, fetch),
         "fill": lambda: _fill(paths, arguments, os.environ),
         "verify": lambda: _verify(arguments, os.environ),
+        "check": lambda: _check(arguments, os.environ),
     }
     return run(actions[arguments.command], paths)
 
@@ -84,6 +87,7 @@ def run(action: Callable[[], BaseModel], paths: Paths) -> int:
         report = action()
         _write(paths.result, encode(report))
     except Terminated:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         _log.warning("asked to stop; partial files stay for the next try")
         return TERMINATED_EXIT_CODE
     except LoaderError as error:
@@ -158,6 +162,12 @@ def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Ba
     )
 
 
+def _check(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
+    check_artifact(parse_source(environment.get("NIMBLET_SOURCE", "")), artifact)
+    return check(artifact, arguments.dest, now=time.monotonic)
+
+
 def _credentials(paths: Paths, policy: FetchPolicy, source: Source, *, required: bool) -> Credentials:
     if source.role_arn is None:
         return read_credentials(
@@ -227,6 +237,9 @@ def _write(path: Path, message: bytes) -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
+    """End the run where it is; again each second, since Python drops what is raised in a finalizer."""
+    signal.signal(signal.SIGALRM, _terminate)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
     raise Terminated
 
 
@@ -249,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     filling = commands.add_parser("fill", parents=[shared, local, progress], help="fill a folder of a cache")
     filling.add_argument("--folder", required=True)
     filling.add_argument("--keep", action="append", help="a folder in use; with it, all others are removed")
+    commands.add_parser("check", parents=[shared, local], help="check files that an image volume holds")
     verifying = commands.add_parser("verify", parents=[shared, local], help="check a folder of a cache")
     verifying.add_argument("--folder", required=True)
     verifying.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a filler")

@@ -254,6 +254,9 @@ class ResolvedStatus(StatusModel):
     image: str = Field(default="", description="Image of the server.")
     profile: str = Field(default="", description="Hardware profile that was chosen.")
     loader_image: str = Field(default="", description="Image of the loader in the pods.")
+    weights_image: str = Field(
+        default="", description="Image that the weights are mounted from, by digest; empty where a loader fetches."
+    )
     spec_hash: str = Field(
         default="", description="Hash of the spec (without replicas) that the images were chosen for."
     )

@@ -281,6 +281,7 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
         cache_folder=cache_folder_of(found.spec.template.metadata),
+        weights_image=template.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
         keys_hash=annotations.get(labels.KEYS_HASH, ""),
@@ -316,6 +317,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         loading=loader is not None and loader.state.running is not None,
         digests=_digests(loader.state.terminated) if loader is not None else {},
         cache_folder=cache_folder_of(pod.metadata),
+        weights_image=pod.metadata.labels.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(pod.metadata.labels),
     )
 

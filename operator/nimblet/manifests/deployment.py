@@ -17,7 +17,15 @@ from nimblet.manifests.common import (
     pod_selector,
 )
 from nimblet.manifests.configuration import API_KEY
-from nimblet.manifests.loader import MODELS_DIR, LoaderPod, artifact_volume, loader_container, loader_volumes
+from nimblet.manifests.loader import (
+    MODELS_DIR,
+    LoaderPod,
+    artifact_volume,
+    check_container,
+    image_volume,
+    loader_container,
+    loader_volumes,
+)
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.scheduling import server_fields
 
@@ -25,6 +33,8 @@ KEY_DIR: Final = "/etc/nimblet/key"
 OWN_KEYS_DIR: Final = "/etc/nimblet/own-keys"
 TEMPLATE_DIR: Final = "/etc/nimblet/chat-template"
 TEMPLATE_FILE: Final = "template.jinja"
+DIGEST_DIGITS: Final = 12
+"""Of an image's digest in a label: enough for people to tell two apart."""
 GRACE_AFTER_DRAIN_SECONDS: Final = 10
 """What the server gets to end by itself after SIGTERM, which comes when the drain is over."""
 
@@ -67,6 +77,8 @@ class Workload:
     progress_deadline_seconds: int
     options: PodOptions = field(default_factory=PodOptions)
     cache: CacheMount | None = None
+    weights_image: str | None = None
+    """Image, by digest, that the kubelet mounts the weights from."""
 
 
 def deployment_manifest(workload: Workload) -> Manifest:
@@ -76,6 +88,8 @@ def deployment_manifest(workload: Workload) -> Manifest:
     own_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
     if workload.cache is not None:
         own_labels[labels.CACHE_FOLDER] = workload.cache.folder
+    if workload.weights_image is not None:
+        own_labels[labels.WEIGHTS_IMAGE] = workload.weights_image.rpartition(":")[2][:DIGEST_DIGITS]
     scheduling, options = workload.loader.scheduling, workload.options
     template: Manifest = {"labels": {**scheduling.pod_labels, **own_labels, **options.labels}, "spec": spec}
     annotations = {**scheduling.pod_annotations, **options.annotations}
@@ -108,12 +122,8 @@ def deployment_manifest(workload: Workload) -> Manifest:
 
 
 def _pod_spec(workload: Workload) -> Manifest:
-    loader, cache = workload.loader, workload.cache
-    if cache is None:
-        models = [*loader_volumes(loader), artifact_volume(loader)]
-        models.append({"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}})
-    else:
-        models = [artifact_volume(loader), models_volume(cache, read_only=True)]
+    loader = workload.loader
+    init, models = _weights(workload)
     volumes: list[Manifest] = [
         *models,
         {"name": "key", "secret": _key_source(workload)},
@@ -127,10 +137,21 @@ def _pod_spec(workload: Workload) -> Manifest:
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": workload.drain_seconds + GRACE_AFTER_DRAIN_SECONDS,
         **server_fields(loader.scheduling, owner=loader.owner),
-        "initContainers": [loader_container(loader) if cache is None else verify_container(loader, cache)],
+        "initContainers": [init],
         "containers": [_server(workload)],
         "volumes": volumes,
     }
+
+
+def _weights(workload: Workload) -> tuple[Manifest, list[Manifest]]:
+    """Return what brings or checks the weights, and the volumes that it and the server need for them."""
+    loader, cache, image = workload.loader, workload.cache, workload.weights_image
+    if cache is not None:
+        return verify_container(loader, cache), [artifact_volume(loader), models_volume(cache, read_only=True)]
+    if image is not None:
+        return check_container(loader), [artifact_volume(loader), image_volume(image)]
+    scratch: Manifest = {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}}
+    return loader_container(loader), [*loader_volumes(loader), artifact_volume(loader), scratch]
 
 
 def _key_source(workload: Workload) -> Manifest:
@@ -166,7 +187,7 @@ def _option_mounts(options: PodOptions) -> list[Manifest]:
 
 def _server(workload: Workload) -> Manifest:
     requests: Manifest = {"cpu": workload.cpu, "memory": workload.memory}
-    if workload.cache is None:
+    if workload.cache is None and workload.weights_image is None:
         requests["ephemeral-storage"] = str(workload.volume_bytes)
     container: Manifest = {
         "name": "server",

@@ -203,8 +203,22 @@ def artifact_volume(pod: LoaderPod) -> Manifest:
     }
 
 
+IMAGE_FOLDER: Final = "models"
+"""Where a ModelCar image has its files; mounted whole, since not every runtime knows subPath."""
 ARTIFACT_MOUNT: Final[Manifest] = {"name": "artifact", "mountPath": ARTIFACT_DIR, "readOnly": True}
 MODELS_MOUNT: Final[Manifest] = {"name": "models", "mountPath": MODELS_DIR}
+
+
+def image_volume(reference: str) -> Manifest:
+    """Return the volume of an image's files, pulled by the kubelet; named by digest, so that it is pulled once."""
+    return {"name": "models", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}
+
+
+def check_container(pod: LoaderPod) -> Manifest:
+    """Return the init container that checks the mounted files. It has no policy, credentials or network."""
+    args = ["check", "--artifact", f"{ARTIFACT_DIR}/artifact.json", "--dest", f"{MODELS_DIR}/{IMAGE_FOLDER}"]
+    mounts = [ARTIFACT_MOUNT, {**MODELS_MOUNT, "readOnly": True}]
+    return container(pod, "loader", args=args, mounts=mounts, uid=False)
 
 
 def loader_container(pod: LoaderPod) -> Manifest:

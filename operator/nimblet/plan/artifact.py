@@ -31,6 +31,8 @@ class File(ArtifactModel):
     path: Annotated[str, Field(min_length=1, max_length=512)]
     size: Annotated[int, Field(ge=1, le=2**50)]
     sha256: Sha256 | None = None
+    tag: Annotated[str, Field(max_length=256)] | None = None
+    """The source's own name of these bytes; for a file of an image its layer and its place in there."""
 
 
 class Header(ArtifactModel):
@@ -80,6 +82,11 @@ class Artifact(ArtifactModel):
     def total_bytes(self) -> int:
         """Sum of the files' sizes."""
         return sum(file.size for file in self.files)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the files lie in the layers of an image, each with a digest that the resolver measured."""
+        return all(file.sha256 is not None and "+" in (file.tag or "") for file in self.files)
 
 
 class _FetchReport(ArtifactModel):

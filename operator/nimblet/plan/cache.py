@@ -106,16 +106,6 @@ def plan_cache(
     )
 
 
-def needs_egress(model: CompactModel, facts: ModelFacts) -> bool:
-    """Tell whether a server's pod may have to fetch: as long as one with a loader of its own is there."""
-    if model.spec.cache is None:
-        return True
-    deployment = facts.deployment
-    return any(not pod.cache_folder for pod in facts.pods) or (
-        deployment is not None and not deployment.cache_folder
-    )
-
-
 def leftovers(model: CompactModel, facts: ModelFacts) -> tuple[ChildRef, ...]:
     """Return what a removed cache leaves, once no pod uses it; a retained claim has no owner and stays."""
     if model.spec.cache is not None or any(pod.cache_folder for pod in facts.pods):

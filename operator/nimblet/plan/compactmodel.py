@@ -46,6 +46,7 @@ from nimblet.plan.source import (
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
+from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
     context_length,
@@ -70,12 +71,15 @@ class _Images:
     server: str
     loader: str
     newer: bool
+    kept: bool = False
+    """They are those of the pods, as is where the weights come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """What sizing and rendering decided; without `deployment` the stage stopped at `state`."""
 
+    weights: str | None = None
     sizing: SizingStatus | None = None
     placement: Placement | None = None
     deployment: Manifest | None = None
@@ -92,6 +96,7 @@ def plan_compactmodel(
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    weights = weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
     cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
         model,
@@ -101,6 +106,7 @@ def plan_compactmodel(
         artifact=resolution.artifact,
         image=images.server,
         cache=cache,
+        weights=weights,
         keys=keys,
     )
     held = _held_back(model, facts, run)
@@ -129,7 +135,7 @@ def plan_compactmodel(
         suspended=model.spec.suspend,
     )
     children = [
-        *plan_common(model, facts, settings, keys=keys),
+        *plan_common(model, facts, settings, keys=keys, image=weights),
         *resolution.outcome.children,
         *cache.outcome.children,
     ]
@@ -203,8 +209,8 @@ def _choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) -
     before = model.status.resolved
     if facts.deployment is None or before is None or before.spec_hash != _spec_hash(model, facts):
         return wanted
-    kept = _Images(server=before.image, loader=before.loader_image, newer=False)
-    return kept if kept == wanted else replace(kept, newer=True)
+    newer = (before.image, before.loader_image) != (wanted.server, wanted.loader)
+    return _Images(server=before.image, loader=before.loader_image, newer=newer, kept=True)
 
 
 def _plan_run(
@@ -216,6 +222,7 @@ def _plan_run(
     artifact: Artifact | None,
     image: str,
     cache: CachePlan,
+    weights: str | None,
     keys: KeyPlan,
 ) -> _Run:
     if artifact is None:
@@ -235,9 +242,17 @@ def _plan_run(
             placement = replace(placement, shortage=placement.shortage + hint)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
-        model, artifact, sizing, settings, loader=loader, image=image, options=options, cache=cache.mount
+        model,
+        artifact,
+        sizing,
+        settings,
+        loader=loader,
+        image=image,
+        options=options,
+        cache=cache.mount,
+        weights=weights,
     )
-    return _Run(sizing=sizing, placement=placement, deployment=deployment)
+    return _Run(weights=weights, sizing=sizing, placement=placement, deployment=deployment)
 
 
 def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
@@ -341,6 +356,7 @@ def _status(
             version=llamacpp.image_version(images.server),
             image=images.server,
             loader_image=images.loader,
+            weights_image=run.weights or "",
             spec_hash=_spec_hash(model, facts),
             profile=run.placement.profile,
             context_length=context_length(model, artifact.header),

@@ -160,6 +160,8 @@ class PodFacts:
     """The loader (init container) is running."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by path of the files as the loader brought them, once it has ended well."""
+    weights_image: str = ""
+    """First digits of the image that its weights are mounted from; empty where a loader fetches them."""
     cache_folder: str = ""
     """Folder of the cache that it uses; empty where it fetches into a volume of its own."""
     key_versions: tuple[int, ...] = FIRST_KEY
@@ -182,6 +184,7 @@ class DeploymentFacts:
     progress_deadline_exceeded: bool = False
     refused: str = ""
     """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
+    weights_image: str = ""
     cache_folder: str = ""
     """Folder of the cache that the live pod template uses."""
     key_versions: tuple[int, ...] = FIRST_KEY

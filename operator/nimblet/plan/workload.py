@@ -11,7 +11,7 @@ from nimblet.manifests.configuration import (
     service_account_manifest,
 )
 from nimblet.manifests.deployment import PodOptions, Workload, deployment_manifest
-from nimblet.manifests.loader import LoaderPod
+from nimblet.manifests.loader import IMAGE_FOLDER, LoaderPod
 from nimblet.manifests.network import (
     Callers,
     disruption_budget_manifest,
@@ -21,7 +21,7 @@ from nimblet.manifests.network import (
     service_manifest,
 )
 from nimblet.plan.artifact import Artifact, Header
-from nimblet.plan.cache import filler_children, needs_egress
+from nimblet.plan.cache import filler_children
 from nimblet.plan.facts import FIRST_KEY, ModelFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
@@ -34,6 +34,7 @@ from nimblet.plan.sizing import (
 )
 from nimblet.plan.source import claim_of, policy_text, scheme_of
 from nimblet.plan.task import head_outputs, physical_batch, pooling_of
+from nimblet.plan.weights import needs_egress
 from nimblet.settings import Settings
 
 DEFAULT_CONTEXT = 4096
@@ -48,9 +49,12 @@ def wanted_replicas(model: CompactModel) -> int:
 
 
 def plan_common(
-    model: CompactModel, facts: ModelFacts, settings: Settings, *, keys: KeyPlan
+    model: CompactModel, facts: ModelFacts, settings: Settings, *, keys: KeyPlan, image: str | None
 ) -> tuple[Manifest, ...]:
-    """Return the children that depend on no artifact, in the order configuration, identity, network."""
+    """Return the children that depend on no artifact, in the order configuration, identity, network.
+
+    `image`: what the weights are mounted from, if from an image.
+    """
     name, namespace = model.name, model.namespace
     hosts = facts.secret.hosts if facts.secret is not None else ()
     allow = settings.fetch.allow
@@ -74,7 +78,7 @@ def plan_common(
             name,
             namespace,
             callers=_callers(model, settings),
-            egress=egress if needs_egress(model, facts) else (),
+            egress=egress if needs_egress(model, facts, image=image) else (),
         ),
         *filler_children(model, settings, egress=egress),
         service_manifest(name, namespace),
@@ -185,15 +189,20 @@ def plan_deployment(
     loader: LoaderPod,
     image: str,
     cache: CacheMount | None,
+    weights: str | None,
     options: PodOptions,
 ) -> Manifest:
-    """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec."""
+    """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec.
+
+    The weights come from the `cache`, from the image `weights`, or from a loader.
+    """
     paths = sorted(file.path for file in artifact.files)
+    folder = cache.folder if cache is not None else IMAGE_FOLDER if weights is not None else None
     server = LlamaCpp(
         image=image,
         alias=model.spec.served_model_name or model.name,
         # llama.cpp finds the other parts of a split model beside the first
-        model_file=f"{cache.folder}/{paths[0]}" if cache is not None else paths[0],
+        model_file=f"{folder}/{paths[0]}" if folder is not None else paths[0],
         context_length=context_length(model, artifact.header),
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
@@ -216,6 +225,7 @@ def plan_deployment(
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
             cache=cache,
+            weights_image=weights,
             options=options,
         )
     )

@@ -69,7 +69,7 @@ def test_extra_flags_of_the_apiserver_come_last(credentials: Credentials) -> Non
     argv = apiserver_argv(plan)
     assert argv[-1] == "--v=4"
     assert "--kubelet-preferred-address-types=InternalIP" in argv
-    assert not any("admission" in each for each in argv)
+    assert not any("admission-plugins" in each for each in argv)
 
 
 def test_pod_ranges_are_handed_out_only_when_asked(credentials: Credentials) -> None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks weights that somebody else put there: the kubelet, from an image. Reads only, and needs no network."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, FetchReport
+from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_loader.folder import file_digest, file_size, open_place
+
+_log = logging.getLogger(__name__)
+
+
+def check(artifact: Artifact, root: Path, *, now: Callable[[], float]) -> FetchReport:
+    """Compare every file below `root` with the artifact's size and digest, or raise LoaderError."""
+    began = now()
+    measured = {file.path: _checked(root, file) for file in artifact.files}
+    return FetchReport(
+        version=VERSION,
+        files=len(artifact.files),
+        bytes=sum(file.size for file in artifact.files),
+        downloaded_bytes=0,
+        seconds=round(now() - began, 3),
+        sha256=measured,
+    )
+
+
+def _checked(root: Path, file: ArtifactFile) -> str:
+    what = f"Expected {quoted(file.path)} in the mounted image"
+    if file.sha256 is None:
+        raise LoaderError(Reason.DigestRequired, f"{what} to have a known digest. Resolve the source again.")
+    try:
+        with open_place(root, file.path, uid="", make=False) as place:
+            size = file_size(place, place.name)
+            found = file_digest(place, place.name) if size == file.size else ""
+    except (OSError, LoaderError) as error:
+        cause = type(error.__cause__ or error).__name__
+        raise LoaderError(
+            Reason.FileNotFound, f"{what}; it can't be read ({cause}). Look at the image."
+        ) from error
+    if size != file.size:
+        shown = "none" if size is None else f"{size} bytes"
+        raise LoaderError(Reason.SizeMismatch, f"{what} with {file.size} bytes; found {shown}. Look at the image.")
+    if found != file.sha256:
+        raise LoaderError(
+            Reason.DigestMismatch, f"{what} with sha256 {file.sha256}; found {found}. Don't use these weights."
+        )
+    _log.info("%s is mounted, verified", file.path)
+    return found
