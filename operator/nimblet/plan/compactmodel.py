@@ -24,6 +24,7 @@ from nimblet.manifests.loader import LoaderPod
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
@@ -41,7 +42,6 @@ from nimblet.plan.source import (
     scheme_of,
     source_hash,
     source_text,
-    spec_hash,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.task import PROOF, answer_width, task_problem
@@ -54,7 +54,6 @@ from nimblet.plan.workload import (
     plan_common,
     plan_deployment,
     pod_options,
-    restart_of,
     wanted_replicas,
 )
 from nimblet.quantity import bytes_of
@@ -62,17 +61,6 @@ from nimblet.settings import Settings
 
 POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE, Reason.CONFIG_MAP_MISSING})
 """What users put right outside of the spec, and nothing tells us of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Images:
-    """Images chosen for the current spec; `newer` when the admin's settings name others by now."""
-
-    server: str
-    loader: str
-    newer: bool
-    kept: bool = False
-    """They are those of the pods, as is where the weights come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +78,7 @@ def plan_compactmodel(
     model: CompactModel, facts: ModelFacts, settings: Settings, now: datetime
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
-    images = _choose_images(model, facts, settings)
+    images = choose_images(model, facts, settings)
     loader = _loader_pod(model, settings, image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
@@ -201,16 +189,6 @@ def plan_invalid(
     kept = [item for item in merged if item.type != "Serving"] + serving
     update = {"conditions": sorted(kept, key=lambda item: item.type), "observed_generation": generation}
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
-
-
-def _choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) -> _Images:
-    """Keep the images the pods have as long as the spec stays: an upgrade of the operator restarts no model."""
-    wanted = _Images(server=settings.images.llamacpp, loader=settings.images.loader, newer=False)
-    before = model.status.resolved
-    if facts.deployment is None or before is None or before.spec_hash != _spec_hash(model, facts):
-        return wanted
-    newer = (before.image, before.loader_image) != (wanted.server, wanted.loader)
-    return _Images(server=before.image, loader=before.loader_image, newer=newer, kept=True)
 
 
 def _plan_run(
@@ -333,10 +311,6 @@ def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run, cache: Cache
     return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
 
 
-def _spec_hash(model: CompactModel, facts: ModelFacts) -> str:
-    return spec_hash(model.spec, restarted_at=restart_of(model, facts))
-
-
 def _status(
     model: CompactModel,
     facts: ModelFacts,
@@ -344,7 +318,7 @@ def _status(
     resolution: Resolution,
     run: _Run,
     rollout: Rollout,
-    images: _Images,
+    images: Images,
     cache: CachePlan,
 ) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
@@ -357,7 +331,7 @@ def _status(
             image=images.server,
             loader_image=images.loader,
             weights_image=run.weights or "",
-            spec_hash=_spec_hash(model, facts),
+            spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,
             context_length=context_length(model, artifact.header),
             why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",
