@@ -23,6 +23,8 @@ from e2e.support.wait import until
 from e2e.support.watching import Sighting
 from nimblet.conditions import NEXT_STEP, Reason
 
+RESTORED_SECONDS: Final = 60.0
+"""What is made anew may need a resolver first, whose pod must start."""
 SOON: Final = timedelta(seconds=15)
 CLOCK_GRAIN: Final = timedelta(seconds=1)
 PATIENCE_SECONDS: Final = 150.0
@@ -57,7 +59,8 @@ class Fault:
     start: Wish | None = None
     prepare: Act = nothing
     step: str = ""
-    status: str = "False"
+    restored: Callable[[Scene], bool] | None = None
+    """Tells when what was broken is made anew: then nothing needs to be told, and the serving pods stay."""
     slow: bool = False
     """Takes a minute or more by its nature: begun first."""
 
@@ -84,6 +87,8 @@ def play(scene: Scene, fault: Fault) -> Outcome:
     if fault.start is not None:
         scene.apply(fault.start)
         wait_ready(scene, since=0)
+    if fault.restored is not None:
+        return _restore(scene, fault, fault.restored)
     message, told = _break(scene, fault)
     uid = scene.kube.model(NAME, scene.namespace).metadata.uid
     mark, began = scene.mark(), now()
@@ -97,6 +102,17 @@ def play(scene: Scene, fault: Fault) -> Outcome:
     return Outcome(message, told, (healed.seen_at - began).total_seconds(), answered)
 
 
+def _restore(scene: Scene, fault: Fault, restored: Callable[[Scene], bool]) -> Outcome:
+    """Break what the operator makes anew by itself; return how long that took."""
+    before, began = scene.servers(), now()
+    fault.spoil(scene)
+    until(lambda: restored(scene), what=f"{fault.title}: made anew", seconds=RESTORED_SECONDS)
+    seconds = (now() - began).total_seconds()
+    assert scene.servers() == before, "a serving pod was ended or restarted"
+    assert scene.kube.model(NAME, scene.namespace).shown("Serving")[0] == "True"
+    return Outcome("They are there again; the pods serve on.", seconds, seconds, None)
+
+
 def _break(scene: Scene, fault: Fault) -> tuple[str, float]:
     """Bring the fault about; return the message that told it, and after how many seconds."""
     mark, applied = scene.mark(), now()
@@ -106,21 +122,17 @@ def _break(scene: Scene, fault: Fault) -> tuple[str, float]:
     generation = scene.apply(fault.bad)
 
     def told(model: Model) -> bool:
-        return model.metadata.generation == generation and model.shown("Ready") == (
-            fault.status,
-            fault.reason.value,
-        )
+        return model.metadata.generation == generation and model.shown("Ready") == ("False", fault.reason.value)
 
-    what = f"Ready {fault.status} with {fault.reason}"
+    what = f"Ready False with {fault.reason}"
     sighting = scene.wait(told, since=mark, what=what, seconds=PATIENCE_SECONDS)
     model = Model.model_validate(sighting.body)
     ready, stalled = model.condition("Ready"), model.condition("Stalled")
     assert ready is not None
-    if fault.status == "False":
-        assert stalled is not None
-        assert (stalled.reason, stalled.message) == (ready.reason, ready.message)
-        step = fault.step or NEXT_STEP[fault.reason]
-        assert step in ready.message, f"expected the next step {step!r} in {ready.message!r}"
+    assert stalled is not None
+    assert (stalled.reason, stalled.message) == (ready.reason, ready.message)
+    step = fault.step or NEXT_STEP[fault.reason]
+    assert step in ready.message, f"expected the next step {step!r} in {ready.message!r}"
     if fault.start is None:
         assert model.shown("Serving")[0] in ("False", "")
     delay = sighting.seen_at - fault.record.at(scene, applied)

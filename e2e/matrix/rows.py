@@ -292,14 +292,13 @@ SECRETS: Final = (
     Fault(
         "configmap-missing",
         "mounted ConfigMaps deleted",
-        Reason.RESOLVING,
+        Reason.READY,
         APPLIED,
         Wish(),
         "none: they are made anew",
-        good=None,
         spoil=around.lost_config,
         start=Wish(),
-        status="Unknown",
+        restored=around.config_is_back,
     ),
 )
 FAULTS: Final = (*SOURCES, *MODELS, *NODES, *NAMESPACES, *SECRETS)

@@ -17,6 +17,9 @@ from e2e.support.manifests import Manifest
 from e2e.support.wait import until
 from nimblet import labels
 
+MOUNTED_CONFIGS: Final = 2
+"""The fetch policy and the artifact."""
+
 VALID_TOKEN: Final = "hf_demo_token"
 OLD_TOKEN: Final = "hf_expired_token"
 MISSING_IMAGE: Final = "nimblet.local/registry-mirror:does-not-exist"
@@ -170,6 +173,19 @@ def lost_config(scene: Scene) -> None:
         f"--selector={labels.MODEL}={NAME}",
         "--wait=false",
     )
+
+
+def config_is_back(scene: Scene) -> bool:
+    """Tell whether the policy and the artifact are there, and not on their way out."""
+    selector = f"--selector={labels.MODEL}={NAME}"
+    listed = scene.kube.run(
+        "get",
+        "configmaps",
+        f"--namespace={scene.namespace}",
+        selector,
+        "--output=jsonpath={.items[*].metadata.name}",
+    )
+    return len(listed.split()) == MOUNTED_CONFIGS
 
 
 def overfilled(scene: Scene) -> None:
