@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions
 from e2e.cluster.kwok import FakeNode
 from nimblet import labels
 from nimblet.cluster.client import Client, connect
@@ -105,7 +105,6 @@ def bench_rig(timing: Mapping[str, int]) -> Iterator[Rig]:
             kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
             stub=stub,
             directory=directory,
-            free_port=lambda: free_ports(1)[0],
             timing=timing,
         )
         stack.callback(launcher.end_all)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions
 from e2e.cluster.kwok import FakeNode
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.resources import COMPACT_MODEL
@@ -83,7 +83,6 @@ def launcher(plane: ControlPlane, stub: Stub, tmp_path: Path) -> Iterator[Launch
         kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
         stub=stub,
         directory=tmp_path,
-        free_port=lambda: free_ports(1)[0],
     )
     yield launcher
     launcher.end_all()

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from e2e.cluster.api import Api
 from e2e.cluster.errors import ApiError
@@ -167,13 +168,24 @@ def stub_server() -> Iterator[Stub]:
         server.server_close()
 
 
+PORT_LINE: Final = re.compile(r"metrics and probes on port (\d+)")
+
+
 @dataclass
 class Process:
     """A running operator."""
 
     popen: subprocess.Popen[bytes]
     log: Path
-    port: int
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, as its log tells; 0 while it does not say.
+
+        The operator takes a free one itself: one that is chosen before may be anybody's when it is bound.
+        """
+        found = PORT_LINE.search(self.log.read_text(encoding="utf-8"))
+        return int(found.group(1)) if found is not None else 0
 
     def metric(self, line: str) -> float:
         """Return the value of a metric's sample, 0 where it is not exposed yet."""
@@ -214,7 +226,6 @@ class Launcher:
     kubeconfig: Path
     stub: Stub
     directory: Path
-    free_port: Callable[[], int]
     namespace: str = NAMESPACE
     timing: Mapping[str, int] = field(default_factory=lambda: TIMING)
     started: list[tuple[Process, IO[bytes]]] = field(default_factory=list)
@@ -225,9 +236,9 @@ class Launcher:
         settings = self.directory / "settings.yaml"
         access = {"operatorNamespace": self.namespace}
         settings.write_text(json.dumps({"timing": dict(self.timing), "access": access}), encoding="utf-8")
-        log, port = self.directory / f"operator-{number}.log", self.free_port()
+        log = self.directory / f"operator-{number}.log"
         argv = [sys.executable, "-m", "tests.cluster.operator_process", self.stub.url]
-        argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", str(port)]
+        argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", "0"]
         argv += [*(() if elect else ("--no-leader-election",)), *flags]
         output = log.open("wb")
         environment = {
@@ -239,7 +250,7 @@ class Launcher:
             "PYTHONPYCACHEPREFIX": str(cache_of(os.environ).root / "pycache"),
         }
         popen = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        process = Process(popen=popen, log=log, port=port)
+        process = Process(popen=popen, log=log)
         self.started.append((process, output))
         return process
 

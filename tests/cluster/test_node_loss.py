@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions, free_ports
+from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions
 from e2e.cluster.kwok import FakeNode
 from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import (
@@ -47,7 +47,6 @@ def launcher(plane: ControlPlane, tmp_path: Path) -> Iterator[Launcher]:
             kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
             stub=stub,
             directory=tmp_path,
-            free_port=lambda: free_ports(1)[0],
         )
         yield launcher
         launcher.end_all()

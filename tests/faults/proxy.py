@@ -129,6 +129,7 @@ class Proxy:
         self.lists: dict[str, bytes] = {}
         """The newest answer to each list that was asked for in one page, by path and query."""
         self.port = 0
+        self._forwarding: set[asyncio.Task[tuple[int, dict[str, str], bytes] | None]] = set()
         self._upstream = upstream
         self._kill = kill
         self._writes = 0
@@ -226,15 +227,14 @@ class Proxy:
         )
 
     async def _pass(self, request: web.Request, incoming: Incoming, action: Action) -> web.StreamResponse:
-        try:
-            async with self._ask(request, incoming) as answer:
-                status, content = answer.status, await answer.read()
-                headers = _kept(answer.headers)
-        except aiohttp.ClientError:
-            self._log(incoming, 0)
+        # What has begun is done and counted, as by a real server, even if the operator goes meanwhile.
+        forwarding = asyncio.create_task(self._forward(request, incoming))
+        self._forwarding.add(forwarding)
+        forwarding.add_done_callback(self._forwarding.discard)
+        answered = await asyncio.shield(forwarding)
+        if answered is None:
             return _cut(request)
-        self._log(incoming, status)
-        self._count(incoming, status, content)
+        status, headers, content = answered
         if incoming.is_list and status == HTTPStatus.OK and "continue=" not in incoming.query:
             self.lists[incoming.target] = content
         if action.verb is Verb.KILL_AFTER:
@@ -242,6 +242,19 @@ class Proxy:
         if action.verb is not Verb.FORWARD:
             return _cut(request)
         return web.Response(status=status, headers=headers, body=content)
+
+    async def _forward(self, request: web.Request, incoming: Incoming) -> tuple[int, dict[str, str], bytes] | None:
+        """Return the server's answer, None where there is none; log and count it."""
+        try:
+            async with self._ask(request, incoming) as answer:
+                status, content = answer.status, await answer.read()
+                headers = _kept(answer.headers)
+        except aiohttp.ClientError:
+            self._log(incoming, 0)
+            return None
+        self._log(incoming, status)
+        self._count(incoming, status, content)
+        return status, headers, content
 
     async def _watch(self, request: web.Request, incoming: Incoming) -> web.StreamResponse:
         try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.cluster.controlplane import ControlPlane, free_ports
+from e2e.cluster.controlplane import ControlPlane
 from tests.cluster.operator_support import (
     OPERATOR_USER,
     RESYNC_SECONDS,
@@ -278,7 +278,6 @@ def _prepared(world: World, scenario: Scenario, reference: Reference | None, out
         kubeconfig=directory / "kubeconfig",
         stub=world.stub,
         directory=directory,
-        free_port=lambda: free_ports(1)[0],
         namespace=own,
         timing=TIMING,
     )
