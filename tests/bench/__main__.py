@@ -107,6 +107,7 @@ def bench_sizing(only: str) -> int:
     for case in (case for case in matrix() if only in case.name):
         say(f"sizing: {case.name} {case.demand} …")
         results.append(measure(case, binary=binary))
+        say(f"  {results[-1].ratio:.3f}")
     say(f"\nsizing, predicted / measured peak under load (aim {LOWEST} to {HIGHEST})\n{sizing_table(results)}")
     low = [result.case.name for result in results if result.ratio < LOWEST]
     high = [result.case.name for result in results if result.ratio > HIGHEST]

@@ -29,6 +29,8 @@ LOWEST, HIGHEST = 0.97, 1.10
 GENERATED_TOKENS = 16
 CACHE_PROMPT_TOKENS = 160
 SHORT_TEXT_TOKENS = 24
+SPECIAL_TOKENS = 2
+"""That a server may put around a text: it must fit the context with them."""
 SHORT_TEXTS = 64
 REQUEST_SECONDS = 900.0
 _CHUNK_BYTES = 1 << 20
@@ -124,7 +126,7 @@ def drive(server: LocalServer, demand: Demand, sizing: SizingStatus) -> None:
 def _lengths(demand: Demand, sizing: SizingStatus) -> list[int]:
     """Return the tokens of each prompt."""
     if demand.task != "Chat":
-        return [demand.context_length] * (2 * demand.parallel)
+        return [demand.context_length - SPECIAL_TOKENS] * (2 * demand.parallel)
     per_token = sizing.kv_cache_bytes / (demand.context_length * demand.parallel)
     entries = int(1.25 * demand.prompt_cache_mebibytes * MEBIBYTE / (per_token * CACHE_PROMPT_TOKENS)) + 1
     return [demand.context_length - GENERATED_TOKENS] * demand.parallel + [CACHE_PROMPT_TOKENS] * entries

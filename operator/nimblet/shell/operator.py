@@ -232,7 +232,7 @@ async def _http(operator: Operator) -> AsyncIterator[None]:
         live=operator.live,
         ready=lambda: readiness(operator.signs()),
     )
-    runner = await serve(app, host="", port=options.metrics_port)
+    runner = await serve(app, port=options.metrics_port)
     log.info("metrics and probes on port %s", ", ".join(str(address[1]) for address in runner.addresses[:1]))
     try:
         yield

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's own HTTP port: /metrics, /livez, /readyz. Read-only, no user text, no secrets."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,9 +82,16 @@ def _answer(verdict: Verdict) -> web.Response:
     return web.Response(status=200 if verdict.ok else 503, text=f"{verdict.why}\n")
 
 
-async def serve(app: web.Application, *, host: str, port: int) -> web.AppRunner:
+def listener(port: int) -> socket.socket:
+    """Return a socket on all addresses, of both families where there are both; port 0 takes one free one."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+async def serve(app: web.Application, *, port: int) -> web.AppRunner:
     """Bind and serve; the caller ends it with `cleanup()`. Port 0 takes a free one."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.SockSite(runner, listener(port)).start()
     return runner

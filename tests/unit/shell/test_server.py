@@ -61,7 +61,7 @@ async def test_the_port_serves_probes_and_metrics() -> None:
         live=lambda: Verdict(ok=True, why="fine"),
         ready=lambda: Verdict(ok=False, why="reading"),
     )
-    runner = await serve(app, host="127.0.0.1", port=0)
+    runner = await serve(app, port=0)
     try:
         root = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession() as session:
