@@ -6,6 +6,7 @@ from typing import Final
 from nimblet.api.compactmodel import CompactModel
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.facts import DeploymentFacts, ModelFacts, PodFacts
+from nimblet.plan.source import scheme_of
 from nimblet.settings import Settings
 
 IMAGE_VOLUMES_SINCE: Final = 35
@@ -21,16 +22,23 @@ def weights_image(
     with credentials is fetched, since the kubelet pulls with the node's own.
     """
     before = model.status.resolved
-    if kept and before is not None:
-        return before.weights_image or None
+    mounted = before.weights_image if kept and before is not None else ""
+    if artifact is None:
+        return mounted or None
+    wanted = bool(mounted) if kept else _is_wanted(model, artifact, facts, settings)
+    return f"{repository_of(model.spec.source.uri)}@{artifact.commit}" if wanted else None
+
+
+def _is_wanted(model: CompactModel, artifact: Artifact, facts: ModelFacts, settings: Settings) -> bool:
     source = model.spec.source
-    if artifact is None or not source.uri.startswith("oci://") or not artifact.is_image:
-        return None
-    if not settings.oci_image_volumes or facts.server_minor < IMAGE_VOLUMES_SINCE:
-        return None
-    if model.spec.cache is not None or source.credentials_secret_ref is not None:
-        return None
-    return f"{repository_of(source.uri)}@{artifact.commit}"
+    return (
+        settings.oci_image_volumes
+        and facts.server_minor >= IMAGE_VOLUMES_SINCE
+        and scheme_of(model.spec) == "oci"
+        and artifact.is_image
+        and model.spec.cache is None
+        and source.credentials_secret_ref is None
+    )
 
 
 def repository_of(uri: str) -> str:

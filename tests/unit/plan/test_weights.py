@@ -29,10 +29,12 @@ ON = SETTINGS.model_copy(update={"oci_image_volumes": True})
 LAYER = f"sha256:{'4' * 64}+tar@512:1"
 
 
-def facts_of(model: Any, *, tag: str | None = LAYER, minor: int = 35, settings: Any = ON) -> ModelFacts:
+def facts_of(
+    model: Any, *, tag: str | None = LAYER, minor: int = 35, settings: Any = ON, commit: str = COMMIT
+) -> ModelFacts:
     """Return facts where the source is resolved to one file, in an image unless `tag` says otherwise."""
     file = {"path": "m.gguf", "size": 1, "sha256": "3" * 64, **({"tag": tag} if tag is not None else {})}
-    text = artifact_text(uri=SOURCE["uri"], commit=COMMIT, files=[file])
+    text = artifact_text(uri=SOURCE["uri"], commit=commit, files=[file])
     artifacts = (stored(model, text, settings=settings),)
     return replace(base_facts(model), artifacts=artifacts, server_minor=minor)
 
@@ -108,6 +110,25 @@ def test_running_model_is_not_rolled_by_the_setting() -> None:
     after = plan_of(running, from_then, settings=ON)
     assert child(after.children, "Deployment") == deployment
     assert egress_of(after) != []
+
+
+def test_mounted_image_follows_what_the_source_is_resolved_to() -> None:
+    # Given a model that mounts its image, whose artifact is lost
+    model = a_model(source=SOURCE)
+    before = plan_of(model, facts_of(model), settings=ON)
+    running = model.model_copy(update={"status": before.status})
+    revision = child(before.children, "Deployment")["metadata"]["labels"][labels.REVISION]
+    deployment = a_deployment(revision, weights_image="222222222222")
+    lost = replace(facts_of(model), artifacts=(), deployment=deployment)
+    # Then its pods get no egress while the source is resolved anew
+    assert egress_of(plan_of(running, lost, settings=ON)) == []
+    # and when it is another manifest then, that is the one to mount, as the digests to compare are its
+    other = f"sha256:{'5' * 64}"
+    again = replace(facts_of(model, commit=other), deployment=deployment)
+    assert (
+        models_of(plan_of(running, again, settings=ON))["image"]["reference"]
+        == f"registry.example/models/m@{other}"
+    )
 
 
 def test_egress_stays_until_the_last_pod_with_a_loader_is_gone() -> None:
