@@ -103,13 +103,15 @@ async def gather_model_facts(
     """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
-    pods = [await _told_by_events(gatherer, pod, now=now) for pod in _server_pods(mirror, key)]
-    fillers = filling_pods(Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+    owned = _pods(mirror, key)
+    servers = _server_pods(owned)
+    pods = [await _told_by_events(gatherer, pod, now=now) for pod in servers]
+    fillers = filling_pods(owned)
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
     stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
     keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
-    jobs = await _jobs(gatherer, key, uid=model.uid, now=now)
+    jobs = await _jobs(gatherer, key, uid=model.uid, pods=owned, now=now)
     cached = model.spec.cache is not None
     found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs.resolving)
     asked = questions(model.spec.task, found)
@@ -135,8 +137,7 @@ async def gather_model_facts(
         key=stored,
         server_minor=gatherer.server_minor,
     )
-    setup_wait = next_setup_look(_server_pods(mirror, key), now=now)
-    waits = (gatherer.observer.next_look(seen), jobs.look_again, setup_wait)
+    waits = (gatherer.observer.next_look(seen), jobs.look_again, next_setup_look(servers, now=now))
     return Gathered(facts=facts, look_again=min((wait for wait in waits if wait is not None), default=None))
 
 
@@ -156,16 +157,15 @@ class _Jobs:
     look_again: float | None
 
 
-async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, now: datetime) -> _Jobs:
+async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], now: datetime) -> _Jobs:
     resolving: list[JobFacts] = []
     filling: list[JobFacts] = []
     waits: list[float] = []
-    pods = [Pod.model_validate(body) for body in gatherer.mirror.owned(key, "Pod")]
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
         if not _controls(body, uid):
             continue
-        known: Sequence[Pod] = pods
+        known = pods
         facts = job_facts(job, known, now=now)
         if lacks_result(facts):
             known = await _pods_of_job(gatherer.client, job)
@@ -290,11 +290,14 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
 
 def model_pods(mirror: Mirror, key: Key) -> tuple[PodFacts, ...]:
     """Return the pods of a model's server, sorted by name; what was asked of them is added later."""
-    return tuple(pod_facts(pod) for pod in _server_pods(mirror, key))
+    return tuple(pod_facts(pod) for pod in _server_pods(_pods(mirror, key)))
 
 
-def _server_pods(mirror: Mirror, key: Key) -> list[Pod]:
-    pods = (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+def _pods(mirror: Mirror, key: Key) -> list[Pod]:
+    return [Pod.model_validate(body) for body in mirror.owned(key, "Pod")]
+
+
+def _server_pods(pods: Sequence[Pod]) -> list[Pod]:
     return [pod for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model"]
 
 
