@@ -9,7 +9,7 @@ import binascii
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, ValidationError
@@ -43,7 +43,7 @@ class Questions:
     """What the pods of one model are asked; `widths` holds the numbers expected in a vector, by source hash."""
 
     task: Task = "Chat"
-    widths: Mapping[str, int] | None = None
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def proof(self) -> str:
@@ -52,7 +52,7 @@ class Questions:
 
     def flaw(self, body: bytes, *, source_hash: str) -> str | None:
         """Return what is wrong with the body of a good answer, or None."""
-        width = (self.widths or {}).get(source_hash)
+        width = self.widths.get(source_hash)
         try:
             if self.task == "Chat":
                 return _completion_flaw(body)

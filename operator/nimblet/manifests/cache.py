@@ -7,7 +7,6 @@ from typing import Final
 from nimblet import labels, names
 from nimblet.manifests.common import Manifest, metadata, model_labels
 from nimblet.manifests.loader import (
-    ARTIFACT_DIR,
     ARTIFACT_MOUNT,
     MODELS_DIR,
     MODELS_MOUNT,
@@ -19,6 +18,7 @@ from nimblet.manifests.loader import (
     loader_job_manifest,
     loader_mounts,
     loader_volumes,
+    reading_container,
 )
 
 CLAIM: Final = "cache"
@@ -107,18 +107,8 @@ def models_volume(mount: CacheMount, *, read_only: bool) -> Manifest:
 
 
 def verify_container(pod: LoaderPod, mount: CacheMount) -> Manifest:
-    """Return the init container that checks the cached files. It has no policy, credentials or network."""
-    args = [
-        "verify",
-        "--artifact",
-        f"{ARTIFACT_DIR}/artifact.json",
-        "--dest",
-        MODELS_DIR,
-        "--folder",
-        mount.folder,
-    ]
-    mounts = [ARTIFACT_MOUNT, {**MODELS_MOUNT, "readOnly": True}]
-    return container(pod, "loader", args=args, mounts=mounts, uid=False)
+    """Return the init container that checks the cached files."""
+    return reading_container(pod, "verify", "--dest", MODELS_DIR, "--folder", mount.folder)
 
 
 def _on_node(name: str) -> Manifest:

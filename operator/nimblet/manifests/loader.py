@@ -215,10 +215,15 @@ def image_volume(reference: str) -> Manifest:
 
 
 def check_container(pod: LoaderPod) -> Manifest:
-    """Return the init container that checks the mounted files. It has no policy, credentials or network."""
-    args = ["check", "--artifact", f"{ARTIFACT_DIR}/artifact.json", "--dest", f"{MODELS_DIR}/{IMAGE_FOLDER}"]
+    """Return the init container that checks the files of a mounted image."""
+    return reading_container(pod, "check", "--dest", f"{MODELS_DIR}/{IMAGE_FOLDER}")
+
+
+def reading_container(pod: LoaderPod, command: str, *args: str) -> Manifest:
+    """Return an init container that checks files which are there. It has no policy, credentials or network."""
     mounts = [ARTIFACT_MOUNT, {**MODELS_MOUNT, "readOnly": True}]
-    return container(pod, "loader", args=args, mounts=mounts, uid=False)
+    argv = [command, "--artifact", f"{ARTIFACT_DIR}/artifact.json", *args]
+    return container(pod, "loader", args=argv, mounts=mounts, uid=False)
 
 
 def loader_container(pod: LoaderPod) -> Manifest:

@@ -86,57 +86,49 @@ def server_policy_manifest(
     peers += [_namespace_peer(name) for name in sorted(set(callers.namespaces))]
     if callers.namespace_labels:
         peers.append({"namespaceSelector": {"matchLabels": dict(callers.namespace_labels)}})
+    ingress = [_ingress(peers, HTTP_PORT), _ingress([operator], PROGRESS_PORT)]
+    pods = _Pods(owner=owner, namespace=namespace, component="model")
+    return _policy(pods, name=names.server_policy(owner), ingress=ingress, egress=egress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pods:
+    """The pods that a policy is for."""
+
+    owner: str
+    namespace: str
+    component: str
+
+
+def _policy(pods: _Pods, *, name: str, ingress: Sequence[Manifest], egress: Sequence[Manifest]) -> Manifest:
+    """Return a policy that denies all but these."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(names.server_policy(owner), namespace, labels_=model_labels(owner, "model")),
+        "metadata": metadata(name, pods.namespace, labels_=model_labels(pods.owner, pods.component)),
         "spec": {
-            "podSelector": {"matchLabels": pod_selector(owner, "model")},
+            "podSelector": {"matchLabels": pod_selector(pods.owner, pods.component)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {"from": peers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
-                {
-                    "from": [operator],
-                    "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
-                },
-            ],
+            "ingress": list(ingress),
             "egress": list(egress),
         },
     }
+
+
+def _ingress(peers: Sequence[Manifest], port: int) -> Manifest:
+    return {"from": list(peers), "ports": [{"protocol": "TCP", "port": port}]}
 
 
 def filler_policy_manifest(
     owner: str, namespace: str, *, operator_namespace: str, egress: Sequence[Manifest]
 ) -> Manifest:
     """Return the policy of the pods that fill the cache: the operator asks for progress; DNS and fetching out."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(names.filler(owner), namespace, labels_=model_labels(owner, "filler")),
-        "spec": {
-            "podSelector": {"matchLabels": pod_selector(owner, "filler")},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {
-                    "from": [_namespace_peer(operator_namespace)],
-                    "ports": [{"protocol": "TCP", "port": PROGRESS_PORT}],
-                }
-            ],
-            "egress": list(egress),
-        },
-    }
+    pods = _Pods(owner=owner, namespace=namespace, component="filler")
+    ingress = [_ingress([_namespace_peer(operator_namespace)], PROGRESS_PORT)]
+    return _policy(pods, name=names.filler(owner), ingress=ingress, egress=egress)
 
 
 def resolver_policy_manifest(owner: str, namespace: str, *, egress: Sequence[Manifest]) -> Manifest:
     """Return the resolver pods' policy: nothing in, DNS and fetching out."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(names.resolver(owner), namespace, labels_=model_labels(owner, "resolver")),
-        "spec": {
-            "podSelector": {"matchLabels": pod_selector(owner, "resolver")},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [],
-            "egress": list(egress),
-        },
-    }
+    pods = _Pods(owner=owner, namespace=namespace, component="resolver")
+    return _policy(pods, name=names.resolver(owner), ingress=(), egress=egress)

@@ -61,9 +61,7 @@ class Header(ArtifactModel):
     causal_attention: bool | None = None
     classifier: bool | None = None
     classifier_outputs: Count | None = None
-    classifier_labels: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=16)] | None = (
-        None
-    )
+    classifier_labels: Annotated[tuple[Label, ...], Field(max_length=16)] | None = None
     chat_template: bool = False
 
 

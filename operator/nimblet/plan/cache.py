@@ -6,7 +6,7 @@ to fill the folder anew.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -25,7 +25,7 @@ from nimblet.plan.claim import binding, claim_problem, wanted_claim
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts
 from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
-from nimblet.plan.tries import Tries, newest, plan_next, plan_tries, retry_delay, told_problem
+from nimblet.plan.tries import Tries, job_refs, newest, plan_next, plan_tries, retry_delay, told_problem
 from nimblet.settings import Settings
 
 FOLDER_LENGTH: Final = 32
@@ -146,10 +146,10 @@ def _plan(stage: _Stage) -> tuple[StageOutcome, bool]:
         wait = retry_delay(job.attempt - 1, stage.settings.timing) if job.attempt > 1 else 0.0
         outcome, filled = plan_next(tries, job, bad, wait=wait, now=stage.now), False
     elif job is not None and job.succeeded:
-        outcome, filled = StageOutcome(deletions=_others(facts, job)), True
+        outcome, filled = StageOutcome(deletions=job_refs(facts.fills, but=job)), True
     else:
         outcome, filled = _fill(stage, tries, claim), False
-    return _with(outcome, child), filled
+    return replace(outcome, children=(child, *outcome.children)), filled
 
 
 def _fill(stage: _Stage, tries: Tries, claim: ClaimFacts) -> StageOutcome:
@@ -161,9 +161,7 @@ def _fill(stage: _Stage, tries: Tries, claim: ClaimFacts) -> StageOutcome:
     outcome = plan_tries(tries, stage.settings.timing, now=stage.now)
     unbound = binding(claim, tries.latest, stage.facts, now=stage.now)
     state = unbound if unbound is not None else _with_claim(outcome.state, claim)
-    return StageOutcome(
-        children=outcome.children, deletions=outcome.deletions, state=state, requeue_after=outcome.requeue_after
-    )
+    return replace(outcome, state=state)
 
 
 def _tries(stage: _Stage, claim: ClaimFacts) -> Tries:
@@ -239,19 +237,6 @@ def _with_claim(state: Problem | Progress | None, claim: ClaimFacts) -> Problem 
     size = claim.capacity or claim.requested
     found = f"{state.message} The volume is that of PersistentVolumeClaim {claim.name} ({size}): raise cache.size."
     return Problem(reason=state.reason, message=found)
-
-
-def _with(outcome: StageOutcome, child: Manifest) -> StageOutcome:
-    return StageOutcome(
-        children=(child, *outcome.children),
-        deletions=outcome.deletions,
-        state=outcome.state,
-        requeue_after=outcome.requeue_after,
-    )
-
-
-def _others(facts: ModelFacts, job: JobFacts) -> tuple[ChildRef, ...]:
-    return tuple(ChildRef(kind="Job", name=other.name, uid=other.uid) for other in facts.fills if other != job)
 
 
 def _status(stage: _Stage, *, filled: bool) -> CacheStatus:

@@ -127,8 +127,9 @@ def plan_compactmodel(
         *resolution.outcome.children,
         *cache.outcome.children,
     ]
-    if run.deployment is not None and (cache.filled or _is_live(facts, run)):
-        children.append(run.deployment)
+    applied = run.deployment if cache.filled or _is_live(facts, run) else None
+    if applied is not None:
+        children.append(applied)
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
@@ -137,7 +138,7 @@ def plan_compactmodel(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
-            *_unstoppable(model, facts, run, cache),
+            *(_unstoppable(model, facts) if applied is None else ()),
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
@@ -303,10 +304,9 @@ def _superseded(
     return tuple(gone)
 
 
-def _unstoppable(model: CompactModel, facts: ModelFacts, run: _Run, cache: CachePlan) -> tuple[ChildRef, ...]:
+def _unstoppable(model: CompactModel, facts: ModelFacts) -> tuple[ChildRef, ...]:
     """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
-    applied = run.deployment is not None and (cache.filled or _is_live(facts, run))
-    if not model.spec.suspend or applied or facts.deployment is None:
+    if not model.spec.suspend or facts.deployment is None:
         return ()
     return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
 

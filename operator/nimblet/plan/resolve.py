@@ -19,7 +19,7 @@ from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.references import secret_flaw
 from nimblet.plan.source import required_keys, scheme_of
 from nimblet.plan.stage import Problem, Progress, StageOutcome, earliest, problem
-from nimblet.plan.tries import Tries, newest, plan_tries, told_problem
+from nimblet.plan.tries import Tries, job_refs, newest, plan_tries, told_problem
 from nimblet.settings import Settings
 
 SUSPENDED: Final = "Not looked at while spec.suspend is true."
@@ -48,8 +48,7 @@ def plan_resolution(
     stored = next((item for item in facts.artifacts if item.source_hash == loader.source_hash), None)
     if stored is not None and (artifact := parse_artifact(stored.text)) is not None:
         child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=stored.text)
-        gone = tuple(ChildRef(kind="Job", name=job.name, uid=job.uid) for job in facts.jobs)
-        done = StageOutcome(children=(child,), deletions=gone)
+        done = StageOutcome(children=(child,), deletions=job_refs(facts.jobs))
         return Resolution(outcome=done, artifact=artifact)
     if model.spec.suspend:
         return Resolution(outcome=StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED)))

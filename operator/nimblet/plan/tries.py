@@ -49,10 +49,10 @@ def plan_tries(tries: Tries, timing: Timing, *, now: datetime) -> StageOutcome:
     """Return the first try, a look at the one under way, or the next one when its time has come."""
     job = tries.latest
     if job is None:
-        return StageOutcome(children=(tries.make(1),), deletions=jobs_but(tries, None), state=tries.working)
+        return StageOutcome(children=(tries.make(1),), deletions=job_refs(tries.jobs), state=tries.working)
     if not (job.failed or job.succeeded):
         # A Job's template can't change and a try runs once, so a Job that exists is left as it is.
-        return StageOutcome(deletions=jobs_but(tries, job), state=_under_way(tries, job))
+        return StageOutcome(deletions=job_refs(tries.jobs, but=job), state=_under_way(tries, job))
     return plan_next(tries, job, job_problem(job), wait=retry_delay(job.attempt, timing), now=now)
 
 
@@ -60,8 +60,9 @@ def plan_next(tries: Tries, job: JobFacts, failed: Problem, *, wait: float, now:
     """Return the try after a finished one, once `wait` seconds are over or its inputs changed."""
     due = (job.finished_at or now) + timedelta(seconds=wait)
     if tries.inputs_hash != job.credentials_hash or now >= due:
-        return StageOutcome(children=(tries.make(job.attempt + 1),), deletions=jobs_but(tries, None), state=failed)
-    return StageOutcome(deletions=jobs_but(tries, job), state=failed, requeue_after=(due - now).total_seconds())
+        return StageOutcome(children=(tries.make(job.attempt + 1),), deletions=job_refs(tries.jobs), state=failed)
+    others = job_refs(tries.jobs, but=job)
+    return StageOutcome(deletions=others, state=failed, requeue_after=(due - now).total_seconds())
 
 
 def retry_delay(attempt: int, timing: Timing) -> float:
@@ -81,10 +82,10 @@ def job_problem(job: JobFacts) -> Problem:
     return problem(Reason.LOADER_FAILED, f"Job {job.name} failed: {ending}.")
 
 
-def jobs_but(tries: Tries, keep: JobFacts | None) -> tuple[ChildRef, ...]:
-    """Return all Jobs of the role but one, to be deleted."""
-    name = keep.name if keep is not None else None
-    return tuple(ChildRef(kind="Job", name=job.name, uid=job.uid) for job in tries.jobs if job.name != name)
+def job_refs(jobs: Iterable[JobFacts], *, but: JobFacts | None = None) -> tuple[ChildRef, ...]:
+    """Return Jobs, all but one, to be deleted."""
+    kept = but.name if but is not None else None
+    return tuple(ChildRef(kind="Job", name=job.name, uid=job.uid) for job in jobs if job.name != kept)
 
 
 def _under_way(tries: Tries, job: JobFacts) -> Problem | Progress:
