@@ -4,17 +4,17 @@
 A page is trimmed as it comes, so that memory holds one page of full objects at a time.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from nimblet import labels
 from nimblet.cluster.client import Client
-from nimblet.cluster.errors import Transient
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import OWN_KINDS, Mirror, Name
 from nimblet.cluster.observed import metadata_of
+from nimblet.cluster.patience import patiently
 from nimblet.cluster.resources import Resource, resource_of
 from nimblet.cluster.trim import TRIMS
 
@@ -22,8 +22,6 @@ UNSELECTED: Final = OWN_KINDS | {"Node"}
 """Kinds read whole; of all others only what carries our label."""
 RETRY_SECONDS: Final = (0.5, 2.0)
 """Waits before a list is tried again; after them the resync fails as a whole and is tried later."""
-
-log = logging.getLogger(__name__)
 
 
 async def rebuild(client: Client, mirror: Mirror, *, namespaces: Sequence[str] = ()) -> frozenset[Key]:
@@ -35,25 +33,15 @@ async def rebuild(client: Client, mirror: Mirror, *, namespaces: Sequence[str] =
     for kind in sorted(TRIMS, key=lambda kind: (kind in OWN_KINDS, kind)):
         resource = resource_of(kind)
         for namespace in namespaces if namespaces and resource.namespaced else (None,):
-            touched |= await _patiently(client, mirror, resource, namespace=namespace)
+            # one refused list must not void all that were read; keys of a try that failed may go untold, since
+            # after a resync every key has a turn anyway
+            touched |= await patiently(
+                partial(_rebuild_kind, client, mirror, resource, namespace=namespace),
+                what=f"list of {resource.plural}",
+                waits=RETRY_SECONDS,
+                level=logging.INFO,
+            )
     return frozenset(touched)
-
-
-async def _patiently(
-    client: Client, mirror: Mirror, resource: Resource, *, namespace: str | None
-) -> frozenset[Key]:
-    """Read one kind, tried again after transient errors: one refused list must not void all that were read.
-
-    Keys of a try that failed may go untold; after a resync every key has a turn anyway.
-    """
-    for wait in RETRY_SECONDS:
-        try:
-            return await _rebuild_kind(client, mirror, resource, namespace=namespace)
-        except Transient as error:
-            pause = max(wait, error.retry_after or 0.0)
-            log.info("list of %s: next try in %.1f s: %s", resource.plural, pause, error)
-        await asyncio.sleep(pause)
-    return await _rebuild_kind(client, mirror, resource, namespace=namespace)
 
 
 async def _rebuild_kind(

@@ -31,11 +31,11 @@ from nimblet.cluster.login import read_login
 from nimblet.cluster.masterkey import KEY_BYTES, MasterKeyError, get_master_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
+from nimblet.cluster.patience import patiently
 from nimblet.shell.ending import Ending
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.metrics import Metrics, StateCollector
 from nimblet.shell.options import Options
-from nimblet.shell.patience import patiently
 from nimblet.shell.queue import Queue
 from nimblet.shell.reconcile import Reconciler
 from nimblet.shell.resync import Resync

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from nimblet.cluster.errors import Forbidden, Transient
-from nimblet.shell.patience import patiently
+from nimblet.cluster.patience import patiently
 from tests.unit.shell.virtual import run_virtual
 
 
