@@ -18,10 +18,19 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, CachedFile, CacheRecord, FetchReport, encode
+from nimblet_loader.contract import (
+    VERSION,
+    Artifact,
+    ArtifactFile,
+    CachedFile,
+    CacheRecord,
+    FetchReport,
+    encode,
+    fetch_report,
+)
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.fetch import Fetch, check_uid, fetch
-from nimblet_loader.folder import Partial, file_digest, file_size, open_place, translated
+from nimblet_loader.folder import Partial, measured, open_place, translated
 
 RECORD: Final = ".nimblet-cache.json"
 FOLDER: Final = re.compile(r"^[0-9a-f]{32}$")
@@ -90,14 +99,8 @@ def verify(check: Check) -> FetchReport:
     recorded = {file.path: file for file in record.files}
     for file in check.artifact.files:
         _verify_file(folder, file, recorded.get(file.path))
-    return FetchReport(
-        version=VERSION,
-        files=len(check.artifact.files),
-        bytes=sum(file.size for file in check.artifact.files),
-        downloaded_bytes=0,
-        seconds=round(check.now() - began, 3),
-        sha256={file.path: recorded[file.path].sha256 for file in check.artifact.files},
-    )
+    known = {file.path: recorded[file.path].sha256 for file in check.artifact.files}
+    return fetch_report(check.artifact, sha256=known, seconds=check.now() - began)
 
 
 def check_folder(name: str) -> None:
@@ -134,9 +137,7 @@ def _verify_file(folder: Path, file: ArtifactFile, recorded: CachedFile | None) 
     if recorded is None or recorded.size != file.size or file.sha256 not in (None, recorded.sha256):
         raise _corrupted(f"{what} as the artifact says; the cache's record says otherwise.")
     try:
-        with open_place(folder, file.path, uid="", make=False) as place:
-            size = file_size(place, place.name)
-            found = file_digest(place, place.name) if size == file.size else ""
+        size, found = measured(folder, file.path, size=file.size)
     except (OSError, LoaderError) as error:
         raise _corrupted(f"{what}; it can't be read ({type(error.__cause__ or error).__name__}).") from error
     if size != file.size:

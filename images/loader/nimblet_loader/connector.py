@@ -127,6 +127,17 @@ def status_error(answer: Answer, *, what: str) -> LoaderError:
     )
 
 
+def tag_error(error: LoaderError, answer: Answer, *, shown: str) -> LoaderError:
+    """Return the error of a registry's manifest: what is not there is the name or the tag, not a file."""
+    if error.reason is not Reason.FileNotFound:
+        return error
+    return LoaderError(
+        Reason.RepositoryNotFound,
+        f"Expected {shown} at {answer.hops[0].target.authority}; the registry knows none of that "
+        "name and tag. Correct source.uri.",
+    )
+
+
 def _access_hint(answer: Answer) -> str:
     if any(hop.authorized for hop in answer.hops):
         return "Give the token's owner access."

@@ -5,6 +5,7 @@ Everything from outside is parsed here, once, and unknown keys are refused. It m
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Annotated, Final, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -251,6 +252,20 @@ class FetchReport(_Contract):
     downloaded_bytes: int
     seconds: float
     sha256: dict[str, Sha256] = Field(default_factory=dict)
+
+
+def fetch_report(
+    artifact: Artifact, *, sha256: Mapping[str, str], seconds: float, downloaded_bytes: int = 0
+) -> FetchReport:
+    """Return the report about an artifact whose files are all there."""
+    return FetchReport(
+        version=VERSION,
+        files=len(artifact.files),
+        bytes=sum(file.size for file in artifact.files),
+        downloaded_bytes=downloaded_bytes,
+        seconds=round(seconds, 3),
+        sha256=dict(sha256),
+    )
 
 
 class CachedFile(_Contract):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nimblet_loader.connector import Connector
-from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, FetchPolicy, FetchReport
+from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, FetchReport, fetch_report
 from nimblet_loader.download import Download, download
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.folder import file_digest, file_size, free_bytes, open_place, translated
@@ -75,14 +75,7 @@ def fetch(run: Fetch) -> FetchReport:
         done += file.size
     run.progress.reach(total)
     run.progress.begin("Done", total=total)
-    return FetchReport(
-        version=VERSION,
-        files=len(run.artifact.files),
-        bytes=total,
-        downloaded_bytes=downloaded,
-        seconds=round(run.now() - began, 3),
-        sha256=digests,
-    )
+    return fetch_report(run.artifact, sha256=digests, seconds=run.now() - began, downloaded_bytes=downloaded)
 
 
 def _check_sizes(run: Fetch) -> None:

@@ -91,6 +91,13 @@ def file_digest(place: Place, name: str) -> str:
     return digest.hexdigest()
 
 
+def measured(root: Path, path: str, *, size: int) -> tuple[int | None, str]:
+    """Return the size of a file that somebody else put there, None for none, and where it is `size` its sha256."""
+    with open_place(root, path, uid="", make=False) as place:
+        found = file_size(place, place.name)
+        return found, file_digest(place, place.name) if found == size else ""
+
+
 class Partial:
     """The temporary file while it grows: its length and running digest, also of what an earlier run left."""
 

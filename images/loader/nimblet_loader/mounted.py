@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, FetchReport
+from nimblet_loader.contract import Artifact, ArtifactFile, FetchReport, fetch_report
 from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.folder import file_digest, file_size, open_place
+from nimblet_loader.folder import measured
 
 _log = logging.getLogger(__name__)
 
@@ -15,15 +15,8 @@ _log = logging.getLogger(__name__)
 def check(artifact: Artifact, root: Path, *, now: Callable[[], float]) -> FetchReport:
     """Compare every file below `root` with the artifact's size and digest, or raise LoaderError."""
     began = now()
-    measured = {file.path: _checked(root, file) for file in artifact.files}
-    return FetchReport(
-        version=VERSION,
-        files=len(artifact.files),
-        bytes=sum(file.size for file in artifact.files),
-        downloaded_bytes=0,
-        seconds=round(now() - began, 3),
-        sha256=measured,
-    )
+    found = {file.path: _checked(root, file) for file in artifact.files}
+    return fetch_report(artifact, sha256=found, seconds=now() - began)
 
 
 def _checked(root: Path, file: ArtifactFile) -> str:
@@ -31,9 +24,7 @@ def _checked(root: Path, file: ArtifactFile) -> str:
     if file.sha256 is None:
         raise LoaderError(Reason.DigestRequired, f"{what} to have a known digest. Resolve the source again.")
     try:
-        with open_place(root, file.path, uid="", make=False) as place:
-            size = file_size(place, place.name)
-            found = file_digest(place, place.name) if size == file.size else ""
+        size, found = measured(root, file.path, size=file.size)
     except (OSError, LoaderError) as error:
         cause = type(error.__cause__ or error).__name__
         raise LoaderError(

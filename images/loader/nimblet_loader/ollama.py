@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Snapshot, Span, open_http, status_error
+from nimblet_loader.connector import Body, Snapshot, Span, open_http, status_error, tag_error
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.selection import Entry
 
@@ -113,11 +113,4 @@ class OllamaConnector:
         return f"{self._repository}:{self._tag}"
 
     def _manifest_error(self, answer: Answer) -> LoaderError:
-        error = status_error(answer, what=self._shown)
-        if error.reason is Reason.FileNotFound:
-            return LoaderError(
-                Reason.RepositoryNotFound,
-                f"Expected {self._shown} at {answer.hops[0].target.authority}; the registry knows none of that "
-                "name and tag. Correct source.uri.",
-            )
-        return error
+        return tag_error(status_error(answer, what=self._shown), answer, shown=self._shown)

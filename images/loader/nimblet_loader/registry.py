@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Explain, Span, open_http, status_error
+from nimblet_loader.connector import Body, Explain, Span, open_http, status_error, tag_error
 from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.sigv4 import encoded
 from nimblet_loader.target import Target, parse_target
@@ -147,14 +147,7 @@ class Registry:
         return token
 
     def _document_error(self, answer: Answer) -> LoaderError:
-        error = self._error(answer, self._shown)
-        if error.reason is Reason.FileNotFound:
-            return LoaderError(
-                Reason.RepositoryNotFound,
-                f"Expected {self._shown} at {answer.hops[0].target.authority}; the registry knows none of that "
-                "name and tag. Correct source.uri.",
-            )
-        return error
+        return tag_error(self._error(answer, self._shown), answer, shown=self._shown)
 
     def _error(self, answer: Answer, what: str) -> LoaderError:
         """Return the error of a status; a token bought without a login is no credential of the user."""
