@@ -113,7 +113,7 @@ class Api:
         added = await self.retriever.add(
             request.path_params["name"],
             request.path_params["token"],
-            [passage.to_text() for passage in asked.passages],
+            asked.passages,
         )
         return AddAnswer(embedded=added.embedded, reused=added.reused)
 

@@ -9,6 +9,8 @@ from pydantic.alias_generators import to_camel
 
 from nimblet_retriever.store.chunk import Mode
 
+Id = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Label = Annotated[str, StringConstraints(max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$", max_length=1000)]
 
 

@@ -5,13 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from nimblet_retriever.config import ConfigModel
-from nimblet_retriever.retrieval import Text
+from nimblet_retriever.config import ConfigModel, Id, Label
+from nimblet_retriever.retrieval import PassageIn
 from nimblet_retriever.store.chunk import Hit, Mode
 from nimblet_retriever.store.generation import Counts, Generation, Name, Token
-
-Id = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-Label = Annotated[str, StringConstraints(max_length=200)]
 
 
 class RetrieveRequest(ConfigModel):
@@ -60,34 +57,6 @@ class BeginAnswer(ConfigModel):
     name: str
     dimension: int
     embedding: str
-
-
-class PassageIn(ConfigModel):
-    """A passage to be indexed."""
-
-    document: Id
-    position: int = Field(ge=0, le=2**31 - 1)
-    text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
-    embedded: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
-    source: Label
-    title: Label = ""
-    location: Annotated[str, StringConstraints(max_length=2000)] = ""
-    labels: dict[Label, Label] = Field(default_factory=dict, max_length=20)
-    access: tuple[Label, ...] = Field(default=(), max_length=100)
-
-    def to_text(self) -> Text:
-        """Return it in the core's terms."""
-        return Text(
-            document=self.document,
-            position=self.position,
-            text=self.text,
-            embedded=self.embedded,
-            source=self.source,
-            title=self.title,
-            location=self.location,
-            labels=self.labels,
-            access=self.access,
-        )
 
 
 class AddRequest(ConfigModel):

@@ -7,11 +7,13 @@ embed a fixed text as it did when the generation was built: else no search, sinc
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
 
-from nimblet_retriever.config import SearchConfig
+from pydantic import Field, StringConstraints
+
+from nimblet_retriever.config import ConfigModel, Id, Label, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind, cosine
 from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection
@@ -45,19 +47,18 @@ class Found:
     hits: tuple[Hit, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
+class PassageIn(ConfigModel):
     """A passage to be indexed; `embedded` is what the model sees, `text` what is quoted."""
 
-    document: str
-    position: int
-    text: str
-    embedded: str
-    source: str
-    title: str = ""
-    location: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    access: tuple[str, ...] = ()
+    document: Id
+    position: int = Field(ge=0, le=2**31 - 1)
+    text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+    embedded: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+    source: Label
+    title: Label = ""
+    location: Annotated[str, StringConstraints(max_length=2000)] = ""
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=20)
+    access: tuple[Label, ...] = Field(default=(), max_length=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,16 +125,17 @@ class Retriever:
         self._builds[name, token] = await self._store.begin(manifest)
         return manifest
 
-    async def add(self, name: str, token: str, texts: Sequence[Text]) -> Added:
+    async def add(self, name: str, token: str, passages: Sequence[PassageIn]) -> Added:
         """Keep passages durably; vectors of this build or of the serving generation are used again."""
         build = self._build(name, token)
-        keys = [_reuse_key(text.embedded, self._embedder.fingerprint) for text in texts]
+        keys = [_reuse_key(passage.embedded, self._embedder.fingerprint) for passage in passages]
         known = await self._known(build, keys)
-        missing = {key: text.embedded for key, text in zip(keys, texts, strict=True) if key not in known}
+        keyed = list(zip(keys, passages, strict=True))
+        missing = {key: passage.embedded for key, passage in keyed if key not in known}
         computed = await self._embedder.embed(list(missing.values()), Kind.PASSAGE) if missing else []
         vectors = {**known, **dict(zip(missing, computed, strict=True))}
-        await build.add([_chunk(text, key, vectors[key]) for text, key in zip(texts, keys, strict=True)])
-        return Added(embedded=len(missing), reused=len(texts) - len(missing))
+        await build.add([_chunk(passage, key, vectors[key]) for key, passage in keyed])
+        return Added(embedded=len(missing), reused=len(passages) - len(missing))
 
     async def seal(self, name: str, token: str) -> Counts:
         """Complete a build."""
@@ -208,16 +210,16 @@ def _reuse_key(embedded: str, fingerprint: str) -> str:
     return hashlib.sha256(f"{fingerprint}\0{embedded}".encode()).hexdigest()
 
 
-def _chunk(text: Text, key: str, vector: Sequence[float]) -> Chunk:
+def _chunk(passage: PassageIn, key: str, vector: Sequence[float]) -> Chunk:
     return Chunk(
-        document=text.document,
-        position=text.position,
-        text=text.text,
-        source=text.source,
-        title=text.title,
-        location=text.location,
+        document=passage.document,
+        position=passage.position,
+        text=passage.text,
+        source=passage.source,
+        title=passage.title,
+        location=passage.location,
         reuse_key=key,
-        labels=text.labels,
-        access=text.access,
+        labels=passage.labels,
+        access=passage.access,
         vector=vector,
     )

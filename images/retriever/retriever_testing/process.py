@@ -3,7 +3,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,14 +16,14 @@ from urllib.error import URLError
 import uvicorn
 from starlette.applications import Starlette
 
+from e2e.cluster.controlplane import free_ports
+
 START_SECONDS = 60
 
 
 def free_port() -> int:
     """Return a port of loopback that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @contextmanager

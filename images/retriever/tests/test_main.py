@@ -3,19 +3,17 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 
 from nimblet_retriever.store.layout import Layout
+from retriever_testing.process import free_port, wait_for
 
 START_SECONDS = 45
 
@@ -46,29 +44,12 @@ def program(*args: str) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def alive(port: int) -> bool:
-    """Wait for the probe to answer."""
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except URLError:  # not listening yet: the deadline decides
-            continue
-    return False
-
-
 def test_starts_answers_and_ends(tmp_path: Path) -> None:
     port = free_port()
     with program("--config", str(config(tmp_path)), "--host", "127.0.0.1", "--port", str(port)) as process:
-        assert alive(port)
+        wait_for(f"http://127.0.0.1:{port}/livez")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+            assert answer.status == 200
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=START_SECONDS)
         # uvicorn raises the signal again when it has drained

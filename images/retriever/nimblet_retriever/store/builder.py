@@ -21,7 +21,6 @@ from nimblet_retriever.store.frames import (
     Answer,
     SealRequest,
     VectorsRequest,
-    chunk_of,
     frame,
     pack_vector,
 )
@@ -67,7 +66,7 @@ def serve(shard: EdgeShard, manifest: Manifest, *, incoming: BinaryIO, outgoing:
 
 def _answer(shard: EdgeShard, manifest: Manifest, request: AddRequest | VectorsRequest | SealRequest) -> Answer:
     if isinstance(request, AddRequest):
-        shards.add(shard, [chunk_of(chunk) for chunk in request.chunks], language=manifest.language)
+        shards.add(shard, request.points, language=manifest.language)
         return Answer()
     if isinstance(request, VectorsRequest):
         found = shards.vectors(shard, request.reuse_keys)

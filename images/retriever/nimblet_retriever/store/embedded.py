@@ -27,7 +27,7 @@ from nimblet_retriever.store.chunk import (
     StoreError,
     StoreFull,
 )
-from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsRequest, unpack_vectors, wire_of
+from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsRequest, point_of, unpack_vectors
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.layout import SHARD, Layout, read_manifest
 from nimblet_retriever.store.lexical import check_language
@@ -216,7 +216,7 @@ class EmbeddedBuild:
         check_chunks(self.manifest, chunks)
         self._store.check_space()
         if chunks:
-            await self._process.ask(AddRequest(chunks=tuple(wire_of(chunk) for chunk in chunks)))
+            await self._process.ask(AddRequest(points=tuple(point_of(chunk) for chunk in chunks)))
 
     async def vectors(self, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors that it holds already."""

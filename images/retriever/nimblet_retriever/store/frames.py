@@ -14,31 +14,25 @@ from pydantic import Field, TypeAdapter
 
 from nimblet_retriever.store.chunk import Chunk
 from nimblet_retriever.store.generation import Counts, StoredModel
+from nimblet_retriever.store.payload import Payload, payload_of
 
 HEADER: Final = struct.Struct(">I")
 """Length of the JSON that follows, in bytes."""
 
 
-class WireChunk(StoredModel):
-    """A chunk on the wire."""
+class Point(StoredModel):
+    """A chunk on its way to the engine: id, stored form, and its vector as base64 of float32."""
 
-    document: str
-    position: int
-    text: str
-    source: str
-    title: str
-    location: str
-    reuse_key: str
-    labels: dict[str, str]
-    access: tuple[str, ...]
+    id: str
+    payload: Payload
     vector: str
 
 
 class AddRequest(StoredModel):
-    """Keep these chunks durably."""
+    """Keep these points durably."""
 
     do: Literal["add"] = "add"
-    chunks: tuple[WireChunk, ...]
+    points: tuple[Point, ...]
 
 
 class VectorsRequest(StoredModel):
@@ -87,33 +81,6 @@ def unpack_vectors(packed: Mapping[str, str]) -> dict[str, Sequence[float]]:
     return {key: unpack_vector(text) for key, text in packed.items()}
 
 
-def wire_of(chunk: Chunk) -> WireChunk:
+def point_of(chunk: Chunk) -> Point:
     """Return a chunk as it is sent."""
-    return WireChunk(
-        document=chunk.document,
-        position=chunk.position,
-        text=chunk.text,
-        source=chunk.source,
-        title=chunk.title,
-        location=chunk.location,
-        reuse_key=chunk.reuse_key,
-        labels=dict(chunk.labels),
-        access=chunk.access,
-        vector=pack_vector(chunk.vector),
-    )
-
-
-def chunk_of(wire: WireChunk) -> Chunk:
-    """Return a chunk as it was sent."""
-    return Chunk(
-        document=wire.document,
-        position=wire.position,
-        text=wire.text,
-        source=wire.source,
-        title=wire.title,
-        location=wire.location,
-        reuse_key=wire.reuse_key,
-        labels=wire.labels,
-        access=wire.access,
-        vector=unpack_vector(wire.vector),
-    )
+    return Point(id=chunk.id, payload=payload_of(chunk), vector=pack_vector(chunk.vector))

@@ -31,9 +31,9 @@ class Payload(StoredModel):
     access: tuple[str, ...] = Field(default=())
 
 
-def payload_of(chunk: Chunk) -> dict[str, object]:
-    """Return the payload of a chunk as JSON."""
-    stored = Payload(
+def payload_of(chunk: Chunk) -> Payload:
+    """Return the stored form of a chunk."""
+    return Payload(
         document=chunk.document,
         position=chunk.position,
         text=chunk.text,
@@ -44,7 +44,11 @@ def payload_of(chunk: Chunk) -> dict[str, object]:
         labels=_labels(chunk.labels),
         access=tuple(sorted(chunk.access)),
     )
-    dumped: dict[str, object] = stored.model_dump(mode="json", by_alias=True)
+
+
+def json_of(payload: Payload) -> dict[str, object]:
+    """Return a payload as the engines take it."""
+    dumped: dict[str, object] = payload.model_dump(mode="json", by_alias=True)
     return dumped
 
 

@@ -37,6 +37,7 @@ from nimblet_retriever.store.payload import (
     check_chunks,
     excluded,
     hit_of,
+    json_of,
     payload_of,
     required,
 )
@@ -269,7 +270,7 @@ def _point(chunk: Chunk, *, language: str) -> models.PointStruct:
         DENSE: list(chunk.vector),
         LEXICAL: models.SparseVector(indices=words.indices, values=words.values),
     }
-    return models.PointStruct(id=chunk.id, vector=vector, payload=payload_of(chunk))
+    return models.PointStruct(id=chunk.id, vector=vector, payload=json_of(payload_of(chunk)))
 
 
 @dataclass(frozen=True, kw_only=True)

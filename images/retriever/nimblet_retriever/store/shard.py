@@ -28,7 +28,8 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from nimblet_retriever.store.chunk import Chunk, Hit, Mode, Search, Selection
+from nimblet_retriever.store import frames
+from nimblet_retriever.store.chunk import Hit, Mode, Search, Selection
 from nimblet_retriever.store.generation import Counts, Manifest
 from nimblet_retriever.store.lexical import document_vector, query_vector
 from nimblet_retriever.store.payload import (
@@ -38,7 +39,7 @@ from nimblet_retriever.store.payload import (
     RRF_K,
     excluded,
     hit_of,
-    payload_of,
+    json_of,
     required,
 )
 
@@ -62,17 +63,20 @@ def create(path: str, manifest: Manifest) -> EdgeShard:
     return shard
 
 
-def add(shard: EdgeShard, chunks: Sequence[Chunk], *, language: str) -> None:
-    """Write chunks and flush: durable when this returns."""
-    points = [
+def add(shard: EdgeShard, points: Sequence[frames.Point], *, language: str) -> None:
+    """Write points and flush: durable when this returns."""
+    made = [
         Point(
-            chunk.id,
-            {DENSE: list(chunk.vector), LEXICAL: document_vector(chunk.text, language=language)},
-            payload_of(chunk),
+            point.id,
+            {
+                DENSE: list(frames.unpack_vector(point.vector)),
+                LEXICAL: document_vector(point.payload.text, language=language),
+            },
+            json_of(point.payload),
         )
-        for chunk in chunks
+        for point in points
     ]
-    shard.update(UpdateOperation.upsert_points(points))
+    shard.update(UpdateOperation.upsert_points(made))
     shard.flush()
 
 
