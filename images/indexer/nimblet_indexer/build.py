@@ -160,8 +160,6 @@ class _Parsers:
         parser = self._free.get()
         try:
             parsed = parser.parse(file.path, name=file.name)
-            with file.path.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
         except FileRefused as refused:
             log.warning("%s: %s: %s", file.document, refused.reason, refused.message)
             return _Read(
@@ -173,10 +171,10 @@ class _Parsers:
             return _Read(file=file, refused=FileError(file=file.document, reason="Unreadable", message=message))
         finally:
             self._free.put(parser)
-        passages = plan_passages(parsed, name=file.name, budget=self._budget, count=client.count)
+        passages = plan_passages(parsed.document, name=file.name, budget=self._budget, count=client.count)
         return _Read(
             file=file,
-            digest=digest,
+            digest=parsed.sha256,
             passages=tuple(
                 {
                     "document": file.document,
@@ -184,7 +182,7 @@ class _Parsers:
                     "text": passage.text,
                     "embedded": passage.embedded,
                     "source": source.name,
-                    "title": parsed.title or file.name,
+                    "title": parsed.document.title or file.name,
                     "location": passage.location,
                     "labels": dict(source.labels),
                     "access": list(source.access),

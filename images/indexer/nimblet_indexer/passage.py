@@ -6,11 +6,11 @@ is shown and quoted is the passage alone.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nimblet_indexer.document import Parsed, Section
+from nimblet_indexer.document import Parsed
 
 CHUNKER_VERSION: Final = 1
 """Raised with every change of what a document is cut into: part of the key under which vectors are reused."""
@@ -96,12 +96,20 @@ def plan_passages(document: Parsed, *, name: str, budget: Budget, count: CountTo
     A passage never crosses a heading or a page, so that its location is true for all of it.
     """
     passages: list[Passage] = []
-    for section in document.sections:
-        context = " > ".join((document.title or name, *section.headings))
-        room = budget.tokens - count([context])[0]
+    contexts = [" > ".join((document.title or name, *section.headings)) for section in document.sections]
+    cuts = [list(_pieces(section.text)) for section in document.sections]
+    asked = [
+        text
+        for context, cut in zip(contexts, cuts, strict=True)
+        for text in (context, *(piece for piece, _ in cut))
+    ]
+    tokens = iter(count(asked))  # one call for the whole document
+    for section, named, cut in zip(document.sections, contexts, cuts, strict=True):
+        context, room = named, budget.tokens - next(tokens)
+        units = [_Unit(text=piece, before=before, tokens=next(tokens)) for piece, before in cut]
         if room < budget.tokens // 2:  # a title that long tells nothing more
             context, room = "", budget.tokens
-        for text in _texts(section, room=room, overlap=budget.overlap, count=count):
+        for text in _texts(_fitted(units, room=room, count=count), room=room, overlap=budget.overlap):
             embedded = f"{context}\n{text}" if context else text
             passages.append(
                 Passage(position=len(passages), text=text, embedded=embedded, location=section.location)
@@ -109,8 +117,7 @@ def plan_passages(document: Parsed, *, name: str, budget: Budget, count: CountTo
     return tuple(passages)
 
 
-def _texts(section: Section, *, room: int, overlap: int, count: CountTokens) -> Iterator[str]:
-    units = list(_fitted(_units(section.text, count), room=room, count=count))
+def _texts(units: Iterable[_Unit], *, room: int, overlap: int) -> Iterator[str]:
     held: list[_Unit] = []
     fresh = 0
     for unit in units:
@@ -137,18 +144,11 @@ def _joined(units: Sequence[_Unit]) -> str:
     return units[0].text + "".join(unit.before + unit.text for unit in units[1:])
 
 
-def _units(text: str, count: CountTokens) -> list[_Unit]:
-    """Return sentences and lines with their tokens, counted in one call."""
-    pieces = [
-        (sentence, " " if index else before)
-        for paragraph, before in _paragraphs(text)
-        for index, sentence in enumerate(sentences(paragraph))
-    ]
-    tokens = count([piece for piece, _ in pieces])
-    return [
-        _Unit(text=piece, before=before, tokens=number)
-        for (piece, before), number in zip(pieces, tokens, strict=True)
-    ]
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield sentences and lines, each with what joins it to the one before."""
+    for paragraph, before in _paragraphs(text):
+        for index, sentence in enumerate(sentences(paragraph)):
+            yield sentence, " " if index else before
 
 
 def _paragraphs(text: str) -> Iterator[tuple[str, str]]:

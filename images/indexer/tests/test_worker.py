@@ -24,7 +24,7 @@ def parses(parser: ParserProcess, folder: Path) -> bool:
     """Tell whether a sound file is parsed."""
     path = folder / "sound.docx"
     path.write_bytes(docx_file([("Normal", "All is well.")]))
-    return parser.parse(path, name="sound.docx").sections[0].text == "All is well."
+    return parser.parse(path, name="sound.docx").document.sections[0].text == "All is well."
 
 
 def test_refusals_come_through(parser: ParserProcess, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Parsers are where hostile files strike. The process reads a path, opens the file
 parsed document or the refusal; one that hangs is killed, one that dies is made anew for the next file.
 """
 
+import hashlib
 import multiprocessing
 import resource
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParsedFile:
+    """A file as it was read: its document, and the SHA-256 of its bytes in hex."""
+
+    document: Parsed
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Refused:
     reason: Refusal
     message: str
@@ -52,7 +61,7 @@ class ParserProcess:
         """End the process."""
         self._end()
 
-    def parse(self, path: Path, *, name: str) -> Parsed:
+    def parse(self, path: Path, *, name: str) -> ParsedFile:
         """Return the parsed file. FileRefused, whatever the file does."""
         size = path.stat().st_size
         if size > self._limits.file_bytes:
@@ -66,7 +75,7 @@ class ParserProcess:
             self._end()
             raise FileRefused(Refusal.TIMED_OUT, f"it was not parsed within {self._limits.seconds:g} s; split it")
         try:
-            answer: Parsed | _Refused = pipe.recv()
+            answer: ParsedFile | _Refused = pipe.recv()
         except EOFError:
             code = self._end()
             raise FileRefused(
@@ -120,9 +129,10 @@ def _serve(pipe: Connection, memory_bytes: int) -> None:
         pipe.send(_answer(Path(path), name))
 
 
-def _answer(path: Path, name: str) -> Parsed | _Refused:
+def _answer(path: Path, name: str) -> ParsedFile | _Refused:
     try:
-        return parse_file(name, path.read_bytes())
+        data = path.read_bytes()
+        return ParsedFile(document=parse_file(name, data), sha256=hashlib.sha256(data).hexdigest())
     except FileRefused as refused:
         return _Refused(reason=refused.reason, message=refused.message)
     except MemoryError:

@@ -44,7 +44,7 @@ def list_files(source: FolderSource) -> tuple[SourceFile, ...]:
 def _names(root: Path) -> Iterator[str]:
     """Yield paths below the root; folders that are links are not entered, so that no ring is endless."""
     for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(item for item in subfolders if not item.startswith("."))
+        subfolders[:] = [item for item in subfolders if not item.startswith(".")]
         for name in files:
             if not name.startswith("."):
                 yield (Path(folder) / name).relative_to(root).as_posix()
