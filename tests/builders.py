@@ -18,7 +18,9 @@ from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import (
     Answer,
     ArtifactFacts,
+    ContainerFailure,
     DeploymentFacts,
+    FailureKind,
     JobFacts,
     ModelFacts,
     NodeFacts,
@@ -300,3 +302,16 @@ def message(plan: Plan[CompactModelStatus], type_: str) -> str:
     if condition is None:
         raise LookupError(f"expected condition {type_}, found none")
     return condition.message
+
+
+def failing(kind: FailureKind, said: str = "the cluster's words", **fields: Any) -> ContainerFailure:
+    """Return a recorded failure of the server's container."""
+    return ContainerFailure(kind=kind, container="server", message=said, **fields)
+
+
+def starting_facts(failure: ContainerFailure | None = None, **pod: Any) -> ModelFacts:
+    """A Deployment of the current spec whose only pod does not run yet."""
+    model = a_model()
+    revision = revision_of(model)
+    pods = (waiting_pod(revision, failure=failure, **pod),)
+    return base_facts(model, deployment=a_deployment(revision), pods=pods)

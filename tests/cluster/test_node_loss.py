@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +12,11 @@ from e2e.cluster.kwok import FakeNode
 from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import (
     NAMESPACE,
-    OPERATOR_USER,
     Launcher,
     View,
     eventually,
     grant_least_rights,
     stages,
-    stub_server,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -38,19 +35,6 @@ def plane() -> Iterator[ControlPlane]:
         grant_least_rights(plane.api)
         plane.add_node(FakeNode("node-1"))
         yield plane
-
-
-@pytest.fixture
-def launcher(plane: ControlPlane, tmp_path: Path) -> Iterator[Launcher]:
-    with stub_server() as stub:
-        launcher = Launcher(
-            kubeconfig=plane.user_kubeconfig(OPERATOR_USER),
-            stub=stub,
-            directory=tmp_path,
-        )
-        yield launcher
-        launcher.end_all()
-    assert launcher.flaws() == []
 
 
 def recorded(pod: Mapping[str, Any]) -> datetime:

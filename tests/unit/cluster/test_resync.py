@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.resync import rebuild
-from nimblet.cluster.transport import Transport
 from nimblet.cluster.trim import TRIMS
+from tests.unit.loopback import connected
 
 pytestmark = pytest.mark.asyncio
 
@@ -25,7 +24,6 @@ class Lists:
 
     refusals: dict[int, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
@@ -33,26 +31,15 @@ class Lists:
         return web.json_response({"metadata": {"resourceVersion": "7"}, "items": []}, status=status)
 
 
-@pytest_asyncio.fixture
-async def lists() -> AsyncIterator[Lists]:
-    lists = Lists()
-    app = web.Application()
-    app.router.add_route("GET", "/{path:.*}", lists.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    lists.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield lists
-    await runner.cleanup()
+@pytest.fixture
+def lists() -> Lists:
+    return Lists()
 
 
 @pytest_asyncio.fixture
 async def client(lists: Lists) -> AsyncIterator[Client]:
-    configuration = Configuration()
-    configuration.host = lists.url
-    client = Client(Transport(configuration))
-    yield client
-    await client.close()
+    async with connected(lists.handle) as client:
+        yield client
 
 
 async def test_a_refused_list_is_tried_again_and_the_others_are_not(client: Client, lists: Lists) -> None:

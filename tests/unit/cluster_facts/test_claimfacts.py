@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache's objects as facts: whose claim it is, fill Jobs beside resolver Jobs, StorageClasses."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.claimfacts import claim_facts, filling_pods, storage_classes, with_progress
-from nimblet.cluster.client import Client
 from nimblet.cluster.jobfacts import is_fill, job_facts
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import Job, Pod
-from nimblet.cluster.transport import Transport
 from nimblet.plan.facts import PodFacts, StorageClassFacts
 from tests.builders import a_model
 from tests.unit.cluster_facts.builders import Json, child, container, metadata, owner, pod, running, terminated
+from tests.unit.loopback import connected
 
 NOW = datetime(2026, 1, 1, 10, 6, tzinfo=UTC)
 FOLDER = "f" * 32
@@ -141,25 +138,10 @@ class Cluster:
         return web.json_response(self.answer, status=self.status)
 
 
-@asynccontextmanager
-async def connected(cluster: Cluster) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", cluster.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(Transport(configuration))
-    yield client
-    await client.close()
-    await runner.cleanup()
-
-
 @pytest.mark.asyncio
 async def test_storage_classes_are_read_by_name_default_and_binding() -> None:
     cluster = Cluster(200, {"metadata": {"resourceVersion": "1"}, "items": list(CLASSES)})
-    async with connected(cluster) as client:
+    async with connected(cluster.handle) as client:
         found = await storage_classes(client)
     assert found == (
         StorageClassFacts(name="shared", expandable=True),
@@ -171,5 +153,5 @@ async def test_storage_classes_are_read_by_name_default_and_binding() -> None:
 @pytest.mark.asyncio
 async def test_storage_classes_that_may_not_be_read_are_unknown() -> None:
     refusal: Json = {"kind": "Status", "reason": "Forbidden", "message": "no", "code": 403}
-    async with connected(Cluster(403, refusal)) as client:
+    async with connected(Cluster(403, refusal).handle) as client:
         assert await storage_classes(client) is None

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
-from nimblet.cluster.client import Client
 from nimblet.cluster.facts import Gatherer, gather_artifacts
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience
-from nimblet.cluster.transport import Transport
 from nimblet.plan.facts import JobFacts
 from tests.unit.cluster_facts.builders import Json, child
+from tests.unit.loopback import connected
 
 pytestmark = pytest.mark.asyncio
 SMALL = Key("CompactModel", "team", "small")
@@ -59,22 +57,12 @@ class Cluster:
 
 @asynccontextmanager
 async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", cluster.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(Transport(configuration))
     woken: list[Key] = []
-    async with aiohttp.ClientSession() as session:
+    async with connected(cluster.handle) as client, aiohttp.ClientSession() as session:
         observer = Observer(
             session=session, patience=Patience(timeout=1, retry=1), wake=woken.append, clock=lambda: 0.0
         )
         yield Gatherer(client=client, mirror=Mirror(), observer=observer, master_key=b"k" * 32, server_minor=35)
-    await client.close()
-    await runner.cleanup()
 
 
 async def test_an_artifact_that_a_stale_list_hid_is_found_by_name() -> None:

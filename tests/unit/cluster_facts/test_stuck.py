@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands only in Events: asked for by uid, of what is stuck, quoted so that it stays still."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
-from nimblet.cluster.client import Client
 from nimblet.cluster.observed import Job, Pod
 from nimblet.cluster.podfailure import is_being_set_up
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure, still
-from nimblet.cluster.transport import Transport
 from nimblet.plan.facts import FailureKind
 from tests.unit.cluster_facts.builders import (
     END,
@@ -28,6 +23,7 @@ from tests.unit.cluster_facts.builders import (
     terminated,
     waiting,
 )
+from tests.unit.loopback import connected
 
 pytestmark = pytest.mark.asyncio
 NOW = datetime.fromisoformat(END) + timedelta(seconds=10)
@@ -57,21 +53,6 @@ class Cluster:
         return web.json_response(body, status=self.status)
 
 
-@asynccontextmanager
-async def connected(cluster: Cluster) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_get("/{path:.*}", cluster.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(Transport(configuration))
-    yield client
-    await client.close()
-    await runner.cleanup()
-
-
 def job(*conditions: Json, active: int = 0) -> Job:
     status = {"active": active, "conditions": list(conditions)}
     return Job.model_validate({"metadata": metadata("small-resolve-1"), "status": status})
@@ -80,7 +61,7 @@ def job(*conditions: Json, active: int = 0) -> Job:
 async def test_a_job_without_a_pod_quotes_the_api_server_without_the_pods_name() -> None:
     note = f'Error creating: pods "small-resolve-1-x7k2p" is forbidden: {QUOTA}'
     cluster = Cluster([event("FailedCreate", note), event("Other", "newer", at="2026-01-01T10:05:30Z")])
-    async with connected(cluster) as client:
+    async with connected(cluster.handle) as client:
         failure = await blocked_job(client, job(), [], now=NOW)
     assert failure is not None
     assert (failure.kind, failure.message) == (FailureKind.REFUSED, QUOTA)
@@ -89,7 +70,7 @@ async def test_a_job_without_a_pod_quotes_the_api_server_without_the_pods_name()
 
 
 async def test_a_job_that_failed_without_ever_having_a_pod_still_tells_what_refused_it() -> None:
-    async with connected(Cluster([event("FailedCreate", QUOTA)])) as client:
+    async with connected(Cluster([event("FailedCreate", QUOTA)]).handle) as client:
         failure = await blocked_job(client, job(condition("Failed", "True", "DeadlineExceeded")), [], now=NOW)
     assert failure is not None
     assert failure.message == QUOTA
@@ -99,7 +80,7 @@ async def test_nothing_is_asked_about_jobs_that_are_young_have_a_pod_or_are_done
     young = datetime.fromisoformat("2026-01-01T10:00:02+00:00")
     own = Pod.model_validate(pod("p", owners=[owner("Job", "j", "uid-small-resolve-1", "batch/v1")]))
     cluster = Cluster([])
-    async with connected(cluster) as client:
+    async with connected(cluster.handle) as client:
         assert await blocked_job(client, job(), [], now=young) is None
         assert await blocked_job(client, job(active=1), [], now=NOW) is None
         assert await blocked_job(client, job(), [own], now=NOW) is None
@@ -110,7 +91,7 @@ async def test_nothing_is_asked_about_jobs_that_are_young_have_a_pod_or_are_done
 async def test_a_pod_that_waits_for_its_volumes_quotes_the_kubelets_cause_not_its_summary() -> None:
     summary = "Unable to attach or mount volumes: unmounted volumes=[credentials]"
     events = [event("FailedMount", SECRET), event("FailedMount", summary, at="2026-01-01T10:05:30Z")]
-    async with connected(Cluster(events)) as client:
+    async with connected(Cluster(events).handle) as client:
         failure = await setup_failure(client, Pod.model_validate(pod(status=SETTING_UP)), now=NOW)
     assert failure is not None
     assert failure.kind is FailureKind.MOUNT
@@ -122,7 +103,7 @@ async def test_an_ended_pod_that_forgot_its_eviction_is_asked_about_for_a_while(
     ended = {"phase": "Succeeded", "conditions": [condition("Ready", "False", "PodCompleted")]}
     ended["containerStatuses"] = [container("server", terminated(0, "Completed"))]
     cluster = Cluster([event("Evicted", words)])
-    async with connected(cluster) as client:
+    async with connected(cluster.handle) as client:
         body = Pod.model_validate(pod(status=ended))
         failure = await eviction(client, body, now=NOW)
         assert await eviction(client, body, now=NOW + timedelta(minutes=5)) is None
@@ -133,14 +114,14 @@ async def test_an_ended_pod_that_forgot_its_eviction_is_asked_about_for_a_while(
 
 
 async def test_a_pod_without_a_network_says_so() -> None:
-    async with connected(Cluster([event("FailedCreatePodSandBox", "no route")])) as client:
+    async with connected(Cluster([event("FailedCreatePodSandBox", "no route")]).handle) as client:
         failure = await setup_failure(client, Pod.model_validate(pod(status=SETTING_UP)), now=NOW)
     assert failure is not None
     assert (failure.kind, failure.message) == (FailureKind.SANDBOX, "no route")
 
 
 async def test_events_that_may_not_be_read_leave_the_reconcile_alone() -> None:
-    async with connected(Cluster([], status=403)) as client:
+    async with connected(Cluster([], status=403).handle) as client:
         assert await setup_failure(client, Pod.model_validate(pod(status=SETTING_UP)), now=NOW) is None
 
 

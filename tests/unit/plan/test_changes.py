@@ -8,7 +8,6 @@ import pytest
 
 from nimblet.plan.facts import (
     ChildRef,
-    ContainerFailure,
     FailureKind,
     ModelFacts,
 )
@@ -24,6 +23,7 @@ from tests.builders import (
     child,
     edited,
     failed_job,
+    failing,
     kinds,
     message,
     plan_of,
@@ -34,10 +34,6 @@ from tests.builders import (
     stored,
     waiting_pod,
 )
-
-
-def failing(kind: FailureKind, said: str = "the cluster's words", **fields: Any) -> ContainerFailure:
-    return ContainerFailure(kind=kind, container="server", message=said, **fields)
 
 
 def test_rolling_change_serves_and_reconciles() -> None:

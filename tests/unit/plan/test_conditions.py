@@ -19,10 +19,8 @@ from nimblet.plan.facts import (
     Observation,
     WriteFailure,
 )
-from nimblet.quantity import bytes_of, human_bytes
 from tests.builders import (
     DIGEST,
-    GIBIBYTE,
     NOW,
     SETTINGS,
     SMOLLM2_FILE,
@@ -36,13 +34,14 @@ from tests.builders import (
     base_facts,
     child,
     edited,
-    kinds,
+    failing,
     message,
     plan_of,
     revision_of,
     served,
     serving_facts,
     shown,
+    starting_facts,
     stored,
     waiting_pod,
 )
@@ -57,18 +56,6 @@ def revision_with(model: CompactModel, text: str) -> str:
 
 BUSY = Observation(answer=Answer.BUSY)
 SILENT = Observation(answer=Answer.FAILED, detail="HTTP 500")
-
-
-def failing(kind: FailureKind, said: str = "the cluster's words", **fields: Any) -> ContainerFailure:
-    return ContainerFailure(kind=kind, container="server", message=said, **fields)
-
-
-def starting_facts(failure: ContainerFailure | None = None, **pod: Any) -> ModelFacts:
-    """A Deployment of the current spec whose only pod does not run yet."""
-    model = a_model()
-    revision = revision_of(model)
-    pods = (waiting_pod(revision, failure=failure, **pod),)
-    return base_facts(model, deployment=a_deployment(revision), pods=pods)
 
 
 def test_all_pods_answer() -> None:
@@ -182,57 +169,6 @@ def test_loader_in_a_pod_tells_its_own_reason() -> None:
     assert shown(plan, "Ready") == ("False", "DigestMismatch")
     assert shown(plan, "Verified") == ("False", "DigestMismatch")
     assert "Expected abc, found def." in message(plan, "Ready")
-
-
-def needed_memory(model: CompactModel) -> str:
-    """Return the memory of one replica as the messages show it."""
-    sizing = plan_of(model, base_facts(model)).status.sizing
-    assert sizing is not None
-    return human_bytes(bytes_of(sizing.memory))
-
-
-def test_unschedulable_names_what_is_short_and_what_would_fit() -> None:
-    facts = starting_facts(failing(FailureKind.UNSCHEDULABLE, "0/1 nodes are available: Insufficient memory."))
-    fits = a_model(runtime={"contextLength": 1536})
-    room = plan_of(fits, base_facts(fits)).status.sizing
-    assert room is not None
-    plan = plan_of(a_model(), replace(facts, nodes=(a_node(memory=room.total_bytes),)))
-    assert shown(plan, "Placed") == ("False", "Unschedulable")
-    said = message(plan, "Ready")
-    assert "0/1 nodes are available: Insufficient memory." in said
-    largest = human_bytes(room.total_bytes)
-    assert f"it needs memory {needed_memory(a_model())} (the largest node has {largest})" in said
-    assert "A contextLength of 1536 would fit." in said
-
-
-@pytest.mark.parametrize(
-    ("node", "said"),
-    [
-        (a_node(cpu=400), "CPU 450m (the largest node has 400m)"),
-        (a_node(schedulable=False), "no schedulable node"),
-    ],
-)
-def test_shortage_is_told_before_the_scheduler_speaks(node: Any, said: str) -> None:
-    model = a_model()
-    plan = plan_of(model, base_facts(model, nodes=(node,)))
-    assert shown(plan, "Placed") == ("Unknown", "Pending")
-    assert said in message(plan, "Placed")
-    assert "contextLength" not in message(plan, "Placed")
-    assert "Deployment" in kinds(plan)
-
-
-def test_memory_override_gets_no_hint_about_the_context() -> None:
-    model = a_model(resources={"memory": "64Gi"})
-    plan = plan_of(model, base_facts(model))
-    assert "memory 64.00Gi (the largest node has 24.00Gi)" in message(plan, "Placed")
-    assert "would fit" not in message(plan, "Placed")
-
-
-def test_two_nodes_that_are_each_short_of_something() -> None:
-    model = a_model()
-    nodes = (a_node("a", memory=GIBIBYTE, cpu=100), a_node("b", memory=2**20))
-    said = message(plan_of(model, base_facts(model, nodes=nodes)), "Placed")
-    assert f"memory {needed_memory(model)} and CPU 450m on the same node" in said
 
 
 def test_killed_server_that_runs_again_serves_but_is_not_ready_until_stable() -> None:
