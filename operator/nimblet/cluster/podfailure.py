@@ -91,7 +91,13 @@ def _evicted(pod: Pod) -> ContainerFailure | None:
     if status.phase != "Failed" or not status.reason:
         return None
     kind = FailureKind.EVICTED if status.reason in _EVICTIONS else FailureKind.REFUSED
-    return ContainerFailure(kind=kind, container="", message=f"{status.reason}: {status.message}".rstrip(": "))
+    ready = pod.condition("Ready")
+    return ContainerFailure(
+        kind=kind,
+        container="",
+        message=f"{status.reason}: {status.message}".rstrip(": "),
+        at=ready.last_transition_time if ready is not None else None,
+    )
 
 
 _EVICTIONS: Final = frozenset({"Evicted", "Preempting", "NodeLost", "NodeShutdown", "Shutdown", "Terminated"})

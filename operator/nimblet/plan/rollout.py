@@ -4,12 +4,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from nimblet.conditions import Reason
 from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, ModelFacts, PodFacts
 from nimblet.plan.failure import failure_problem
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.settings import Timing
+
+LOST_SECONDS: Final = 60.0
+"""How long an eviction is told while its replacement starts; an older one explains nothing any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,9 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
     answering = [pod for pod in alive if _answers(pod, expected)]
     unstable = [pod for pod in current if _unstable_for(pod, timing, now=now) > 0]
     good = [pod for pod in current if pod in answering and pod not in unstable]
-    unreplaced = lost if len(current) < expected.replicas else []
-    state = _state(facts, expected, current=[*current, *unreplaced], old=old, good=len(good), unstable=unstable)
+    short = len(current) < expected.replicas
+    told = [pod for pod in lost if short or (len(good) < expected.replicas and _told_for(pod, now=now) > 0)]
+    state = _state(facts, expected, current=[*current, *told], old=old, good=len(good), unstable=unstable)
     silent = [pod for pod in alive if pod.ready and pod not in answering]
     loading = [pod for pod in current if pod.loading]
     percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
@@ -74,6 +79,7 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
             timing.probe_retry_seconds if silent else None,
             2.0 if loading else None,
             min((_unstable_for(pod, timing, now=now) for pod in unstable), default=None),
+            min((left for pod in told if (left := _told_for(pod, now=now)) > 0), default=None),
         ),
         download_percent=min(percents) // 10 * 10 if percents else None,
         placed_on=tuple(sorted({pod.node for pod in current if pod.node})),
@@ -83,9 +89,16 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
 
 
 def _lost(pod: PodFacts) -> bool:
-    """Tell whether a pod has ended for good: it stays listed, but counts only until another replaces it."""
+    """Tell whether a pod has ended for good: it stays listed, but counts only until another answers instead."""
     given_up = pod.failure is not None and pod.failure.kind in (FailureKind.EVICTED, FailureKind.REFUSED)
     return pod.ended or given_up
+
+
+def _told_for(pod: PodFacts, *, now: datetime) -> float:
+    """Return for how many seconds more a lost pod is the reason why its replacement does not answer yet."""
+    if pod.failure is None or pod.failure.at is None:
+        return 0.0
+    return max(0.0, LOST_SECONDS - (now - pod.failure.at).total_seconds())
 
 
 def _answered(pod: PodFacts) -> bool:

@@ -197,6 +197,20 @@ def test_lost_pod_stays_listed_but_its_replacement_counts(kind: FailureKind, end
     assert plan.status.replicas == 1
 
 
+def test_an_eviction_is_told_until_the_replacement_answers_or_it_is_old() -> None:
+    # Given a pod that was evicted ten seconds ago, and a replacement that starts already
+    model = a_model()
+    revision = revision_of(model)
+    failure = failing(FailureKind.EVICTED, at=NOW - timedelta(seconds=10))
+    lost = waiting_pod(revision, "pod-0", failure=failure, ended=True)
+    facts = serving_facts(model, pods=(lost, waiting_pod(revision, "pod-1")))
+    # Then the eviction is the reason, and not for ever
+    plan = plan_of(model, facts)
+    assert shown(plan, "Ready") == ("False", "Evicted")
+    assert plan.requeue_after == 50
+    assert shown(plan_of(model, facts, now=NOW + timedelta(seconds=50)), "Ready") == ("Unknown", "Starting")
+
+
 @pytest.mark.parametrize(
     "words",
     [
