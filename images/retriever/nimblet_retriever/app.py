@@ -95,7 +95,9 @@ class Api:
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
         passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)
-        return RetrieveAnswer(index=self.index, generation=found.generation, passages=passages)
+        return RetrieveAnswer(
+            index=self.index, generation=found.generation, reranked=found.reranked, passages=passages
+        )
 
     async def tokens(self, request: Request, _: Key) -> TokensAnswer:
         """Count tokens."""
@@ -171,7 +173,9 @@ def application(api: Api) -> Starlette:
 async def _guarded(keys: KeyRing, request: Request, handler: Handler, scopes: Sequence[Scope]) -> Response:
     key = keys.find(request.headers.get("Authorization"), *scopes)
     if key is None:
-        return _error(HTTPStatus.UNAUTHORIZED, "KeyRefused", f"a key with the scope {' or '.join(scopes)} is needed")
+        return _error(
+            HTTPStatus.UNAUTHORIZED, "KeyRefused", f"a key with the scope {' or '.join(scopes)} is needed"
+        )
     try:
         answer = await handler(request, key)
     except _Answered as answered:
