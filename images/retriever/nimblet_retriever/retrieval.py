@@ -54,14 +54,14 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Helpers:
+class Extras:
     """What a retriever can do without."""
 
     reranker: Reranker | None = None
     watch: Watch = field(default_factory=Unwatched)
 
 
-ALONE: Final = Helpers()
+ALONE: Final = Extras()
 
 
 class PassageIn(ConfigModel):
@@ -96,14 +96,14 @@ class Retriever:
         config: SearchConfig,
         *,
         clock: Callable[[], float],
-        helpers: Helpers = ALONE,
+        extras: Extras = ALONE,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._config = config
         self._clock = clock
-        self._reranker = helpers.reranker
-        self._watch = helpers.watch
+        self._reranker = extras.reranker
+        self._watch = extras.watch
         self._trusted: dict[str, float] = {}
         """When a generation's canary was last found to be as it was."""
         self._builds: dict[tuple[str, str], Build] = {}
