@@ -15,14 +15,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from pydantic import ValidationError
-from qdrant_client import AsyncQdrantClient
 
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
 from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
-from nimblet_retriever.store.server import ServerStore
 
 log = logging.getLogger("nimblet_retriever")
 
@@ -69,6 +67,11 @@ def open_store(config: RetrieverConfig) -> Store:
     store = config.store
     if isinstance(store, EmbeddedConfig):
         return EmbeddedStore(store.folder, reserve=store.reserve_bytes)
+    # the client takes half of the start's time, which an embedded store need not pay at a restart
+    from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
+
+    from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
+
     key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
     return ServerStore(AsyncQdrantClient(url=store.url, api_key=key), prefix=store.prefix)
 

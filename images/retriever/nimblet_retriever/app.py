@@ -21,8 +21,6 @@ from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.errors import EmbeddingChanged, EmbeddingRefused, EmbeddingUnavailable, IndexEmpty
 from nimblet_retriever.gate import GateRequest
 from nimblet_retriever.keys import Key, KeyRing, Scope
-from nimblet_retriever.mcp_endpoint import PATH as MCP_PATH
-from nimblet_retriever.mcp_endpoint import TOOL
 from nimblet_retriever.messages import (
     AddAnswer,
     AddRequest,
@@ -56,6 +54,8 @@ from nimblet_retriever.store.chunk import (
 )
 from nimblet_retriever.store.generation import Gate
 from nimblet_retriever.telemetry import OK, Telemetry
+from nimblet_retriever.tools import PATH as MCP_PATH
+from nimblet_retriever.tools import TOOL
 
 MAX_BODY_BYTES: Final = 32 * 2**20
 """A batch of 1,000 passages of ordinary length has about 3 MiB."""

@@ -10,7 +10,6 @@ from datetime import datetime
 import httpx
 from starlette.applications import Starlette
 
-from nimblet_retriever import mcp_endpoint
 from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import RetrieverConfig
 from nimblet_retriever.embedding import Embedder
@@ -23,6 +22,7 @@ from nimblet_retriever.retrieval import Extras, Retriever
 from nimblet_retriever.status import Observer, Readiness
 from nimblet_retriever.store.interface import Store
 from nimblet_retriever.telemetry import Telemetry, open_tracing, tracer_of
+from nimblet_retriever.tools import Tools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,6 @@ async def service(config: RetrieverConfig, store: Store, around: Surroundings) -
             readiness=Readiness(store),
             telemetry=telemetry,
         )
-        tools = await stack.enter_async_context(
-            mcp_endpoint.endpoint(config.index, api.call, keys=keys, telemetry=telemetry)
-        )
+        tools = Tools(config.index, api.call, keys=keys, telemetry=telemetry)
+        stack.push_async_callback(tools.close)
         yield application(api, tools)

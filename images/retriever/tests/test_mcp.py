@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoint /mcp, asked by the protocol's own client library."""
 
+import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,6 +84,15 @@ async def test_key_decides_what_the_tool_finds(bench: Bench) -> None:
 async def test_key_without_the_scope_gets_nothing(bench: Bench, key: str) -> None:
     answer = await bench.post("/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, key=key)
     assert (answer.status_code, answer.json()["reason"]) == (401, "KeyRefused")
+
+
+async def test_protocols_sdk_is_loaded_for_callers_only() -> None:
+    # Given a process that has everything but a caller of the tool
+    code = "import sys, nimblet_retriever.__main__; print({'mcp', 'qdrant_client'} & set(sys.modules))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    # Then neither it nor the client of a server that is not used made its start longer
+    assert told.decode().strip() == "set()"
 
 
 async def test_rotated_key_counts_at_once(bench: Bench) -> None:
