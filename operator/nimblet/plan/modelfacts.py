@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CompactModel as another resource refers to it, and what is wrong with the reference. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet.api.compactmodel import Task
+from nimblet.conditions import UNDER_WAY, Reason
+from nimblet.plan.stage import Problem, Progress, problem
+
+_WAITS_FOR_SOMEBODY: Final = frozenset({Reason.SUSPENDED, Reason.SCALED_TO_ZERO})
+"""Reasons of a model that is in order, and yet will never serve until somebody edits it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReference:
+    """A CompactModel of the same namespace, as its own status tells it; `found` is False where there is none."""
+
+    name: str
+    found: bool = False
+    serving: bool = False
+    reason: str = ""
+    """Reason of its Serving condition."""
+    message: str = ""
+    task: Task | None = None
+    url: str = ""
+    """Base URL of its endpoint, with /v1."""
+    served_name: str = ""
+    key_secret: str = ""
+    """Secret with the key that opens the endpoint, entry `api-key`."""
+    context_length: int = 0
+    """0 while its source is not resolved."""
+    parallel: int = 1
+    digest: str = ""
+    """Of its weights; empty while not known."""
+    labels: tuple[str, ...] = ()
+    """Task Classify: names of the classes, in the order of their scores."""
+
+
+def reference_flaw(
+    model: ModelReference, *, field: str, tasks: tuple[Task, ...], namespace: str
+) -> Problem | None:
+    """Return why a model can't be referred to by a field of the spec: it is not there, or made for other work."""
+    if not model.found or model.task is None:
+        found = f"CompactModel {model.name}, named in {field}, is not in namespace {namespace}."
+        return problem(Reason.MODEL_MISSING, found)
+    if model.task not in tasks:
+        wanted = " or ".join(sorted(tasks))
+        found = f"CompactModel {model.name} has the task {model.task}, but {field} needs one of {wanted}."
+        return problem(Reason.MODEL_TASK_DIFFERS, found)
+    return None
+
+
+def not_serving(model: ModelReference, *, field: str) -> Problem | Progress | None:
+    """Return that a model which is there does not serve, None when it does; one that starts needs nobody."""
+    if model.serving:
+        return None
+    told = f": {model.reason}: {model.message}" if model.reason else " yet."
+    found = f"CompactModel {model.name}, named in {field}, is not Serving{told}"
+    if not model.reason or model.reason in UNDER_WAY - _WAITS_FOR_SOMEBODY:
+        return Progress(reason=Reason.MODEL_NOT_SERVING, message=found)
+    return problem(Reason.MODEL_NOT_SERVING, found)
