@@ -31,6 +31,9 @@ class ModelReference:
     context_length: int = 0
     """0 while its source is not resolved."""
     parallel: int = 1
+    """Requests that one of its pods works on at once."""
+    replicas: int = 0
+    """Its pods that answer."""
     digest: str = ""
     """Of its weights; empty while not known."""
     labels: tuple[str, ...] = ()
