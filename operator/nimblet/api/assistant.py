@@ -59,7 +59,7 @@ class GuardRef(SpecModel):
     ] = Field(default_factory=list, description="Task Classify: the labels that block a text.")
     threshold_percent: Annotated[StrictInt, Field(ge=1, le=99)] = Field(
         default=50,
-        description="Task Classify: from which probability of the blocked labels on, in percent, a text is blocked.",
+        description="Task Classify: probability of the blocked labels, in percent, from which on a text is blocked.",
     )
 
 
@@ -67,8 +67,8 @@ class Fallback(SpecModel):
     """What answers while the model does not."""
 
     model_ref: ModelRef = Field(
-        description="Another CompactModel of task Chat. It takes requests that the model fails before their answer "
-        "has begun, and never an answer over that has."
+        description="Another CompactModel of task Chat. It takes the requests that the model fails before an answer "
+        "began; an answer that began is never changed."
     )
 
 
@@ -149,8 +149,8 @@ class AssistantSpec(SpecModel):
     )
     grounding: Grounding = Field(
         default="Required",
-        description="Required: refuses where nothing relevant is found, and leaves out every sentence that no found "
-        "passage supports. Preferred: answers all the same, and says which sentences are supported. Off: the model "
+        description="Required: refuses where nothing relevant is found, and leaves out every sentence that no "
+        "found passage supports. Preferred: answers all the same, and cites what supports it. Off: the model "
         "alone answers. A supported sentence is one whose names, numbers and content words all occur in one cited "
         "passage: that tells where it comes from, not that it is true.",
     )
@@ -218,10 +218,13 @@ class AssistantStatus(StatusModel):
         description="Serving: it answers now. Ready: the current spec is what answers, and the gateway's test of "
         "itself found a passage and got a token. Reconciling and Stalled exist only while True.",
     )
-    endpoint: str = Field(default="", description="Base URL of the endpoint inside the cluster, for any OpenAI client.")
+    endpoint: str = Field(
+        default="", description="Base URL of the endpoint inside the cluster, for any OpenAI client."
+    )
     key_secret: str = Field(default="", description="Secret whose key `api-key` opens the endpoint.")
     configuration: str = Field(
-        default="", description="Hash of the gateway's configuration that the spec asks for; the gateway tells its own."
+        default="",
+        description="Hash of the gateway's configuration that the spec asks for; the gateway tells its own.",
     )
     indexes: Annotated[
         list[UsedIndexStatus],
@@ -245,7 +248,7 @@ DEFINITION: Final = Definition(
     plural="assistants",
     singular="assistant",
     short_names=("asst",),
-    description="A model that answers from indexes and says from which passage, behind one OpenAI-compatible endpoint.",
+    description="A model that answers from indexes and cites them, behind one OpenAI-compatible endpoint.",
     columns=(
         PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
         PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),

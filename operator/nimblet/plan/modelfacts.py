@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CompactModel as another resource refers to it, and what is wrong with the reference. Pure."""
+"""What another resource's plan may know of a CompactModel that it names, and what is wrong with it. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,28 +14,30 @@ _WAITS_FOR_SOMEBODY: Final = frozenset({Reason.SUSPENDED, Reason.SCALED_TO_ZERO}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReference:
-    """A CompactModel of the same namespace, as its own status tells it; `found` is False where there is none."""
+    """A CompactModel of the same namespace, as its own status tells of it; `found` False: there is none."""
 
     name: str
-    found: bool = False
+    found: bool
     serving: bool = False
+    """Its condition Serving is True: it answers now, if perhaps with an older spec."""
     reason: str = ""
-    """Reason of its Serving condition."""
+    """Of its condition Serving."""
     message: str = ""
     task: Task | None = None
     url: str = ""
-    """Base URL of its endpoint, with /v1."""
+    """Base address of its endpoint, with /v1."""
     served_name: str = ""
+    """What requests call the model."""
     key_secret: str = ""
-    """Secret with the key that opens the endpoint, entry `api-key`."""
+    """Secret whose entry `api-key` opens the endpoint."""
     context_length: int = 0
-    """0 while its source is not resolved."""
+    """Tokens of context a request; 0 while unknown."""
     parallel: int = 1
     """Requests that one of its pods works on at once."""
     replicas: int = 0
     """Its pods that answer."""
     digest: str = ""
-    """Of its weights; empty while not known."""
+    """Of what decides on its answers: its files' digests. Empty while unresolved."""
     labels: tuple[str, ...] = ()
     """Task Classify: names of the classes, in the order of their scores."""
 
@@ -44,9 +46,12 @@ def reference_flaw(
     model: ModelReference, *, field: str, tasks: tuple[Task, ...], namespace: str
 ) -> Problem | None:
     """Return why a model can't be referred to by a field of the spec: it is not there, or made for other work."""
-    if not model.found or model.task is None:
+    if not model.found:
         found = f"CompactModel {model.name}, named in {field}, is not in namespace {namespace}."
         return problem(Reason.MODEL_MISSING, found)
+    if model.task is None:
+        found = f"CompactModel {model.name}, named in {field}, can't be read: {model.reason}: {model.message}"
+        return problem(Reason.MODEL_NOT_SERVING, found)
     if model.task not in tasks:
         wanted = " or ".join(sorted(tasks))
         found = f"CompactModel {model.name} has the task {model.task}, but {field} needs one of {wanted}."

@@ -10,7 +10,9 @@ SERVING = ModelReference(name="smollm2", found=True, serving=True, reason="Answe
 
 
 def test_a_model_that_is_not_there_or_made_for_other_work_is_a_flaw() -> None:
-    gone = reference_flaw(ModelReference(name="nano"), field="modelRef", tasks=("Chat",), namespace="team")
+    gone = reference_flaw(
+        ModelReference(name="nano", found=False), field="modelRef", tasks=("Chat",), namespace="team"
+    )
     other = reference_flaw(SERVING, field="embedding.modelRef", tasks=("Embedding",), namespace="team")
     assert gone is not None
     assert gone.reason == "ModelMissing"
