@@ -59,7 +59,7 @@ class GuardRef(SpecModel):
     ] = Field(default_factory=list, description="Task Classify: the labels that block a text.")
     threshold_percent: Annotated[StrictInt, Field(ge=1, le=99)] = Field(
         default=50,
-        description="Task Classify: probability of the blocked labels, in percent, from which on a text is blocked.",
+        description="Task Classify: probability of the blocked labels, in percent, that blocks a text.",
     )
 
 
@@ -67,7 +67,7 @@ class Fallback(SpecModel):
     """What answers while the model does not."""
 
     model_ref: ModelRef = Field(
-        description="Another CompactModel of task Chat. It takes the requests that the model fails before an answer "
+        description="Another CompactModel of task Chat. It takes requests that the model fails before an answer "
         "began; an answer that began is never changed."
     )
 
