@@ -115,6 +115,10 @@ class Reason(StrEnum):
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # what a resource refers to
+    MODEL_MISSING = "ModelMissing"
+    MODEL_NOT_SERVING = "ModelNotServing"
+    MODEL_TASK_DIFFERS = "ModelTaskDiffers"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -196,6 +200,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CLAIM_LOST: "Delete the claim and the pods that use it; both are made anew.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",
+    Reason.MODEL_MISSING: "Create the CompactModel in this namespace, or correct its name in the spec.",
+    Reason.MODEL_NOT_SERVING: "Put the named CompactModel right: its own conditions say how; this one follows.",
+    Reason.MODEL_TASK_DIFFERS: "Name a CompactModel of the wanted task.",
     Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",

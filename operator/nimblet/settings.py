@@ -30,7 +30,7 @@ class Images(SettingsModel):
     )
     qdrant: str = Field(
         default="docker.io/qdrant/qdrant:v1.18.2-unprivileged",
-        description="Server of dedicated stores: Qdrant's upstream image whose user is not root. 1.18 is the newest "
+        description="Server of dedicated stores: Qdrant's upstream image without root. 1.18 is the newest "
         "version whose features the retriever uses.",
     )
     pull_policy: str = Field(

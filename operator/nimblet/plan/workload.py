@@ -2,7 +2,7 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
-from nimblet.api.access import Access
+from nimblet.api.access import EndpointAccess
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest, Part
@@ -92,7 +92,7 @@ def plan_common(
     return tuple(children)
 
 
-def callers_of(access: Access, settings: Settings) -> Callers:
+def callers_of(access: EndpointAccess, settings: Settings) -> Callers:
     """Return who may call an endpoint: whom its spec names, and the administrator's scrapers."""
     selector = access.namespace_selector
     return Callers(
