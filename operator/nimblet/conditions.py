@@ -23,6 +23,9 @@ class ConditionType(StrEnum):
     RESOLVED = "Resolved"
     VERIFIED = "Verified"
     PLACED = "Placed"
+    INDEXED = "Indexed"
+    GATE_PASSED = "GatePassed"
+    FRESH = "Fresh"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     UPDATE_AVAILABLE = "UpdateAvailable"
@@ -54,6 +57,12 @@ class Reason(StrEnum):
     PINNED = "Pinned"
     UNVERIFIED = "Unverified"
     NEWER_IMAGES = "NewerImages"
+    BUILDING = "Building"
+    INDEXED = "Indexed"
+    SWAPPING = "Swapping"
+    GATE_PASSED = "GatePassed"
+    NO_GATE = "NoGate"
+    FRESH = "Fresh"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
@@ -64,6 +73,10 @@ class Reason(StrEnum):
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
     CONFIG_MAP_MISSING = "ConfigMapMissing"
+    CONFIG_MAP_NOT_USABLE = "ConfigMapNotUsable"
+    CLAIM_NOT_USABLE = "ClaimNotUsable"
+    GENERATION_UNKNOWN = "GenerationUnknown"
+    LAG_UNREACHABLE = "LagUnreachable"
     # the source, told by the loader
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
@@ -119,6 +132,17 @@ class Reason(StrEnum):
     MODEL_MISSING = "ModelMissing"
     MODEL_NOT_SERVING = "ModelNotServing"
     MODEL_TASK_DIFFERS = "ModelTaskDiffers"
+    # an index, told by its retriever and its builds
+    EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
+    EMBEDDING_CHANGED = "EmbeddingChanged"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    STORE_KEY_REFUSED = "StoreKeyRefused"
+    DISK_PRESSURE = "DiskPressure"
+    INDEX_EMPTY = "IndexEmpty"
+    BUILD_FAILED = "BuildFailed"
+    SOURCE_SHRANK = "SourceShrank"
+    GATE_FAILED = "GateFailed"
+    STALE = "Stale"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -136,6 +160,9 @@ UNDER_WAY: Final = frozenset(
         Reason.SCALED_TO_ZERO,
         Reason.SUSPENDED,
         Reason.ROTATING_KEY,
+        Reason.BUILDING,
+        Reason.SWAPPING,
+        Reason.NO_GATE,
     }
 )
 """Reasons of conditions that are not True and yet nothing is wrong."""
@@ -203,7 +230,21 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.MODEL_MISSING: "Create the CompactModel in this namespace, or correct its name in the spec.",
     Reason.MODEL_NOT_SERVING: "Put the named CompactModel right: its own conditions say how; this one follows.",
     Reason.MODEL_TASK_DIFFERS: "Name a CompactModel of the wanted task.",
-    Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",
+    Reason.CONFIG_MAP_NOT_USABLE: 'Label the ConfigMap nimblet.dev/use: "true": only such are read.',
+    Reason.CLAIM_NOT_USABLE: 'Label the PersistentVolumeClaim nimblet.dev/use: "true": only such are read.',
+    Reason.GENERATION_UNKNOWN: "Set spec.generation to one of status.generations, or remove it.",
+    Reason.LAG_UNREACHABLE: "Raise freshness.maxLag, or build more often by schedule.",
+    Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
+    Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
+    Reason.STORE_UNAVAILABLE: "Put the store right; searches and builds go on when it answers.",
+    Reason.STORE_KEY_REFUSED: "Put the store's key into the Secret that store.keySecretRef names.",
+    Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
+    Reason.INDEX_EMPTY: "Check the sources and their globs: nothing that can be indexed was found.",
+    Reason.BUILD_FAILED: "See the log of the named Job's pod; it is tried again.",
+    Reason.SOURCE_SHRANK: "Check the named source; if it is right, raise maxShrinkPercent.",
+    Reason.GATE_FAILED: "The older generation serves on: see status.gate.failed, then mend sources or questions.",
+    Reason.STALE: "See the condition Indexed: it tells why no build came through.",
+    Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",
     Reason.APPLY_REFUSED: "Correct what the API server names.",
