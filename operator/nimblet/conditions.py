@@ -136,11 +136,20 @@ class Reason(StrEnum):
     EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
     EMBEDDING_CHANGED = "EmbeddingChanged"
     STORE_UNAVAILABLE = "StoreUnavailable"
-    STORE_KEY_REFUSED = "StoreKeyRefused"
     DISK_PRESSURE = "DiskPressure"
     INDEX_EMPTY = "IndexEmpty"
     BUILD_FAILED = "BuildFailed"
-    SOURCE_SHRANK = "SourceShrank"
+    VOLUME_MISSING = "VolumeMissing"
+    SOURCE_SHRUNK = "SourceShrunk"
+    SOURCE_TOO_LARGE = "SourceTooLarge"
+    ROBOTS_REFUSED = "RobotsRefused"
+    RETRIEVER_UNAVAILABLE = "RetrieverUnavailable"
+    RETRIEVER_REFUSED = "RetrieverRefused"
+    KEY_REFUSED = "KeyRefused"
+    EMBEDDING_REFUSED = "EmbeddingRefused"
+    STORE_FULL = "StoreFull"
+    BUILD_FENCED = "BuildFenced"
+    GATE_INVALID = "GateInvalid"
     GATE_FAILED = "GateFailed"
     STALE = "Stale"
     # our own writes
@@ -236,12 +245,21 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.LAG_UNREACHABLE: "Raise freshness.maxLag, or build more often by schedule.",
     Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
-    Reason.STORE_UNAVAILABLE: "Put the store right; searches and builds go on when it answers.",
-    Reason.STORE_KEY_REFUSED: "Put the store's key into the Secret that store.keySecretRef names.",
+    Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
     Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
     Reason.INDEX_EMPTY: "Check the sources and their globs: nothing that can be indexed was found.",
     Reason.BUILD_FAILED: "See the log of the named Job's pod; it is tried again.",
-    Reason.SOURCE_SHRANK: "Check the named source; if it is right, raise maxShrinkPercent.",
+    Reason.VOLUME_MISSING: "Restore the named folder; it is tried again.",
+    Reason.SOURCE_SHRUNK: "Check the named source; if it is right, raise maxShrinkPercent.",
+    Reason.SOURCE_TOO_LARGE: "Narrow the source by include, exclude, path or prefix.",
+    Reason.ROBOTS_REFUSED: "Ask the site's owner, or name pages that its robots.txt allows.",
+    Reason.RETRIEVER_UNAVAILABLE: "See the retriever's pod; the build is tried again.",
+    Reason.RETRIEVER_REFUSED: "Run an operator, a retriever and an indexer of matching versions.",
+    Reason.KEY_REFUSED: "Restore the index's key Secrets as they were; the build is tried again.",
+    Reason.EMBEDDING_REFUSED: "Lower chunking.tokens to what the embedding model takes, or name another model.",
+    Reason.STORE_FULL: "Raise store.size, or lower retainGenerations.",
+    Reason.BUILD_FENCED: "Nothing: a newer build took over.",
+    Reason.GATE_INVALID: "Correct the golden questions: JSON lines with id, question, document and quote.",
     Reason.GATE_FAILED: "The older generation serves on: see status.gate.failed, then mend sources or questions.",
     Reason.STALE: "See the condition Indexed: it tells why no build came through.",
     Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",

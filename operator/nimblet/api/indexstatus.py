@@ -75,6 +75,7 @@ class EmbeddingStatus(StatusModel):
     model: str = Field(default="", description="What requests call it.")
     key_secret: str = Field(default="", description="Secret with its key.")
     key_entry: str = Field(default="", description="Entry of that Secret.")
+    tokenizer: str = Field(default="", description="Who counts tokens: LlamaCpp (the model itself) or Estimate.")
     query_prefix: str = Field(default="", description="Put before questions.")
     document_prefix: str = Field(default="", description="Put before passages.")
 

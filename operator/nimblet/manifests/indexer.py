@@ -10,7 +10,7 @@ from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import CONTAINER_SECURITY, Manifest, Part
 from nimblet.manifests.job import Job, job_manifest
 from nimblet.manifests.network import PROGRESS_PORT
-from nimblet.manifests.retriever import CONFIG_FILE
+from nimblet.manifests.retriever import CONFIG_FILE, TMP_SIZE
 
 COMPONENT: Final = "indexer"
 CONFIG_DIR: Final = "/etc/nimblet/indexer"
@@ -19,9 +19,9 @@ GOLDEN_DIR: Final = "/etc/nimblet/golden"
 GOLDEN_FILE: Final = "golden.jsonl"
 CREDENTIALS_DIR: Final = "/etc/nimblet/credentials"
 SOURCES_DIR: Final = "/sources"
-WORK_DIR: Final = "/work"
-WORK_SIZE: Final = "10Gi"
-"""For clones and downloads of one build; a larger source ends with a report that says so."""
+SCRATCH_DIR: Final = "/scratch"
+SCRATCH_SIZE: Final = "10Gi"
+"""For what one build fetches; the indexer's own limits end a source that is larger, with a report that says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,11 @@ def build_job_manifest(build: BuildJob) -> Manifest:
         name=build.name,
         service_account=names.indexer(build.part.owner),
         container=_container(build, [item.mount for item in volumes]),
-        volumes=[*(item.volume for item in volumes), {"name": "work", "emptyDir": {"sizeLimit": WORK_SIZE}}],
+        volumes=[
+            *(item.volume for item in volumes),
+            {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_SIZE}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}},
+        ],
         labels={labels.BUILD_GENERATION: build.generation, labels.BUILD_INPUTS: build.inputs},
         annotations=annotations,
     )
@@ -99,7 +103,6 @@ def _container(build: BuildJob, mounts: list[Manifest]) -> Manifest:
         "image": build.image,
         "imagePullPolicy": build.pull_policy,
         "args": ["--config", f"{CONFIG_DIR}/{CONFIG_FILE}"],
-        "env": [{"name": "TMPDIR", "value": WORK_DIR}],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "resources": {
             "requests": {"cpu": build.cpu, "memory": build.memory},
@@ -107,5 +110,9 @@ def _container(build: BuildJob, mounts: list[Manifest]) -> Manifest:
         },
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "File",
-        "volumeMounts": [*mounts, {"name": "work", "mountPath": WORK_DIR}],
+        "volumeMounts": [
+            *mounts,
+            {"name": "scratch", "mountPath": SCRATCH_DIR},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+        ],
     }
