@@ -195,7 +195,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.LIMIT_RANGE_VIOLATED: "Correct the namespace's LimitRange, or set resources within its bounds.",
     Reason.POD_SECURITY_REFUSED: "Keep what adds the named fields away from our pods: they meet `restricted`.",
     Reason.POD_REFUSED: "Correct the named policy.",
-    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct cache.storageClassName.",
+    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct storageClassName in the spec.",
     Reason.CLAIM_PENDING: "See `kubectl describe pvc`: the StorageClass must offer the access mode and have room.",
     Reason.CLAIM_LOST: "Delete the claim and the pods that use it; both are made anew.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
