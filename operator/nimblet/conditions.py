@@ -119,6 +119,10 @@ class Reason(StrEnum):
     MODEL_MISSING = "ModelMissing"
     MODEL_NOT_SERVING = "ModelNotServing"
     MODEL_TASK_DIFFERS = "ModelTaskDiffers"
+    INDEX_MISSING = "IndexMissing"
+    INDEX_NOT_SERVING = "IndexNotServing"
+    INDEX_EMPTY = "IndexEmpty"
+    SELF_TEST_FAILED = "SelfTestFailed"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -203,6 +207,10 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.MODEL_MISSING: "Create the CompactModel in this namespace, or correct its name in the spec.",
     Reason.MODEL_NOT_SERVING: "Put the named CompactModel right: its own conditions say how; this one follows.",
     Reason.MODEL_TASK_DIFFERS: "Name a CompactModel of the wanted task.",
+    Reason.INDEX_MISSING: "Create the RetrievalIndex in this namespace, or correct its name in indexRefs.",
+    Reason.INDEX_NOT_SERVING: "Put the named RetrievalIndex right: its own conditions say how; this one follows.",
+    Reason.INDEX_EMPTY: "Give the index documents, and the access labels that the gateway's key may see.",
+    Reason.SELF_TEST_FAILED: "See the log of the named pod; it tests itself again when what failed is back.",
     Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",
