@@ -132,12 +132,15 @@ class Reason(StrEnum):
     MODEL_MISSING = "ModelMissing"
     MODEL_NOT_SERVING = "ModelNotServing"
     MODEL_TASK_DIFFERS = "ModelTaskDiffers"
+    INDEX_MISSING = "IndexMissing"
+    INDEX_NOT_SERVING = "IndexNotServing"
+    INDEX_EMPTY = "IndexEmpty"
+    SELF_TEST_FAILED = "SelfTestFailed"
     # an index, told by its retriever and its builds
     EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
     EMBEDDING_CHANGED = "EmbeddingChanged"
     STORE_UNAVAILABLE = "StoreUnavailable"
     DISK_PRESSURE = "DiskPressure"
-    INDEX_EMPTY = "IndexEmpty"
     BUILD_FAILED = "BuildFailed"
     VOLUME_MISSING = "VolumeMissing"
     SOURCE_SHRUNK = "SourceShrunk"
@@ -239,6 +242,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.MODEL_MISSING: "Create the CompactModel in this namespace, or correct its name in the spec.",
     Reason.MODEL_NOT_SERVING: "Put the named CompactModel right: its own conditions say how; this one follows.",
     Reason.MODEL_TASK_DIFFERS: "Name a CompactModel of the wanted task.",
+    Reason.INDEX_MISSING: "Create the RetrievalIndex in this namespace, or correct its name in indexRefs.",
+    Reason.INDEX_NOT_SERVING: "Put the named RetrievalIndex right: its own conditions say how; this one follows.",
+    Reason.SELF_TEST_FAILED: "See the log of the named pod; it tests itself again when what failed is back.",
     Reason.CONFIG_MAP_NOT_USABLE: 'Label the ConfigMap nimblet.dev/use: "true": only such are read.',
     Reason.CLAIM_NOT_USABLE: 'Label the PersistentVolumeClaim nimblet.dev/use: "true": only such are read.',
     Reason.GENERATION_UNKNOWN: "Set spec.generation to one of status.generations, or remove it.",
@@ -247,7 +253,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
     Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
     Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
-    Reason.INDEX_EMPTY: "Check the sources and their globs: nothing that can be indexed was found.",
+    Reason.INDEX_EMPTY: "Give the index documents that can be read: check its sources, globs and access labels.",
     Reason.BUILD_FAILED: "See the log of the named Job's pod; it is tried again.",
     Reason.VOLUME_MISSING: "Restore the named folder; it is tried again.",
     Reason.SOURCE_SHRUNK: "Check the named source; if it is right, raise maxShrinkPercent.",

@@ -65,6 +65,21 @@ def fill_job(owner: str, *, folder: str, attempt: int) -> str:
     return f"{owner}-fill-{folder[:HASH_LENGTH]}-{attempt}"
 
 
+def gateway(owner: str) -> str:
+    """Deployment, Service, ServiceAccount, NetworkPolicy and budget of an Assistant's gateway."""
+    return f"{owner}-gateway"
+
+
+def gateway_config(owner: str, *, config_hash: str) -> str:
+    """ConfigMap with a gateway's configuration."""
+    return f"{owner}-gateway-{config_hash}"
+
+
+def gateway_key(owner: str) -> str:
+    """Secret with the generated key of an Assistant's endpoint."""
+    return f"{owner}-gateway-key"
+
+
 def retriever(owner: str) -> str:
     """Workload, Service, ServiceAccount, NetworkPolicy and ConfigMap of the retriever."""
     return f"{owner}-retriever"

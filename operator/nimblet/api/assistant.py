@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import EndpointAccess
-from nimblet.api.common import Condition, ObjectName, Quantity, SecretRef, SpecModel, StatusModel
+from nimblet.api.common import Condition, ModelRef, ObjectName, Quantity, SecretRef, SpecModel, StatusModel
 from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
 from nimblet.api.scheduling import Scheduling
 
@@ -33,12 +33,6 @@ FALLBACK_RULE = Rule(
 PASSAGES_RULE = Rule(
     rule="self.maxPassages <= self.topK", message="maxPassages can't exceed topK: nothing more was looked for"
 )
-
-
-class ModelRef(SpecModel):
-    """A CompactModel in the same namespace."""
-
-    name: ObjectName = Field(description="Name of a CompactModel in the resource's own namespace.")
 
 
 class IndexRef(SpecModel):

@@ -11,7 +11,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from nimblet.api.access import MAX_KEY_VERSION, MAX_NAMESPACES, WEEK_SECONDS, NamespaceName, NamespaceSelector
-from nimblet.api.common import ConfigMapKeyRef, ObjectName, Quantity, SecretRef, SpecModel
+from nimblet.api.common import ConfigMapKeyRef, ModelRef, Quantity, SecretRef, SpecModel
 from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, rules
 from nimblet.api.indexsource import EVERYONE, MAX_SOURCES, LabelText, Source
 from nimblet.api.indexstatus import RetrievalIndexStatus
@@ -61,12 +61,6 @@ LAG_RULE = Rule(
     message="freshness.maxLag needs a schedule: nothing else builds again by itself",
     field_path=".freshness",
 )
-
-
-class ModelRef(SpecModel):
-    """A CompactModel in the same namespace."""
-
-    name: ObjectName = Field(description="Name of a CompactModel in the resource's own namespace.")
 
 
 class Embedding(SpecModel):

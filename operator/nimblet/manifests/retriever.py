@@ -11,6 +11,7 @@ from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import CONTAINER_SECURITY, POD_SECURITY, Manifest, Part, metadata
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.scheduling import server_fields
+from nimblet.manifests.template import Rolling, Template, rolling_deployment, single_stateful_set
 
 COMPONENT: Final = "retriever"
 CONFIG_FILE: Final = "config.json"
@@ -92,40 +93,20 @@ def secret_manifest(
 
 
 def workload_manifest(retriever: Retriever) -> Manifest:
-    """Return the StatefulSet of one over its claim, or the Deployment of a retriever that keeps nothing.
-
-    The pods carry the hash of their own template as REVISION label.
-    """
-    part, scheduling = retriever.part, retriever.scheduling
-    spec = _pod_spec(retriever)
-    annotations = {
-        **scheduling.pod_annotations,
-        labels.CONFIG_HASH: retriever.config_hash,
-        **retriever.annotations,
-    }
-    template: Manifest = {"labels": {**scheduling.pod_labels, **part.labels}, "spec": spec}
-    revision = names.content_hash({**template, "annotations": annotations})
-    name = names.retriever(part.owner)
-    revision_label = {labels.REVISION: revision}
-    head = {"labels": {**scheduling.pod_labels, **part.labels, **revision_label}, "annotations": annotations}
-    common: Manifest = {
-        "replicas": retriever.replicas,
-        "revisionHistoryLimit": 2,
-        "selector": {"matchLabels": part.selector},
-        "template": {"metadata": head, "spec": spec},
-    }
-    meta = metadata(name, part.namespace, labels_={**part.labels, **revision_label})
+    """Return the StatefulSet of one over its claim, or the Deployment of a retriever that keeps nothing."""
+    template = Template(
+        part=retriever.part,
+        scheduling=retriever.scheduling,
+        spec=_pod_spec(retriever),
+        annotations={labels.CONFIG_HASH: retriever.config_hash, **retriever.annotations},
+    )
+    rolling = Rolling(
+        replicas=retriever.replicas, progress_deadline_seconds=STARTUP_SECONDS + retriever.drain_seconds
+    )
+    name = names.retriever(retriever.part.owner)
     if retriever.claim is None:
-        rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-        return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": meta,
-            "spec": {**common, "strategy": rolling},
-        }
-    # Parallel: with OrderedReady a template that can't start is never replaced by a better one
-    fixed = {"serviceName": name, "podManagementPolicy": "Parallel", "updateStrategy": {"type": "RollingUpdate"}}
-    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": {**common, **fixed}}
+        return rolling_deployment(template, rolling, name=name)
+    return single_stateful_set(template, rolling, name=name)
 
 
 def _pod_spec(retriever: Retriever) -> Manifest:

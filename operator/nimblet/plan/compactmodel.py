@@ -48,12 +48,13 @@ from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
-    BUDGET_FROM_REPLICAS,
     context_length,
     demand,
     plan_common,
     plan_deployment,
     pod_options,
+    pointless_budget,
+    unstoppable,
     wanted_replicas,
 )
 from nimblet.quantity import bytes_of
@@ -103,8 +104,8 @@ def plan_compactmodel(
     expected = Expectation(
         revision=_revision(run.deployment),
         replicas=wanted_replicas(model),
-        served_before=was_true(model.status, ConditionType.SERVING),
-        ready_before=was_true(model.status, ConditionType.READY)
+        served_before=was_true(model.status.conditions, ConditionType.SERVING),
+        ready_before=was_true(model.status.conditions, ConditionType.READY)
         and model.status.observed_generation == model.generation,
         proof=PROOF[model.spec.task],
     )
@@ -138,7 +139,7 @@ def plan_compactmodel(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
-            *(_unstoppable(model, facts) if applied is None else ()),
+            *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
@@ -299,16 +300,7 @@ def _superseded(
             if item.source_hash != loader.source_hash
         ]
         gone += leftovers(model, facts)
-    if model.spec.replicas < BUDGET_FROM_REPLICAS:
-        gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
-    return tuple(gone)
-
-
-def _unstoppable(model: CompactModel, facts: ModelFacts) -> tuple[ChildRef, ...]:
-    """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
-    if not model.spec.suspend or facts.deployment is None:
-        return ()
-    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+    return (*gone, *pointless_budget(facts, replicas=model.spec.replicas))
 
 
 def _status(

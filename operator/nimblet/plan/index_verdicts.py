@@ -17,7 +17,7 @@ from nimblet.plan.indexfacts import RetrieverFacts
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.schedule import interval_of
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.verdicts import write_problem
+from nimblet.plan.verdicts import passing_verdicts, write_problem
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -59,20 +59,14 @@ def index_verdicts(judgement: IndexJudgement) -> tuple[Verdict, ...]:
     fresh = _fresh(judgement)
     if fresh is not None:
         found.append(fresh)
-    if isinstance(state, Progress):
-        found.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
-    if isinstance(state, Problem):
-        found.append(verdict(ConditionType.STALLED, TRUE, state.reason, state.message))
-    if judgement.newer_images:
-        message = "The administrator's settings name a newer retriever than the pods run."
-        found.append(verdict(ConditionType.UPDATE_AVAILABLE, TRUE, Reason.NEWER_IMAGES, message))
-    return tuple(found)
+    return (*found, *passing_verdicts(state, newer_images=judgement.newer_images))
 
 
 def overall(judgement: IndexJudgement) -> Problem | Progress | None:
     """Return what stands between the spec and serving it: the first stage that is not done."""
-    if judgement.write_failures:
-        return write_problem(judgement.write_failures[0])
+    refused = write_problem(judgement.write_failures)
+    if refused is not None:
+        return refused
     if judgement.index.spec.suspend:
         return None
     build = judgement.build
