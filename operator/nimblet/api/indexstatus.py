@@ -135,7 +135,7 @@ class RetrievalIndexStatus(StatusModel):
         ),
     ] = Field(
         default_factory=list,
-        description="The embedding models that the retriever knows: the spec's first, then those of kept generations.",
+        description="Embedding models that the retriever knows: the spec's, then those of kept generations.",
     )
     image: str = Field(default="", description="Image of the retriever.")
     spec_hash: str = Field(default="", description="Hash of the spec that the image was chosen for.")

@@ -159,15 +159,19 @@ def _outcome(stage: Stage, job: BuildFacts | None, done: BuildStatus | None) -> 
         return StageOutcome(state=_under_way(job))
     if not _is_wanted(stage, done):
         return StageOutcome()
-    failed = build_failure(job) if job is not None and job.failed else None
     if stage.blocked is not None:
         return StageOutcome(state=stage.blocked)
-    if job is None or failed is None or _changed(stage, job):
-        return _begin(stage, job, state=failed if failed is not None and not _changed(stage, job) else None)
+    if job is None or not job.failed or _changed(stage, job):
+        return _begin(stage, job, state=None)
+    return _again(stage, job)
+
+
+def _again(stage: Stage, job: BuildFacts) -> StageOutcome:
+    """Return the try after a failed one, once it is time and where it can help."""
+    failed = build_failure(job)
     if failed.reason in LASTING:
         return StageOutcome(state=failed)
-    wait = retry_delay(job.attempt, stage.settings.timing)
-    due = (job.finished_at or stage.now) + timedelta(seconds=wait)
+    due = (job.finished_at or stage.now) + timedelta(seconds=retry_delay(job.attempt, stage.settings.timing))
     if stage.now >= due:
         return _begin(stage, job, state=failed)
     return StageOutcome(state=failed, requeue_after=(due - stage.now).total_seconds())

@@ -13,6 +13,7 @@ from nimblet import names
 from nimblet.api.indexsource import Source
 from nimblet.api.indexstatus import EmbeddingStatus
 from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.manifests.common import Manifest
 from nimblet.manifests.indexer import (
     CREDENTIALS_DIR,
     GOLDEN_DIR,
@@ -58,7 +59,9 @@ def server_store(*, url: str, prefix: str, key: SecretFile | None) -> StoreConfi
     return StoreConfig(config=config, secrets=(key,) if key is not None else ())
 
 
-def retriever_secrets(index: RetrievalIndex, facts: IndexFacts, known: Sequence[EmbeddingStatus]) -> tuple[SecretFile, ...]:
+def retriever_secrets(
+    index: RetrievalIndex, facts: IndexFacts, known: Sequence[EmbeddingStatus]
+) -> tuple[SecretFile, ...]:
     """Return the keys that the retriever asks models with."""
     found = (secret_of(item, place=place) for place, item in enumerate(known))
     keys = [item for item in found if item is not None]
@@ -225,7 +228,7 @@ def build_volumes(index: RetrievalIndex) -> tuple[Volume, ...]:
     gate = index.spec.quality_gate
     if gate is not None:
         items = [{"key": gate.golden_ref.key, "path": GOLDEN_FILE}]
-        golden = {"configMap": {"name": gate.golden_ref.name, "items": items}}
+        golden: Manifest = {"configMap": {"name": gate.golden_ref.name, "items": items}}
         volumes.append(Volume(name="golden", source=golden, path=GOLDEN_DIR))
     return tuple(volumes)
 
@@ -233,12 +236,13 @@ def build_volumes(index: RetrievalIndex) -> tuple[Volume, ...]:
 def _credentials(source: Source, secret: str) -> Volume:
     """Return the volume of a source's Secret: the entries that its protocol has, and no other."""
     required, optional = (S3_KEYS, (SESSION_KEY,)) if source.s3 is not None else (LOGIN_KEYS, ())
-    sources: list[dict[str, object]] = [{"secret": {"name": secret, "items": _items(required)}}]
+    sources: list[Manifest] = [{"secret": {"name": secret, "items": _items(required)}}]
     if optional:
         sources.append({"secret": {"name": secret, "items": _items(optional), "optional": True}})
+    projected: Manifest = {"defaultMode": 0o440, "sources": sources}
     return Volume(
         name=f"credentials-{source.name}",
-        source={"projected": {"defaultMode": 0o440, "sources": sources}},
+        source={"projected": projected},
         path=f"{CREDENTIALS_DIR}/{source.name}",
     )
 

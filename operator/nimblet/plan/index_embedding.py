@@ -13,12 +13,15 @@ FINGERPRINT_DIGITS: Final = 32
 
 
 def wanted_embedding(index: RetrievalIndex, facts: IndexFacts) -> EmbeddingStatus | None:
-    """Return the spec's embedding model; None while the named one is not resolved."""
+    """Return the spec's embedding model; None while the named one is not Ready.
+
+    While it rolls, older pods answer too, and nobody could tell whose vectors they are.
+    """
     spec, model = index.spec.embedding, facts.embedding
     if spec.url is not None:
         identity: tuple[object, ...] = (spec.url, spec.model, spec.revision)
         where = (spec.url, spec.model or "", spec.key_secret_ref.name if spec.key_secret_ref is not None else "")
-    elif model is not None and model.found and model.digest and model.url:
+    elif model is not None and model.ready and model.digest and model.url:
         identity = (model.digest,)
         where = (model.url, model.served_name, model.key_secret)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generated keys of an index and their rotation, so that no request fails. Pure; derived from what is observed.
+"""The generated keys of an index and their rotation without a failed request. Pure; derived from what is observed.
 
 The retriever reads its key file again when it changes, so that no pod rolls:
 

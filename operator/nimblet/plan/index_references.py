@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an index names of others: models, Secrets, ConfigMaps, claims, addresses. Looked at before any pod. Pure."""
+"""What an index names of others: models, Secrets, ConfigMaps, claims, addresses; looked at first. Pure."""
 
 from collections.abc import Iterator
 
@@ -38,12 +38,12 @@ def build_problem(index: RetrievalIndex, facts: IndexFacts, settings: Settings) 
 def _retriever_problems(index: RetrievalIndex, facts: IndexFacts, settings: Settings) -> Iterator[Problem]:
     spec, namespace = index.spec, index.namespace
     if spec.embedding.model_ref is not None:
-        known = facts.embedding or ModelReference(name=spec.embedding.model_ref.name)
+        known = facts.embedding or ModelReference(name=spec.embedding.model_ref.name, found=False)
         flaw = reference_flaw(known, field="embedding.modelRef", tasks=("Embedding",), namespace=namespace)
         if flaw is not None:
             yield flaw
     if spec.search.reranker_ref is not None:
-        known = facts.reranker or ModelReference(name=spec.search.reranker_ref.name)
+        known = facts.reranker or ModelReference(name=spec.search.reranker_ref.name, found=False)
         flaw = reference_flaw(known, field="search.rerankerRef", tasks=("Rerank",), namespace=namespace)
         if flaw is not None:
             yield flaw
@@ -81,9 +81,7 @@ def _source_problems(
         if (flaw := address_problem(url, settings.fetch, field=f"{place}.{field}")) is not None:
             yield flaw
     for name, required, host in _credentials(source):
-        flaw = credential_problem(
-            name, facts.secrets.get(name), namespace=namespace, required=required, host=host
-        )
+        flaw = credential_problem(name, facts.secrets.get(name), namespace=namespace, required=required, host=host)
         if flaw is not None:
             yield flaw
 
@@ -115,9 +113,7 @@ def _config_map_problem(name: str, found: NamedFacts | None, namespace: str) -> 
 
 def _claim_problem(name: str, found: NamedFacts | None, namespace: str) -> Problem | None:
     if found is None:
-        return problem(
-            Reason.CLAIM_NOT_READY, f"PersistentVolumeClaim {name} is not in namespace {namespace}."
-        )
+        return problem(Reason.CLAIM_NOT_READY, f"PersistentVolumeClaim {name} is not in namespace {namespace}.")
     if not found.usable:
         return problem(
             Reason.CLAIM_NOT_USABLE, f"PersistentVolumeClaim {name} is not labelled for use by Nimblet."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the indexer reports of a build, and what it means: parsed leniently, since a newer one may say more. Pure."""
+"""What the indexer reports of a build, and what it means; parsed leniently: a newer one may say more. Pure."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -33,6 +33,8 @@ class IndexJudgement:
     """What is wrong with what a build needs of others."""
     model: Problem | Progress | None
     """The embedding model or reranker is there, and does not serve."""
+    outage: Problem | Progress | None
+    """The same of the embedding model that searches rely on now."""
     store: Problem | Progress | None
     rollout: Rollout
     retriever: RetrieverFacts | None
@@ -105,22 +107,29 @@ def serving(judgement: IndexJudgement, state: Problem | Progress | None) -> Verd
     if judgement.index.spec.suspend and not rollout.answering:
         return verdict(ConditionType.SERVING, FALSE, Reason.SUSPENDED, "spec.suspend is true: no pod is wanted.")
     if told is None or not rollout.answering:
-        if state is not None:
-            return verdict(ConditionType.SERVING, FALSE, state.reason, state.message)
-        return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No retriever has answered yet.")
-    wrong = _told_by_retriever(judgement)
-    if wrong is not None and wrong.reason is not Reason.DISK_PRESSURE:
-        return verdict(ConditionType.SERVING, FALSE, wrong.reason, wrong.message)
-    if judgement.model is not None and judgement.index.spec.search.mode != "Lexical":
-        return verdict(ConditionType.SERVING, FALSE, judgement.model.reason, judgement.model.message)
+        return _silent(state, otherwise=(Reason.STARTING, "No retriever has answered yet."))
+    broken = _broken(judgement)
+    if broken is not None:
+        return verdict(ConditionType.SERVING, FALSE, broken.reason, broken.message)
     generation = told.generation(told.serving)
     if generation is None:
         waits = judgement.build.outcome.state or state
-        if waits is not None:
-            return verdict(ConditionType.SERVING, FALSE, waits.reason, waits.message)
-        return verdict(ConditionType.SERVING, FALSE, Reason.PENDING, "No generation has been built yet.")
+        return _silent(waits, otherwise=(Reason.PENDING, "No generation has been built yet."))
     message = f"Generation {generation.name} answers, with {generation.chunks} passages."
     return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
+
+
+def _silent(state: Problem | Progress | None, *, otherwise: tuple[Reason, str]) -> Verdict:
+    reason, message = (state.reason, state.message) if state is not None else otherwise
+    return verdict(ConditionType.SERVING, FALSE, reason, message)
+
+
+def _broken(judgement: IndexJudgement) -> Problem | Progress | None:
+    """Return why a retriever that answers can't search."""
+    told = _told_by_retriever(judgement)
+    if told is not None and told.reason is not Reason.DISK_PRESSURE:
+        return told
+    return judgement.outage if judgement.index.spec.search.mode != "Lexical" else None
 
 
 def _ready(judgement: IndexJudgement, state: Problem | Progress | None) -> Verdict:
@@ -167,7 +176,11 @@ def _indexed(judgement: IndexJudgement) -> Verdict:
         return verdict(ConditionType.INDEXED, UNKNOWN, Reason.PENDING, "No build has ended yet.")
     report = build.report
     counted = f" of {report.documents} documents, {report.passages} passages" if report is not None else ""
-    left = f"; {report.refused} file(s) were left out, see status.errors" if report is not None and report.refused else ""
+    left = (
+        f"; {report.refused} file(s) were left out, see status.errors"
+        if report is not None and report.refused
+        else ""
+    )
     message = f"Generation {build.done.generation}{counted} was built{left}."
     return verdict(ConditionType.INDEXED, TRUE, Reason.INDEXED, message)
 
@@ -195,11 +208,15 @@ def _fresh(judgement: IndexJudgement) -> Verdict | None:
         return None
     allowed = duration_of(spec.freshness.max_lag)
     interval = interval_of(spec.schedule, judgement.now)
-    took = done.finished_at - done.started_at if done is not None and done.finished_at and done.started_at else None
+    took = (
+        done.finished_at - done.started_at if done is not None and done.finished_at and done.started_at else None
+    )
     needed = interval + took if took is not None else interval
     if allowed < needed:
         minutes = int(needed.total_seconds() // 60) + 1
-        found = f"maxLag {spec.freshness.max_lag} is less than the schedule's interval and a build: {minutes} minutes."
+        found = (
+            f"maxLag {spec.freshness.max_lag} is less than the schedule's interval and a build: {minutes} minutes."
+        )
         told = problem(Reason.LAG_UNREACHABLE, found)
         return verdict(ConditionType.FRESH, FALSE, told.reason, told.message)
     if done is None or done.started_at is None:
