@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.config import JsonDict, JsonValue
 
 from nimblet import labels
-from nimblet.api import compactmodel, indexstatus, retrievalindex
+from nimblet.api import assistant, compactmodel, indexstatus, retrievalindex
 from nimblet.api.definition import Definition, PrinterColumn, ScalePaths
 from nimblet.crdgen.schema import model_schema
 
@@ -40,6 +40,11 @@ KINDS: Final = (
         definition=retrievalindex.DEFINITION,
         spec=retrievalindex.RetrievalIndexSpec,
         status=indexstatus.RetrievalIndexStatus,
+    ),
+    Kind(
+        definition=assistant.DEFINITION,
+        spec=assistant.AssistantSpec,
+        status=assistant.AssistantStatus,
     ),
 )
 

@@ -48,6 +48,16 @@ class Template:
         return {**self.scheduling.pod_annotations, **self.annotations}
 
 
+def revision_of(made: Manifest | None) -> str | None:
+    """Return the hash that the pods of a rendered Deployment carry; None where none was rendered."""
+    if made is None:
+        return None
+    head = made["metadata"]
+    if not isinstance(head, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(head).__name__}")
+    return str(head["labels"][labels.REVISION])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rolling:
     """How many pods there are, and how a change reaches them."""

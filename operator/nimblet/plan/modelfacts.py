@@ -65,8 +65,13 @@ def not_serving(model: ModelReference, *, field: str) -> Problem | Progress | No
     """Return that a model which is there does not serve, None when it does; one that starts needs nobody."""
     if model.serving:
         return None
-    told = f": {model.reason}: {model.message}" if model.reason else " yet."
-    found = f"CompactModel {model.name}, named in {field}, is not Serving{told}"
-    if not model.reason or model.reason in UNDER_WAY - _WAITS_FOR_SOMEBODY:
-        return Progress(reason=Reason.MODEL_NOT_SERVING, message=found)
-    return problem(Reason.MODEL_NOT_SERVING, found)
+    named = f"CompactModel {model.name}, named in {field},"
+    return unready(named, model.reason, model.message, reason=Reason.MODEL_NOT_SERVING)
+
+
+def unready(named: str, reason_told: str, message: str, *, reason: Reason) -> Problem | Progress:
+    """Return that a resource which is there does not serve, in its own words; one that starts needs nobody."""
+    found = f"{named} is not Serving: {reason_told}: {message}" if reason_told else f"{named} is not Serving yet."
+    if not reason_told or reason_told in UNDER_WAY - _WAITS_FOR_SOMEBODY:
+        return Progress(reason=reason, message=found)
+    return problem(reason, found)
