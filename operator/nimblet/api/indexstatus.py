@@ -75,6 +75,7 @@ class EmbeddingStatus(StatusModel):
     model: str = Field(default="", description="What requests call it.")
     key_secret: str = Field(default="", description="Secret with its key.")
     key_entry: str = Field(default="", description="Entry of that Secret.")
+    tokenizer: str = Field(default="", description="Who counts tokens: LlamaCpp (the model itself) or Estimate.")
     query_prefix: str = Field(default="", description="Put before questions.")
     document_prefix: str = Field(default="", description="Put before passages.")
 
@@ -134,7 +135,7 @@ class RetrievalIndexStatus(StatusModel):
         ),
     ] = Field(
         default_factory=list,
-        description="The embedding models that the retriever knows: the spec's first, then those of kept generations.",
+        description="Embedding models that the retriever knows: the spec's, then those of kept generations.",
     )
     image: str = Field(default="", description="Image of the retriever.")
     spec_hash: str = Field(default="", description="Hash of the spec that the image was chosen for.")

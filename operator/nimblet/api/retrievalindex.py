@@ -86,8 +86,8 @@ class Embedding(SpecModel):
     )
     key_secret_ref: SecretRef | None = Field(
         default=None,
-        description='A Secret with the key of url under `api-key`. It must carry the label nimblet.dev/use: "true" '
-        "and name the host in the annotation nimblet.dev/hosts.",
+        description="A Secret with the key of url under `api-key`. It must carry the label nimblet.dev/use: "
+        '"true" and name the host in the annotation nimblet.dev/hosts.',
     )
     query_prefix: Prefix = Field(default="", description="Put before questions, as some models want.")
     document_prefix: Prefix = Field(default="", description="Put before passages, as some models want.")
@@ -151,8 +151,8 @@ class QualityGate(SpecModel):
     """Golden questions that a new generation must answer before it serves."""
 
     golden_ref: ConfigMapKeyRef = Field(
-        description='A ConfigMap, labelled nimblet.dev/use: "true", with JSON lines: {"id", "question", "document", '
-        '"quote"}; the quote occurs in the document.'
+        description='A ConfigMap, labelled nimblet.dev/use: "true", with JSON lines of `id`, '
+        "`question`, `document` and `quote`; the quote occurs in the document."
     )
     k: Annotated[int, Field(strict=True, ge=1, le=50)] = Field(
         default=5, description="How many of the first passages count."

@@ -89,3 +89,26 @@ def rolling_deployment(template: Template, rolling: Rolling, *, name: str) -> Ma
             "template": template.render(),
         },
     }
+
+
+def single_stateful_set(template: Template, rolling: Rolling, *, name: str) -> Manifest:
+    """Return the StatefulSet of pods that keep something: an old pod is gone before its successor starts."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata(
+            name,
+            template.part.namespace,
+            labels_={**template.own_labels, labels.REVISION: template.revision},
+        ),
+        "spec": {
+            "replicas": rolling.replicas,
+            "serviceName": name,
+            # with OrderedReady a template that can't start is never replaced by a better one
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate"},
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": template.part.selector},
+            "template": template.render(),
+        },
+    }

@@ -20,6 +20,8 @@ class ModelReference:
     found: bool
     serving: bool = False
     """Its condition Serving is True: it answers now, if perhaps with an older spec."""
+    ready: bool = False
+    """Its condition Ready is True: what answers is of its current spec, and so is `digest`."""
     reason: str = ""
     """Of its condition Serving."""
     message: str = ""
