@@ -37,10 +37,12 @@ MINILM: Final = ModelReference(
     task="Embedding",
     url="http://minilm-model.team.svc/v1",
     served_name="minilm",
-    key_secret="minilm-key",  # noqa: S106 - a name
+    key_secret="minilm-key",
     digest="d" * 32,
 )
-JUDGE: Final = replace(MINILM, name="judge", task="Rerank", url="http://judge-model.team.svc/v1", served_name="judge")
+JUDGE: Final = replace(
+    MINILM, name="judge", task="Rerank", url="http://judge-model.team.svc/v1", served_name="judge"
+)
 DOCS: Final[Mapping[str, object]] = {"name": "docs", "configMap": {"name": "handbook"}}
 HANDBOOK: Final = NamedFacts(name="handbook", usable=True, keys=("a.md",), content_hash="content-1")
 GOLDEN: Final = NamedFacts(name="golden", usable=True, keys=("golden.jsonl",), content_hash="golden-1")
