@@ -5,7 +5,7 @@ With `Required` and `Preferred` a sentence leaves only when it was checked; with
 answer was judged.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -52,7 +52,7 @@ class Answering:
     health: Health
     metrics: Metrics
 
-    async def answer(self, ask: Ask, record: Record) -> AsyncIterator[Event]:
+    async def answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
         """Yield the answer's events and fill its record. ApiError ends it."""
         conversation = [
             {"role": _guard_role(message), "content": message.text} for message in ask.request.messages
@@ -76,7 +76,7 @@ class Answering:
         for event in held:
             yield event
 
-    async def _answer(self, ask: Ask, record: Record) -> AsyncIterator[Event]:
+    async def _answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
         grounding = self.config.grounding
         asked = questions(ask.request.messages)
         search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
@@ -123,7 +123,7 @@ class Answering:
 
     async def _checked(
         self, chunks: AsyncIterator[Chunk], used: Prompted, asked: Sequence[str], record: Record
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Release sentence by sentence. Nothing released is a refusal."""
         required = self.config.grounding is Grounding.REQUIRED
         checker = Checker(passages=used.shown, question=asked[0], keeps_unsupported=not required)
@@ -164,7 +164,7 @@ class Answering:
         self.health.succeeded("guard")
         return allowed
 
-    async def _refuse(self, reason: str, text: str, record: Record, *, ending: str = "stop") -> AsyncIterator[Event]:
+    async def _refuse(self, reason: str, text: str, record: Record, *, ending: str = "stop") -> AsyncGenerator[Event, None]:
         record.refusal = reason
         self.metrics.refusals.labels(reason).inc()
         yield Text(text=text)
@@ -192,7 +192,7 @@ async def _counted(chunks: AsyncIterator[Chunk], record: Record) -> AsyncIterato
         yield chunk
 
 
-async def _unchecked(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Event]:
+async def _unchecked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Event, None]:
     """Pass on what the model says, its thoughts apart."""
     thoughts: dict[int, ThinkFilter] = {}
     async for chunk in chunks:

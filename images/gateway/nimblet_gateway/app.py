@@ -114,7 +114,7 @@ class Api:
 
     async def models(self, call: Call) -> None:
         """Name the assistant as a model."""
-        model = {"id": self.config.assistant, "object": "model", "created": 0, "owned_by": "nimblet"}
+        model: JsonValue = {"id": self.config.assistant, "object": "model", "created": 0, "owned_by": "nimblet"}
         await call.exchange.answer(HTTPStatus.OK, _json({"object": "list", "data": [model]}))
 
     async def _chat(self, call: Call, request: ChatRequest) -> None:
@@ -164,7 +164,7 @@ class Api:
             filters=asked.filters(),
         )
         results = await self.indexes.find(search, call.trace)
-        answer = {
+        answer: JsonValue = {
             "indexes": [item.model_dump(mode="json", exclude_none=True) for item in results.indexes],
             "passages": [item.model_dump(mode="json", by_alias=True) for item in results.passages[: search.top_k]],
         }

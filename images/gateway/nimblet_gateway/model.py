@@ -3,7 +3,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -165,7 +165,7 @@ class Model:
             return Failed(REQUEST_REFUSED, f"{self.who} refused the request with HTTP 400 ({kind[:100]})", False)
         return status_failure(answer.status_code, who=self.who)
 
-    async def _chunks(self, answer: httpx.Response) -> AsyncIterator[Chunk]:
+    async def _chunks(self, answer: httpx.Response) -> AsyncGenerator[Chunk, None]:
         ended = False
         async for line in _lines(answer, who=self.who):
             name, _, value = line.partition(b":")

@@ -186,8 +186,8 @@ class Examiner:
             self._passages.pop(index.config.name, None)
             return
         except TimeoutError:
-            failed = Failed("TimedOut", f"{index.who} did not answer within {PROBE_SECONDS:g} s", transient=True)
-            self.health.failed(_index(index), failed)
+            late = Failed("TimedOut", f"{index.who} did not answer within {PROBE_SECONDS:g} s", transient=True)
+            self.health.failed(_index(index), late)
             self._passages.pop(index.config.name, None)
             return
         self._passages[index.config.name] = len(found.passages)
