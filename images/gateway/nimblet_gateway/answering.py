@@ -164,7 +164,9 @@ class Answering:
         self.health.succeeded("guard")
         return allowed
 
-    async def _refuse(self, reason: str, text: str, record: Record, *, ending: str = "stop") -> AsyncGenerator[Event, None]:
+    async def _refuse(
+        self, reason: str, text: str, record: Record, *, ending: str = "stop"
+    ) -> AsyncGenerator[Event, None]:
         record.refusal = reason
         self.metrics.refusals.labels(reason).inc()
         yield Text(text=text)
@@ -178,7 +180,9 @@ def _guard_role(message: Message) -> str:
 def _said(events: Sequence[Event]) -> list[dict[str, str]]:
     """Return everything that would be released, calls of tools too, as the last turn of a conversation."""
     texts = [event.text for event in events if isinstance(event, Text)]
-    calls = [str(call.get("function", "")) for event in events if isinstance(event, ToolCalls) for call in event.calls]
+    calls = [
+        str(call.get("function", "")) for event in events if isinstance(event, ToolCalls) for call in event.calls
+    ]
     return [{"role": "assistant", "content": "".join([*texts, *calls])}]
 
 

@@ -39,7 +39,9 @@ class Shape:
 
     def opening(self, choice: int) -> Json:
         """Return an answer's first chunk."""
-        return self.chunk([{"index": choice, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        return self.chunk(
+            [{"index": choice, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+        )
 
     def event(self, event: Event, record: Record) -> Json:
         """Return the chunk of an event. An end carries what is known of the answer as a whole."""

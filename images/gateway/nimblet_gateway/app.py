@@ -7,11 +7,12 @@ Clients' keys ask; the operator's key alone sees /v1/status. Probes and metrics 
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from hmac import compare_digest
+from http import HTTPStatus
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -57,9 +58,7 @@ class RetrieveRequest(BaseModel):
 
     def filters(self) -> dict[str, JsonValue]:
         """Return what goes on to the retrievers as it is."""
-        return self.model_dump(
-            mode="json", include={"mode", "sources", "documents", "labels"}, exclude_none=True
-        )
+        return self.model_dump(mode="json", include={"mode", "sources", "documents", "labels"}, exclude_none=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +213,10 @@ class Door:
         except ApiError as error:
             await exchange.fail(error)
             return error.code
-        except Exception:
-            log.exception("a request to %s ended in a defect", self.path)
+        except Exception as error:  # noqa: BLE001 - the border: whatever it is, the client gets an answer
+            # where it happened, never the error's own words: they may quote a question
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a request to %s ended in a %s:\n%s", self.path, type(error).__name__, where)  # noqa: TRY400
             await exchange.fail(_internal())
             return "internal_error"
         return "ok"
@@ -231,7 +232,9 @@ def application(api: Api) -> Starlette:
         digest = digest_of(shown[len(BEARER) :].strip()) if shown.lower().startswith(BEARER) else ""
         if key is None or not compare_digest(digest, key.sha256):
             error = _unauthorized()
-            return Response(error.answer().model_dump_json(), status_code=error.status, media_type="application/json")
+            return Response(
+                error.answer().model_dump_json(), status_code=error.status, media_type="application/json"
+            )
         return Response(api.examiner.status().model_dump_json(by_alias=True), media_type="application/json")
 
     async def metrics(_: Request) -> Response:
@@ -274,5 +277,8 @@ def _unauthorized() -> ApiError:
 
 def _internal() -> ApiError:
     return ApiError(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "internal_error", "a defect of the gateway; its log names it"
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "server_error",
+        "internal_error",
+        "a defect of the gateway; its log names it",
     )

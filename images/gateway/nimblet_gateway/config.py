@@ -97,7 +97,9 @@ class RetrievalConfig(ConfigModel):
     top_k: int = Field(default=10, ge=1, le=50, description="Passages that each index is asked for.")
     max_passages: int = Field(default=3, ge=1, le=20, description="Passages that the model is shown at most.")
     wait_seconds: float = Field(
-        default=10.0, ge=0, description="How long an index that restarts is waited for before it counts as missing."
+        default=10.0,
+        ge=0,
+        description="How long an index that restarts is waited for before it counts as missing.",
     )
 
 

@@ -28,7 +28,7 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ApiError(Exception):
     """An error with its HTTP status."""
 

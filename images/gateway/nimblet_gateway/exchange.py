@@ -63,7 +63,9 @@ class Exchange:
             # where and why, never the value: it may be a question
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise invalid(f"{where or 'body'}: {_why(first['type'], first['msg'])}", param=where or None) from error
+            raise invalid(
+                f"{where or 'body'}: {_why(first['type'], first['msg'])}", param=where or None
+            ) from error
 
     async def until_gone(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; cancel it as soon as the client is gone. The body must have been read."""
@@ -79,7 +81,9 @@ class Exchange:
                 item.cancel()
             await asyncio.gather(task, watch, return_exceptions=True)
 
-    async def answer(self, status: HTTPStatus, body: bytes, *, kind: str = JSON, retry_after: int | None = None) -> None:
+    async def answer(
+        self, status: HTTPStatus, body: bytes, *, kind: str = JSON, retry_after: int | None = None
+    ) -> None:
         """Send a whole answer."""
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         if retry_after is not None:

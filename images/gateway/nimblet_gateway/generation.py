@@ -2,7 +2,7 @@
 """Gets an answer's chunks from the model, or from the fallback where the model did not begin. Joins fit and stream."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 

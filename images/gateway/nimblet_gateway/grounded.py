@@ -2,7 +2,7 @@
 """Joins the pure grounding package to requests and streams: which prompts there are, and what a sentence may do. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -28,7 +28,11 @@ def is_answerable(asked: Sequence[str], passages: Sequence[Passage]) -> bool:
 def prompts(
     messages: Sequence[Message], passages: Sequence[Passage], *, system: str, grounding: Grounding
 ) -> list[Prompted]:
-    return [Prompted(messages=tuple({"role": m.role, "content": clean(m.text)} for m in messages), shown=tuple(passages))]
+    return [
+        Prompted(
+            messages=tuple({"role": m.role, "content": clean(m.text)} for m in messages), shown=tuple(passages)
+        )
+    ]
 
 
 @dataclass(kw_only=True)

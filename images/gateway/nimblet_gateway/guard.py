@@ -96,9 +96,7 @@ class Guard:
         return blocked / sum(weights) < self.config.threshold
 
     async def _post(self, path: str, body: Mapping[str, JsonValue], trace: Mapping[str, str]) -> bytes:
-        headers = merged(
-            bearer(self.config.key_file, who=self.who), trace, {"Content-Type": "application/json"}
-        )
+        headers = merged(bearer(self.config.key_file, who=self.who), trace, {"Content-Type": "application/json"})
         timeout = httpx.Timeout(GUARD_SECONDS, connect=CONNECT_SECONDS)
         try:
             answer = await self.client.post(

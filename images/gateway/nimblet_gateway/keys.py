@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may ask, and how much: a folder with one file per key, read again when it changes.
 
-A file's name is the key's id, its content the key itself or a JSON record. An empty, missing or broken folder denies
-everybody; a broken file denies its key alone. Never logs a key.
+A file's name is the key's id, its content the key itself or a JSON record. An empty, missing or broken folder
+denies everybody; a broken file denies its key alone. Never logs a key.
 """
 
 import hashlib

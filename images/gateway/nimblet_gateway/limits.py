@@ -20,7 +20,7 @@ MAX_CALLERS: Final = 10_000
 
 @dataclass(kw_only=True)
 class Bucket:
-    """A minute's allowance that fills up evenly. It may be overdrawn once: what an answer costs is known after it."""
+    """A minute's allowance that fills up evenly. It may be overdrawn: an answer's cost is known after it."""
 
     per_minute: float
     level: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a chat model, always as a stream: whoever stops reading ends the model's work too. Keeps and logs no text."""
+"""Asks a chat model, always as a stream: whoever stops reading ends the model's work too. Logs no text."""
 
 import asyncio
 import json
@@ -98,7 +98,10 @@ class Model:
 
     @asynccontextmanager
     async def chat(
-        self, messages: Sequence[Mapping[str, JsonValue]], parameters: Mapping[str, JsonValue], trace: Mapping[str, str]
+        self,
+        messages: Sequence[Mapping[str, JsonValue]],
+        parameters: Mapping[str, JsonValue],
+        trace: Mapping[str, str],
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
         """Ask; yield the chunks of the answer. Failed, PromptTooLong before the first and in between."""
         body = {
@@ -130,9 +133,7 @@ class Model:
             if template is None:
                 return None
             prompt = _Prompt.model_validate_json(template).prompt
-            tokens = await self._post(
-                "/tokenize", {"content": prompt, "add_special": True, "parse_special": True}
-            )
+            tokens = await self._post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
             return len(_Tokens.model_validate_json(tokens).tokens) if tokens is not None else None
         except ValidationError:
             return None
@@ -141,7 +142,10 @@ class Model:
         base = self.config.url.removesuffix("/v1")
         try:
             answer = await self.client.post(
-                f"{base}{path}", json=body, headers=bearer(self.config.key_file, who=self.who), timeout=CONNECT_SECONDS
+                f"{base}{path}",
+                json=body,
+                headers=bearer(self.config.key_file, who=self.who),
+                timeout=CONNECT_SECONDS,
             )
         except httpx.HTTPError:
             return None  # an estimate does instead, and the model itself has the last word
@@ -192,7 +196,7 @@ class Model:
 
 
 async def probe(client: httpx.AsyncClient, url: str, key_file: Path | None, *, who: str) -> None:
-    """Ask a model's server for its list of models, the cheapest question it has. Failed says why it can't be used."""
+    """Ask a model's server for its list of models, its cheapest question. Failed says why it can't be used."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             answer = await client.get(f"{url}/models", headers=bearer(key_file, who=who))

@@ -34,8 +34,8 @@ class Passage(BaseModel):
 def fuse(rankings: Sequence[Sequence[Passage]]) -> tuple[Passage, ...]:
     """Return the passages of all rankings, best first, each once.
 
-    Ties go to the ranking named first. Of equal texts, as two indexes over one folder have them, the best stays; their
-    ranks don't add up, or copies would outvote the rest.
+    Ties go to the ranking named first. Of equal texts, as two indexes over one folder have them, the best stays;
+    their ranks don't add up, or copies would outvote the rest.
     """
     scores: dict[str, float] = {}
     passages: dict[str, Passage] = {}
@@ -56,6 +56,4 @@ def _distinct(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     firsts: Mapping[str, Passage] = {
         " ".join(passage.text.split()).casefold(): passage for passage in reversed(passages)
     }
-    return tuple(
-        passage for passage in passages if firsts[" ".join(passage.text.split()).casefold()] is passage
-    )
+    return tuple(passage for passage in passages if firsts[" ".join(passage.text.split()).casefold()] is passage)

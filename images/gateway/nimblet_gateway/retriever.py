@@ -16,7 +16,9 @@ from nimblet_gateway.web import Failed, bearer, merged, status_failure, unreacha
 
 ASK_SECONDS: Final = 20.0
 AGAIN_SECONDS: Final = 0.25
-WORTH_WAITING: Final = frozenset({"Unreachable", "Unavailable", "TimedOut", "StoreUnavailable", "EmbeddingUnavailable"})
+WORTH_WAITING: Final = frozenset(
+    {"Unreachable", "Unavailable", "TimedOut", "StoreUnavailable", "EmbeddingUnavailable"}
+)
 """What a restart looks like from outside. Any other reason, such as IndexEmpty, does not go away by itself."""
 
 
@@ -49,7 +51,7 @@ class Query:
 
     def body(self) -> dict[str, JsonValue]:
         """Return the request."""
-        narrowed: dict[str, JsonValue] = {} if self.access is None else {"access": list(sorted(self.access))}
+        narrowed: dict[str, JsonValue] = {} if self.access is None else {"access": sorted(self.access)}
         return {**self.filters, **narrowed, "query": self.text, "topK": self.top_k}
 
 

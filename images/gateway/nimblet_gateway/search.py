@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks in all indexes at once by all questions of a conversation. One that is missing is said, not waited for twice."""
+"""Looks in all indexes at once by all questions of a conversation. A missing one is said, not waited for twice."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +69,8 @@ class Indexes:
         """Return what is known of the indexes without asking them."""
         states = [(index.config.name, self.health.state(f"index/{index.config.name}")) for index in self.indexes]
         return tuple(
-            IndexReport(name=name, ok=state.ok, reason=state.reason, message=state.message) for name, state in states
+            IndexReport(name=name, ok=state.ok, reason=state.reason, message=state.message)
+            for name, state in states
         )
 
     async def _one(self, index: Index, search: Search, trace: Trace) -> tuple[Found, ...] | Failed:
@@ -118,6 +119,4 @@ def _none_answered(failures: Sequence[Failed]) -> Exception:
 def _report(index: Index, answer: tuple[Found, ...] | Failed) -> IndexReport:
     if isinstance(answer, Failed):
         return IndexReport(name=index.config.name, ok=False, reason=answer.reason, message=answer.message)
-    return IndexReport(
-        name=index.config.name, ok=True, generation=answer[0].generation, push=answer[0].push
-    )
+    return IndexReport(name=index.config.name, ok=True, generation=answer[0].generation, push=answer[0].push)

@@ -115,7 +115,9 @@ class Examiner:
             indexes=tuple(indexes),
             model=DependencyStatus(**_told(self.health.state("model"))),
             guard=DependencyStatus(**_told(self.health.state("guard"))) if self.guard is not None else None,
-            fallback=DependencyStatus(**_told(self.health.state("fallback"))) if self.fallback is not None else None,
+            fallback=DependencyStatus(**_told(self.health.state("fallback")))
+            if self.fallback is not None
+            else None,
         )
 
     def _flaw(self) -> SelfTest | None:
@@ -155,7 +157,9 @@ class Examiner:
         async with self.model.chat(messages, {"max_tokens": 1, "temperature": 0}, {}) as chunks:
             async for chunk in chunks:
                 tokens = chunk.usage.completion_tokens if chunk.usage is not None else tokens
-                tokens = tokens or sum(1 for choice in chunk.choices if choice.finish_reason or choice.delta.content)
+                tokens = tokens or sum(
+                    1 for choice in chunk.choices if choice.finish_reason or choice.delta.content
+                )
         return tokens
 
     async def _ask_guard(self, guard: Guard) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics, and traces that follow a request to model, guard and retrievers. No text, no key, no caller's words in either."""
+"""Metrics, and traces that follow a request to model, guard and retrievers. No text and no key in either."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,18 +48,26 @@ class Metrics:
             name("tokens"), "Tokens by the key's id, prompt or answer.", ["caller", "kind"], registry=registry
         )
         self.sentences = Counter(
-            name("sentences"), "Checked sentences: supported, dropped or kept unsupported.", ["verdict"], registry=registry
+            name("sentences"),
+            "Checked sentences: supported, dropped or kept unsupported.",
+            ["verdict"],
+            registry=registry,
         )
         self.refusals = Counter(
             name("refusals"), "Answers that were refusals, by reason.", ["reason"], registry=registry
         )
         self.failures = Counter(
-            name("dependency_failures"), "What model, guard or an index failed with.", ["dependency", "reason"], registry=registry
+            name("dependency_failures"),
+            "What model, guard or an index failed with.",
+            ["dependency", "reason"],
+            registry=registry,
         )
         self.fallbacks = Counter(name("fallbacks"), "Answers of the fallback model.", registry=registry)
         self.running = Gauge(name("running"), "Requests at the model.", registry=registry)
         self.waiting = Gauge(name("waiting"), "Requests that wait for their turn.", registry=registry)
-        self.ready = Gauge(name("dependency_ok"), "1 while a dependency answers.", ["dependency"], registry=registry)
+        self.ready = Gauge(
+            name("dependency_ok"), "1 while a dependency answers.", ["dependency"], registry=registry
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +78,7 @@ class Trace:
     context: Context
 
     @contextmanager
-    def span(self, name: str, *, server: bool = False, **attributes: str | int | float | bool) -> Iterator["Trace"]:
+    def span(self, name: str, *, server: bool = False, **attributes: str | float | bool) -> Iterator["Trace"]:
         """Open a span below this place."""
         kind = SpanKind.SERVER if server else SpanKind.CLIENT
         span = self.tracer.start_span(name, context=self.context, kind=kind, attributes=attributes)

@@ -13,7 +13,7 @@ REFUSED_KEY: Final = frozenset({401, 403})
 CONNECT_SECONDS: Final = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Failed(Exception):  # noqa: N818 - what happened
     """A server that was asked did not do it. `transient`: asking again, or another one, may help."""
 
@@ -29,7 +29,9 @@ def bearer(key_file: Path | None, *, who: str) -> dict[str, str]:
     try:
         return {"Authorization": f"Bearer {key_file.read_text(encoding='ascii').strip()}"}
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed("KeyUnreadable", f"the key for {who} can't be read ({type(error).__name__})", False) from error
+        raise Failed(
+            "KeyUnreadable", f"the key for {who} can't be read ({type(error).__name__})", False
+        ) from error
 
 
 def unreachable(error: httpx.HTTPError, *, who: str) -> Failed:
