@@ -53,7 +53,8 @@ class Running:
     def stream(self, *turns: str, key: str = KEY, **fields: object) -> list[Json]:
         """Return the events of a streamed answer, without the last one's mark."""
         answer = self.chat(*turns, key=key, stream=True, **fields)
-        assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
+        if not answer.headers["content-type"].startswith("text/event-stream"):
+            raise ValueError(f"expected a stream, found {answer.text}")
         lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
         return [json.loads(line) for line in lines if line != "[DONE]"]
 
@@ -62,9 +63,8 @@ class Running:
         wanted = {f'{key}="{value}"' for key, value in labels.items()}
         for line in self.get("/metrics").text.splitlines():
             head, _, value = line.rpartition(" ")
-            if head.partition("{")[0] == name and wanted <= set(
-                head.partition("{")[2].removesuffix("}").split(",")
-            ):
+            found, _, rest = head.partition("{")
+            if found == name and wanted <= set(rest.removesuffix("}").split(",")):
                 return float(value)
         return 0.0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A chat model's server for the tests: OpenAI's protocol as llama.cpp speaks it, with an answer and faults of choice.
+"""A chat model's server for the tests: OpenAI's protocol as llama.cpp speaks it, answer and faults as wished.
 
 `python -m gateway_testing.upstream --port N` serves one as a process of its own.
 """
@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from nimblet_gateway.selftest import QUESTION
 
 Reply = Callable[[dict[str, Any]], Sequence[str]]
 """Makes the pieces of an answer out of a request."""
@@ -61,8 +63,9 @@ class ModelServer:
         if self.fault is not None:
             return self.fault
         body = await request.json()
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
+        if body["messages"][-1]["content"] != QUESTION:  # the self-test's, which comes when it will
+            self.requests.append(body)
+            self.headers.append(dict(request.headers))
         if body.get("stream"):
             return StreamingResponse(self._stream(body), media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(self.reply(body))}

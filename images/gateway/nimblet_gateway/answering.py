@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes an answer: guard, retrieval, prompt, model, check. Yields what may be read, in order; knows no HTTP.
 
-With `Required` and `Preferred` a sentence leaves only when it was checked; with a guard nothing leaves before the whole
-answer was judged.
+With `Required` and `Preferred` a sentence leaves only when it was checked; with a guard nothing leaves before the
+whole answer was judged.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -16,7 +16,7 @@ from nimblet_gateway.conversation import questions
 from nimblet_gateway.errors import ApiError, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted, estimate
-from nimblet_gateway.grounded import Checker, Prompted, is_answerable, prompts
+from nimblet_gateway.grounded import Checker, Planner, Prompted, is_answerable
 from nimblet_gateway.guard import Guard
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
@@ -69,7 +69,7 @@ class Answering:
         async with aclosing(self._answer(ask, record)) as events:
             held = [event async for event in events]
         if not await self._allowed([*conversation, *_said(held)], ask.trace):
-            record.citations.clear()
+            record.citations = ()
             async for event in self._refuse("BlockedAnswer", BLOCKED, record, ending="content_filter"):
                 yield event
             return
@@ -77,38 +77,49 @@ class Answering:
             yield event
 
     async def _answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
-        grounding = self.config.grounding
+        grounding, limit = self.config.grounding, self.config.limits.max_tokens
         asked = questions(ask.request.messages)
-        search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
-        passages = await self._retrieve(search, record, ask.trace)
-        checked = grounding is not Grounding.OFF and not ask.request.has_tools
-        if checked and not (passages and is_answerable(asked, passages)):
-            if grounding is Grounding.REQUIRED:
-                async for event in self._refuse("NothingRelevant", NOTHING_RELEVANT, record):
-                    yield event
-                return
-            passages = ()
-        shown = passages[: self.config.retrieval.max_passages]
-        prompted = prompts(ask.request.messages, shown, system=self.config.system_prompt, grounding=grounding)
-        if grounding is Grounding.REQUIRED:
-            prompted = [item for item in prompted if item.shown]
-        limit = self.config.limits.max_tokens
+        passages = await self._relevant(ask, asked, record)
+        if not passages and grounding is Grounding.REQUIRED:
+            async for event in self._refuse("NothingRelevant", NOTHING_RELEVANT, record):
+                yield event
+            return
         wanted = Wanted(
-            prompts=[item.messages for item in prompted],
+            planner=Planner(
+                messages=ask.request.messages,
+                passages=passages,
+                most=self.config.retrieval.max_passages,
+                system=self.config.system_prompt,
+            ),
+            needs_passages=grounding is Grounding.REQUIRED,
             parameters=parameters(ask.request, grounding),
             answer_tokens=min(ask.request.answer_tokens or limit, limit),
         )
-        async with self.generator.answer(wanted, record, ask.trace) as (number, chunks):
-            used = prompted[number]
-            record.shown = tuple(passage.id for passage in used.shown)
-            record.prompt_tokens = estimate(used.messages) // 2  # until the model says it, if it does
-            if checked:
-                events = self._checked(_counted(chunks, record), used, asked, record)
+        async with self.generator.answer(wanted, record, ask.trace) as (prompted, chunks):
+            record.shown = tuple(passage.id for passage in prompted.shown)
+            record.prompt_tokens = estimate(prompted.messages) // 2  # until the model says it, if it does
+            counted = _counted(chunks, record)
+            if grounding is Grounding.OFF or not prompted.shown:
+                events = _unchecked(counted)
             else:
-                events = _unchecked(_counted(chunks, record))
+                events = self._checked(counted, prompted, asked, record)
             async with aclosing(events):
                 async for event in events:
                     yield event
+
+    async def _relevant(self, ask: Ask, asked: Sequence[str], record: Record) -> tuple[Passage, ...]:
+        """Return the passages to answer from.
+
+        None are looked for where the model may call tools: a document's words must not reach them.
+        """
+        if ask.request.has_tools:
+            return ()
+        search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
+        passages = await self._retrieve(search, record, ask.trace)
+        if self.config.grounding is Grounding.OFF:
+            return passages
+        threshold = self.config.retrieval.threshold
+        return passages if is_answerable(asked, passages, threshold=threshold) else ()
 
     async def _retrieve(self, search: Search, record: Record, trace: Trace) -> tuple[Passage, ...]:
         try:
@@ -133,10 +144,11 @@ class Answering:
                 ending = choice.finish_reason or ending
                 for text in checker.feed(thoughts.feed(choice.delta.content or "")):
                     released = True
-                    yield self._release(text, checker, record)
-        for text in (*checker.feed(thoughts.finish()), *checker.finish(is_complete=ending != "length")):
+                    yield text
+        for text in checker.feed(thoughts.finish(), ended=True):
             released = True
-            yield self._release(text, checker, record)
+            yield text
+        record.citations = tuple(checker.citations)
         record.supported, record.unsupported = checker.supported, checker.unsupported
         self.metrics.sentences.labels("supported").inc(checker.supported)
         self.metrics.sentences.labels("dropped" if required else "kept").inc(checker.unsupported)
@@ -145,11 +157,6 @@ class Answering:
             return
         async for event in self._refuse("NotSupported", NOT_SUPPORTED, record):
             yield event
-
-    def _release(self, text: Text, checker: Checker, record: Record) -> Text:
-        record.citations += text.citations
-        record.supported, record.unsupported = checker.supported, checker.unsupported
-        return text
 
     async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace) -> bool:
         if self.guard is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from nimblet_gateway.config import Grounding
-from nimblet_gateway.events import Citation, Ended, Event, Record, Text, ToolCalls
+from nimblet_gateway.events import Ended, Event, Mark, Record, Text, ToolCalls
 
 Json = dict[str, JsonValue]
 
@@ -53,8 +53,8 @@ class Shape:
             delta = {"tool_calls": list(event.calls)}
             return self.chunk([{"index": event.choice, "delta": delta, "finish_reason": None}])
         delta = {"content": event.text}
-        if event.citations:
-            delta["annotations"] = [annotation(item) for item in event.citations]
+        if event.marks:
+            delta["annotations"] = [annotation(item) for item in event.marks]
         choice: Json = {"index": event.choice, "delta": delta, "finish_reason": None}
         if event.logprobs is not None:
             choice["logprobs"] = event.logprobs
@@ -78,11 +78,12 @@ class Shape:
         }
 
 
-def annotation(citation: Citation) -> JsonValue:
+def annotation(mark: Mark) -> JsonValue:
     """Return OpenAI's annotation: of a web page where the document is one, else of a file."""
+    citation = mark.citation
     place: Json = {
-        "start_index": citation.start_index,
-        "end_index": citation.end_index,
+        "start_index": mark.start_index,
+        "end_index": mark.end_index,
         "title": citation.title or citation.document,
     }
     if citation.document.startswith(("https://", "http://")):
@@ -121,7 +122,7 @@ def _choice(events: Sequence[Event], index: int) -> JsonValue:
     calls = _calls([call for event in events if isinstance(event, ToolCalls) for call in event.calls])
     content = "".join(event.text for event in texts)
     message: Json = {"role": "assistant", "content": content if content or not calls else None, "refusal": None}
-    annotations = [annotation(item) for event in texts for item in event.citations]
+    annotations = [annotation(item) for event in texts for item in event.marks]
     if annotations:
         message["annotations"] = annotations
     if calls:

@@ -142,7 +142,7 @@ class Api:
     async def _stream(
         self, exchange: Exchange, shape: Shape, events: AsyncIterator[Event], record: Record, begun: float
     ) -> None:
-        """Send events as they come. The first one is awaited before anything is sent: until then errors have a status."""
+        """Send events as they come. Nothing is sent before the first one: until then errors have a status."""
         opened: set[int] = set()
         async for event in events:
             if not opened:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from nimblet_gateway.grounding.relevance import OperatingPoint
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$", max_length=1000)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -53,8 +55,8 @@ class GuardConfig(ConfigModel):
     key_file: Path | None = Field(default=None, description="File with the endpoint's API key.")
     task: Literal["Chat", "Classify"] = Field(
         default="Chat",
-        description="Chat: a guard model that answers with the word safe or unsafe. Classify: a classifier, one raw "
-        "score per label.",
+        description="Chat: a guard model that answers with the word safe or unsafe. Classify: a classifier, "
+        "one raw score per label.",
     )
     labels: tuple[Name, ...] = Field(
         default=(), max_length=16, description="Classify: the labels in the order of the scores."
@@ -96,6 +98,12 @@ class RetrievalConfig(ConfigModel):
 
     top_k: int = Field(default=10, ge=1, le=50, description="Passages that each index is asked for.")
     max_passages: int = Field(default=3, ge=1, le=20, description="Passages that the model is shown at most.")
+    threshold: float = Field(
+        default=OperatingPoint().threshold,
+        ge=0,
+        le=1,
+        description="From which relevance of the passages a question is answered: see docs/grounding.md.",
+    )
     wait_seconds: float = Field(
         default=10.0,
         ge=0,

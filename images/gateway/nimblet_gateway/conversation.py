@@ -13,8 +13,8 @@ MAX_QUERY: Final = 8000
 def questions(messages: Sequence[Message]) -> tuple[str, ...]:
     """Return what to retrieve by: the last turn, and the last two as one where there are two.
 
-    A follow-up such as "And the other one?" names its topic only in the turn before; a change of topic is found by the
-    last turn alone. Their rankings are fused.
+    A follow-up such as "And the other one?" names its topic only in the turn before; a change of topic is found by
+    the last turn alone. Their rankings are fused.
     """
     turns = [text for item in messages if item.role == "user" and (text := item.text.strip())]
     if not turns:

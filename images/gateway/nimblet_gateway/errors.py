@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors as clients see them, in OpenAI's shape. Values only; no text of a question, an answer or a key in them."""
+"""Errors as clients see them, in OpenAI's shape. Values only; no text of a question or an answer in them."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -77,6 +77,6 @@ def out_of_time(seconds: float) -> ApiError:
         HTTPStatus.GATEWAY_TIMEOUT,
         "server_error",
         "timeout",
-        f"no complete answer within {seconds:g} s; ask for a shorter one (max_tokens), or raise limits.requestSeconds",
+        f"no complete answer within {seconds:g} s; ask for a shorter one, or raise limits.requestSeconds",
         retry_after=RETRY_AFTER_SECONDS,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens while an answer is made: the steps that become a stream or one body. Values only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
@@ -24,6 +24,13 @@ class Citation(BaseModel):
     quote: str
     quote_start: int
     quote_end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Where a citation's sentence stands in the answer, its `[n]` at the end."""
+
+    citation: Citation
     start_index: int
     end_index: int
 
@@ -47,7 +54,7 @@ class Text:
 
     text: str
     choice: int = 0
-    citations: tuple[Citation, ...] = ()
+    marks: tuple[Mark, ...] = ()
     logprobs: JsonValue = None
 
 
@@ -78,7 +85,7 @@ class Record:
     is_fallback: bool = False
     indexes: tuple[IndexReport, ...] = ()
     shown: tuple[str, ...] = ()
-    citations: list[Citation] = field(default_factory=list)
+    citations: tuple[Citation, ...] = ()
     refusal: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTTP exchange: its body within bounds, its answer or event stream, and the client that may go at any time.
 
-Written on bare ASGI: whoever is gone is noticed while a request still waits in the queue, and everything done for it ends.
+Written on bare ASGI: who is gone is noticed while a request still waits in the queue, and all done for it ends.
 """
 
 import asyncio

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gets an answer's chunks from the model, or from the fallback where the model did not begin. Joins fit and stream."""
+"""Gets an answer's chunks from the model, or from the fallback where the model did not begin."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pydantic import JsonValue
 
 from nimblet_gateway.errors import ApiError, broken, invalid, too_long, unavailable
 from nimblet_gateway.events import Record
+from nimblet_gateway.grounded import Planner, Prompted
 from nimblet_gateway.health import Health
 from nimblet_gateway.model import REQUEST_REFUSED, Chunk, Model, PromptTooLong
 from nimblet_gateway.telemetry import Metrics, Trace
@@ -18,6 +22,9 @@ from nimblet_gateway.web import Failed
 BYTES_PER_TOKEN: Final = 2
 """Of the upper estimate: tokenizers need fewer tokens for any script."""
 LIKELY_BYTES_PER_TOKEN: Final = 3
+MARGIN: Final = 1.05
+"""A part of a text may have more tokens a byte than the whole."""
+COUNTS: Final = 3
 TOKENS_PER_MESSAGE: Final = 16
 """What a template puts around a message, generously."""
 
@@ -26,18 +33,19 @@ Messages = tuple[dict[str, JsonValue], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is asked of a model: prompts from the fullest to the barest, and how long the answer may be."""
+    """What is asked of a model, and how long the answer may be."""
 
-    prompts: Sequence[Messages]
+    planner: Planner
+    needs_passages: bool
     parameters: Mapping[str, JsonValue]
     answer_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The fullest prompt that fits."""
+    """A prompt that fits, and the room it leaves."""
 
-    prompt: int
+    prompted: Prompted
     answer_tokens: int
 
 
@@ -53,8 +61,8 @@ class Generator:
     @asynccontextmanager
     async def answer(
         self, wanted: Wanted, record: Record, trace: Trace
-    ) -> AsyncIterator[tuple[int, AsyncIterator[Chunk]]]:
-        """Yield which prompt was used and the chunks of its answer. ApiError says why there is none."""
+    ) -> AsyncIterator[tuple[Prompted, AsyncIterator[Chunk]]]:
+        """Yield the prompt and the chunks of its answer. ApiError says why there is none."""
         async with AsyncExitStack() as stack:
             try:
                 begun = await self._begin("model", self.model, wanted, stack, trace)
@@ -68,9 +76,9 @@ class Generator:
                 except Failed as second:
                     raise _api_error(second) from second
             record.model = (self.fallback if record.is_fallback and self.fallback else self.model).config.name
-            prompt, first, rest = begun
+            prompted, first, rest = begun
             try:
-                yield prompt, _chained(first, rest)
+                yield prompted, _chained(first, rest)
             except Failed as failed:
                 self._note("fallback" if record.is_fallback else "model", failed)
                 raise _api_error(failed) from failed
@@ -79,15 +87,15 @@ class Generator:
 
     async def _begin(
         self, name: str, model: Model, wanted: Wanted, stack: AsyncExitStack, trace: Trace
-    ) -> tuple[int, Chunk | None, AsyncIterator[Chunk]]:
+    ) -> tuple[Prompted, Chunk | None, AsyncIterator[Chunk]]:
         """Ask and wait for the first chunk, so that a model that fails before it costs no answer."""
         fitted = await fit(model, wanted)
         parameters = {**wanted.parameters, "max_tokens": fitted.answer_tokens}
         attempt = AsyncExitStack()
         try:
             here = attempt.enter_context(trace.span("generate", model=model.config.name))
-            prompt = wanted.prompts[fitted.prompt]
-            chunks = await attempt.enter_async_context(model.chat(prompt, parameters, here.headers()))
+            asked = model.chat(fitted.prompted.messages, parameters, here.headers())
+            chunks = await attempt.enter_async_context(asked)
             first = await anext(chunks, None)
         except Failed as failed:
             self._note(name, failed)
@@ -101,7 +109,7 @@ class Generator:
             raise
         self.health.succeeded(name)
         stack.push_async_exit(attempt)
-        return fitted.prompt, first, chunks
+        return fitted.prompted, first, chunks
 
     def _note(self, name: str, failed: Failed) -> None:
         if failed.reason == REQUEST_REFUSED:
@@ -116,22 +124,40 @@ async def fit(model: Model, wanted: Wanted) -> Fitted:
     Where an upper estimate fits nothing is asked; else the model's own template and tokenizer count.
     """
     context = model.config.context_length
-    needed = min(wanted.answer_tokens, context // 4)
-    for number, prompt in enumerate(wanted.prompts):
-        tokens = estimate(prompt)
-        if tokens + needed > context:
-            counted = await model.count(prompt)
-            # where nobody counts, the likely number: the model itself has the last word
-            tokens = counted if counted is not None else tokens * BYTES_PER_TOKEN // LIKELY_BYTES_PER_TOKEN
-        if tokens + needed <= context:
-            return Fitted(prompt=number, answer_tokens=min(wanted.answer_tokens, context - tokens))
-    raise _does_not_fit()
+    room = context - min(wanted.answer_tokens, context // 4)
+    prompted = wanted.planner.plan(room, _free)
+    tokens = estimate(prompted.messages)
+    for _ in range(COUNTS):
+        if tokens <= room:
+            break
+        counted = await model.count(prompted.messages)
+        # where nobody counts, the likely number: the model itself has the last word
+        tokens = counted if counted is not None else tokens * BYTES_PER_TOKEN // LIKELY_BYTES_PER_TOKEN
+        if tokens > room:
+            rate = tokens / _bytes(prompted.messages) * MARGIN
+            prompted = wanted.planner.plan(room, partial(_at_rate, rate=rate))
+            tokens = math.ceil(_bytes(prompted.messages) * rate)
+    if tokens > room or (wanted.needs_passages and not prompted.shown):
+        raise _does_not_fit()
+    return Fitted(prompted=prompted, answer_tokens=min(wanted.answer_tokens, context - tokens))
 
 
 def estimate(messages: Messages) -> int:
     """Return more tokens than a prompt has."""
-    texts = [value for message in messages for value in message.values() if isinstance(value, str)]
-    return sum(len(text.encode()) // BYTES_PER_TOKEN + 1 for text in texts) + TOKENS_PER_MESSAGE * len(messages)
+    return _bytes(messages) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * len(messages)
+
+
+def _bytes(messages: Messages) -> int:
+    values = [value for message in messages for value in message.values()]
+    return sum(len(value.encode()) if isinstance(value, str) else len(json.dumps(value)) for value in values)
+
+
+def _free(_: str) -> int:
+    return 0
+
+
+def _at_rate(text: str, *, rate: float) -> int:
+    return math.ceil(len(text.encode()) * rate)
 
 
 def _does_not_fit() -> ApiError:

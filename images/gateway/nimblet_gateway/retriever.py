@@ -51,7 +51,9 @@ class Query:
 
     def body(self) -> dict[str, JsonValue]:
         """Return the request."""
-        narrowed: dict[str, JsonValue] = {} if self.access is None else {"access": sorted(self.access)}
+        narrowed: dict[str, JsonValue] = {}
+        if self.access is not None:
+            narrowed["access"] = [*sorted(self.access)]
         return {**self.filters, **narrowed, "query": self.text, "topK": self.top_k}
 
 
