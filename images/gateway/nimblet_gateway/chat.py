@@ -154,6 +154,8 @@ def check_allowed(request: ChatRequest, grounding: Grounding) -> None:
         raise invalid("tool_choice needs tools", param="tool_choice")
     if grounding is Grounding.OFF:
         return
+    if request.messages[-1].role not in ("user", "tool"):
+        raise invalid("expected the last message to be the user's", param="messages")
     told = f"this assistant's answers are checked against its documents (grounding {grounding.value})"
     refused = {
         "n": request.n is not None and request.n > 1,

@@ -4,12 +4,22 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from gateway_testing.process import ASSISTANT, KEY, Running, chat_body, eventually, gateway, gateway_config, text_of
+from gateway_testing.process import (
+    ASSISTANT,
+    KEY,
+    Running,
+    chat_body,
+    eventually,
+    gateway,
+    gateway_config,
+    text_of,
+)
 from gateway_testing.upstream import BREAK, ERROR, ModelServer
 
 
@@ -48,7 +58,7 @@ def test_stream_ends_with_usage_only_where_asked(running: Running, model: ModelS
 
 
 def test_servers_own_parameters_are_stripped(running: Running, model: ModelServer) -> None:
-    hostile = {
+    hostile: dict[str, Any] = {
         "grammar": 'root ::= "x"',
         "id_slot": 0,
         "n_predict": 9999,
@@ -189,6 +199,8 @@ def test_no_words_of_client_model_or_key_are_logged(running: Running, model: Mod
     model.answers("xylophone answer")
     running.chat("zebra question")
     running.post("/v1/chat/completions", {"model": ASSISTANT, "messages": "zebra"})
-    httpx.post(f"{running.url}/v1/chat/completions", content=b'{"zebra', headers={"Authorization": f"Bearer {KEY}"})
+    httpx.post(
+        f"{running.url}/v1/chat/completions", content=b'{"zebra', headers={"Authorization": f"Bearer {KEY}"}
+    )
     metrics = running.get("/metrics").text
     assert all(word not in running.log + metrics for word in ("zebra", "xylophone", KEY, "Traceback"))
