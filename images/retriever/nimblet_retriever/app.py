@@ -88,8 +88,9 @@ class Api:
     async def retrieve(self, request: Request, key: Key) -> RetrieveAnswer:
         """Search as the key may."""
         asked = await _body(request, RetrieveRequest)
+        access = key.access if asked.access is None else key.access & asked.access
         selection = Selection(
-            access=key.access, sources=asked.sources, documents=asked.documents, labels=asked.labels
+            access=access, sources=asked.sources, documents=asked.documents, labels=asked.labels
         )
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
