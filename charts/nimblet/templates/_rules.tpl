@@ -4,10 +4,10 @@
 {{/* In every served namespace. */}}
 {{- define "nimblet.rules.served" -}}
 - apiGroups: [nimblet.dev]
-  resources: [compactmodels]
+  resources: [assistants, compactmodels, retrievalindexes]
   verbs: [get, list, watch]
 - apiGroups: [nimblet.dev]
-  resources: [compactmodels/status]
+  resources: [assistants/status, compactmodels/status, retrievalindexes/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from nimblet.api import compactmodel
+from nimblet.api import assistant, compactmodel, retrievalindex
+from nimblet.api.definition import Definition
 from nimblet.labels import GROUP, VERSION
 
 
@@ -46,9 +47,21 @@ STORAGE_CLASS: Final = Resource(
 )
 LEASE: Final = Resource(kind="Lease", plural="leases", group="coordination.k8s.io")
 EVENT: Final = Resource(kind="Event", plural="events", group="events.k8s.io")
-COMPACT_MODEL: Final = Resource(
-    kind=compactmodel.DEFINITION.kind, plural=compactmodel.DEFINITION.plural, group=GROUP, version=VERSION
-)
+
+
+def _own(definition: Definition) -> Resource:
+    return Resource(
+        kind=definition.kind,
+        plural=definition.plural,
+        group=GROUP,
+        version=VERSION,
+        namespaced=definition.namespaced,
+    )
+
+
+COMPACT_MODEL: Final = _own(compactmodel.DEFINITION)
+RETRIEVAL_INDEX: Final = _own(retrievalindex.DEFINITION)
+ASSISTANT: Final = _own(assistant.DEFINITION)
 
 RESOURCES: Final = (
     CONFIG_MAP,
@@ -67,6 +80,8 @@ RESOURCES: Final = (
     LEASE,
     EVENT,
     COMPACT_MODEL,
+    RETRIEVAL_INDEX,
+    ASSISTANT,
 )
 BY_KIND: Final[Mapping[str, Resource]] = {resource.kind: resource for resource in RESOURCES}
 

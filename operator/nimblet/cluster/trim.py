@@ -136,6 +136,7 @@ def trim_resource(body: Object) -> dict[str, object]:
 
 
 TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
+    "Assistant": trim_resource,
     "CompactModel": trim_resource,
     "Deployment": trim_workload,
     "Job": trim_workload,

@@ -107,7 +107,7 @@ def plan_assistant(
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
-            rollout.requeue_after,
+            rollout.requeue_after if not references.dead else None,
             keys.requeue_after,
             secret_poll(assistant.status.conditions, now) if polled else None,
         ),
@@ -120,7 +120,7 @@ def plan_invalid_assistant(
     """Return the plan for a spec that does not parse: say so, touch nothing, and let Serving stand as it was."""
     flaw = problem(Reason.INVALID_SPEC, errors)
     verdicts = [
-        ready_verdict(None, flaw, proof=_proof_of("Required"), suspended=False),
+        ready_verdict(None, flaw, proof=proof_of("Required"), suspended=False),
         *passing_verdicts(flaw, newer_images=False),
     ]
     serving = [item for item in status.conditions if item.type == ConditionType.SERVING]
@@ -195,13 +195,14 @@ def _expectation(assistant: Assistant, run: _Run) -> Expectation:
         served_before=was_true(stored, ConditionType.SERVING),
         ready_before=was_true(stored, ConditionType.READY)
         and assistant.status.observed_generation == assistant.generation,
-        proof=_proof_of(assistant.spec.grounding),
+        proof=proof_of(assistant.spec.grounding),
         silence=Reason.SELF_TEST_FAILED,
         words=WORDS,
     )
 
 
-def _proof_of(grounding: str) -> str:
+def proof_of(grounding: str) -> str:
+    """Return what a gateway must have got to count as answering."""
     return "token" if grounding == "Off" else "passage and a token"
 
 
@@ -282,7 +283,7 @@ def _verdicts(
     *,
     newer_image: bool,
 ) -> tuple[Verdict, ...]:
-    proof, suspended = _proof_of(assistant.spec.grounding), assistant.spec.suspend
+    proof, suspended = proof_of(assistant.spec.grounding), assistant.spec.suspend
     ready = ready_verdict(rollout, state, proof=proof, suspended=suspended)
     if ready.status is ConditionStatus.TRUE:
         ready = replace(ready, message=ready.message + fallback_note(facts))

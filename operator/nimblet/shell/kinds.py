@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nimblet import labels
+from nimblet.api.assistant import Assistant
 from nimblet.api.common import StatusModel
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.assistantfacts import gather_assistant_facts
 from nimblet.cluster.child import Owner
 from nimblet.cluster.client import Json
 from nimblet.cluster.facts import Gatherer, gather_model_facts
 from nimblet.cluster.observed import metadata_of
-from nimblet.cluster.parse import InvalidModel, parse_compactmodel
-from nimblet.cluster.resources import COMPACT_MODEL, Resource
+from nimblet.cluster.parse import InvalidAssistant, InvalidModel, parse_assistant, parse_compactmodel
+from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, Resource
+from nimblet.plan.assistant import plan_assistant, plan_invalid_assistant
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.result import Plan
@@ -55,7 +58,7 @@ class Kind:
 
 def kinds_of(gatherer: Gatherer, settings: Settings) -> Mapping[str, Kind]:
     """Return all our kinds by name."""
-    kinds = (compactmodel_kind(gatherer, settings),)
+    kinds = (assistant_kind(gatherer, settings), compactmodel_kind(gatherer, settings))
     return {kind.resource.kind: kind for kind in kinds}
 
 
@@ -70,6 +73,37 @@ def owner_of(body: Json) -> Owner:
         namespace=metadata.namespace,
         deleting=metadata.deletion_timestamp is not None,
     )
+
+
+def assistant_kind(gatherer: Gatherer, settings: Settings) -> Kind:
+    """Return the kind Assistant."""
+
+    def read(body: Json) -> Subject:
+        parsed = parse_assistant(body)
+        if isinstance(parsed, InvalidAssistant):
+            return Subject(status=parsed.status, plan=_invalid_assistant(parsed))
+        return Subject(status=parsed.status, plan=_assistant(parsed, gatherer, settings))
+
+    return Kind(resource=ASSISTANT, read=read)
+
+
+def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> Planner:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+        gathered = await gather_assistant_facts(gatherer, assistant, write_failures=failures, now=now)
+        planned = plan_assistant(assistant, gathered.facts, settings, now)
+        return Planned(plan=planned, look_again=gathered.look_again)
+
+    return plan
+
+
+def _invalid_assistant(found: InvalidAssistant) -> Planner:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+        told = plan_invalid_assistant(
+            generation=found.generation, status=found.status, errors=found.errors, now=now
+        )
+        return Planned(plan=told)
+
+    return plan
 
 
 def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
