@@ -24,6 +24,7 @@ from nimblet.plan.result import Plan
 from nimblet.settings import Settings
 from tests.builders import NOW, hash_of, plan_of, stored
 from tests.golden.assistants import plan_assistant_case
+from tests.golden.indexcases import plan_index_case
 from tests.golden.texts import golden_text
 
 HERE: Final = Path(__file__).parent
@@ -60,6 +61,8 @@ def render(path: Path) -> str:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "assistant" in document:
         return golden_text(plan_assistant_case(document))
+    if "index" in document:
+        return golden_text(plan_index_case(document))
     return golden_text(plan_case(Case.model_validate(document)))
 
 

@@ -79,7 +79,7 @@ class Store(SpecModel):
     type: StoreType = Field(
         default="Embedded",
         description="Embedded: Qdrant's engine in the retriever, on a claim `<name>-index`; one pod, and a "
-        "restart of it is a pause of some seconds. Dedicated: Qdrant servers of the index's own. External: a Qdrant "
+        "restart of it is a pause of some seconds. Dedicated: Qdrant servers of its own. External: a Qdrant "
         "server of yours. Immutable.",
         json_schema_extra=rules(TYPE_RULE),
     )

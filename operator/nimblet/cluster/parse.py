@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from nimblet.api.assistant import Assistant, AssistantSpec, AssistantStatus
 from nimblet.api.common import SpecModel, StatusModel
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec, CompactModelStatus
+from nimblet.api.indexstatus import RetrievalIndexStatus
+from nimblet.api.retrievalindex import RetrievalIndex, RetrievalIndexSpec
 from nimblet.cluster.observed import Metadata, metadata_of
-from nimblet.labels import RESTARTED_AT
+from nimblet.labels import BUILD_REQUESTED_AT, RESTARTED_AT
 
 MAX_ERRORS: Final = 5
 """Flaws named in one message; the rest shows when these are corrected."""
@@ -37,6 +39,10 @@ class InvalidAssistant(Invalid[AssistantStatus]):
     """An Assistant whose spec does not parse."""
 
 
+class InvalidIndex(Invalid[RetrievalIndexStatus]):
+    """A RetrievalIndex whose spec does not parse."""
+
+
 def parse_compactmodel(body: Mapping[str, object]) -> CompactModel | InvalidModel:
     """Return the model, or what is wrong with its spec. An unreadable status counts as none."""
     metadata, status = metadata_of(body), parse_status(body.get("status"))
@@ -53,6 +59,21 @@ def parse_assistant(body: Mapping[str, object]) -> Assistant | InvalidAssistant:
     if isinstance(spec, str):
         return InvalidAssistant(generation=metadata.generation, status=status, errors=spec)
     return Assistant(**identity(metadata), restarted_at=restart_asked(metadata), spec=spec, status=status)
+
+
+def parse_retrievalindex(body: Mapping[str, object]) -> RetrievalIndex | InvalidIndex:
+    """Return the index, or what is wrong with its spec. An unreadable status counts as none."""
+    metadata, status = metadata_of(body), status_of(body, RetrievalIndexStatus)
+    spec = parse_spec(body, RetrievalIndexSpec)
+    if isinstance(spec, str):
+        return InvalidIndex(generation=metadata.generation, status=status, errors=spec)
+    return RetrievalIndex(
+        **identity(metadata),
+        restarted_at=restart_asked(metadata),
+        build_requested_at=metadata.annotations.get(BUILD_REQUESTED_AT, ""),
+        spec=spec,
+        status=status,
+    )
 
 
 class Identity(TypedDict):

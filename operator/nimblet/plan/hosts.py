@@ -37,13 +37,14 @@ def address_problem(url: str, fetch: Fetch, *, field: str) -> Problem | None:
 
 
 def credential_problem(
-    name: str, secret: SecretFacts | None, *, namespace: str, required: tuple[str, ...], host: str
+    name: str, secret: SecretFacts | None, *, namespace: str, required: tuple[str, ...], url: str
 ) -> Problem | None:
-    """Return why a Secret can't be sent to a host; an empty host stands for one that the indexer itself checks."""
+    """Return why a Secret can't be sent to an address; "" stands for one that the indexer itself checks."""
     flaw = secret_flaw(name, secret, namespace=namespace, required=required)
     if flaw is not None or secret is None:
         return flaw
-    if not secret.hosts or (host and host not in secret.hosts):
+    host = host_of(url)
+    if not secret.hosts or (host and {host, urlsplit(url).netloc.lower()}.isdisjoint(secret.hosts)):
         where = f"the host {host}" if host else "any host"
         return problem(Reason.SECRET_NOT_USABLE, f"Secret {name} does not name {where} that it may be sent to.")
     return None

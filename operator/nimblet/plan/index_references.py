@@ -7,7 +7,7 @@ from nimblet.api.indexsource import Source
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import Reason
 from nimblet.manifests.retriever import API_KEY
-from nimblet.plan.hosts import address_problem, credential_problem, host_of
+from nimblet.plan.hosts import address_problem, credential_problem
 from nimblet.plan.indexfacts import IndexFacts, NamedFacts
 from nimblet.plan.modelfacts import ModelReference, reference_flaw
 from nimblet.plan.source import LOGIN_KEYS, S3_KEYS
@@ -57,9 +57,7 @@ def _retriever_problems(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             yield flaw
         if ref is not None:
             secret = facts.secrets.get(ref.name)
-            flaw = credential_problem(
-                ref.name, secret, namespace=namespace, required=(API_KEY,), host=host_of(url)
-            )
+            flaw = credential_problem(ref.name, secret, namespace=namespace, required=(API_KEY,), url=url)
             if flaw is not None:
                 yield flaw
 
@@ -80,8 +78,8 @@ def _source_problems(
     for field, url in _addresses(source):
         if (flaw := address_problem(url, settings.fetch, field=f"{place}.{field}")) is not None:
             yield flaw
-    for name, required, host in _credentials(source):
-        flaw = credential_problem(name, facts.secrets.get(name), namespace=namespace, required=required, host=host)
+    for name, required, url in _credentials(source):
+        flaw = credential_problem(name, facts.secrets.get(name), namespace=namespace, required=required, url=url)
         if flaw is not None:
             yield flaw
 
@@ -98,7 +96,7 @@ def _addresses(source: Source) -> Iterator[tuple[str, str]]:
 
 def _credentials(source: Source) -> Iterator[tuple[str, tuple[str, ...], str]]:
     if source.git is not None and source.git.credentials_secret_ref is not None:
-        yield source.git.credentials_secret_ref.name, LOGIN_KEYS, host_of(source.git.url)
+        yield source.git.credentials_secret_ref.name, LOGIN_KEYS, source.git.url
     if source.s3 is not None and source.s3.credentials_secret_ref is not None:
         yield source.s3.credentials_secret_ref.name, S3_KEYS, ""
 

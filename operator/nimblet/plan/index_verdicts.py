@@ -145,8 +145,12 @@ def _ready(judgement: IndexJudgement, state: Problem | Progress | None) -> Verdi
         return verdict(ConditionType.READY, FALSE, now.reason, now.message)
     told = judgement.retriever
     name = told.serving if told is not None else ""
-    pinned = ", which spec.generation pins" if judgement.index.spec.generation is not None else ""
-    return verdict(ConditionType.READY, TRUE, Reason.READY, f"Generation {name}{pinned}, is of this spec.")
+    why = (
+        "is the one that spec.generation pins"
+        if judgement.index.spec.generation is not None
+        else "is of this spec"
+    )
+    return verdict(ConditionType.READY, TRUE, Reason.READY, f"Generation {name} {why}.")
 
 
 def _is_edit(judgement: IndexJudgement, state: Problem) -> bool:

@@ -189,6 +189,7 @@ def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
         ready_before=was_true(conditions, ConditionType.READY)
         and index.status.observed_generation == index.generation,
         proof="status",
+        workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
     )
 
 

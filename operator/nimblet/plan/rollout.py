@@ -50,6 +50,8 @@ class Expectation:
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
     proof: str = "token"
     """What a pod gives when it answers; plan/task.py names it."""
+    workload: str = "Deployment"
+    """Kind of what makes the pods."""
     silence: Reason = Reason.NOT_ANSWERING
     """Reason of a pod that is ready by its probe and does not give it."""
     words: Mapping[str, Reason] = field(default_factory=dict)
@@ -142,7 +144,7 @@ def _state(
 ) -> Problem | Progress | None:
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
+        return Progress(reason=Reason.PROGRESSING, message=f"The {expected.workload} is being made.")
     away = frozenset(node.name for node in facts.nodes if not node.reachable)
     found = _pod_problem(expected, current=current, unstable=unstable, away=away) or _own_problem(
         deployment, expected.revision
@@ -152,7 +154,9 @@ def _state(
     if good == expected.replicas and not old and len(current) == expected.replicas:
         if deployment.revision == expected.revision:
             return None
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is taking up the new template.")
+        return Progress(
+            reason=Reason.PROGRESSING, message=f"The {expected.workload} is taking up the new template."
+        )
     return _progress(expected, current=current, old=old, good=good)
 
 
