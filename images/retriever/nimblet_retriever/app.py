@@ -124,8 +124,9 @@ class Api:
 
     async def search(self, asked: RetrieveRequest, key: Key) -> RetrieveAnswer:
         """Search as the key may."""
+        access = key.access if asked.access is None else key.access & asked.access
         selection = Selection(
-            access=key.access, sources=asked.sources, documents=asked.documents, labels=asked.labels
+            access=access, sources=asked.sources, documents=asked.documents, labels=asked.labels
         )
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
