@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import idle, loader, scale
+from tests.bench import gateway, idle, loader, scale
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -29,6 +29,7 @@ BENCHES = {
     "loader": "the loader's throughput against curl, and its memory",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
+    "gateway": "what a gateway adds before the first token, and 200 streams at once",
     "sizing": "predicted against measured memory",
     "soak": "each model under load at its computed memory: no kill",
 }
@@ -73,6 +74,8 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     if name == "scale":
         say(scale.table(scale.measure(arguments.count)))
         return 0
+    if name == "gateway":
+        return gateway.main()
     if name == "sizing":
         return bench_sizing(arguments.only)
     if name == "soak":
