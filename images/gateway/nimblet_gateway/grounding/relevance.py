@@ -66,8 +66,8 @@ def calibrate(
     """Return the operating point of an index from the scores of its golden questions.
 
     `answerable` are their scores as they are, `unanswerable` those with each question's own document left out. The
-    """Return the share of a question's words that a passage or its headings hold; few words leave doubt."""
-    half of the former: then the two can't be told apart, and the default is the better guess.
+    threshold is the least that refuses the share `refused` of the latter, unless it also refuses more than half of
+    the former: then the two can't be told apart, and the default is the better guess.
     """
     if len(answerable) < ENOUGH or len(unanswerable) < ENOUGH:
         return OperatingPoint()
