@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs behind grounded answers, without a cluster: two real model servers, retriever and indexer, on loopback.
+"""The programs behind grounded answers, without a cluster: real model servers, retriever and indexer, on loopback.
 
 Each runs with the argv and configuration of its pod, addresses and paths apart. It judges nothing.
 """
@@ -27,7 +27,7 @@ from tests.bench.localserver import API_KEY, BenchError, LocalServer, run_server
 from tests.bench.sizing import Case, server_args
 
 CPU = "1"
-"""Threads: what is measured is answers, not speed, and threads that wait for each other crawl on a shared machine."""
+"""Threads: answers are measured, not speed; threads that wait for each other crawl on a shared machine."""
 CHAT_CONTEXT = 2048
 EMBEDDING_CONTEXT = 512
 FOUND = 10

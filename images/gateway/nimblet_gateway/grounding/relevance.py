@@ -55,7 +55,7 @@ def score_passage(question: str, passage: Passage) -> float:
 
 
 def coverage(question: str, passage: Passage) -> float:
-    """Return the share of the question's words that the passage or its headings hold, with doubt for few words."""
+    """Return the share of the question's words that a passage or its headings hold; few words leave doubt."""
     asked = {word.form for word in content(question)}
     return len(asked & (passage.forms | passage.headings)) / (len(asked) + DOUBT)
 
@@ -66,8 +66,8 @@ def calibrate(
     """Return the operating point of an index from the scores of its golden questions.
 
     `answerable` are their scores as they are, `unanswerable` those with each question's own document left out. The
-    threshold is the least that refuses the share `refused` of the latter, but never one that also refuses more than
-    half of the former: then the two can't be told apart, and the default is the better guess.
+    threshold is the least that refuses the share `refused` of the latter, unless it also refuses more than half of
+    the former: then the two can't be told apart, and the default is the better guess.
     """
     if len(answerable) < ENOUGH or len(unanswerable) < ENOUGH:
         return OperatingPoint()

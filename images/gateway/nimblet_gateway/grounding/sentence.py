@@ -21,9 +21,9 @@ _UNDECIDED: Final = re.compile(rf"[{_OPENING}]{{0,3}}$")
 """What may begin a sentence: a capital, a digit, a letter of a script without case; not a small letter."""
 _LAST_WORD: Final = re.compile(r"([^\W_]+(?:\.[^\W_]+)*)$")
 _ABBREVIATIONS: Final = frozenset(
-    "mr mrs ms dr prof st no vs etc approx inc ltd co fig sec art vol ca cf e.g i.e al dept est max min nr".split()
+    "mr mrs ms dr prof st no vs etc approx inc ltd co fig sec art vol ca cf e.g i.e al dept est max min nr".split()  # noqa: SIM905 - as a text it is read
 )
-_FOLLOWED: Final = frozenset("mr mrs ms dr prof st no vs approx fig sec art vol ca cf e.g i.e nr".split())
+_FOLLOWED: Final = frozenset("mr mrs ms dr prof st no vs approx fig sec art vol ca cf e.g i.e nr".split())  # noqa: SIM905
 """Abbreviations behind which a sentence goes on even with a capital or a digit."""
 
 
