@@ -76,8 +76,6 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     if name == "scale":
         say(scale.table(scale.measure(arguments.count)))
         return 0
-    if name == "gateway":
-        return gateway.main()
     if name == "sizing":
         return bench_sizing(arguments.only)
     if name == "answers":
@@ -85,7 +83,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         return 0
     if name == "soak":
         return bench_soak(arguments.only, arguments.seconds)
-    return loader.main() if name == "loader" else idle.main()
+    return {"loader": loader.main, "gateway": gateway.main, "idle": idle.main}[name]()
 
 
 def say(text: str) -> None:
