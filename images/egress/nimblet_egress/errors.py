@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why the loader stopped: one reason, one exit code, one message without secrets.
+"""Why a source could not be read: one reason, one exit code, one message without secrets.
 
 The numbers are a contract with the operator (a confidential guest may let nothing else out): never reuse one.
 """
@@ -50,7 +50,7 @@ class Reason(Enum):
         self.retryable = retryable
 
 
-class LoaderError(Exception):
+class SourceError(Exception):
     """A failure with its reason; the message says what was expected, what was found and what to do.
 
     `retry_after` is the wait in seconds that the source itself asked for, if it did.

@@ -15,18 +15,14 @@ from ipaddress import ip_address
 import certifi
 import httpcore
 
-from nimblet_loader.address import Address, Scope, matching_rules, permitted, scope_of
-from nimblet_loader.contract import AllowRule, FetchPolicy
-from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.stream import BulkStream
-from nimblet_loader.target import Target, parse_target
+from nimblet_egress.address import Address, Scope, matching_rules, permitted, scope_of
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.policy import AllowRule, EgressPolicy
+from nimblet_egress.stream import BulkStream
+from nimblet_egress.target import Target
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Name and port → addresses as text; OSError when there are none."""
-
-_HUB_HOST = "huggingface.co"
-_HUB_DOWNLOAD_HOSTS = ("*.huggingface.co", "*.hf.co")
-"""Where the public hub redirects file downloads to; without them the default policy could fetch nothing."""
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -37,30 +33,18 @@ def system_resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def effective_rules(policy: FetchPolicy) -> tuple[AllowRule, ...]:
-    """Return the policy's rules; an empty list means the hub's endpoint alone, at public addresses.
-
-    For the public hub that includes the hosts its downloads are redirected to.
-    """
-    if policy.allow:
-        return policy.allow
-    host = parse_target(policy.hf_endpoint).host
-    extra = _HUB_DOWNLOAD_HOSTS if host == _HUB_HOST else ()
-    return tuple(AllowRule(host=name) for name in (host, *extra))
-
-
 def require_allowed(rules: Sequence[AllowRule], target: Target) -> tuple[AllowRule, ...]:
     """Return the rules that name the target's host and permit its scheme, or raise HostNotAllowed."""
     named = matching_rules(rules, target.host)
     if not named:
-        raise LoaderError(
+        raise SourceError(
             Reason.HostNotAllowed,
             f"Expected a host on the administrator's allow-list; {quoted(target.host)} is not on it. "
             "Use another source, or ask for the host to be allowed.",
         )
     fitting = tuple(rule for rule in named if target.scheme == "https" or rule.allow_http)
     if not fitting:
-        raise LoaderError(
+        raise SourceError(
             Reason.HostNotAllowed,
             f"Expected https for {quoted(target.host)}; the URL is plain http, which the allow-list does not "
             "permit for that host. Use https, or ask for allowHTTP.",
@@ -75,7 +59,7 @@ def check_addresses(rules: Sequence[AllowRule], host: str, found: Sequence[str])
     if good:
         return good
     kinds = sorted({scope_of(address).value for address in addresses} - {Scope.PUBLIC.value}) or ["other"]
-    raise LoaderError(
+    raise SourceError(
         Reason.HostNotAllowed,
         f"Expected {quoted(host)} to have an address that the allow-list permits; it only has "
         f"{'/'.join(kinds)} addresses. Use another source, or ask for allowPrivate or a cidr for that host.",
@@ -145,7 +129,7 @@ def _within(timeout: float | None, ask: Callable[[], Sequence[str]], host: str) 
     return answer
 
 
-def tls_context(policy: FetchPolicy, extra_ca: str | None) -> ssl.SSLContext:
+def tls_context(policy: EgressPolicy, extra_ca: str | None) -> ssl.SSLContext:
     """Return TLS settings that trust the public roots, the policy's bundle and a rule's own authority."""
     context = ssl.create_default_context(cafile=certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -155,7 +139,7 @@ def tls_context(policy: FetchPolicy, extra_ca: str | None) -> ssl.SSLContext:
             try:
                 context.load_verify_locations(cadata=pem)
             except ssl.SSLError as error:
-                raise LoaderError(
+                raise SourceError(
                     Reason.ConfigInvalid,
                     "Expected the policy's certificate authority as PEM certificates; it can't be read. "
                     "Correct the administrator's CA value.",

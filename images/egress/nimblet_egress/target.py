@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 
-from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_egress.errors import Reason, SourceError, quoted
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9._-]{0,252})$")
 _PORTS = {"http": 80, "https": 443}
@@ -43,7 +43,7 @@ class Target:
 
 
 def parse_target(url: str) -> Target:
-    """Take a URL apart, or raise LoaderError ConfigInvalid saying what is wrong with it."""
+    """Take a URL apart, or raise SourceError ConfigInvalid saying what is wrong with it."""
     if any(character <= " " or character == "\x7f" for character in url):
         raise _invalid(url, "it holds blanks or control characters")  # urlsplit would drop some silently
     try:
@@ -65,8 +65,8 @@ def redirect_target(base: Target, location: str) -> Target:
     """Resolve a Location header against the URL that gave it."""
     try:
         return parse_target(urljoin(base.url, location))
-    except LoaderError as error:
-        raise LoaderError(
+    except SourceError as error:
+        raise SourceError(
             Reason.RedirectRefused, f"{base.shown} redirects to an unusable address: {error.message}"
         ) from error
 
@@ -81,6 +81,6 @@ def _host(host: str) -> str:
     return ascii_host
 
 
-def _invalid(url: str, why: str) -> LoaderError:
+def _invalid(url: str, why: str) -> SourceError:
     shown = url.partition("?")[0].rpartition("@")[2]
-    return LoaderError(Reason.ConfigInvalid, f"Expected an https URL; {quoted(shown)} is none: {why}. Correct it.")
+    return SourceError(Reason.ConfigInvalid, f"Expected an https URL; {quoted(shown)} is none: {why}. Correct it.")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.sigv4 import AccessKey
-from nimblet_loader.target import Target
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.sigv4 import AccessKey
+from nimblet_egress.target import Target
 
 _MAX_VALUE_BYTES = 8192
 TOKEN_KEY: Final = "token"  # noqa: S105 - the key's name
@@ -60,7 +60,7 @@ class Credentials:
 def read_credentials(
     folder: Path, *, hosts: Sequence[str], required: bool, scheme: str | None = None
 ) -> Credentials:
-    """Read a mounted Secret's files; LoaderError ConfigInvalid if those that the scheme needs are absent."""
+    """Read a mounted Secret's files; SourceError ConfigInvalid if those that the scheme needs are absent."""
     allowed = tuple(host.strip().lower().rstrip(".") for host in hosts)
     token = read_value(folder, TOKEN_KEY)
     key_id, secret = (read_value(folder, name) for name in S3_KEYS)
@@ -71,7 +71,7 @@ def read_credentials(
     needed = _KEYS.get(scheme or "", (TOKEN_KEY,))
     found = {"s3": access_key, "oci": login}.get(scheme or "", token)
     if required and found is None:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected the referenced Secret to have the key {' and '.join(quoted(name) for name in needed)}; "
             "one is missing. Add it to the Secret.",
@@ -87,14 +87,14 @@ def read_value(folder: Path, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f'Expected to read the key "{name}" of the mounted Secret; it failed ({error.strerror}). '
             "Check the pod's mounts.",
         ) from error
     value = raw.strip()
     if not value or len(raw) > _MAX_VALUE_BYTES or not all(33 <= byte <= 126 for byte in value):  # noqa: PLR2004
-        raise LoaderError(
+        raise SourceError(
             Reason.TokenInvalid,
             f'Expected the Secret\'s key "{name}" to hold one line of printable ASCII; it does not. '
             "Write the value itself, without quotes or line breaks inside.",

@@ -5,8 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from nimblet_loader.address import Scope, bypasses_proxy, host_matches, permitted, scope_of
-from nimblet_loader.contract import AllowRule
+from nimblet_egress.address import Scope, bypasses_proxy, host_matches, permitted, scope_of
+from nimblet_egress.policy import AllowRule
 
 FORBIDDEN_BY_DEFAULT = [
     "127.0.0.1",

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.contract import AllowRule, FetchPolicy
-from nimblet_loader.credentials import Credentials
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.credentials import Credentials
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_egress.policy import AllowRule, EgressPolicy
 
 BODY = bytes(range(256)) * 9000
 RULE = AllowRule(host="127.0.0.1", cidr="127.0.0.0/8", allow_http=True)
@@ -39,7 +39,7 @@ def sending(*answers: Sequence[bytes]) -> Iterator[str]:
 
 
 def client() -> Client:
-    return Client(FetchPolicy(version=1, allow=(RULE,)), Credentials(None, ()))
+    return Client(EgressPolicy(allow=(RULE,)), Credentials(None, ()))
 
 
 def drain(answer: Answer, received: bytearray) -> None:
@@ -72,7 +72,7 @@ def test_bytes_after_the_announced_length_are_not_the_body() -> None:
 
 def test_what_came_before_the_end_is_kept() -> None:
     received = bytearray()
-    with sending([OK + BODY[:-1]]) as url, client().get(url) as answer, pytest.raises(LoaderError) as caught:
+    with sending([OK + BODY[:-1]]) as url, client().get(url) as answer, pytest.raises(SourceError) as caught:
         drain(answer, received)
     assert caught.value.reason is Reason.DownloadTruncated
     assert received == BODY[:-1]

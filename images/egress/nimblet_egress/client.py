@@ -11,20 +11,19 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 import httpcore
 
-from nimblet_loader.address import bypasses_proxy
-from nimblet_loader.contract import AllowRule, FetchPolicy
-from nimblet_loader.credentials import Credentials
-from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.network import (
+from nimblet_egress.address import bypasses_proxy
+from nimblet_egress.credentials import Credentials
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.network import (
     CheckedBackend,
     Resolve,
-    effective_rules,
     require_allowed,
     system_resolve,
     tls_context,
 )
-from nimblet_loader.stream import BulkStream
-from nimblet_loader.target import Target, parse_target, redirect_target
+from nimblet_egress.policy import AllowRule, EgressPolicy
+from nimblet_egress.stream import BulkStream
+from nimblet_egress.target import Target, parse_target, redirect_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_RETRY_AFTER = 300.0
@@ -69,7 +68,7 @@ class Answer:
         return self.hops[-1]
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes; LoaderError when it stalls or breaks off."""
+        """Yield the body as it comes; SourceError when it stalls or breaks off."""
         with translated(self.last.target, self._stall):
             yield from self._response.iter_stream()
 
@@ -85,12 +84,12 @@ class Answer:
             yield from stream.bulk(int(length), self._stall)
 
     def text(self, limit: int) -> bytes:
-        """Return the whole body; LoaderError UnexpectedResponse if it is longer than `limit` bytes."""
+        """Return the whole body; SourceError UnexpectedResponse if it is longer than `limit` bytes."""
         pieces: list[bytes] = []
         for chunk in self.chunks():
             pieces.append(chunk)
             if sum(map(len, pieces)) > limit:
-                raise LoaderError(
+                raise SourceError(
                     Reason.UnexpectedResponse,
                     f"Expected an answer of at most {limit} bytes from {self.last.target.shown}; it is longer.",
                 )
@@ -110,11 +109,11 @@ class Client:
     """Holds connections for one run. `resolve` is how names become addresses."""
 
     def __init__(
-        self, policy: FetchPolicy, credentials: Credentials, *, resolve: Resolve = system_resolve
+        self, policy: EgressPolicy, credentials: Credentials, *, resolve: Resolve = system_resolve
     ) -> None:
         self.credentials = credentials
         self._policy = policy
-        self._rules = effective_rules(policy)
+        self._rules = policy.rules()
         self._resolve = resolve
         self._pools: dict[tuple[tuple[AllowRule, ...], str | None], httpcore.ConnectionPool] = {}
 
@@ -190,27 +189,27 @@ class Client:
     def _allowed(self, target: Target, *, redirected: bool) -> tuple[AllowRule, ...]:
         try:
             return require_allowed(self._rules, target)
-        except LoaderError as error:
+        except SourceError as error:
             raise _as_redirect(error) if redirected else error from error
 
     def _redirected(self, hops: list[Hop]) -> Target:
         last = hops[-1]
         location = last.headers.get("location")
         if location is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnexpectedResponse,
                 f"Expected a Location with status {last.status} of {last.target.shown}; it has none. "
                 "Check the source, or a proxy before it.",
             )
         if len(hops) > self._policy.max_redirects:
-            raise LoaderError(
+            raise SourceError(
                 Reason.RedirectRefused,
                 f"Expected at most {self._policy.max_redirects} redirects from {hops[0].target.shown}; there are "
                 "more. Use the final address as the source.",
             )
         target = redirect_target(last.target, location)
         if last.target.scheme == "https" and target.scheme != "https":
-            raise LoaderError(
+            raise SourceError(
                 Reason.RedirectRefused,
                 f"{last.target.shown} redirects from https to plain http at {quoted(target.host)}: refused. "
                 "Use a source that stays on https.",
@@ -220,7 +219,7 @@ class Client:
     def _refuse_encoding(self, hop: Hop) -> None:
         encoding = hop.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnexpectedResponse,
                 f"Expected {hop.target.shown} to send plain bytes as asked; it sent them as {quoted(encoding)}. "
                 "Check the source, or a proxy before it.",
@@ -258,30 +257,30 @@ def translated(target: Target, stall: float, *, redirected: bool = False) -> Ite
     """Turn the transport's exceptions about `target` into LoaderErrors."""
     try:
         yield
-    except LoaderError as error:
+    except SourceError as error:
         raise _as_redirect(error) if redirected and error.reason is Reason.HostNotAllowed else error from error
     except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.DownloadStalled,
             f"Expected bytes from {target.shown} within {stall:g} s; none came. It is tried again; "
             "if it goes on, check the source and the network.",
         ) from error
     except (httpcore.ConnectTimeout, httpcore.ConnectError, httpcore.ProxyError, httpcore.PoolTimeout) as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.SourceUnavailable,
             f"Expected a connection to {quoted(target.authority)}; it failed: {quoted(str(error))}. "
             "Check the host name, its certificate, DNS, proxy and network policies.",
         ) from error
     except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError) as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.DownloadTruncated,
             f"Expected a complete answer from {target.shown}; the connection broke off "
             f"({quoted(str(error), limit=100)}). It is tried again.",
         ) from error
 
 
-def _as_redirect(error: LoaderError) -> LoaderError:
-    return LoaderError(Reason.RedirectRefused, f"The source redirects to a refused place. {error.message}")
+def _as_redirect(error: SourceError) -> SourceError:
+    return SourceError(Reason.RedirectRefused, f"The source redirects to a refused place. {error.message}")
 
 
 def _fields(response: httpcore.Response) -> dict[str, str]:

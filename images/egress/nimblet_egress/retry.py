@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nimblet_loader.errors import LoaderError
+from nimblet_egress.errors import SourceError
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
     share: Callable[[], float] = random.random
 
-    def pause(self, failures: int, error: LoaderError) -> None:
+    def pause(self, failures: int, error: SourceError) -> None:
         """Wait after the given number of failures in a row: at least as long as the source asked for."""
         ceiling = min(self.first_delay * 2 ** (failures - 1), self.longest_delay)
         delay = max(ceiling * (0.5 + self.share() / 2), error.retry_after or 0.0)
@@ -37,7 +37,7 @@ def with_retries(action: Callable[[], _T], pace: Pace) -> _T:
     for failures in range(1, pace.attempts):
         try:
             return action()
-        except LoaderError as error:
+        except SourceError as error:
             if not error.reason.retryable:
                 raise
             pace.pause(failures, error)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from nimblet_loader.contract import AllowRule
+from nimblet_egress.policy import AllowRule
 
 Address = IPv4Address | IPv6Address
 
