@@ -10,7 +10,8 @@ from nimblet_gateway.grounding.passage import Passage
 
 MANUAL = Passage(
     id="docs/wm7.pdf/3@g000001",
-    text="The service desk is open on weekdays.\nA visit of the service costs 42 crowns.\nWilbur Toft heads the service.",
+    text="The service desk is open on weekdays.\nA visit of the service costs 42 crowns.\n"
+    "Wilbur Toft heads the service.",
     title="Ildren washing machine",
     similarity=0.6,
 )
@@ -47,10 +48,10 @@ def test_question_tells_what_it_asks_for(question: str, sort: Sort) -> None:
 
 
 def test_long_sentence_is_cut_at_its_clauses() -> None:
-    text = f"The mill {'very ' * 20}old, since the flood took the wheel, was closed by Kezia Holm in autumn, they say."
+    text = f"The mill {'very ' * 20}old, since the flood, was closed by Kezia Holm in autumn, they say."
     extract = plan_extract("Who closed the mill?", [Passage(id="a", text=text)])
     assert extract is not None
-    assert extract.span.of(text) == "since the flood took the wheel, was closed by Kezia Holm in autumn, they say."
+    assert extract.span.of(text) == "since the flood, was closed by Kezia Holm in autumn, they say."
 
 
 @pytest.mark.parametrize("passages", [[], [Passage(id="a", text="Peat.")], [Passage(id="a", text="")]])
