@@ -84,19 +84,22 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     if name == "scale":
         say(scale.table(scale.measure(arguments.count)))
         return 0
-    if name == "retriever":
-        say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
-        return 0
-    if name == "gateway":
-        return gateway.main()
     if name == "sizing":
         return bench_sizing(arguments.only)
-    if name == "answers":
-        say(answers.measure(answers.options_of(arguments), binary=_binary()))
+    if name in ("answers", "retriever"):
+        say(_answers(arguments) if name == "answers" else _retriever(arguments))
         return 0
     if name == "soak":
         return bench_soak(arguments.only, arguments.seconds)
-    return loader.main() if name == "loader" else idle.main()
+    return {"loader": loader.main, "gateway": gateway.main, "idle": idle.main}[name]()
+
+
+def _answers(arguments: argparse.Namespace) -> str:
+    return answers.measure(answers.options_of(arguments), binary=_binary())
+
+
+def _retriever(arguments: argparse.Namespace) -> str:
+    return retriever.table([retriever.measure(size) for size in arguments.chunks])
 
 
 def say(text: str) -> None:
