@@ -46,6 +46,22 @@ def payload_of(chunk: Chunk) -> Payload:
     )
 
 
+def chunk_of(stored: Payload, vector: Sequence[float]) -> Chunk:
+    """Return the chunk that a stored form was made of."""
+    return Chunk(
+        document=stored.document,
+        position=stored.position,
+        text=stored.text,
+        source=stored.source,
+        title=stored.title,
+        location=stored.location,
+        reuse_key=stored.reuse_key,
+        labels=_labels_of(stored),
+        access=stored.access,
+        vector=vector,
+    )
+
+
 def json_of(payload: Payload) -> dict[str, object]:
     """Return a payload as the engines take it."""
     dumped: dict[str, object] = payload.model_dump(mode="json", by_alias=True)
@@ -54,7 +70,11 @@ def json_of(payload: Payload) -> dict[str, object]:
 
 def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
     """Return a hit out of what an engine found."""
-    stored = Payload.model_validate(payload)
+    return hit_from(point_id, score, Payload.model_validate(payload))
+
+
+def hit_from(point_id: str, score: float, stored: Payload) -> Hit:
+    """Return a hit out of a stored form."""
     return Hit(
         id=point_id,
         score=score,
@@ -64,7 +84,7 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         source=stored.source,
         title=stored.title,
         location=stored.location,
-        labels=dict(label.split("=", 1) for label in stored.labels),
+        labels=_labels_of(stored),
     )
 
 
@@ -95,6 +115,18 @@ def required(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def excluded(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the conditions of which none may hold."""
     return (("document", tuple(sorted(selection.hidden))),) if selection.hidden else ()
+
+
+def sees(selection: Selection, payload: Payload) -> bool:
+    """Tell whether a selection lets a passage through, its document's name aside: `required`, done by hand."""
+    held = {"access": payload.access, "source": (payload.source,), "labels": payload.labels}
+    return all(
+        not set(values).isdisjoint(held[field]) for field, values in required(selection) if field != "document"
+    )
+
+
+def _labels_of(stored: Payload) -> dict[str, str]:
+    return dict(label.split("=", 1) for label in stored.labels)
 
 
 def _labels(labels: Mapping[str, str]) -> tuple[str, ...]:
