@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The retriever's HTTP interface: keys, limits and errors around `Retriever`. Logs no question and no passage.
 
-`search` keys ask, `build` keys (the indexer's) build, swap and drop. Probes need no key.
+`search` keys ask, `build` keys (the indexer's) build, swap and drop, `operate` keys (the operator's) swap, too.
+Probes need no key.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -94,7 +95,9 @@ class Api:
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
         passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)
-        return RetrieveAnswer(index=self.index, generation=found.generation, passages=passages)
+        return RetrieveAnswer(
+            index=self.index, generation=found.generation, reranked=found.reranked, passages=passages
+        )
 
     async def tokens(self, request: Request, _: Key) -> TokensAnswer:
         """Count tokens."""
@@ -142,9 +145,9 @@ class Api:
 def application(api: Api) -> Starlette:
     """Return the ASGI application."""
 
-    def route(path: str, method: str, handler: Handler, scope: Scope) -> Route:
+    def route(path: str, method: str, handler: Handler, *scopes: Scope) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await _guarded(api.keys, request, handler, scope)
+            return await _guarded(api.keys, request, handler, scopes)
 
         return Route(path, endpoint, methods=[method])
 
@@ -159,7 +162,7 @@ def application(api: Api) -> Starlette:
             route("/v1/builds", "POST", api.begin, Scope.BUILD),
             route(f"{build}/passages", "POST", api.add, Scope.BUILD),
             route(f"{build}/seal", "POST", api.seal, Scope.BUILD),
-            route("/v1/serving", "PUT", api.serve, Scope.BUILD),
+            route("/v1/serving", "PUT", api.serve, Scope.BUILD, Scope.OPERATE),
             route("/v1/generations", "GET", api.generations, Scope.BUILD),
             route("/v1/generations/{name:str}", "DELETE", api.drop, Scope.BUILD),
             Route("/livez", alive, methods=["GET"]),
@@ -167,10 +170,12 @@ def application(api: Api) -> Starlette:
     )
 
 
-async def _guarded(keys: KeyRing, request: Request, handler: Handler, scope: Scope) -> Response:
-    key = keys.find(request.headers.get("Authorization"), scope)
+async def _guarded(keys: KeyRing, request: Request, handler: Handler, scopes: Sequence[Scope]) -> Response:
+    key = keys.find(request.headers.get("Authorization"), *scopes)
     if key is None:
-        return _error(HTTPStatus.UNAUTHORIZED, "KeyRefused", f"a key with the scope {scope} is needed")
+        return _error(
+            HTTPStatus.UNAUTHORIZED, "KeyRefused", f"a key with the scope {' or '.join(scopes)} is needed"
+        )
     try:
         answer = await handler(request, key)
     except _Answered as answered:

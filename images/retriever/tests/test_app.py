@@ -25,7 +25,7 @@ from retriever_testing.embeddings import EmbeddingServer
 pytestmark = pytest.mark.asyncio
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-READER, BOARD, BUILDER = "reader-key", "board-key", "builder-key"
+READER, BOARD, BUILDER, OPERATOR = "reader-key", "board-key", "builder-key", "operator-key"
 PUMP: dict[str, object] = {"document": "pump", "text": "The pump runs at 45 bar.", "access": ["public"]}
 SECRET: dict[str, object] = {"document": "plan", "text": "The pump will be sold in May.", "access": ["board"]}
 
@@ -87,6 +87,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             ("reader", READER, ["search"], ["public"]),
             ("board", BOARD, ["search"], ["public", "board"]),
             ("indexer", BUILDER, ["build"], []),
+            ("operator", OPERATOR, ["operate"], []),
         )
     )
     config = EmbeddingConfig(url="http://model/v1", model="m", fingerprint="digest@1", batch=2)
@@ -137,6 +138,17 @@ async def test_request_can_not_widen_what_its_key_sees(bench: Bench) -> None:
 async def test_key_does_what_its_scope_says(bench: Bench, key: str, path: str) -> None:
     answer = await bench.post(path, {}, key=key)
     assert (answer.status_code, answer.json()["reason"]) == (401, "KeyRefused")
+
+
+async def test_operator_rolls_back_and_builds_nothing(bench: Bench) -> None:
+    # Given two generations of which the second serves
+    await bench.index(PUMP)
+    await bench.index(PUMP, name="g000002")
+    # When the operator points at the first, then it serves; a build is not the operator's
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+    served = await bench.client.put("/v1/serving", json={"generation": "g000001"}, headers=headers)
+    assert served.json()["serving"] == "g000001"
+    assert (await bench.post("/v1/builds", {}, key=OPERATOR)).status_code == 401
 
 
 async def test_keys_are_rotated_without_a_restart(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

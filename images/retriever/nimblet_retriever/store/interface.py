@@ -7,8 +7,8 @@ One suite of tests runs over all of them (tests/test_conformance.py); a rule tha
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from nimblet_retriever.store.chunk import Chunk, Hit, Search
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Receipt, Space, Totals
 
 
@@ -108,6 +108,15 @@ class Store(Protocol):
 
     async def overlay(self) -> Overlay:
         """Return the pushed documents; the first call reads them in. StoreError where they are damaged."""
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace what was noted of a sealed generation; its chunks never change. GenerationUnknown."""
+
+    async def room(self) -> Room:
+        """Tell how much may still be written."""
+
+    async def size(self, name: str) -> int | None:
+        """Tell the bytes that a generation takes, None where only the server knows."""
 
     async def close(self) -> None:
         """Let go of everything."""

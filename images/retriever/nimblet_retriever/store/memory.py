@@ -161,8 +161,14 @@ class MemoryIndex:
         if len(rows) > search.candidates:
             kept = np.argpartition(-scores, search.candidates)[: search.candidates]
             rows, scores = rows[kept], scores[kept]
-        found = [(self._rows[row], score) for row, score in zip(rows, scores, strict=True)]
-        hits = [hit_from(row.id, float(score), row.payload) for row, score in found if row is not None]
+        fits = len(search.vector) == self.space.dimension
+        cosines = (self._vectors[rows] @ _normalised(search.vector)).tolist() if fits else [None] * len(rows)
+        found = zip((self._rows[row] for row in rows), scores.tolist(), cosines, strict=True)
+        hits = [
+            hit_from(row.id, score, row.payload, similarity=cosine)
+            for row, score, cosine in found
+            if row is not None
+        ]
         return ranked(hits, search.candidates)
 
     def _rebuild(self) -> None:

@@ -16,7 +16,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError
 from nimblet_retriever.store.generation import StoredModel
-from nimblet_retriever.store.payload import Payload, chunk_of, hit_from
+from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
 from nimblet_retriever.store.pushed import (
     Document,
     Entry,
@@ -314,11 +314,12 @@ class ServerOverlay:
                     query_filter=filter_of(search.selection),
                     limit=search.candidates,
                     with_payload=True,
+                    with_vectors=[DENSE],
                 )
             )
         except GenerationUnknown:
             return []  # its last document was renewed into another space since the view was read
-        return [_numbered(point, space) for point in found.points]
+        return [_numbered(point, search, space) for point in found.points]
 
     def _passages(self, space: str) -> str:
         return f"{self._entries}-{space}"
@@ -327,10 +328,11 @@ class ServerOverlay:
 _Numbered = tuple[Hit, tuple[int, str]]
 
 
-def _numbered(point: models.ScoredPoint, space: Space) -> _Numbered:
+def _numbered(point: models.ScoredPoint, search: Search, space: Space) -> _Numbered:
+    similarity = similarity_of(search.vector, point.vector)
     payload = point.payload or {}
     stored = Payload.model_validate(payload)
-    hit = hit_from(chunk_of(stored, ()).id, point.score, stored)
+    hit = hit_from(chunk_of(stored, ()).id, point.score, stored, similarity=similarity)
     return hit, (int(payload["sequence"]), space.id)
 
 
