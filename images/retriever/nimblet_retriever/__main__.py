@@ -21,6 +21,7 @@ from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
 from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.keys import KeyRing
+from nimblet_retriever.pushes import Pushes
 from nimblet_retriever.retrieval import Retriever
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
@@ -61,10 +62,14 @@ async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient())
         embedder = Embedder(client, config.embedding)
-        retriever = Retriever(open_store(config), embedder, config.search, clock=time.monotonic)
+        store = open_store(config)
+        retriever = Retriever(store, embedder, config.search, clock=time.monotonic)
         stack.push_async_callback(retriever.close)
+        await retriever.open()
+        pushes = Pushes(store, embedder, config.push, language=config.search.language)
+        stack.push_async_callback(pushes.close)
         keys = KeyRing(config.keys_file, now=partial(datetime.now, UTC))
-        app = application(Api(index=config.index, retriever=retriever, keys=keys))
+        app = application(Api(index=config.index, retriever=retriever, keys=keys, pushes=pushes))
         # no access log: paths hold names of documents
         settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
         await uvicorn.Server(settings).serve()
@@ -74,7 +79,12 @@ def open_store(config: RetrieverConfig) -> Store:
     """Return the configured store. StoreError where another process has the folder."""
     store = config.store
     if isinstance(store, EmbeddedConfig):
-        return EmbeddedStore(store.folder, reserve=store.reserve_bytes)
+        return EmbeddedStore(
+            store.folder,
+            reserve=store.reserve_bytes,
+            limit=store.push_passages,
+            memory=store.builder_memory_bytes,
+        )
     key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
     return ServerStore(AsyncQdrantClient(url=store.url, api_key=key), prefix=store.prefix)
 

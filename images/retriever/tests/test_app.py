@@ -18,7 +18,8 @@ from nimblet_retriever.app import MAX_BODY_BYTES, Api, application
 from nimblet_retriever.config import EmbeddingConfig, SearchConfig
 from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.keys import KeyRing
-from nimblet_retriever.retrieval import CANARY, CANARY_SECONDS, Retriever
+from nimblet_retriever.retrieval import CANARY_SECONDS, Retriever
+from nimblet_retriever.spaces import CANARY
 from nimblet_retriever.store.embedded import EmbeddedStore
 from retriever_testing.embeddings import EmbeddingServer
 

@@ -162,7 +162,9 @@ class MemoryIndex:
             kept = np.argpartition(-scores, search.candidates)[: search.candidates]
             rows, scores = rows[kept], scores[kept]
         fits = len(search.vector) == self.space.dimension
-        cosines = (self._vectors[rows] @ _normalised(search.vector)).tolist() if fits else [None] * len(rows)
+        cosines = (
+            (self._vectors[rows] @ _normalised(search.vector)).clip(-1, 1).tolist() if fits else [None] * len(rows)
+        )
         found = zip((self._rows[row] for row in rows), scores.tolist(), cosines, strict=True)
         hits = [
             hit_from(row.id, score, row.payload, similarity=cosine)

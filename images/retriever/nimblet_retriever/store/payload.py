@@ -30,6 +30,7 @@ class Payload(StoredModel):
     reuse_key: str
     labels: tuple[str, ...] = ()
     access: tuple[str, ...] = Field(default=())
+    context: str = ""
 
 
 def payload_of(chunk: Chunk) -> Payload:
@@ -44,6 +45,7 @@ def payload_of(chunk: Chunk) -> Payload:
         reuse_key=chunk.reuse_key,
         labels=_labels(chunk.labels),
         access=tuple(sorted(chunk.access)),
+        context=chunk.context,
     )
 
 
@@ -59,6 +61,7 @@ def chunk_of(stored: Payload, vector: Sequence[float]) -> Chunk:
         reuse_key=stored.reuse_key,
         labels=_labels_of(stored),
         access=stored.access,
+        context=stored.context,
         vector=vector,
     )
 
@@ -66,6 +69,8 @@ def chunk_of(stored: Payload, vector: Sequence[float]) -> Chunk:
 def json_of(payload: Payload) -> dict[str, object]:
     """Return a payload as the engines take it."""
     dumped: dict[str, object] = payload.model_dump(mode="json", by_alias=True)
+    if not payload.context:
+        del dumped["context"]
     return dumped
 
 
