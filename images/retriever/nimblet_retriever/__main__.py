@@ -17,12 +17,8 @@ import uvicorn
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient
 
-from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
-from nimblet_retriever.embedding import Embedder
-from nimblet_retriever.keys import KeyRing
-from nimblet_retriever.pushes import Pushes
-from nimblet_retriever.retrieval import Retriever
+from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
@@ -61,15 +57,8 @@ async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient())
-        embedder = Embedder(client, config.embedding)
-        store = open_store(config)
-        retriever = Retriever(store, embedder, config.search, clock=time.monotonic)
-        stack.push_async_callback(retriever.close)
-        await retriever.open()
-        pushes = Pushes(store, embedder, config.push, language=config.search.language)
-        stack.push_async_callback(pushes.close)
-        keys = KeyRing(config.keys_file, now=partial(datetime.now, UTC))
-        app = application(Api(index=config.index, retriever=retriever, keys=keys, pushes=pushes))
+        around = Surroundings(client=client, clock=time.monotonic, now=partial(datetime.now, UTC))
+        app = await stack.enter_async_context(service(config, open_store(config), around))
         # no access log: paths hold names of documents
         settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
         await uvicorn.Server(settings).serve()

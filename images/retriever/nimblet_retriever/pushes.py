@@ -24,7 +24,8 @@ from nimblet_retriever.embedding import Embedder, Kind
 from nimblet_retriever.errors import AccessRefused, DocumentRefused, DocumentUnknown
 from nimblet_retriever.keys import Key
 from nimblet_retriever.spaces import CANARY, space_like
-from nimblet_retriever.store.chunk import Chunk
+from nimblet_retriever.status import PushStatus
+from nimblet_retriever.store.chunk import Chunk, StoreError
 from nimblet_retriever.store.interface import Store
 from nimblet_retriever.store.pushed import PREFIX, Document, Receipt, Space, is_repeated
 
@@ -94,6 +95,7 @@ class Pushes:
             Limits(file_bytes=config.file_bytes, memory_bytes=config.memory_bytes, seconds=config.seconds)
         )
         self._turn = asyncio.Lock()
+        self._counted = PushStatus()
 
     async def put(self, key: Key, asked: PushRequest) -> PushAnswer:
         """Keep a document. AccessRefused, DocumentRefused, VersionRefused, StoreFull, the embedder's errors."""
@@ -138,6 +140,17 @@ class Pushes:
         """Show a source's document again. As for remove."""
         await self._check_source_document(key, id_)
         return _answer(id_, await (await self._store.overlay()).restore(id_))
+
+    async def status(self) -> PushStatus:
+        """Count what is there; while the store does not answer, what was there."""
+        try:
+            totals = await (await self._store.overlay()).totals()
+        except StoreError:  # the store's own health tells why
+            return self._counted
+        self._counted = PushStatus(
+            sequence=totals.sequence, documents=totals.documents, tombstones=totals.tombstones
+        )
+        return self._counted
 
     async def close(self) -> None:
         """End the parser."""

@@ -21,6 +21,7 @@ from nimblet_retriever.overlaid import Overlaid
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.spaces import CANARY, SAME, same_model
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection, StoreError
+from nimblet_retriever.store.fusion import Fused
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.interface import Build, Store
 from nimblet_retriever.watch import Unwatched, Watch
@@ -55,14 +56,14 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Helpers:
+class Extras:
     """What a retriever can do without."""
 
     reranker: Reranker | None = None
     watch: Watch = field(default_factory=Unwatched)
 
 
-ALONE: Final = Helpers()
+ALONE: Final = Extras()
 
 
 class PassageIn(ConfigModel):
@@ -97,14 +98,14 @@ class Retriever:
         config: SearchConfig,
         *,
         clock: Callable[[], float],
-        helpers: Helpers = ALONE,
+        extras: Extras = ALONE,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._config = config
         self._clock = clock
-        self._reranker = helpers.reranker
-        self._watch = helpers.watch
+        self._reranker = extras.reranker
+        self._watch = extras.watch
         self._overlaid = Overlaid(store, embedder, clock=clock)
         self._manifests: dict[str, Manifest] = {}
         """Of sealed generations, which never change."""
@@ -122,7 +123,7 @@ class Retriever:
                 raise IndexEmpty("no generation serves yet: the first build is under way, or failed")
             await self._check_canary(name)
             try:
-                return await self._found(name, question, vector)
+                return await self._found(name, question, vector, pushes=True)
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves
         raise IndexEmpty("the serving generation was dropped again and again")
@@ -134,9 +135,9 @@ class Retriever:
             some = questions[start : start + TRIED_AT_ONCE]
             vectors = await self._embedder.embed([question.text for question in some], Kind.QUESTION)
             for question, vector in zip(some, vectors, strict=True):
-                yield await self._found(name, question, vector)
+                yield await self._found(name, question, vector, pushes=False)
 
-    async def _found(self, name: str, question: Question, vector: Sequence[float]) -> Found:
+    async def _found(self, name: str, question: Question, vector: Sequence[float], *, pushes: bool) -> Found:
         limit = question.top_k or self._config.top_k
         wanted = limit if self._reranker is None else max(limit, self._reranker.candidates)
         search = Search(
@@ -148,11 +149,16 @@ class Retriever:
             mode=question.mode or self._config.mode,
         )
         with self._watch.stage("search"):
-            fused = await self._overlaid.search(await self._manifest(name), search)
+            fused = await self._searched(name, search, pushes=pushes)
         if self._reranker is None:
             return Found(generation=name, push=fused.push, hits=fused.hits)
         ranked = await self._reranker.rank(question.text, fused.hits)
         return Found(generation=name, push=fused.push, hits=ranked.hits[:limit], reranked=ranked.reranked)
+
+    async def _searched(self, name: str, search: Search, *, pushes: bool) -> Fused:
+        if pushes:
+            return await self._overlaid.search(await self._manifest(name), search)
+        return Fused(push=0, hits=await self._store.search(name, search), outdated=False)
 
     async def open(self) -> None:
         """Read in what was pushed, and the serving generation, so that no question waits for that."""
