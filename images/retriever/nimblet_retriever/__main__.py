@@ -15,14 +15,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from pydantic import ValidationError
-from qdrant_client import AsyncQdrantClient
 
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
 from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
-from nimblet_retriever.store.server import ServerStore
 
 log = logging.getLogger("nimblet_retriever")
 
@@ -40,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a model tells nothing
     try:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
@@ -74,6 +73,11 @@ def open_store(config: RetrieverConfig) -> Store:
             limit=store.push_passages,
             memory=store.builder_memory_bytes,
         )
+    # a third of the start's time is the client's import: the embedded form, which restarts in place, does without
+    from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
+
+    from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
+
     key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
     return ServerStore(AsyncQdrantClient(url=store.url, api_key=key), prefix=store.prefix)
 

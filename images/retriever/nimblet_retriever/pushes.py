@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Base64Bytes, Field, StringConstraints, model_validator
 
 from nimblet_indexer.document import FileRefused, Parsed
 from nimblet_indexer.parse.text import parse_text
-from nimblet_indexer.parse.worker import Limits, ParserProcess
 from nimblet_indexer.passage import Budget, Passage, plan_passages
 from nimblet_retriever.config import ConfigModel, Label, PushConfig
 from nimblet_retriever.embedding import Embedder, Kind
@@ -28,6 +27,9 @@ from nimblet_retriever.status import PushStatus
 from nimblet_retriever.store.chunk import Chunk, StoreError
 from nimblet_retriever.store.interface import Store
 from nimblet_retriever.store.pushed import PREFIX, Document, Receipt, Space, is_repeated
+
+if TYPE_CHECKING:
+    from nimblet_indexer.parse.worker import ParserProcess
 
 SUFFIXES: Final = {
     "text/plain": ".txt",
@@ -91,9 +93,8 @@ class Pushes:
         self._embedder = embedder
         self._language = language
         self._budget = Budget(tokens=config.tokens, overlap=config.overlap)
-        self._parser = ParserProcess(
-            Limits(file_bytes=config.file_bytes, memory_bytes=config.memory_bytes, seconds=config.seconds)
-        )
+        self._config = config
+        self._parser: ParserProcess | None = None
         self._turn = asyncio.Lock()
         self._counted = PushStatus()
 
@@ -155,7 +156,8 @@ class Pushes:
     async def close(self) -> None:
         """End the parser."""
         async with self._turn:
-            await asyncio.to_thread(self._parser.__exit__)
+            if self._parser is not None:
+                await asyncio.to_thread(self._parser.__exit__)
 
     async def _check_source_document(self, key: Key, id_: str) -> None:
         """Let a key decide over a source's document only if all who may see it are in the key's own labels."""
@@ -193,7 +195,18 @@ class Pushes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(asked.data)
-            return self._parser.parse(path, name=name).document
+            return self._started().parse(path, name=name).document
+
+    def _started(self) -> "ParserProcess":
+        if self._parser is None:
+            # the parsers take long to import: the first file that is pushed waits for them, no start does
+            from nimblet_indexer.parse.worker import Limits, ParserProcess  # noqa: PLC0415
+
+            config = self._config
+            self._parser = ParserProcess(
+                Limits(file_bytes=config.file_bytes, memory_bytes=config.memory_bytes, seconds=config.seconds)
+            )
+        return self._parser
 
     async def _embedded(self, texts: Sequence[str]) -> tuple[Space, Sequence[Sequence[float]]]:
         """Return the vectors, and the space they are in: the canary goes through the model with them."""
