@@ -299,7 +299,7 @@ class _GitOverClient(AbstractHttpGitClient):
     """The smart protocol over our client; the dumb one, which needs many requests and much memory, is refused."""
 
     def __init__(self, client: Client, url: str) -> None:
-        super().__init__(f"{url.rstrip('/')}/", thin_packs=False, quiet=True)
+        super().__init__(f"{url.rstrip('/')}/", quiet=True)
         self._client = client
 
     def _http_request(  # type: ignore[override] # the library's annotation is urllib3's own response
