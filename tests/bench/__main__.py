@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import idle, loader, scale
+from tests.bench import idle, ingest, loader, scale
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -27,6 +27,7 @@ SOAK_SECONDS = 120.0
 BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
+    "ingest": "indexer and retriever against the embedding server's own limit",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "sizing": "predicted against measured memory",
@@ -77,7 +78,8 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         return bench_sizing(arguments.only)
     if name == "soak":
         return bench_soak(arguments.only, arguments.seconds)
-    return loader.main() if name == "loader" else idle.main()
+    simple = {"loader": loader.main, "ingest": ingest.main, "idle": idle.main}
+    return simple[name]()
 
 
 def say(text: str) -> None:

@@ -43,7 +43,7 @@ def source(kind: str, places: Places) -> dict[str, object]:
 def egress(places: Places, **fields: object) -> dict[str, object]:
     """Return the administrator's policy: loopback by name of its address, and the bucket's service."""
     rule = {"host": "127.0.0.1", "cidr": "127.0.0.0/8", "allowHTTP": True}
-    policy = {"allow": [rule], "s3": {"endpoint": places.url}, "stallTimeoutSeconds": 0.5}
+    policy = {"allow": [rule], "s3": {"endpoint": places.url}, "stallTimeoutSeconds": 30}
     return {**policy, "connectTimeoutSeconds": 2, **fields}
 
 
@@ -137,7 +137,8 @@ def test_documents_arrive(bench: Bench, places: Places, kind: str) -> None:
 def test_source_that_can_not_be_listed_ends_the_build(bench: Bench, places: Places, kind: str, fault: str) -> None:
     places.fail("list", *[FAULTS[fault]] * TRIES)
     limits = {"fetchSeconds": 20}
-    ending = bench.build(source(kind, places), egress=egress(places), limits=limits)
+    patience = 0.5 if fault == "stall" else 30
+    ending = bench.build(source(kind, places), egress=egress(places, stallTimeoutSeconds=patience), limits=limits)
     assert ending.failed is not None
     assert (ending.failed.reason, ending.failed.source) == (LISTED[fault][kind], "wiki")
     assert bench.retriever.sealed == []
@@ -148,7 +149,8 @@ def test_source_that_can_not_be_listed_ends_the_build(bench: Bench, places: Plac
 def test_document_that_can_not_be_read(bench: Bench, places: Places, kind: str, fault: str) -> None:
     places.spoiled["git-upload-pack" if kind == "Git" else "/a.txt"] = FAULTS[fault]
     limits = {"fileBytes": 10**6, "sourceBytes": 3 * 10**6}
-    ending = bench.build(source(kind, places), egress=egress(places), limits=limits)
+    patience = 0.5 if fault == "stall" else 30
+    ending = bench.build(source(kind, places), egress=egress(places, stallTimeoutSeconds=patience), limits=limits)
     expected = READ[fault][kind]
     if isinstance(expected, Reason):
         assert ending.failed is not None
