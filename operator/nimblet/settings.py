@@ -19,6 +19,20 @@ class Images(SettingsModel):
         default="ghcr.io/ggml-org/llama.cpp:server-b11434",
         description="llama.cpp's upstream server image, pinned to the build whose flags plan/runtime knows.",
     )
+    retriever: str = Field(
+        default="ghcr.io/nimblet/retriever:0.1.0", description="Keeps and searches the generations of an index."
+    )
+    indexer: str = Field(
+        default="ghcr.io/nimblet/indexer:0.1.0", description="Reads an index's sources and builds generations."
+    )
+    gateway: str = Field(
+        default="ghcr.io/nimblet/gateway:0.1.0", description="Answers for an Assistant, with citations."
+    )
+    qdrant: str = Field(
+        default="docker.io/qdrant/qdrant:v1.18.2-unprivileged",
+        description="Server of dedicated stores: Qdrant's upstream image without root. 1.18 is the newest "
+        "version whose features the retriever uses.",
+    )
     pull_policy: str = Field(
         default="IfNotPresent", description="imagePullPolicy of the data plane; tags are never `latest`."
     )

@@ -31,13 +31,13 @@ from retriever_testing.process import free_port, retriever, write_config
 from tests.bench.localserver import LocalServer, run_server
 from tests.bench.sizing import Case, client_of, server_args
 
-DOCUMENTS: Final = 60
-SECTIONS: Final = 10
+DOCUMENTS: Final = 24
+SECTIONS: Final = 8
 TOKENS: Final = 256
 SLOTS: Final = 4
 REQUEST: Final = 32
 """Texts that the retriever puts into one request."""
-CONCURRENCY: Final = (1, 2, 4)
+CONCURRENCY: Final = (2, 4)
 AIM: Final = 0.85
 BUILD_KEY: Final = "bench-build-key"
 

@@ -4,7 +4,8 @@
 import sys
 from collections.abc import Sequence
 
-from tests.golden.cases import COMMAND, OUTPUTS, generate
+from tests.golden.cases import OUTPUTS, generate
+from tests.golden.texts import COMMAND
 
 
 def main(argv: Sequence[str]) -> int:

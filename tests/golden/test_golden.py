@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.cases import COMMAND, INPUTS, OUTPUTS, inputs, render
+from tests.golden.cases import INPUTS, OUTPUTS, inputs, render
+from tests.golden.texts import COMMAND
 
 
 @pytest.mark.parametrize("path", inputs(), ids=lambda path: path.stem)

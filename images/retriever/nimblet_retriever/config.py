@@ -72,6 +72,24 @@ class SearchConfig(ConfigModel):
     )
 
 
+class RerankerConfig(ConfigModel):
+    """A reranking model: llama.cpp's /v1/rerank, and others of that shape."""
+
+    url: Url = Field(description="Base address, with /v1.")
+    model: str = Field(min_length=1, max_length=200, description="Name of the model in requests.")
+    key_file: Path | None = Field(default=None, description="File with the endpoint's API key.")
+    candidates: int = Field(default=20, ge=1, le=100, description="Passages of a search that it orders.")
+    timeout_seconds: float = Field(
+        default=10.0, gt=0, description="Of one request; then the search's own order is answered."
+    )
+
+
+class TracingConfig(ConfigModel):
+    """Where traces go."""
+
+    endpoint: Url = Field(description="Base address of an OTLP receiver over HTTP; /v1/traces is added.")
+
+
 class RetrieverConfig(ConfigModel):
     """The whole file."""
 
@@ -80,6 +98,8 @@ class RetrieverConfig(ConfigModel):
     store: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="type")]
     embedding: EmbeddingConfig
     search: SearchConfig = SearchConfig()
+    reranker: RerankerConfig | None = Field(default=None, description="Orders what a search finds; none without.")
+    tracing: TracingConfig | None = Field(default=None, description="Sends traces; none without.")
     keys_file: Path = Field(description="Who may ask: see keys.py.")
 
 

@@ -76,7 +76,7 @@ class Embedder:
     async def _count(self, texts: Sequence[str]) -> list[int]:
         """Ask for many texts in one request: a list, in which a token that no vocabulary has ends each text.
 
-        """Ask for many texts in one request: a list, in which a token that no vocabulary has ends each text.
+        llama.cpp tokenizes each text of such a list by itself and hands on the numbers between them as they are.
         """
         content = [part for text in texts for part in (text, SEPARATOR)]
         base = self._config.url.removesuffix("/v1")

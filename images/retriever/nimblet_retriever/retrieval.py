@@ -7,8 +7,8 @@ embed a fixed text as it did when the generation was built: else no search, sinc
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -16,9 +16,11 @@ from pydantic import Field, StringConstraints
 from nimblet_retriever.config import ConfigModel, Id, Label, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind, cosine
 from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
+from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.interface import Build, Store
+from nimblet_retriever.watch import Unwatched, Watch
 
 CANARY: Final = "The quick brown fox jumps over 13 lazy dogs; der Zug fährt um 7 Uhr."
 """Embedded with every generation: tells a model that was exchanged or set up otherwise from the one that was."""
@@ -27,6 +29,8 @@ SAME: Final = 0.999
 CANARY_SECONDS: Final = 30.0
 """How long a comparison of the canary holds: a model may be exchanged behind its address at any time."""
 BUSY_SWAPS: Final = 3
+TRIED_AT_ONCE: Final = 32
+"""Questions of a quality gate that are embedded together; others ask meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,19 @@ class Found:
 
     generation: str
     hits: tuple[Hit, ...]
+    reranked: bool | None = None
+    """False where the reranker failed and the search's own order stands, None where there is no reranker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a retriever can do without."""
+
+    reranker: Reranker | None = None
+    watch: Watch = field(default_factory=Unwatched)
+
+
+ALONE: Final = Extras()
 
 
 class PassageIn(ConfigModel):
@@ -73,37 +90,65 @@ class Retriever:
     """One index."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, config: SearchConfig, *, clock: Callable[[], float]
+        self,
+        store: Store,
+        embedder: Embedder,
+        config: SearchConfig,
+        *,
+        clock: Callable[[], float],
+        extras: Extras = ALONE,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._config = config
         self._clock = clock
+        self._reranker = extras.reranker
+        self._watch = extras.watch
         self._trusted: dict[str, float] = {}
         """When a generation's canary was last found to be as it was."""
         self._builds: dict[tuple[str, str], Build] = {}
 
     async def ask(self, question: Question) -> Found:
         """Return the best passages. IndexEmpty, EmbeddingUnavailable, EmbeddingChanged, StoreUnavailable."""
-        (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
+        with self._watch.stage("embed"):
+            (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
         for _ in range(BUSY_SWAPS):
             name = await self._store.serving()
             if name is None:
                 raise IndexEmpty("no generation serves yet: the first build is under way, or failed")
             await self._check_canary(name)
-            search = Search(
-                vector=vector,
-                text=question.text,
-                selection=question.selection,
-                limit=question.top_k or self._config.top_k,
-                candidates=max(self._config.candidates, question.top_k or 0),
-                mode=question.mode or self._config.mode,
-            )
             try:
-                return Found(generation=name, hits=await self._store.search(name, search))
+                return await self._found(name, question, vector)
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves
         raise IndexEmpty("the serving generation was dropped again and again")
+
+    async def try_out(self, name: str, questions: Sequence[Question]) -> AsyncIterator[Found]:
+        """Ask one generation, serving or not: for the quality gate. The errors of `ask`, and GenerationUnknown."""
+        await self._check_canary(name)
+        for start in range(0, len(questions), TRIED_AT_ONCE):
+            some = questions[start : start + TRIED_AT_ONCE]
+            vectors = await self._embedder.embed([question.text for question in some], Kind.QUESTION)
+            for question, vector in zip(some, vectors, strict=True):
+                yield await self._found(name, question, vector)
+
+    async def _found(self, name: str, question: Question, vector: Sequence[float]) -> Found:
+        limit = question.top_k or self._config.top_k
+        wanted = limit if self._reranker is None else max(limit, self._reranker.candidates)
+        search = Search(
+            vector=vector,
+            text=question.text,
+            selection=question.selection,
+            limit=wanted,
+            candidates=max(self._config.candidates, wanted),
+            mode=question.mode or self._config.mode,
+        )
+        with self._watch.stage("search"):
+            hits = await self._store.search(name, search)
+        if self._reranker is None:
+            return Found(generation=name, hits=hits)
+        ranked = await self._reranker.rank(question.text, hits)
+        return Found(generation=name, hits=ranked.hits[:limit], reranked=ranked.reranked)
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, for whoever cuts documents."""

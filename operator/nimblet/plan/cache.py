@@ -16,12 +16,12 @@ from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.cache import CLAIM, FILLER, CacheMount, FillJob, claim_manifest, fill_job_manifest
-from nimblet.manifests.common import Manifest
+from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import service_account_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import filler_policy_manifest
 from nimblet.plan.artifact import Artifact, parse_failure
-from nimblet.plan.claim import binding, claim_problem, wanted_claim
+from nimblet.plan.claim import binding, claim_problem, wanted_claim, wish_of
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts
 from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
@@ -119,24 +119,23 @@ def filler_children(
     """Return identity and network of the pods that fill the cache."""
     if model.spec.cache is None:
         return ()
-    name, namespace = model.name, model.namespace
+    part = Part(owner=model.name, namespace=model.namespace, component=FILLER)
     return (
-        service_account_manifest(name, namespace, name=names.filler(name), component=FILLER),
-        filler_policy_manifest(
-            name, namespace, operator_namespace=settings.access.operator_namespace, egress=egress
-        ),
+        service_account_manifest(part, name=names.filler(model.name)),
+        filler_policy_manifest(part, operator_namespace=settings.access.operator_namespace, egress=egress),
     )
 
 
 def _plan(stage: _Stage) -> tuple[StageOutcome, bool]:
     model, facts, claim = stage.model, stage.facts, stage.facts.claim
-    blocked = claim_problem(stage.cache, facts)
+    blocked = claim_problem(wish_of(stage.cache), claim, facts.storage_classes)
     if blocked is not None:
         # No watch tells of a StorageClass that is made: look by the clock.
         look = CLASS_LOOK_SECONDS if blocked.reason is Reason.STORAGE_CLASS_MISSING else None
         return StageOutcome(state=blocked, requeue_after=look), False
     wanted = wanted_claim(stage.cache, facts, file_bytes=stage.artifact.total_bytes)
-    child = claim_manifest(model.name, model.namespace, wanted)
+    part = Part(owner=model.name, namespace=model.namespace, component=CLAIM)
+    child = claim_manifest(part, wanted, name=names.claim(model.name))
     if claim is None:
         making = Progress(reason=Reason.PROGRESSING, message=f"PersistentVolumeClaim {stage.mount.claim} is made.")
         return StageOutcome(children=(child,), state=making), False
@@ -159,7 +158,7 @@ def _fill(stage: _Stage, tries: Tries, claim: ClaimFacts) -> StageOutcome:
     if blocked is not None:
         return StageOutcome(state=blocked)
     outcome = plan_tries(tries, stage.settings.timing, now=stage.now)
-    unbound = binding(claim, tries.latest, stage.facts, now=stage.now)
+    unbound = binding(claim, tries.latest, stage.facts.storage_classes, now=stage.now)
     state = unbound if unbound is not None else _with_claim(outcome.state, claim)
     return replace(outcome, state=state)
 

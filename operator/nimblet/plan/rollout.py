@@ -2,12 +2,12 @@
 """Last stage: judge from the observed pods whether the model serves and whether the spec is what serves. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from nimblet.conditions import Reason
-from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, ModelFacts, PodFacts
+from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, PodFacts, WorkloadFacts
 from nimblet.plan.failure import failure_problem
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.settings import Timing
@@ -50,9 +50,15 @@ class Expectation:
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
     proof: str = "token"
     """What a pod gives when it answers; plan/task.py names it."""
+    workload: str = "Deployment"
+    """Kind of what makes the pods."""
+    silence: Reason = Reason.NOT_ANSWERING
+    """Reason of a pod that is ready by its probe and does not give it."""
+    words: Mapping[str, Reason] = field(default_factory=dict)
+    """Reasons that such a pod tells by words of its own."""
 
 
-def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
+def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
     """Return how the pods stand against what is wanted."""
     alive = [pod for pod in facts.pods if not pod.terminating and not _lost(pod)]
     lost = [pod for pod in facts.pods if pod.revision == expected.revision and _lost(pod)]
@@ -60,11 +66,11 @@ def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, n
     old = [pod for pod in alive if pod.revision != expected.revision]
     answering = [pod for pod in alive if _answers(pod, expected)]
     unstable = [pod for pod in current if _unstable_for(pod, timing, now=now) > 0]
-    good = [pod for pod in current if pod in answering and pod not in unstable]
+    good = [pod for pod in current if pod in answering and pod not in unstable and not _lacking(pod)]
     short = len(current) < expected.replicas
     told = [pod for pod in lost if short or (len(good) < expected.replicas and _told_for(pod, now=now) > 0)]
     state = _state(facts, expected, current=[*current, *told], old=old, good=len(good), unstable=unstable)
-    silent = [pod for pod in alive if pod.ready and pod not in answering]
+    silent = [pod for pod in alive if pod.ready and (pod not in answering or _lacking(pod))]
     loading = [pod for pod in current if pod.loading]
     percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
     return Rollout(
@@ -102,7 +108,12 @@ def _told_for(pod: PodFacts, *, now: datetime) -> float:
 
 
 def _answered(pod: PodFacts) -> bool:
-    return pod.observation is not None and pod.observation.answer is Answer.ANSWERED
+    return pod.observation is not None and pod.observation.answer in (Answer.ANSWERED, Answer.PARTLY)
+
+
+def _lacking(pod: PodFacts) -> bool:
+    """Tell whether a pod serves, and not all that its spec asks for."""
+    return pod.observation is not None and pod.observation.answer is Answer.PARTLY
 
 
 def _answers(pod: PodFacts, expected: Expectation) -> bool:
@@ -111,7 +122,7 @@ def _answers(pod: PodFacts, expected: Expectation) -> bool:
         return False
     if pod.observation.answer is Answer.BUSY:
         return expected.ready_before if pod.revision == expected.revision else expected.served_before
-    return pod.observation.answer is Answer.ANSWERED
+    return _answered(pod)
 
 
 def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
@@ -123,7 +134,7 @@ def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
 
 
 def _state(
-    facts: ModelFacts,
+    facts: WorkloadFacts,
     expected: Expectation,
     *,
     current: Sequence[PodFacts],
@@ -133,7 +144,7 @@ def _state(
 ) -> Problem | Progress | None:
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
+        return Progress(reason=Reason.PROGRESSING, message=f"The {expected.workload} is being made.")
     away = frozenset(node.name for node in facts.nodes if not node.reachable)
     found = _pod_problem(expected, current=current, unstable=unstable, away=away) or _own_problem(
         deployment, expected.revision
@@ -143,7 +154,9 @@ def _state(
     if good == expected.replicas and not old and len(current) == expected.replicas:
         if deployment.revision == expected.revision:
             return None
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is taking up the new template.")
+        return Progress(
+            reason=Reason.PROGRESSING, message=f"The {expected.workload} is taking up the new template."
+        )
     return _progress(expected, current=current, old=old, good=good)
 
 
@@ -160,10 +173,12 @@ def _pod_problem(
         if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
             return failure_problem(pod.failure, pod=pod.name)
     for pod in current:
-        if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
+        seen = pod.observation
+        if pod.ready and seen is not None and seen.answer in (Answer.FAILED, Answer.PARTLY):
+            lack = "gave no" if seen.answer is Answer.FAILED else "lacks part of what makes a"
             return problem(
-                Reason.NOT_ANSWERING,
-                f"Pod {pod.name} is ready by its probe but gave no {expected.proof}: {pod.observation.detail}.",
+                expected.words.get(seen.reason, expected.silence),
+                f"Pod {pod.name} is ready by its probe but {lack} {expected.proof}: {seen.detail.rstrip('.')}.",
             )
     return None
 

@@ -2,9 +2,10 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
+from nimblet.api.access import EndpointAccess
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.cache import CacheMount
-from nimblet.manifests.common import Manifest
+from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import (
     api_key_manifest,
     fetch_policy_manifest,
@@ -22,7 +23,7 @@ from nimblet.manifests.network import (
 )
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.cache import filler_children
-from nimblet.plan.facts import FIRST_KEY, ModelFacts
+from nimblet.plan.facts import FIRST_KEY, ChildRef, ModelFacts, WorkloadFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
 from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
@@ -56,6 +57,8 @@ def plan_common(
     `image`: what the weights are mounted from, if from an image.
     """
     name, namespace = model.name, model.namespace
+    server = Part(owner=name, namespace=namespace, component="model")
+    resolver = Part(owner=name, namespace=namespace, component="resolver")
     hosts = facts.secret.hosts if facts.secret is not None else ()
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
@@ -71,27 +74,26 @@ def plan_common(
     )
     children: list[Manifest] = [
         fetch_policy_manifest(name, namespace, text=policy),
-        service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
-        service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, egress=egress),
+        service_account_manifest(resolver, name=names.resolver(name)),
+        service_account_manifest(server, name=names.server(name)),
+        resolver_policy_manifest(resolver, egress=egress),
         server_policy_manifest(
-            name,
-            namespace,
-            callers=_callers(model, settings),
+            server,
+            callers=callers_of(model.spec.access, settings),
             egress=egress if needs_egress(model, facts, image=image) else (),
         ),
         *filler_children(model, settings, egress=egress),
-        service_manifest(name, namespace),
+        service_manifest(server, name=names.server(name)),
     ]
     if keys.api_key:
         children.insert(0, _key_secret(model, keys))
     if model.spec.replicas >= BUDGET_FROM_REPLICAS:
-        children.append(disruption_budget_manifest(name, namespace))
+        children.append(disruption_budget_manifest(server, name=names.server(name)))
     return tuple(children)
 
 
-def _callers(model: CompactModel, settings: Settings) -> Callers:
-    access = model.spec.access
+def callers_of(access: EndpointAccess, settings: Settings) -> Callers:
+    """Return who may call an endpoint: whom its spec names, and the administrator's scrapers."""
     selector = access.namespace_selector
     return Callers(
         operator_namespace=settings.access.operator_namespace,
@@ -101,30 +103,52 @@ def _callers(model: CompactModel, settings: Settings) -> Callers:
 
 
 def _key_secret(model: CompactModel, keys: KeyPlan) -> Manifest:
-    annotations = {labels.KEY_VERSION: str(keys.published)}
-    if keys.published_at is not None:
-        annotations[labels.KEY_PUBLISHED_AT] = keys.published_at.isoformat()
     return api_key_manifest(
-        model.name, model.namespace, api_key=keys.api_key, entries=keys.entries, annotations=annotations
+        Part(owner=model.name, namespace=model.namespace, component="key"),
+        name=names.api_key(model.name),
+        api_key=keys.api_key,
+        entries=keys.entries,
+        annotations=key_annotations(keys),
     )
 
 
-def restart_of(model: CompactModel, facts: ModelFacts) -> str:
+def key_annotations(keys: KeyPlan) -> dict[str, str]:
+    """Return what a key Secret tells of itself: the version of its key, and since when."""
+    annotations = {labels.KEY_VERSION: str(keys.published)}
+    if keys.published_at is not None:
+        annotations[labels.KEY_PUBLISHED_AT] = keys.published_at.isoformat()
+    return annotations
+
+
+def pointless_budget(facts: WorkloadFacts, *, replicas: int) -> tuple[ChildRef, ...]:
+    """Return the budget that one replica makes pointless."""
+    if replicas >= BUDGET_FROM_REPLICAS:
+        return ()
+    return tuple(child for child in facts.children if child.kind == "PodDisruptionBudget")
+
+
+def unstoppable(facts: WorkloadFacts, *, suspended: bool) -> tuple[ChildRef, ...]:
+    """Return the Deployment of a suspended resource whose spec renders none: it can't be scaled, so it goes."""
+    if not suspended or facts.deployment is None:
+        return ()
+    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+
+
+def restart_of(asked: str, facts: WorkloadFacts) -> str:
     """Return the request for a restart that the pods obey; one that was taken away again restarts nothing.
 
     Any text will do. One that is no good as an annotation that people read is shortened to its hash.
     """
-    text = model.restarted_at
-    if not text:
+    if not asked:
         return facts.deployment.restarted_at if facts.deployment is not None else ""
-    return text if len(text) <= MAX_RESTART_TEXT and text.isprintable() else names.content_hash(text)
+    return asked if len(asked) <= MAX_RESTART_TEXT and asked.isprintable() else names.content_hash(asked)
 
 
 def pod_options(model: CompactModel, facts: ModelFacts, keys: KeyPlan) -> PodOptions:
     """Return what the template has beyond a plain model's."""
     secret, template = model.spec.access.api_keys_secret_ref, model.spec.runtime.chat_template
     annotations = {}
-    if restart := restart_of(model, facts):
+    if restart := restart_of(model.restarted_at, facts):
         annotations[labels.RESTARTED_AT] = restart
     if secret is not None and facts.own_keys is not None:
         annotations[labels.KEYS_HASH] = facts.own_keys.content_hash

@@ -23,13 +23,14 @@ from nimblet_retriever.store.chunk import (
     GenerationSealed,
     GenerationServing,
     Hit,
+    Room,
     Search,
     StoreError,
     StoreFull,
 )
 from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsRequest, point_of, unpack_vectors
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
-from nimblet_retriever.store.layout import SHARD, Layout, read_manifest
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
+from nimblet_retriever.store.layout import SHARD, Layout, read_manifest, size_of
 from nimblet_retriever.store.lexical import check_language
 from nimblet_retriever.store.payload import check_chunks
 from nimblet_retriever.store.process import BuilderProcess
@@ -64,6 +65,8 @@ class EmbeddedStore:
         self._free = free
         self._open: dict[str, _Open] = {}
         self._builds: dict[str, EmbeddedBuild] = {}
+        self._sizes: dict[str, int] = {}
+        """Of sealed generations, which never grow."""
 
     async def begin(self, manifest: Manifest) -> "EmbeddedBuild":
         """Begin or resume a build."""
@@ -108,6 +111,7 @@ class EmbeddedStore:
             if generation.name == name and not generation.sealed:
                 await self._fence(generation)
         folder = self._layout.sealed(name)
+        self._sizes.pop(name, None)
         opened = self._open.pop(name, None)
         if opened is not None:
             opened.dropped = True
@@ -123,6 +127,24 @@ class EmbeddedStore:
         """Return vectors by reuse key."""
         with self._opened(name) as opened:
             return await asyncio.to_thread(shards.vectors, opened.shard, reuse_keys)
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace a sealed generation's notes, in its manifest."""
+        generation = read_manifest(self._layout.shard(name).parent)
+        self._layout.rewrite(generation.model_copy(update={"notes": notes}))
+
+    async def room(self) -> Room:
+        """Tell what the volume has left."""
+        return Room(free=self._free(self._layout.root), reserve=self._reserve)
+
+    async def size(self, name: str) -> int | None:
+        """Tell what a sealed generation's files take; nothing yet for one that is built."""
+        if name not in self._sizes:
+            folder = self._layout.sealed(name)
+            if not folder.exists():
+                return 0
+            self._sizes[name] = await asyncio.to_thread(size_of, folder)
+        return self._sizes[name]
 
     async def close(self) -> None:
         """End builds and close shards."""

@@ -7,8 +7,8 @@ One suite of tests runs over all of them (tests/test_conformance.py); a rule tha
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from nimblet_retriever.store.chunk import Chunk, Hit, Search
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 
 
 class Build(Protocol):
@@ -61,6 +61,15 @@ class Store(Protocol):
 
     async def vectors(self, name: str, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors of a sealed generation by reuse key; keys it does not have are left out."""
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace what was noted of a sealed generation; its chunks never change. GenerationUnknown."""
+
+    async def room(self) -> Room:
+        """Tell how much may still be written."""
+
+    async def size(self, name: str) -> int | None:
+        """Tell the bytes that a generation takes, None where only the server knows."""
 
     async def close(self) -> None:
         """Let go of everything."""

@@ -22,6 +22,8 @@ from nimblet_retriever.store.generation import Generation, is_generation_name
 
 MANIFEST: Final = "manifest.json"
 SHARD: Final = "shard"
+BLOCK_BYTES: Final = 512
+"""What st_blocks counts in, by POSIX; the engine's files are longer than what they take."""
 
 
 class Layout:
@@ -90,6 +92,11 @@ class Layout:
         _sync_folder(target.parent)
         _sync_folder(folder.parent)
 
+    def rewrite(self, generation: Generation) -> None:
+        """Replace a sealed generation's manifest."""
+        text = generation.model_dump_json(by_alias=True)
+        write_durably(self.shard(generation.name).parent / MANIFEST, text)
+
     def discard(self, folder: Path) -> None:
         """Take a folder out of sight in one step, then remove it."""
         if not folder.exists():
@@ -119,6 +126,17 @@ def write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes that a folder's files take on the disk; a file that goes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_blocks * BLOCK_BYTES
+        except FileNotFoundError:
+            continue
+    return total
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A chunk as a Qdrant payload and back, and the names of vectors and fields. Pure."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -52,7 +53,7 @@ def json_of(payload: Payload) -> dict[str, object]:
     return dumped
 
 
-def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
+def hit_of(point_id: str, score: float, payload: Mapping[str, object], *, similarity: float | None) -> Hit:
     """Return a hit out of what an engine found."""
     stored = Payload.model_validate(payload)
     return Hit(
@@ -65,7 +66,17 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         title=stored.title,
         location=stored.location,
         labels=dict(label.split("=", 1) for label in stored.labels),
+        similarity=similarity,
     )
+
+
+def similarity_of(asked: Sequence[float], held: object) -> float | None:
+    """Return the cosine of a question's vector to a point's; both are normalised. None without a dense vector."""
+    dense = held.get(DENSE) if isinstance(held, Mapping) else None
+    if not isinstance(dense, Sequence) or len(dense) != len(asked):
+        return None
+    product: float = sum(map(operator.mul, asked, dense))
+    return max(-1.0, min(1.0, product))
 
 
 def check_chunks(manifest: Manifest, chunks: Sequence[Chunk]) -> None:
@@ -83,7 +94,7 @@ def check_chunks(manifest: Manifest, chunks: Sequence[Chunk]) -> None:
 
 def required(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the conditions that must all hold, each a field and the values of which it must have one."""
-    conditions = [("access", tuple(sorted(selection.access)))]
+    conditions = [] if selection.everything else [("access", tuple(sorted(selection.access)))]
     if selection.sources:
         conditions.append(("source", tuple(sorted(selection.sources))))
     if selection.documents:

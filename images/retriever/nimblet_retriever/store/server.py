@@ -23,12 +23,13 @@ from nimblet_retriever.store.chunk import (
     GenerationUnknown,
     Hit,
     Mode,
+    Room,
     Search,
     Selection,
     StoreError,
     StoreUnavailable,
 )
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.lexical import check_language, document_vector, query_vector
 from nimblet_retriever.store.payload import (
     DENSE,
@@ -40,6 +41,7 @@ from nimblet_retriever.store.payload import (
     json_of,
     payload_of,
     required,
+    similarity_of,
 )
 
 METADATA_KEY: Final = "nimblet"
@@ -130,14 +132,38 @@ class ServerStore:
                 query_filter=filter_of(search.selection),
                 limit=search.limit,
                 with_payload=True,
+                with_vectors=[DENSE],
             )
         )
-        return tuple(hit_of(str(point.id), point.score, point.payload or {}) for point in found.points)
+        return tuple(
+            hit_of(
+                str(point.id),
+                point.score,
+                point.payload or {},
+                similarity=similarity_of(search.vector, point.vector),
+            )
+            for point in found.points
+        )
 
     async def vectors(self, name: str, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors by reuse key."""
         collection, _ = await self._sealed(name)
         return await _vectors(self._client, collection, reuse_keys)
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace a sealed generation's notes in the collection's metadata."""
+        collection, known = await self._sealed(name)
+        generation = known.model_copy(update={"notes": notes})
+        await _asked(self._client.update_collection(collection, metadata=_metadata(generation)))
+        self._known[name] = (collection, generation)
+
+    async def room(self) -> Room:
+        """Only the server knows its disk."""
+        return Room(free=None, reserve=0)
+
+    async def size(self, name: str) -> int | None:  # noqa: ARG002 - as the interface has it
+        """Only the server knows."""
+        return None
 
     async def purge(self) -> None:
         """Remove everything of this index from the server: what is done when an index is deleted."""

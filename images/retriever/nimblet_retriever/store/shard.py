@@ -41,6 +41,7 @@ from nimblet_retriever.store.payload import (
     hit_of,
     json_of,
     required,
+    similarity_of,
 )
 
 PAGE: Final = 1000
@@ -106,15 +107,30 @@ def search(shard: EdgeShard, asked: Search, *, language: str) -> tuple[Hit, ...]
     if not rankings:
         return ()
     if len(rankings) == 1:
-        request = QueryRequest(limit=asked.limit, query=rankings[0], filter=flt, with_payload=True)
+        request = QueryRequest(
+            limit=asked.limit, query=rankings[0], filter=flt, with_payload=True, with_vector=[DENSE]
+        )
     else:
         prefetches = [Prefetch(limit=asked.candidates, query=ranking, filter=flt) for ranking in rankings]
         # the stubs know the variants of Fusion as classes beside it
         fusion = cast("Fusion", Fusion.Rrf(k=RRF_K))
         request = QueryRequest(
-            limit=asked.limit, prefetches=prefetches, query=fusion, filter=flt, with_payload=True
+            limit=asked.limit,
+            prefetches=prefetches,
+            query=fusion,
+            filter=flt,
+            with_payload=True,
+            with_vector=[DENSE],
         )
-    return tuple(hit_of(str(point.id), point.score, point.payload or {}) for point in shard.query(request))
+    return tuple(
+        hit_of(
+            str(point.id),
+            point.score,
+            point.payload or {},
+            similarity=similarity_of(asked.vector, point.vector),
+        )
+        for point in shard.query(request)
+    )
 
 
 def _rankings(asked: Search, *, language: str) -> list[Query]:
