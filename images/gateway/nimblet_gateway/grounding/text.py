@@ -17,9 +17,7 @@ import snowballstemmer
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs"})
 """Controls, format marks (zero width, bidi, tags), private use and surrogates: nothing that a reader sees."""
 _KEPT_CONTROLS: Final = frozenset("\n\t")
-_HIDDEN_LETTERS: Final = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-)
+_HIDDEN_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks without a shape, by Unicode's Default_Ignorable_Code_Point, and the empty Braille cell."""
 _VARIATION: Final = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 _SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
@@ -52,7 +50,7 @@ _UNITS: Final = {
     for short in shorts.split()
 }
 """Units have short forms, but behind a number only: elsewhere `m` is a letter."""
-_BEGIN: Final = re.compile("[.!?:\u2026\\n|\u2022\"\u201c]")
+_BEGIN: Final = re.compile('[.!?:\u2026\\n|\u2022"\u201c]')
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER_WORDS: Final = {
     word: str(number)
@@ -60,7 +58,12 @@ _NUMBER_WORDS: Final = {
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
         "seventeen eighteen nineteen twenty".split()
     )
-} | {word: str(number) for number, word in zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True)}
+} | {
+    word: str(number)
+    for number, word in zip(
+        range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True
+    )
+}
 _FUNCTION_WORDS: Final = frozenset(
     """a about above after again against all also am an and any are aren't as at be because been before being below
     between both but by can can't could couldn't did didn't do does doesn't doing don't down during each either else
@@ -141,9 +144,7 @@ def _words(text: str) -> Iterable[Word]:
         counted = form[0].isdigit()
         begins = last == 0 or _BEGIN.search(between) is not None
         last = found.end()
-        yield Word(
-            form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins
-        )
+        yield Word(form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins)
 
 
 def _unit(raw: str) -> str:
