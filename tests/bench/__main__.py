@@ -8,7 +8,7 @@ The aims are printed, not enforced.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from e2e.cluster import cluster as clusters
@@ -88,14 +88,17 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     if name == "retriever":
         say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
         return 0
-    if name == "sizing":
-        return bench_sizing(arguments.only)
     if name == "answers":
         say(answers.measure(answers.options_of(arguments), binary=_binary()))
         return 0
-    if name == "soak":
-        return bench_soak(arguments.only, arguments.seconds)
-    simple = {"loader": loader.main, "ingest": ingest.main, "gateway": gateway.main, "idle": idle.main}
+    simple: dict[str, Callable[[], int]] = {
+        "loader": loader.main,
+        "ingest": ingest.main,
+        "gateway": gateway.main,
+        "idle": idle.main,
+        "sizing": lambda: bench_sizing(arguments.only),
+        "soak": lambda: bench_soak(arguments.only, arguments.seconds),
+    }
     return simple[name]()
 
 
