@@ -80,26 +80,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: argparse.Namespace) -> int:
-    if name == "ready":
-        return bench_ready(arguments.cluster)
-    if name == "scale":
-        say(scale.table(scale.measure(arguments.count)))
-        return 0
-    if name == "retriever":
-        say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
-        return 0
-    if name == "answers":
-        say(answers.measure(answers.options_of(arguments), binary=_binary()))
-        return 0
-    simple: dict[str, Callable[[], int]] = {
+    runs: dict[str, Callable[[], int]] = {
+        "ready": lambda: bench_ready(arguments.cluster),
         "loader": loader.main,
-        "ingest": ingest.main,
-        "gateway": gateway.main,
+        "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
         "idle": idle.main,
+        "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
+        "gateway": gateway.main,
+        "ingest": ingest.main,
         "sizing": lambda: bench_sizing(arguments.only),
+        "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
         "soak": lambda: bench_soak(arguments.only, arguments.seconds),
     }
-    return simple[name]()
+    return runs[name]()
+
+
+def _told(text: str) -> int:
+    say(text)
+    return 0
 
 
 def say(text: str) -> None:
