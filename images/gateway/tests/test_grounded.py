@@ -209,7 +209,7 @@ def test_callers_access_labels_narrow(required: Running, model: ModelServer) -> 
     model.answers(PLAN)
     answers = {key: required.chat(question["query"], key=key).json() for key in ("visitor-key", "board-key")}
     assert answers["board-key"]["citations"][0]["document"] == "wiki/plan.md"
-    assert answers["visitor-key"]["nimblet"]["refusal"] is not None
+    assert all(item["document"] != "wiki/plan.md" for item in answers["visitor-key"]["citations"])
     assert "Ostrander" not in json.dumps(answers["visitor-key"])
 
 
@@ -231,7 +231,7 @@ def test_preferred_answers_without_documents_where_nothing_is_relevant(
 ) -> None:
     model.answers("A dry white. [3]")
     body = preferred.chat("Which wine goes with grilled mackerel tonight?").json()
-    assert body["choices"][0]["message"]["content"] == "A dry white."
+    assert body["choices"][0]["message"]["content"].strip() == "A dry white."
     assert (body["citations"], body["nimblet"]["passages"]) == ([], [])
 
 
