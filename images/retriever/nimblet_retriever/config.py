@@ -27,7 +27,7 @@ class EmbeddedConfig(ConfigModel):
     folder: Path = Field(description="Where the volume is mounted.")
     reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds and pushes leave free.")
     push_passages: int = Field(
-        default=20_000, ge=0, description="Pushed passages at most: they are held in memory."
+        default=10_000, ge=0, description="Pushed passages at most: they are held in memory."
     )
     builder_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="Memory of a build's own process.")
 
