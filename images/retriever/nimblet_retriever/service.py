@@ -16,6 +16,7 @@ from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.health import EmbeddingProbe, EmbeddingProbes
 from nimblet_retriever.keys import KeyRing
 from nimblet_retriever.metrics import Metrics
+from nimblet_retriever.pushes import Pushes
 from nimblet_retriever.record import Record
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.retrieval import Extras, Retriever
@@ -54,6 +55,9 @@ async def service(
         extras = Extras(reranker=reranker, watch=telemetry, former=former)
         retriever = Retriever(store, embedder, config.search, clock=around.clock, extras=extras)
         stack.push_async_callback(retriever.close)
+        await retriever.open()
+        pushes = Pushes(store, embedder, config.push, language=config.search.language)
+        stack.push_async_callback(pushes.close)
         probe = EmbeddingProbes(
             EmbeddingProbe(embedder, clock=around.clock),
             {item.fingerprint: EmbeddingProbe(item, clock=around.clock) for item in former},
@@ -64,8 +68,9 @@ async def service(
             index=config.index,
             retriever=retriever,
             keys=keys,
+            pushes=pushes,
             record=Record(store, retriever, now=around.now),
-            observer=Observer(index=config.index, store=store, embedding=probe),
+            observer=Observer(index=config.index, store=store, embedding=probe, pushes=pushes.status),
             readiness=Readiness(store),
             telemetry=telemetry,
         )
