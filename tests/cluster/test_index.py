@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 QUICK = 15
 """Seconds within which a recorded failure must show."""
+LOOK = 30
+"""Seconds within which something shows that no event tells of: it is looked at every ten."""
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 VOLUMES = "/api/v1/persistentvolumes"
 
@@ -146,12 +148,12 @@ def test_what_is_missing_is_named_and_healed_by_its_coming(
 ) -> None:
     launcher.start()
     indexes.create("handbook")
-    shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing")
+    shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing", seconds=LOOK)
     assert view.children("Job") == {}
     documents(view, usable=False)
-    shows(indexes, "handbook", "Resolved", "False", "ConfigMapNotUsable")
+    shows(indexes, "handbook", "Resolved", "False", "ConfigMapNotUsable", seconds=LOOK)
     documents(view)
-    shows(indexes, "handbook", "Resolved", "True", "Resolved")
+    shows(indexes, "handbook", "Resolved", "True", "Resolved", seconds=LOOK)
     eventually(lambda: generations(view) == ["g000001"], what="the first build")
     stub.retriever = holding("g000001", serving="g000001")
     ready(indexes, "handbook")

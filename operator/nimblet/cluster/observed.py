@@ -256,6 +256,17 @@ class Conditioned(Observed):
     status: ConditionsStatus = ConditionsStatus()
 
 
+class IndexedStatus(Observed):
+    last_indexed_time: datetime | None = None
+
+
+class IndexedObject(Observed):
+    """A RetrievalIndex, reduced to how old it is."""
+
+    metadata: Metadata = Metadata()
+    status: IndexedStatus = IndexedStatus()
+
+
 def conditions_of(body: Mapping[str, object]) -> tuple[StatusCondition, ...]:
     """Return the conditions of any object."""
     return Conditioned.model_validate(body).status.conditions

@@ -127,12 +127,11 @@ def trim_node(body: Object) -> dict[str, object]:
 
 
 def trim_resource(body: Object) -> dict[str, object]:
-    """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics."""
-    conditions = _items(_part(body, "status").get("conditions"))[:MAX_CONDITIONS]
-    return {
-        "metadata": _metadata(body),
-        "status": {"conditions": [_only(item, ("type", "status")) for item in conditions]},
-    }
+    """Keep of our own resources what decides on a new reconcile; for the metrics conditions and an index's age."""
+    status = _part(body, "status")
+    conditions = _items(status.get("conditions"))[:MAX_CONDITIONS]
+    kept = {"conditions": [_only(item, ("type", "status")) for item in conditions]}
+    return {"metadata": _metadata(body), "status": {**kept, **_only(status, ("lastIndexedTime",))}}
 
 
 TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {

@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from nimblet.cluster.mirror import OWN_KINDS, Mirror
-from nimblet.cluster.observed import conditions_of
+from nimblet.cluster.observed import IndexedObject, conditions_of
 from nimblet.shell.queue import Queue
 
 BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -78,6 +78,7 @@ class StateCollector(Collector):
             )
         yield self._sizes()
         yield self._conditions()
+        yield self._indexed()
 
     def _sizes(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("nimblet_mirror_objects", "Objects in memory.", labels=["kind"])
@@ -91,6 +92,19 @@ class StateCollector(Collector):
         )
         for (kind, type_, status), count in sorted(self.conditions().items()):
             family.add_metric([kind, type_, status], count)
+        return family
+
+    def _indexed(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "nimblet_index_last_indexed_timestamp_seconds",
+            "When the last good build of an index began; the time since then is its lag.",
+            labels=["namespace", "name"],
+        )
+        for body in self.mirror.of_kind("RetrievalIndex"):
+            found = IndexedObject.model_validate(body)
+            if found.status.last_indexed_time is not None:
+                names = [found.metadata.namespace, found.metadata.name]
+                family.add_metric(names, found.status.last_indexed_time.timestamp())
         return family
 
     def conditions(self) -> Mapping[tuple[str, str, str], int]:

@@ -52,6 +52,8 @@ async def test_the_port_serves_probes_and_metrics() -> None:
     mirror, metrics = Mirror(), Metrics()
     mirror.put("CompactModel", model(placed="False"))
     mirror.put("Pod", pod())
+    aged = {"name": "docs", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+    mirror.put("RetrievalIndex", {"metadata": aged, "status": {"lastIndexedTime": "1970-01-01T00:01:40Z"}})
     metrics.wrote("apply", "Deployment")
     metrics.registry.register(
         StateCollector(queue=Queue(rng=dice()), mirror=mirror, clock=lambda: 5.0, resync_age=lambda: 3.0)
@@ -77,4 +79,6 @@ async def test_the_port_serves_probes_and_metrics() -> None:
     assert 'nimblet_mirror_objects{kind="Pod"} 1.0' in lines
     assert "nimblet_resync_age_seconds 3.0" in lines
     assert "nimblet_queue_depth 0.0" in lines
+    indexed = 'nimblet_index_last_indexed_timestamp_seconds{name="docs",namespace="team"} 100.0'
+    assert indexed in lines, "the lag of an index is the one figure with a name"
     assert not any("small" in line for line in lines)
