@@ -69,7 +69,7 @@ test-e2e: prepare ## User journeys on the disposable cluster with real pods and 
 	$(RUN) pytest e2e/scenarios $(ARGS)
 
 .PHONY: bench
-bench: sync ## Figures: BENCH="ready sizing" by default; loader, idle and scale too (docs/figures.md)
+bench: sync ## Figures: BENCH="ready sizing" by default; loader, retriever, idle and scale too (docs/figures.md)
 	$(RUN) python -m tests.bench $(BENCH)
 
 .PHONY: gen

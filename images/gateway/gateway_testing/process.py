@@ -31,6 +31,7 @@ class Running:
     url: str
     folder: Path
     process: "subprocess.Popen[bytes]"
+    client: httpx.Client
 
     @property
     def log(self) -> str:
@@ -40,11 +41,11 @@ class Running:
     def post(self, path: str, body: object, *, key: str = KEY) -> httpx.Response:
         """Send a request with a key."""
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        return self.client.post(path, json=body, headers=headers)
 
     def get(self, path: str, *, key: str = KEY) -> httpx.Response:
         """Ask with a key."""
-        return httpx.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        return self.client.get(path, headers={"Authorization": f"Bearer {key}"})
 
     def chat(self, *turns: str, key: str = KEY, **fields: object) -> httpx.Response:
         """Ask for an answer; turns are the user's and the assistant's by turns."""
@@ -122,7 +123,9 @@ def gateway(config: Path) -> Iterator[Running]:
     ):
         try:
             wait_for(f"http://127.0.0.1:{port}/livez")
-            yield Running(url=f"http://127.0.0.1:{port}", folder=folder, process=process)
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, timeout=60) as client:
+                yield Running(url=url, folder=folder, process=process, client=client)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

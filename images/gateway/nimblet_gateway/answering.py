@@ -16,7 +16,7 @@ from nimblet_gateway.conversation import questions
 from nimblet_gateway.errors import ApiError, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted, estimate
-from nimblet_gateway.grounded import Checker, Planner, Prompted, is_answerable
+from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
 from nimblet_gateway.guard import Guard
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
@@ -118,8 +118,7 @@ class Answering:
         passages = await self._retrieve(search, record, ask.trace)
         if self.config.grounding is Grounding.OFF:
             return passages
-        threshold = self.config.retrieval.threshold
-        return passages if is_answerable(asked, passages, threshold=threshold) else ()
+        return relevant(asked, passages, threshold=self.config.retrieval.threshold)
 
     async def _retrieve(self, search: Search, record: Record, trace: Trace) -> tuple[Passage, ...]:
         try:

@@ -12,7 +12,7 @@ from nimblet_gateway.events import Citation, Mark, Text
 from nimblet_gateway.grounding import passage as grounding
 from nimblet_gateway.grounding.citation import mark, strip_markers
 from nimblet_gateway.grounding.prompt import Budget, PromptTooLongError, Role, Turn, plan_prompt
-from nimblet_gateway.grounding.relevance import OperatingPoint, judge_relevance
+from nimblet_gateway.grounding.relevance import OperatingPoint, judge_relevance, score_passage
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_gateway.grounding.support import judge_sentence
 from nimblet_gateway.grounding.text import clean, visible
@@ -84,10 +84,13 @@ def _message(item: Message) -> dict[str, JsonValue]:
     return message
 
 
-def is_answerable(asked: Sequence[str], passages: Sequence[Passage], *, threshold: float) -> bool:
-    """Tell whether the passages are about any of the questions that were retrieved by."""
+def relevant(asked: Sequence[str], passages: Sequence[Passage], *, threshold: float) -> tuple[Passage, ...]:
+    """Return the passages to answer from, best first; none where they are about none of the questions asked."""
     seen, point = [of_grounding(passage) for passage in passages], OperatingPoint(threshold=threshold)
-    return any(judge_relevance(question, seen, point).answerable for question in asked)
+    if not any(judge_relevance(question, seen, point).answerable for question in asked):
+        return ()
+    scores = [max(score_passage(question, passage) for question in asked) for passage in seen]
+    return tuple(passages[number] for number in sorted(range(len(seen)), key=lambda at: -scores[at]))
 
 
 def of_grounding(passage: Passage) -> grounding.Passage:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway with grounding Off, as a process before a stub model: OpenAI's protocol, what is let through and what not."""
+"""The gateway with grounding Off, as a process before a stub model: OpenAI's protocol, and what is let through."""
 
 import json
 from collections.abc import Iterator
@@ -135,7 +135,7 @@ def test_wrong_requests_are_told_in_openais_shape(
 
 
 def test_prompt_is_counted_by_the_models_own_tokenizer(running: Running, model: ModelServer) -> None:
-    # 1,100 words are 4,400 bytes: more than the upper estimate lets in, and fewer than the context by the tokenizer
+    # 1,100 words are 4,400 bytes: more than the upper estimate lets in, and within the context by the tokenizer
     assert running.chat("abc " * 1100).status_code == 200
     # where nobody counts, the model itself has the last word
     model.tokenizes = False

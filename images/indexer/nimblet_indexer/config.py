@@ -73,9 +73,9 @@ class GitSource(SourceModel):
 
     type: Literal["Git"]
     url: Url = Field(description="Address of the repository.")
-    revision: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None = (
-        Field(default=None, description="Branch, tag or commit (40 hex digits); the default branch when absent.")
-    )
+    revision: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
+    ) = Field(default=None, description="Branch, tag or commit (40 hex digits); the default branch when absent.")
     path: Folder | None = Field(default=None, description="Folder inside the repository; all of it when absent.")
     credentials: Credentials | None = Field(
         default=None, description="`username` and `password`, or a `token` that becomes the password of `git`."
@@ -138,9 +138,13 @@ class FileLimits(ConfigModel):
         default=2 * 2**30, ge=2**28, description="Address space of a process that parses, or that unpacks git."
     )
     seconds: float = Field(default=120.0, gt=0, description="Time to parse a file.")
-    fetch_seconds: float = Field(default=600.0, gt=0, description="Time to fetch a file, a listing or a repository.")
+    fetch_seconds: float = Field(
+        default=600.0, gt=0, description="Time to fetch a file, a listing or a repository."
+    )
     source_bytes: int = Field(
-        default=2 * 2**30, ge=1, description="Most bytes that a repository's pack, or its files unpacked, may have."
+        default=2 * 2**30,
+        ge=1,
+        description="Most bytes that a repository's pack, or its files unpacked, may have.",
     )
     source_files: int = Field(default=100_000, ge=1, description="Most files that a source may list.")
 

@@ -125,9 +125,7 @@ class Api:
     async def search(self, asked: RetrieveRequest, key: Key) -> RetrieveAnswer:
         """Search as the key may."""
         access = key.access if asked.access is None else key.access & asked.access
-        selection = Selection(
-            access=access, sources=asked.sources, documents=asked.documents, labels=asked.labels
-        )
+        selection = Selection(access=access, sources=asked.sources, documents=asked.documents, labels=asked.labels)
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
         passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)

@@ -35,8 +35,10 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def service(config: RetrieverConfig, store: Store, around: Surroundings) -> AsyncIterator[Starlette]:
-    """Return the application over a store, which is closed at the end."""
+async def service(
+    config: RetrieverConfig, store: Store, around: Surroundings, *, embedder: Embedder | None = None
+) -> AsyncIterator[Starlette]:
+    """Return the application over a store, which is closed at the end. `embedder`: one other than configured."""
     async with AsyncExitStack() as stack:
         provider = open_tracing(config.tracing, index=config.index)
         telemetry = Telemetry(Metrics(), tracer_of(provider))
@@ -44,7 +46,7 @@ async def service(config: RetrieverConfig, store: Store, around: Surroundings) -
             # it sends what it still has, and that may take its timeout
             stack.push_async_callback(asyncio.to_thread, provider.shutdown)
             around.client.event_hooks["request"] = [telemetry.inject]
-        embedder = Embedder(around.client, config.embedding)
+        embedder = embedder or Embedder(around.client, config.embedding)
         reranker = None
         if config.reranker is not None:
             reranker = Reranker(around.client, config.reranker, clock=around.clock, watch=telemetry)

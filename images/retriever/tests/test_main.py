@@ -74,7 +74,7 @@ async def test_protocols_own_client_connects_to_the_process(tmp_path: Path) -> N
         wait_for(f"http://127.0.0.1:{port}/livez")
         # When the client connects over the network, then it sees the tool, and what its call comes to
         async with (
-            httpx2.AsyncClient(headers={"Authorization": "Bearer key"}) as http,
+            httpx2.AsyncClient(headers={"Authorization": "Bearer key"}, timeout=START_SECONDS) as http,
             Client(streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)) as client,
         ):
             assert [tool.name for tool in (await client.list_tools()).tools] == ["search"]

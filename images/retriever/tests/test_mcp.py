@@ -109,7 +109,7 @@ async def test_rotated_key_counts_at_once(bench: Bench) -> None:
     ("tool", "arguments", "said"),
     [
         ("search", {}, "InvalidRequest"),
-        ("search", {"query": "zebra", "access": ["board"]}, "InvalidRequest"),
+        ("search", {"query": "zebra", "unknown": "zebra"}, "InvalidRequest"),
         ("search", {"query": "zebra", "topK": "zebra"}, "InvalidRequest"),
         ("erase", {"query": "zebra"}, "ToolUnknown"),
     ],

@@ -158,8 +158,19 @@ class _Jobs:
 
 
 async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], now: datetime) -> _Jobs:
-    resolving: list[JobFacts] = []
-    filling: list[JobFacts] = []
+    found, look_again = await jobs_of(gatherer, key, uid=uid, pods=pods, now=now)
+    resolving = [facts for job, facts in found if not is_fill(job)]
+    filling = [facts for job, facts in found if is_fill(job)]
+    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
+    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
+    return _Jobs(resolving=tuple(resolving), filling=tuple(filling), look_again=look_again)
+
+
+async def jobs_of(
+    gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], now: datetime
+) -> tuple[list[tuple[Job, JobFacts]], float | None]:
+    """Return a resource's Jobs with what is known of them, and the seconds until one that runs may tell more."""
+    found: list[tuple[Job, JobFacts]] = []
     waits: list[float] = []
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
@@ -171,13 +182,10 @@ async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], 
             known = await _pods_of_job(gatherer.client, job)
             facts = job_facts(job, known, now=now)
         blocked = await blocked_job(gatherer.client, job, known, now=now)
-        told = replace(facts, failure=blocked) if blocked is not None else facts
-        (filling if is_fill(job) else resolving).append(told)
+        found.append((job, replace(facts, failure=blocked) if blocked is not None else facts))
         if not (facts.succeeded or facts.failed):
             waits.append(next_job_look(job, known, now=now))
-    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
-    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
-    return _Jobs(resolving=tuple(resolving), filling=tuple(filling), look_again=min(waits, default=None))
+    return found, min(waits, default=None)
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -251,9 +259,9 @@ def artifacts(mirror: Mirror, key: Key, *, uid: str) -> tuple[ArtifactFacts, ...
     return tuple(found)
 
 
-def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts | None:
-    """Return the resource's Deployment, or None."""
-    bodies = [body for body in mirror.owned(key, "Deployment") if _controls(body, uid)]
+def deployment_facts(mirror: Mirror, key: Key, *, uid: str, kind: str = "Deployment") -> DeploymentFacts | None:
+    """Return the resource's Deployment, or its workload of another kind; None where there is none."""
+    bodies = [body for body in mirror.owned(key, kind) if _controls(body, uid)]
     if not bodies:
         return None
     found = Deployment.model_validate(bodies[0])

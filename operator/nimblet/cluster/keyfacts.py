@@ -60,10 +60,10 @@ def key_facts(body: Mapping[str, object], *, uid: str) -> KeyFacts | None:
     version = metadata.annotations.get(labels.KEY_VERSION, "")
     if owner is None or owner.uid != uid or not version.isdecimal():
         return None
-    return KeyFacts(version=int(version), published_at=_time(metadata.annotations.get(labels.KEY_PUBLISHED_AT)))
+    return KeyFacts(version=int(version), published_at=time_of(metadata.annotations.get(labels.KEY_PUBLISHED_AT)))
 
 
-def _time(text: str | None) -> datetime | None:
+def time_of(text: str | None) -> datetime | None:
     """Return a time that we wrote; None where somebody wrote something else: the grace is then over."""
     try:
         found = datetime.fromisoformat(text or "")

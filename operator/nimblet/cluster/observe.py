@@ -160,7 +160,9 @@ class Observer:
             source_hash=pod.source_hash,
         )
         try:
-            record.observation = await ask(self.session, asking)
+            seen, before = await ask(self.session, asking), record.observation
+            kept = before.text if before is not None and seen.answer is Answer.BUSY else seen.text
+            record.observation = replace(seen, text=kept)
         finally:
             record.asked_at = self.clock()
             record.task = None

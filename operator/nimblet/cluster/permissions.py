@@ -90,9 +90,10 @@ PERMISSIONS: Final = (
     _child("", "configmaps", "resolved artifacts and the fetch policy of a model, configurations of gateways"),
     _child("", "services", "the endpoint of a model or an Assistant"),
     _child("", "serviceaccounts", "identity, without a token, of a model's pods and its resolver"),
-    _child("", "persistentvolumeclaims", "the cache of a model"),
+    _child("", "persistentvolumeclaims", "the cache of a model, the store of an index"),
+    _child("apps", "statefulsets", "the retriever of an index over its claim"),
     _child("apps", "deployments", "the model server, the gateway of an Assistant"),
-    _child("batch", "jobs", "the resolver of a model's source, the filler of its cache"),
+    _child("batch", "jobs", "the resolver of a model's source, the filler of its cache, the builds of an index"),
     _child("networking.k8s.io", "networkpolicies", "default deny around every pod we start"),
     _child("policy", "poddisruptionbudgets", "keeps an answering replica during node drains"),
     Permission(
@@ -100,7 +101,7 @@ PERMISSIONS: Final = (
         resource="secrets",
         verbs=("create", "delete", "get", "patch"),
         scope=Scope.SERVED,
-        why="a model's own key, and single opted-in Secrets that a spec names; never listed or watched",
+        why="our own resources' keys, and single opted-in Secrets that a spec names; never listed or watched",
     ),
     Permission(
         group="",

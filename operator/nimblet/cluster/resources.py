@@ -39,6 +39,7 @@ POD: Final = Resource(kind="Pod", plural="pods")
 NODE: Final = Resource(kind="Node", plural="nodes", namespaced=False)
 NAMESPACE: Final = Resource(kind="Namespace", plural="namespaces", namespaced=False)
 DEPLOYMENT: Final = Resource(kind="Deployment", plural="deployments", group="apps")
+STATEFUL_SET: Final = Resource(kind="StatefulSet", plural="statefulsets", group="apps")
 JOB: Final = Resource(kind="Job", plural="jobs", group="batch")
 NETWORK_POLICY: Final = Resource(kind="NetworkPolicy", plural="networkpolicies", group="networking.k8s.io")
 DISRUPTION_BUDGET: Final = Resource(kind="PodDisruptionBudget", plural="poddisruptionbudgets", group="policy")
@@ -73,6 +74,7 @@ RESOURCES: Final = (
     NODE,
     NAMESPACE,
     DEPLOYMENT,
+    STATEFUL_SET,
     JOB,
     NETWORK_POLICY,
     DISRUPTION_BUDGET,

@@ -140,6 +140,8 @@ class Observation:
     detail: str = ""
     reason: str = ""
     """The pod's own word for it, where it has one."""
+    text: str = field(default="", repr=False)
+    """What of its answer facts are read from; a busy pod's last words stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,8 @@ from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.verdicts import was_true
 from nimblet.settings import Settings
 
+SWAP_SECONDS: Final = 1.0
+"""Until the retriever is asked whether it serves what it was told to."""
 POLL_SECONDS: Final = 10.0
 """Between two looks at what users put right outside of the spec, and nothing tells us of."""
 
@@ -127,6 +129,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             keys.requeue_after,
             stale_in(index, build, now),
             POLL_SECONDS if flawed else None,
+            SWAP_SECONDS if swap.serve is not None else None,
         ),
         serve=swap.serve,
     )

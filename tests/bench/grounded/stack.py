@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs behind grounded answers, without a cluster: two real model servers, retriever and indexer, on loopback.
+"""The programs behind grounded answers, without a cluster: real model servers, retriever and indexer, on loopback.
 
 Each runs with the argv and configuration of its pod, addresses and paths apart. It judges nothing.
 """
@@ -20,13 +20,14 @@ from e2e.data.records import Document
 from e2e.models import MINILM, model_path
 from nimblet.api.compactmodel import Task
 from nimblet.plan.sizing import Demand, size_model
+from nimblet_indexer.report import Report
 from nimblet_retriever.messages import PassageAnswer, RetrieveAnswer
 from retriever_testing.process import free_port, retriever, write_config
-from tests.bench.localserver import API_KEY, LocalServer, run_server
+from tests.bench.localserver import API_KEY, BenchError, LocalServer, run_server
 from tests.bench.sizing import Case, server_args
 
 CPU = "1"
-"""Threads: what is measured is answers, not speed, and threads that wait for each other crawl on a shared machine."""
+"""Threads: answers are measured, not speed; threads that wait for each other crawl on a shared machine."""
 CHAT_CONTEXT = 2048
 EMBEDDING_CONTEXT = 512
 FOUND = 10
@@ -52,10 +53,10 @@ class Library:
         command = [sys.executable, "-m", "nimblet_indexer", "--config", str(self._config(generation, files))]
         subprocess.run([*command, "--report", str(report)], check=True)
         self._call("PUT", "/v1/serving", {"generation": generation}, key=_BUILDER)
-        found = json.loads(report.read_bytes())
-        if found["refused"]:
-            raise ValueError(f"expected every document of the corpus to be read, found {found['errors']}")
-        return int(found["passages"])
+        found = Report.model_validate_json(report.read_bytes())
+        if found.refused:
+            raise BenchError(f"expected every document of the corpus to be read, found {found.errors}")
+        return found.passages
 
     def ask(self, question: str, *, only: Iterable[str] | None = None) -> tuple[PassageAnswer, ...]:
         """Return the passages found, best first; `only` names the documents that may be found."""

@@ -50,23 +50,41 @@ def mark(sentence: str, *, number: int) -> Marked:
 def plan_quote(passage: Passage, weights: Mapping[str, float], *, most: int = QUOTE_WORDS) -> Span | None:
     """Return the run of sentences and lines, of `most` words, that holds the most of `weights`.
 
-    A shorter one wins among equals, then an earlier one. None where no weighted word occurs.
+    The shortest such run, then the earliest, grows by what follows and by what precedes as long as it fits: the
+    reader sees the evidence among its neighbours. None where no weighted word occurs.
     """
-    units = [(span, _forms(passage, span)) for span in passage.units]
+    forms = [_forms(passage, span) for span in passage.units]
     best: tuple[float, int, int] | None = None
-    chosen: Span | None = None
-    for first in range(len(units)):
+    chosen = (0, 0)
+    for first in range(len(forms)):
         held: set[str] = set()
-        for last in range(first, len(units)):
-            span = Span(start=units[first][0].start, end=units[last][0].end)
-            count = len(span.of(passage.text).split())
+        for last in range(first, len(forms)):
+            count = _length(passage, first, last)
             if count > most and last > first:
                 break
-            held |= units[last][1]
+            held |= forms[last]
             rank = (sum(weights.get(form, 0.0) for form in held), -count, -first)
             if rank[0] > 0 and (best is None or rank > best):
-                best, chosen = rank, span
-    return None if chosen is None else _shortened(passage.text, chosen, most=most)
+                best, chosen = rank, (first, last)
+    if best is None:
+        return None
+    first, last = _grown(passage, *chosen, most=most)
+    whole = Span(start=passage.units[first].start, end=passage.units[last].end)
+    return _shortened(passage.text, whole, most=most)
+
+
+def _grown(passage: Passage, first: int, last: int, *, most: int) -> tuple[int, int]:
+    while True:
+        if last + 1 < len(passage.units) and _length(passage, first, last + 1) <= most:
+            last += 1
+        elif first > 0 and _length(passage, first - 1, last) <= most:
+            first -= 1
+        else:
+            return first, last
+
+
+def _length(passage: Passage, first: int, last: int) -> int:
+    return len(passage.text[passage.units[first].start : passage.units[last].end].split())
 
 
 def _forms(passage: Passage, span: Span) -> frozenset[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans what the model is asked: instructions, sources within the budget, the conversation, the question last. Pure.
+"""Plans what the model is asked: rules, sources within the budget, the conversation, the question last. Pure.
 
 Sources stand in the user's turn as data, the best one last and so next to the question, where a small model reads
 best (measured: docs/grounding.md). Nothing in them is an instruction, and none of it reaches the system text.

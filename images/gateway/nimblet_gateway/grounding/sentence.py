@@ -12,7 +12,7 @@ MAX_SENTENCE: Final = 2000
 """Letters after which a sentence without an end is cut: a stream can't be held back for ever."""
 _CLOSING: Final = "\"'\u201d\u2019)\\]*_"
 _END: Final = re.compile(
-    rf"\n+|(?P<mark>[.!?\u2026]+)(?P<closing>[{_CLOSING}]*)(?P<gap>[ \t]+|(?=\n)|$)"
+    rf"\n+|(?P<mark>[.!?\u2026]+)(?P<closing>[{_CLOSING}]*)(?P<gap>[ \t]*\n+|[ \t]+|$)"
     r"|(?P<wide>[\u3002\uff01\uff1f]+[\u300d\u300f\uff09]*)"
 )
 _OPENING: Final = "\"'\u201c\u2018(\\[*_"
@@ -21,9 +21,9 @@ _UNDECIDED: Final = re.compile(rf"[{_OPENING}]{{0,3}}$")
 """What may begin a sentence: a capital, a digit, a letter of a script without case; not a small letter."""
 _LAST_WORD: Final = re.compile(r"([^\W_]+(?:\.[^\W_]+)*)$")
 _ABBREVIATIONS: Final = frozenset(
-    "mr mrs ms dr prof st no vs etc approx inc ltd co fig sec art vol ca cf e.g i.e al dept est max min nr".split()
+    "mr mrs ms dr prof st no vs etc approx inc ltd co fig sec art vol ca cf e.g i.e al dept est max min nr".split()  # noqa: SIM905 - as a text it is read
 )
-_FOLLOWED: Final = frozenset("mr mrs ms dr prof st no vs approx fig sec art vol ca cf e.g i.e nr".split())
+_FOLLOWED: Final = frozenset("mr mrs ms dr prof st no vs approx fig sec art vol ca cf e.g i.e nr".split())  # noqa: SIM905
 """Abbreviations behind which a sentence goes on even with a capital or a digit."""
 
 
@@ -61,7 +61,7 @@ def _first_end(text: str, *, ended: bool) -> int | None:
             break
         if found.end() == len(text) and not ended:
             break  # more white space, marks or a small letter may come
-        if found["mark"] is None:
+        if found["mark"] is None or found["gap"].endswith("\n"):
             return found.end()
         after = text[found.end() :]
         if not ended and _UNDECIDED.match(after):
@@ -72,7 +72,7 @@ def _first_end(text: str, *, ended: bool) -> int | None:
 
 
 def _ends(text: str, found: re.Match[str], *, after: str) -> bool:
-    if after and not after.startswith("\n") and not _BEGINNING.match(after):
+    if after and not _BEGINNING.match(after):
         return False
     if found["mark"] != "." or found["closing"]:
         return True

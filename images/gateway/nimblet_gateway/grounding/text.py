@@ -14,12 +14,12 @@ from typing import Final
 
 import snowballstemmer
 
+from nimblet_gateway.grounding.vocabulary import FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
+
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs"})
 """Controls, format marks (zero width, bidi, tags), private use and surrogates: nothing that a reader sees."""
 _KEPT_CONTROLS: Final = frozenset("\n\t")
-_HIDDEN_LETTERS: Final = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-)
+_HIDDEN_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks without a shape, by Unicode's Default_Ignorable_Code_Point, and the empty Braille cell."""
 _VARIATION: Final = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 _SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
@@ -28,58 +28,8 @@ _WORD: Final = re.compile(
     r"\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?|[^\W\d_]+(?:['\u2019.][^\W\d_]+)*|[%\u00b0]",
 )
 _ORDINAL: Final = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-_UNITS: Final = {
-    short: whole
-    for whole, shorts in {
-        "second": "s sec",
-        "minute": "min mins",
-        "hour": "h hr hrs",
-        "gram": "g gr gramme",
-        "kilogram": "kg kilo kilogramme",
-        "millimetre": "mm millimeter",
-        "centimetre": "cm centimeter",
-        "metre": "m meter",
-        "kilometre": "km kilometer",
-        "millilitre": "ml milliliter",
-        "litre": "l liter",
-        "degree": "°",
-        "percent": "%",
-        "volt": "v",
-        "watt": "w",
-        "euro": "€ eur",
-        "dollar": "$ usd",
-    }.items()
-    for short in shorts.split()
-}
-"""Units have short forms, but behind a number only: elsewhere `m` is a letter."""
-_BEGIN: Final = re.compile("[.!?:\u2026\\n|\u2022\"\u201c]")
+_BEGIN: Final = re.compile('[.!?:\u2026\\n|\u2022"\u201c]')
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_NUMBER_WORDS: Final = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-} | {word: str(number) for number, word in zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True)}
-_FUNCTION_WORDS: Final = frozenset(
-    """a about above after again against all also am an and any are aren't as at be because been before being below
-    between both but by can can't could couldn't did didn't do does doesn't doing don't down during each either else
-    ever every few for from further get gets got had hadn't has hasn't have haven't having he he'd he'll he's her
-    here hers herself him himself his how how's however i i'd i'll i'm i've if in into is isn't it it's its itself
-    just let's like many may me might mine more most much must my myself need of off on once one only onto or other
-    ought our ours ourselves out over own please quite rather really same shall she she'd she'll she's should
-    shouldn't so some such tell than that that's the their theirs them themselves then there there's therefore these
-    they they'd they'll they're they've this those though through thus to too under until up upon us very was wasn't
-    we we'd we'll we're we've were weren't what what's when when's where where's whether which while who who's whom
-    whose why why's will with would wouldn't yes yet you you'd you'll you're you've your yours yourself
-    according answer based document documents context given information mentioned passage passages question source
-    sources state stated states text""".split()
-)
-"""English words that say nothing about the subject, and those with which an answer talks of its sources."""
-_NEGATIONS: Final = frozenset(
-    "no not never none nobody nothing neither nor without cannot can't don't doesn't didn't isn't aren't wasn't "
-    "weren't won't wouldn't shouldn't hasn't haven't hadn't couldn't mustn't".split()
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +56,10 @@ def clean(text: str, *, tokens: Collection[str] = ()) -> str:
     put behind the first sign: the reader still sees what was written.
     """
     seen = _SPECIAL.sub(lambda found: found[0] + " ", visible(text))
-    for token in sorted({token for token in tokens if len(token) > 1}, key=len, reverse=True):
-        seen = seen.replace(token, f"{token[0]} {token[1:]}")
+    breakable = sorted(token for token in tokens if len(token) > 1 and not token[0].isspace())
+    while any(token in seen for token in breakable):  # breaking one may close up another
+        for token in breakable:
+            seen = seen.replace(token, f"{token[0]} {token[1:]}")
     return seen
 
 
@@ -141,14 +93,12 @@ def _words(text: str) -> Iterable[Word]:
         counted = form[0].isdigit()
         begins = last == 0 or _BEGIN.search(between) is not None
         last = found.end()
-        yield Word(
-            form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins
-        )
+        yield Word(form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins)
 
 
 def _unit(raw: str) -> str:
     folded = raw.casefold()
-    return _UNITS.get(folded, _UNITS.get(folded.removesuffix("s"), raw))
+    return UNITS.get(folded, UNITS.get(folded.removesuffix("s"), raw))
 
 
 def content(text: str) -> tuple[Word, ...]:
@@ -158,12 +108,12 @@ def content(text: str) -> tuple[Word, ...]:
 
 def is_content(word: Word) -> bool:
     """Tell whether a word says something about the subject."""
-    return word.number or _plain(word.raw) not in _FUNCTION_WORDS
+    return word.number or _plain(word.raw) not in FUNCTION_WORDS
 
 
 def is_negation(word: Word) -> bool:
     """Tell whether a word denies."""
-    return _plain(word.raw) in _NEGATIONS
+    return _plain(word.raw) in NEGATIONS
 
 
 def _plain(raw: str) -> str:
@@ -172,12 +122,12 @@ def _plain(raw: str) -> str:
 
 @lru_cache(maxsize=65536)
 def fold(raw: str) -> str:
-    """Return the form in which a word is compared: case, endings and the spelling of numbers make no difference."""
+    """Return what is compared of a word: case, endings and the spelling of numbers make no difference."""
     plain = _plain(raw)
     if plain[0].isdigit():
         return _THOUSANDS.sub("", _ORDINAL.sub("", plain))
-    if plain in _NUMBER_WORDS:
-        return _NUMBER_WORDS[plain]
+    if plain in NUMBER_WORDS:
+        return NUMBER_WORDS[plain]
     bare = plain.removesuffix("'s").replace(".", "")
     # A stemmer holds the word it works on: one for each call, so that threads can't mix theirs.
     return snowballstemmer.stemmer("english").stemWord(bare) or plain
