@@ -127,11 +127,16 @@ def trim_node(body: Object) -> dict[str, object]:
 
 
 def trim_resource(body: Object) -> dict[str, object]:
-    """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics."""
-    conditions = _items(_part(body, "status").get("conditions"))[:MAX_CONDITIONS]
+    """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics.
+
+    Of an index also what it serves: whoever names it looks again when that changes.
+    """
+    status = _part(body, "status")
+    conditions = _items(status.get("conditions"))[:MAX_CONDITIONS]
+    told = _only(status, ("servingGeneration",))
     return {
         "metadata": _metadata(body),
-        "status": {"conditions": [_only(item, ("type", "status")) for item in conditions]},
+        "status": {**told, "conditions": [_only(item, ("type", "status")) for item in conditions]},
     }
 
 

@@ -36,7 +36,9 @@ def plan_store(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> Store
         key = SecretFile(name="store", secret=reference.name) if reference is not None else None
         return StorePlan(store=server_store(url=store.url, prefix=index.uid, key=key))
     if store.type == "Dedicated":
-        refused = problem(Reason.STORE_UNSUPPORTED, "store.type Dedicated needs Qdrant servers, which are not run yet.")
+        refused = problem(
+            Reason.STORE_UNSUPPORTED, "store.type Dedicated needs Qdrant servers, which are not run yet."
+        )
         return StorePlan(outcome=StageOutcome(state=refused))
     return _embedded(index, facts, now)
 
