@@ -8,7 +8,7 @@ The aims are printed, not enforced.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from e2e.cluster import cluster as clusters
@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, gateway, idle, loader, retriever, scale
+from tests.bench import answers, gateway, idle, ingest, loader, retriever, scale
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -28,6 +28,7 @@ BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
     "retriever": "a search's latency against the engine called directly",
+    "ingest": "indexer and retriever against the embedding server's own limit",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "gateway": "what a gateway adds before the first token, and 200 streams at once",
@@ -79,24 +80,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: argparse.Namespace) -> int:
-    if name == "ready":
-        return bench_ready(arguments.cluster)
-    if name == "scale":
-        say(scale.table(scale.measure(arguments.count)))
-        return 0
-    if name == "retriever":
-        say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
-        return 0
-    if name == "gateway":
-        return gateway.main()
-    if name == "sizing":
-        return bench_sizing(arguments.only)
-    if name == "answers":
-        say(answers.measure(answers.options_of(arguments), binary=_binary()))
-        return 0
-    if name == "soak":
-        return bench_soak(arguments.only, arguments.seconds)
-    return loader.main() if name == "loader" else idle.main()
+    runs: dict[str, Callable[[], int]] = {
+        "ready": lambda: bench_ready(arguments.cluster),
+        "loader": loader.main,
+        "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
+        "idle": idle.main,
+        "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
+        "gateway": gateway.main,
+        "ingest": ingest.main,
+        "sizing": lambda: bench_sizing(arguments.only),
+        "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
+        "soak": lambda: bench_soak(arguments.only, arguments.seconds),
+    }
+    return runs[name]()
+
+
+def _told(text: str) -> int:
+    say(text)
+    return 0
 
 
 def say(text: str) -> None:

@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a model tells nothing
     try:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
@@ -66,7 +67,12 @@ def open_store(config: RetrieverConfig) -> Store:
     """Return the configured store. StoreError where another process has the folder."""
     store = config.store
     if isinstance(store, EmbeddedConfig):
-        return EmbeddedStore(store.folder, reserve=store.reserve_bytes)
+        return EmbeddedStore(
+            store.folder,
+            reserve=store.reserve_bytes,
+            limit=store.push_passages,
+            memory=store.builder_memory_bytes,
+        )
     # the client takes half of the start's time, which an embedded store need not pay at a restart
     from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
 

@@ -18,7 +18,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nimblet_retriever.config import ConfigModel
-from nimblet_retriever.errors import EmbeddingChanged, EmbeddingRefused, EmbeddingUnavailable, IndexEmpty
+from nimblet_retriever.errors import (
+    AccessRefused,
+    DocumentRefused,
+    DocumentUnknown,
+    EmbeddingChanged,
+    EmbeddingRefused,
+    EmbeddingUnavailable,
+    IndexEmpty,
+)
 from nimblet_retriever.gate import GateRequest
 from nimblet_retriever.keys import Key, KeyRing, Scope
 from nimblet_retriever.messages import (
@@ -37,6 +45,7 @@ from nimblet_retriever.messages import (
     passage_of,
 )
 from nimblet_retriever.metrics import CONTENT_TYPE
+from nimblet_retriever.pushes import PushAnswer, Pushes, PushRequest
 from nimblet_retriever.record import Record
 from nimblet_retriever.retrieval import Question, Retriever
 from nimblet_retriever.status import Observer, Readiness, StatusAnswer
@@ -53,6 +62,7 @@ from nimblet_retriever.store.chunk import (
     StoreUnavailable,
 )
 from nimblet_retriever.store.generation import Gate
+from nimblet_retriever.store.pushed import VersionRefused
 from nimblet_retriever.telemetry import OK, Telemetry
 from nimblet_retriever.tools import PATH as MCP_PATH
 from nimblet_retriever.tools import TOOL
@@ -73,6 +83,10 @@ STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
     GenerationSealed: HTTPStatus.CONFLICT,
     BuildFenced: HTTPStatus.CONFLICT,
     ChunkRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    VersionRefused: HTTPStatus.CONFLICT,
+    AccessRefused: HTTPStatus.FORBIDDEN,
+    DocumentUnknown: HTTPStatus.NOT_FOUND,
+    DocumentRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     StoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """What an error means to a client; the first that matches, so that StoreError comes last."""
@@ -101,6 +115,7 @@ class Api:
     index: str
     retriever: Retriever
     keys: KeyRing
+    pushes: Pushes
     record: Record
     observer: Observer
     readiness: Readiness
@@ -130,7 +145,11 @@ class Api:
         found = await self.retriever.ask(question)
         passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)
         return RetrieveAnswer(
-            index=self.index, generation=found.generation, reranked=found.reranked, passages=passages
+            index=self.index,
+            generation=found.generation,
+            push=found.push,
+            reranked=found.reranked,
+            passages=passages,
         )
 
     async def tokens(self, request: Request, _: Key) -> TokensAnswer:
@@ -167,6 +186,22 @@ class Api:
     async def drop(self, request: Request, _: Key) -> None:
         """Remove a generation."""
         await self.retriever.drop(request.path_params["name"])
+
+    async def push(self, request: Request, key: Key) -> PushAnswer:
+        """Keep a document."""
+        return await self.pushes.put(key, await _body(request, PushRequest))
+
+    async def remove(self, request: Request, key: Key) -> PushAnswer:
+        """Delete a document."""
+        version = request.query_params.get("version")
+        if version is not None and not version.isdecimal():
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", "version: expected a number")
+        number = int(version) if version is not None else None
+        return await self.pushes.remove(key, request.path_params["id"], number)
+
+    async def restore(self, request: Request, key: Key) -> PushAnswer:
+        """Show a source's document again."""
+        return await self.pushes.restore(key, request.path_params["id"])
 
     async def gate(self, request: Request, _: Key) -> Gate:
         """Ask a generation golden questions."""
@@ -223,6 +258,9 @@ def application(api: Api, tools: ASGIApp) -> Starlette:
     return Starlette(
         routes=[
             route("/v1/retrieve", "POST", api.retrieve, Scope.SEARCH),
+            route("/v1/documents", "POST", api.push, Scope.PUSH),
+            route("/v1/documents/{id:path}/restore", "POST", api.restore, Scope.PUSH),
+            route("/v1/documents/{id:path}", "DELETE", api.remove, Scope.PUSH),
             route("/v1/tokens", "POST", api.tokens, Scope.BUILD),
             route("/v1/builds", "POST", api.begin, Scope.BUILD),
             route(f"{build}/passages", "POST", api.add, Scope.BUILD),

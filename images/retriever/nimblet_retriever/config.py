@@ -25,7 +25,11 @@ class EmbeddedConfig(ConfigModel):
 
     type: Literal["Embedded"] = "Embedded"
     folder: Path = Field(description="Where the volume is mounted.")
-    reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds leave free.")
+    reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds and pushes leave free.")
+    push_passages: int = Field(
+        default=20_000, ge=0, description="Pushed passages at most: they are held in memory."
+    )
+    builder_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="Memory of a build's own process.")
 
 
 class ServerConfig(ConfigModel):
@@ -90,6 +94,16 @@ class TracingConfig(ConfigModel):
     endpoint: Url = Field(description="Base address of an OTLP receiver over HTTP; /v1/traces is added.")
 
 
+class PushConfig(ConfigModel):
+    """How pushed documents are cut, and the limits of parsing one."""
+
+    tokens: int = Field(default=256, ge=16, le=8192, description="Tokens of what is embedded at once.")
+    overlap: int = Field(default=32, ge=0, description="Tokens at most that repeat the end of the passage before.")
+    file_bytes: int = Field(default=24 * 2**20, ge=1, description="Largest content that is read.")
+    memory_bytes: int = Field(default=2**30, ge=2**28, description="Address space of the parser process.")
+    seconds: float = Field(default=60.0, gt=0, description="Time to parse one document.")
+
+
 class RetrieverConfig(ConfigModel):
     """The whole file."""
 
@@ -100,6 +114,7 @@ class RetrieverConfig(ConfigModel):
     search: SearchConfig = SearchConfig()
     reranker: RerankerConfig | None = Field(default=None, description="Orders what a search finds; none without.")
     tracing: TracingConfig | None = Field(default=None, description="Sends traces; none without.")
+    push: PushConfig = PushConfig()
     keys_file: Path = Field(description="Who may ask: see keys.py.")
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.embedding import Embedder, Kind, cosine
 from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
-from nimblet_retriever.retrieval import CANARY, SAME
+from nimblet_retriever.spaces import CANARY, SAME
 from nimblet_retriever.store.generation import Manifest
 
 PROBE_SECONDS: Final = 5.0

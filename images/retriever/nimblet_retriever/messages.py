@@ -42,7 +42,7 @@ class PassageAnswer(ConfigModel):
 
 
 class RetrieveAnswer(ConfigModel):
-    """Passages, best first, all of the generation named.
+    """Passages, best first, all of the generation named and of the pushes up to `push`.
 
     `score` compares within one answer; `similarity`, the cosine to the question, between answers by one model.
     `reranked` is false where the reranker failed, null where there is none.
@@ -50,6 +50,7 @@ class RetrieveAnswer(ConfigModel):
 
     index: str
     generation: str
+    push: int
     reranked: bool | None
     passages: tuple[PassageAnswer, ...]
 

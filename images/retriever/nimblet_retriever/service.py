@@ -16,6 +16,7 @@ from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.health import EmbeddingProbe
 from nimblet_retriever.keys import KeyRing
 from nimblet_retriever.metrics import Metrics
+from nimblet_retriever.pushes import Pushes
 from nimblet_retriever.record import Record
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.retrieval import Extras, Retriever
@@ -53,6 +54,9 @@ async def service(
         extras = Extras(reranker=reranker, watch=telemetry)
         retriever = Retriever(store, embedder, config.search, clock=around.clock, extras=extras)
         stack.push_async_callback(retriever.close)
+        await retriever.open()
+        pushes = Pushes(store, embedder, config.push, language=config.search.language)
+        stack.push_async_callback(pushes.close)
         probe = EmbeddingProbe(embedder, clock=around.clock)
         stack.push_async_callback(probe.close)
         keys = KeyRing(config.keys_file, now=around.now)
@@ -60,8 +64,9 @@ async def service(
             index=config.index,
             retriever=retriever,
             keys=keys,
+            pushes=pushes,
             record=Record(store, retriever, now=around.now),
-            observer=Observer(index=config.index, store=store, embedding=probe),
+            observer=Observer(index=config.index, store=store, embedding=probe, pushes=pushes.status),
             readiness=Readiness(store),
             telemetry=telemetry,
         )

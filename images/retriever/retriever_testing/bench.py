@@ -25,6 +25,7 @@ from retriever_testing.embeddings import EmbeddingServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READER, BOARD, BUILDER, OPERATOR = "reader-key", "board-key", "builder-key", "operator-key"
+PUSHER, CHIEF = "pusher-key", "chief-key"
 PUMP: dict[str, object] = {"document": "pump", "text": "The pump runs at 45 bar.", "access": ["public"]}
 SECRET: dict[str, object] = {"document": "plan", "text": "The pump will be sold in May.", "access": ["board"]}
 
@@ -82,6 +83,19 @@ class Bench:
         """Retrieve."""
         return await self.post("/v1/retrieve", {"query": query, **filters}, key=key)
 
+    async def push(self, id_: str, text: str, *, key: str = PUSHER, **fields: object) -> httpx.Response:
+        """Push a document."""
+        return await self.post("/v1/documents", {"id": id_, "text": text, **fields}, key=key)
+
+    async def delete(self, path: str, *, key: str = PUSHER) -> httpx.Response:
+        """Delete a document."""
+        headers = {"Authorization": f"Bearer {key}"}
+        return await self.client.delete(f"/v1/documents/{path}", headers=headers)
+
+    async def documents(self, query: str, *, key: str = READER) -> list[str]:
+        """Return the documents that a question finds, best first."""
+        return [item["document"] for item in (await self.ask(query, key=key, topK=20)).json()["passages"]]
+
     async def get(self, path: str, *, key: str = OPERATOR) -> httpx.Response:
         """Send a request without a body."""
         return await self.client.get(path, headers={"Authorization": f"Bearer {key}"})
@@ -101,13 +115,15 @@ class Around:
 
 @asynccontextmanager
 async def running(folder: Path, around: Around | None = None) -> AsyncIterator[Bench]:
-    """Run an empty index with four keys."""
+    """Run an empty index with six keys."""
     around = around or Around()
     model, clock, key_file = EmbeddingServer(), [0.0], folder / "keys.json"
     key_file.write_text(
         keys(
             ("reader", READER, ["search"], ["public"]),
             ("board", BOARD, ["search"], ["public", "board"]),
+            ("app", PUSHER, ["push"], ["public"]),
+            ("chief", CHIEF, ["push"], ["public", "board"]),
             ("indexer", BUILDER, ["build"], []),
             ("operator", OPERATOR, ["operate"], []),
         )

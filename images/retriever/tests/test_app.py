@@ -12,7 +12,8 @@ import pytest_asyncio
 from starlette.responses import Response
 
 from nimblet_retriever.app import MAX_BODY_BYTES
-from nimblet_retriever.retrieval import CANARY, CANARY_SECONDS
+from nimblet_retriever.retrieval import CANARY_SECONDS
+from nimblet_retriever.spaces import CANARY
 from retriever_testing.bench import (
     BOARD,
     BUILDER,

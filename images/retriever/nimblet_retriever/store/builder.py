@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usage: python -m nimblet_retriever.store.builder FOLDER MANIFEST_JSON\n")
         return 2
     folder, manifest = Path(argv[0]), Manifest.model_validate_json(argv[1])
+    # of the container's processes this is the one to end when memory runs short, never the one that answers
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with (folder.parent / "lock").open("a", encoding="ascii") as lock:
         # the builder of a retriever that was killed may still be closing this shard: wait for its end
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -67,6 +67,8 @@ class Chunk:
     labels: Mapping[str, str] = field(default_factory=dict)
     access: tuple[str, ...] = ()
     """Who may find it: any one of these. A chunk without any is found by nobody."""
+    context: str = ""
+    """What the model saw before the text; kept of pushed passages alone, which may have to be embedded anew."""
     vector: Sequence[float]
 
     @property

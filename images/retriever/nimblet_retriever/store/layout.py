@@ -5,6 +5,8 @@ ROOT/lock                       held by the one process that uses the store
 ROOT/serving                    the serving generation's name; replaced by rename
 ROOT/building/NAME.TOKEN/       a build: manifest.json and shard/
 ROOT/generations/NAME/          a sealed generation: manifest.json with its counts, and shard/
+ROOT/pushes/                    the log of pushed documents: pushlog.py
+ROOT/ballast                    given up when the volume is full: ballast.py
 ROOT/trash/                     on its way out
 """
 
@@ -89,8 +91,8 @@ class Layout:
         write_durably(folder / MANIFEST, generation.model_dump_json(by_alias=True))
         target = self.sealed(generation.name)
         folder.rename(target)
-        _sync_folder(target.parent)
-        _sync_folder(folder.parent)
+        sync_folder(target.parent)
+        sync_folder(folder.parent)
 
     def rewrite(self, generation: Generation) -> None:
         """Replace a sealed generation's manifest."""
@@ -125,7 +127,7 @@ def write_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def size_of(folder: Path) -> int:
@@ -139,7 +141,8 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -5,7 +5,9 @@ A shard has no write-ahead log: it is durable after each flush, and once closed 
 it. optimize() holds the interpreter's lock for seconds, so that it is called in builder.py's process only.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, cast
 
 from qdrant_edge import (
@@ -64,6 +66,15 @@ def create(path: str, manifest: Manifest) -> EdgeShard:
     return shard
 
 
+def warm(shard: EdgeShard, folder: Path, manifest: Manifest) -> None:
+    """Have the kernel read a shard's files ahead, and the engine answer once, before a question waits for it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    shard.query(QueryRequest(limit=1, query=Query.Nearest([1.0] * manifest.dimension, using=DENSE)))
+
+
 def add(shard: EdgeShard, points: Sequence[frames.Point], *, language: str) -> None:
     """Write points and flush: durable when this returns."""
     made = [
@@ -98,6 +109,13 @@ def vectors(shard: EdgeShard, reuse_keys: Sequence[str]) -> dict[str, Sequence[f
     wanted = Filter(must=[_any_of("reuseKey", reuse_keys)])
     found = _scroll(shard, fields=["reuseKey"], flt=wanted, vectors=True)
     return {str(payload["reuseKey"]): vector for payload, vector in found}
+
+
+def access_of(shard: EdgeShard, document: str) -> frozenset[str]:
+    """Return the access labels of a document's chunks."""
+    wanted = Filter(must=[_any_of("document", [document])])
+    found = _scroll(shard, fields=["access"], flt=wanted, vectors=False)
+    return frozenset(label for payload, _ in found for label in cast("Sequence[str]", payload.get("access", ())))
 
 
 def search(shard: EdgeShard, asked: Search, *, language: str) -> tuple[Hit, ...]:
