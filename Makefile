@@ -86,7 +86,7 @@ down: sync ## Remove the disposable cluster and everything of it
 	$(RUN) python -m e2e.cluster down
 
 .PHONY: images
-images: sync ## Build the images: operator, loader, llamacpp, and the tests' mirror
+images: sync ## Build the images of the operator and its data plane, and the tests' mirror
 	$(RUN) python -m e2e.images build
 
 .PHONY: format

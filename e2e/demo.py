@@ -98,7 +98,7 @@ def prepare(name: str, phases: Phases) -> Kube:
     progress = Progress(stream=sys.stdout)
     with phases.phase("a Kubernetes cluster of its own (what this machine lacks is told at once)"):
         kube, _ = start_cluster(name, progress=progress)
-    with phases.phase("images: operator, loader, llama.cpp server, mirror"):
+    with phases.phase("images: the operator, what its pods run, the mirror"):
         images = load_images(kube, progress=progress)
     with phases.phase("a mirror of the hub inside the cluster, with the real weights"):
         deploy_hubs(kube, images["mirror"], trust=None, progress=progress)

@@ -36,6 +36,8 @@ from e2e.support.kube import Kube
 RELEASE: Final = "nimblet"
 OPERATOR_NAMESPACE: Final = "nimblet-system"
 OPERATOR: Final = "nimblet-operator"
+DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer")
+"""Images that the operator's pods run, by their names in the chart's values."""
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 30
 MAX_FILE_BYTES: Final = 2**50
@@ -76,7 +78,7 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
         allow.append({"host": WEIGHTS_HOST, "allowPrivate": True, "ca": trust.authority})
     return {
         "operator": {"image": images["operator"]},
-        "images": {"loader": images["loader"], "llamacpp": images["llamacpp"]},
+        "images": {name: images[name] for name in DATA_PLANE},
         "fetch": {
             "hfEndpoint": HUB_URL,
             "oci": {"plainHTTP": [registry]},
