@@ -2,6 +2,7 @@
 """Fragments every child shares: metadata and the restricted Pod Security settings. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from nimblet import labels
@@ -33,6 +34,26 @@ def metadata(
     if annotations:
         meta["annotations"] = dict(annotations)
     return meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The objects of one component of one of our resources, the immutable selector of its pods among them."""
+
+    owner: str
+    namespace: str
+    component: str
+    kind_label: str = labels.MODEL
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the objects and pods."""
+        return labels.child_labels(kind_label=self.kind_label, owner=self.owner, component=self.component)
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Labels that select the pods; they never change."""
+        return {self.kind_label: self.owner, labels.COMPONENT: self.component}
 
 
 def model_labels(owner: str, component: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ import base64
 from collections.abc import Mapping
 
 from nimblet import labels, names
-from nimblet.manifests.common import Manifest, metadata, model_labels
+from nimblet.manifests.common import Manifest, Part, metadata, model_labels
 
 ARTIFACT_KEY = "artifact.json"
 POLICY_KEY = "policy.json"
@@ -38,26 +38,24 @@ def fetch_policy_manifest(owner: str, namespace: str, *, text: str) -> Manifest:
 
 
 def api_key_manifest(
-    owner: str, namespace: str, *, api_key: str, entries: Mapping[str, str], annotations: Mapping[str, str]
+    part: Part, *, name: str, api_key: str, entries: Mapping[str, str], annotations: Mapping[str, str]
 ) -> Manifest:
-    """Return the Secret with the endpoint's API key; `entries` hold sets of keys, one key a line, for the pods."""
+    """Return the Secret with the endpoint's API key; `entries` hold what the pods accept beside it."""
     texts = {API_KEY: api_key, **entries}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(
-            names.api_key(owner), namespace, labels_=model_labels(owner, "key"), annotations=annotations
-        ),
+        "metadata": metadata(name, part.namespace, labels_=part.labels, annotations=annotations),
         "type": "Opaque",
-        "data": {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()},
+        "data": {entry: base64.b64encode(text.encode()).decode() for entry, text in texts.items()},
     }
 
 
-def service_account_manifest(owner: str, namespace: str, *, name: str, component: str) -> Manifest:
+def service_account_manifest(part: Part, *, name: str) -> Manifest:
     """Return a ServiceAccount without any permission or token."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(name, namespace, labels_=model_labels(owner, component)),
+        "metadata": metadata(name, part.namespace, labels_=part.labels),
         "automountServiceAccountToken": False,
     }

@@ -136,7 +136,7 @@ def _pod_spec(workload: Workload) -> Manifest:
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": workload.drain_seconds + GRACE_AFTER_DRAIN_SECONDS,
-        **server_fields(loader.scheduling, owner=loader.owner),
+        **server_fields(loader.scheduling, selector=pod_selector(loader.owner, "model")),
         "initContainers": [init],
         "containers": [_server(workload)],
         "volumes": volumes,

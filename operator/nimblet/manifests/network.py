@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import names
-from nimblet.manifests.common import Manifest, metadata, model_labels, pod_selector
+from nimblet.manifests.common import Manifest, Part, metadata
 
 HTTP_PORT: Final = 8080
 PROGRESS_PORT: Final = 8081
@@ -14,31 +14,31 @@ PRIVATE_BLOCKS: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.2
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
 
-def service_manifest(owner: str, namespace: str) -> Manifest:
-    """Return the ClusterIP Service on port 80 in front of the model pods."""
+def service_manifest(part: Part, *, name: str, port: int = 80) -> Manifest:
+    """Return the ClusterIP Service in front of the pods."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(names.server(owner), namespace, labels_=model_labels(owner, "model")),
+        "metadata": metadata(name, part.namespace, labels_=part.labels),
         "spec": {
             "type": "ClusterIP",
-            "selector": pod_selector(owner, "model"),
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            "selector": part.selector,
+            "ports": [{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP"}],
         },
     }
 
 
-def disruption_budget_manifest(owner: str, namespace: str) -> Manifest:
+def disruption_budget_manifest(part: Part, *, name: str) -> Manifest:
     """Return the budget that lets a drain take one pod at a time; only wanted at two replicas or more."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(names.server(owner), namespace, labels_=model_labels(owner, "model")),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": pod_selector(owner, "model")}},
+        "metadata": metadata(name, part.namespace, labels_=part.labels),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": part.selector}},
     }
 
 
-def _namespace_peer(name: str) -> Manifest:
+def namespace_peer(name: str) -> Manifest:
     return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
 
 
@@ -54,9 +54,8 @@ def fetch_egress(*, private_blocks: Sequence[str], any_private: bool) -> list[Ma
         {"ipBlock": {"cidr": "::/0", **({} if any_private else {"except": ["fc00::/7", "fe80::/10"]})}},
     ]
     targets += [{"ipBlock": {"cidr": block}} for block in sorted(private_blocks)]
-    dns = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
     return [
-        {"ports": dns, "to": [{"namespaceSelector": {}}]},
+        dns_rule(),
         {"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}], "to": targets},
     ]
 
@@ -70,44 +69,33 @@ class Callers:
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def server_policy_manifest(
-    owner: str,
-    namespace: str,
-    *,
-    callers: Callers,
-    egress: Sequence[Manifest],
-) -> Manifest:
+def caller_peers(callers: Callers) -> list[Manifest]:
+    """Return who may call: pods of the own namespace, the operator, and the namespaces that are named."""
+    peers: list[Manifest] = [{"podSelector": {}}, namespace_peer(callers.operator_namespace)]
+    peers += [namespace_peer(name) for name in sorted(set(callers.namespaces))]
+    if callers.namespace_labels:
+        peers.append({"namespaceSelector": {"matchLabels": dict(callers.namespace_labels)}})
+    return peers
+
+
+def server_policy_manifest(part: Part, *, callers: Callers, egress: Sequence[Manifest]) -> Manifest:
     """Return the model pods' policy: callers of the namespace, operator and scrapers in; `egress` out.
 
     With an in-pod loader that is DNS and fetching; with a cache it is nothing.
     """
-    operator = _namespace_peer(callers.operator_namespace)
-    peers: list[Manifest] = [{"podSelector": {}}, operator]
-    peers += [_namespace_peer(name) for name in sorted(set(callers.namespaces))]
-    if callers.namespace_labels:
-        peers.append({"namespaceSelector": {"matchLabels": dict(callers.namespace_labels)}})
-    ingress = [_ingress(peers, HTTP_PORT), _ingress([operator], PROGRESS_PORT)]
-    pods = _Pods(owner=owner, namespace=namespace, component="model")
-    return _policy(pods, name=names.server_policy(owner), ingress=ingress, egress=egress)
+    operator = namespace_peer(callers.operator_namespace)
+    ingress = [ingress_rule(caller_peers(callers), HTTP_PORT), ingress_rule([operator], PROGRESS_PORT)]
+    return policy_manifest(part, name=names.server_policy(part.owner), ingress=ingress, egress=egress)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pods:
-    """The pods that a policy is for."""
-
-    owner: str
-    namespace: str
-    component: str
-
-
-def _policy(pods: _Pods, *, name: str, ingress: Sequence[Manifest], egress: Sequence[Manifest]) -> Manifest:
+def policy_manifest(part: Part, *, name: str, ingress: Sequence[Manifest], egress: Sequence[Manifest]) -> Manifest:
     """Return a policy that denies all but these."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(name, pods.namespace, labels_=model_labels(pods.owner, pods.component)),
+        "metadata": metadata(name, part.namespace, labels_=part.labels),
         "spec": {
-            "podSelector": {"matchLabels": pod_selector(pods.owner, pods.component)},
+            "podSelector": {"matchLabels": part.selector},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": list(ingress),
             "egress": list(egress),
@@ -115,20 +103,23 @@ def _policy(pods: _Pods, *, name: str, ingress: Sequence[Manifest], egress: Sequ
     }
 
 
-def _ingress(peers: Sequence[Manifest], port: int) -> Manifest:
+def ingress_rule(peers: Sequence[Manifest], port: int) -> Manifest:
+    """Return the rule that lets these peers in to one port."""
     return {"from": list(peers), "ports": [{"protocol": "TCP", "port": port}]}
 
 
-def filler_policy_manifest(
-    owner: str, namespace: str, *, operator_namespace: str, egress: Sequence[Manifest]
-) -> Manifest:
+def dns_rule() -> Manifest:
+    """Return the rule that lets pods ask for names, wherever the cluster's DNS runs."""
+    ports = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+    return {"ports": ports, "to": [{"namespaceSelector": {}}]}
+
+
+def filler_policy_manifest(part: Part, *, operator_namespace: str, egress: Sequence[Manifest]) -> Manifest:
     """Return the policy of the pods that fill the cache: the operator asks for progress; DNS and fetching out."""
-    pods = _Pods(owner=owner, namespace=namespace, component="filler")
-    ingress = [_ingress([_namespace_peer(operator_namespace)], PROGRESS_PORT)]
-    return _policy(pods, name=names.filler(owner), ingress=ingress, egress=egress)
+    ingress = [ingress_rule([namespace_peer(operator_namespace)], PROGRESS_PORT)]
+    return policy_manifest(part, name=names.filler(part.owner), ingress=ingress, egress=egress)
 
 
-def resolver_policy_manifest(owner: str, namespace: str, *, egress: Sequence[Manifest]) -> Manifest:
+def resolver_policy_manifest(part: Part, *, egress: Sequence[Manifest]) -> Manifest:
     """Return the resolver pods' policy: nothing in, DNS and fetching out."""
-    pods = _Pods(owner=owner, namespace=namespace, component="resolver")
-    return _policy(pods, name=names.resolver(owner), ingress=(), egress=egress)
+    return policy_manifest(part, name=names.resolver(part.owner), ingress=(), egress=egress)

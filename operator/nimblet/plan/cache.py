@@ -16,7 +16,7 @@ from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.cache import CLAIM, FILLER, CacheMount, FillJob, claim_manifest, fill_job_manifest
-from nimblet.manifests.common import Manifest
+from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import service_account_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import filler_policy_manifest
@@ -119,12 +119,10 @@ def filler_children(
     """Return identity and network of the pods that fill the cache."""
     if model.spec.cache is None:
         return ()
-    name, namespace = model.name, model.namespace
+    part = Part(owner=model.name, namespace=model.namespace, component=FILLER)
     return (
-        service_account_manifest(name, namespace, name=names.filler(name), component=FILLER),
-        filler_policy_manifest(
-            name, namespace, operator_namespace=settings.access.operator_namespace, egress=egress
-        ),
+        service_account_manifest(part, name=names.filler(model.name)),
+        filler_policy_manifest(part, operator_namespace=settings.access.operator_namespace, egress=egress),
     )
 
 

@@ -262,21 +262,13 @@ class WriteFailure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """All that `plan_compactmodel` may look at besides the CR, the settings and the time."""
+class WorkloadFacts:
+    """What is known of any resource of ours whose Deployment serves: what rollout and key rotation look at."""
 
     children: tuple[ChildRef, ...] = ()
-    jobs: tuple[JobFacts, ...] = ()
-    artifacts: tuple[ArtifactFacts, ...] = ()
-    secret: SecretFacts | None = None
     deployment: DeploymentFacts | None = None
     pods: tuple[PodFacts, ...] = ()
     nodes: tuple[NodeFacts, ...] = ()
-    fills: tuple[JobFacts, ...] = ()
-    """Jobs that fill the cache."""
-    claim: ClaimFacts | None = None
-    storage_classes: tuple[StorageClassFacts, ...] | None = None
-    """None where they can't be read or are not asked for."""
     write_failures: tuple[WriteFailure, ...] = ()
     api_key: str = ""
     """The endpoint's key of the wanted version, an HMAC under the master key; empty when planning offline."""
@@ -286,6 +278,20 @@ class ModelFacts:
     """The key Secret; None where it is absent, or was never rotated and is not looked at."""
     own_keys: SecretFacts | None = None
     """The Secret with the user's own keys, where the spec names one and it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts(WorkloadFacts):
+    """All that `plan_compactmodel` may look at besides the CR, the settings and the time."""
+
+    jobs: tuple[JobFacts, ...] = ()
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    secret: SecretFacts | None = None
+    fills: tuple[JobFacts, ...] = ()
+    """Jobs that fill the cache."""
+    claim: ClaimFacts | None = None
+    storage_classes: tuple[StorageClassFacts, ...] | None = None
+    """None where they can't be read or are not asked for."""
     chat_template: TextFacts | None = None
     """The ConfigMap with the chat template, where the spec names one and it is there."""
     server_minor: int = 32

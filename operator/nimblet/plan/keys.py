@@ -16,7 +16,7 @@ from typing import Final
 
 from nimblet import names
 from nimblet.conditions import Reason
-from nimblet.plan.facts import FIRST_KEY, DeploymentFacts, ModelFacts
+from nimblet.plan.facts import FIRST_KEY, DeploymentFacts, WorkloadFacts
 from nimblet.plan.stage import Progress
 
 MAX_ACCEPTED: Final = 6
@@ -37,7 +37,7 @@ class KeyPlan:
     requeue_after: float | None = None
 
 
-def plan_keys(facts: ModelFacts, *, wanted: int, grace_seconds: int, now: datetime) -> KeyPlan:
+def plan_keys(facts: WorkloadFacts, *, wanted: int, grace_seconds: int, now: datetime) -> KeyPlan:
     """Return the next step towards the wanted version."""
     deployment, stored = facts.deployment, facts.key
     published = stored.version if stored is not None else _safest(facts, wanted)
@@ -60,13 +60,13 @@ def plan_keys(facts: ModelFacts, *, wanted: int, grace_seconds: int, now: dateti
     return _key_plan(facts, (published, wanted), (wanted,), since=since, message=message)
 
 
-def _safest(facts: ModelFacts, wanted: int) -> int:
+def _safest(facts: WorkloadFacts, wanted: int) -> int:
     """Return what a Secret that is lost, or was never rotated, must hold: a version that no pod refuses."""
     common = set.intersection(*(set(pod.key_versions) for pod in facts.pods)) if facts.pods else {wanted}
     return wanted if wanted in common or not common else max(common)
 
 
-def _all_accept(facts: ModelFacts, deployment: DeploymentFacts | None, versions: set[int]) -> bool:
+def _all_accept(facts: WorkloadFacts, deployment: DeploymentFacts | None, versions: set[int]) -> bool:
     """Tell whether every pod, those that drain too, accepts all of these versions, and so will each new one."""
     if deployment is None or not versions <= set(deployment.key_versions):
         return False
@@ -78,7 +78,7 @@ def _all_accept(facts: ModelFacts, deployment: DeploymentFacts | None, versions:
 
 
 def _key_plan(
-    facts: ModelFacts,
+    facts: WorkloadFacts,
     versions: tuple[int, int],
     accepted: tuple[int, ...],
     *,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from nimblet.conditions import Reason
-from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, ModelFacts, PodFacts
+from nimblet.plan.facts import Answer, ContainerFailure, DeploymentFacts, FailureKind, PodFacts, WorkloadFacts
 from nimblet.plan.failure import failure_problem
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.settings import Timing
@@ -50,9 +50,11 @@ class Expectation:
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
     proof: str = "token"
     """What a pod gives when it answers; plan/task.py names it."""
+    silence: Reason = Reason.NOT_ANSWERING
+    """Reason of a pod that is ready by its probe and does not give it."""
 
 
-def judge_rollout(facts: ModelFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
+def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
     """Return how the pods stand against what is wanted."""
     alive = [pod for pod in facts.pods if not pod.terminating and not _lost(pod)]
     lost = [pod for pod in facts.pods if pod.revision == expected.revision and _lost(pod)]
@@ -123,7 +125,7 @@ def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
 
 
 def _state(
-    facts: ModelFacts,
+    facts: WorkloadFacts,
     expected: Expectation,
     *,
     current: Sequence[PodFacts],
@@ -162,7 +164,7 @@ def _pod_problem(
     for pod in current:
         if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
             return problem(
-                Reason.NOT_ANSWERING,
+                expected.silence,
                 f"Pod {pod.name} is ready by its probe but gave no {expected.proof}: {pod.observation.detail}.",
             )
     return None

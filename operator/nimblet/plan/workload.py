@@ -2,9 +2,10 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
+from nimblet.api.access import Access
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.cache import CacheMount
-from nimblet.manifests.common import Manifest
+from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import (
     api_key_manifest,
     fetch_policy_manifest,
@@ -56,6 +57,8 @@ def plan_common(
     `image`: what the weights are mounted from, if from an image.
     """
     name, namespace = model.name, model.namespace
+    server = Part(owner=name, namespace=namespace, component="model")
+    resolver = Part(owner=name, namespace=namespace, component="resolver")
     hosts = facts.secret.hosts if facts.secret is not None else ()
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
@@ -71,27 +74,26 @@ def plan_common(
     )
     children: list[Manifest] = [
         fetch_policy_manifest(name, namespace, text=policy),
-        service_account_manifest(name, namespace, name=names.resolver(name), component="resolver"),
-        service_account_manifest(name, namespace, name=names.server(name), component="model"),
-        resolver_policy_manifest(name, namespace, egress=egress),
+        service_account_manifest(resolver, name=names.resolver(name)),
+        service_account_manifest(server, name=names.server(name)),
+        resolver_policy_manifest(resolver, egress=egress),
         server_policy_manifest(
-            name,
-            namespace,
-            callers=_callers(model, settings),
+            server,
+            callers=callers_of(model.spec.access, settings),
             egress=egress if needs_egress(model, facts, image=image) else (),
         ),
         *filler_children(model, settings, egress=egress),
-        service_manifest(name, namespace),
+        service_manifest(server, name=names.server(name)),
     ]
     if keys.api_key:
         children.insert(0, _key_secret(model, keys))
     if model.spec.replicas >= BUDGET_FROM_REPLICAS:
-        children.append(disruption_budget_manifest(name, namespace))
+        children.append(disruption_budget_manifest(server, name=names.server(name)))
     return tuple(children)
 
 
-def _callers(model: CompactModel, settings: Settings) -> Callers:
-    access = model.spec.access
+def callers_of(access: Access, settings: Settings) -> Callers:
+    """Return who may call an endpoint: whom its spec names, and the administrator's scrapers."""
     selector = access.namespace_selector
     return Callers(
         operator_namespace=settings.access.operator_namespace,
@@ -101,12 +103,21 @@ def _callers(model: CompactModel, settings: Settings) -> Callers:
 
 
 def _key_secret(model: CompactModel, keys: KeyPlan) -> Manifest:
+    return api_key_manifest(
+        Part(owner=model.name, namespace=model.namespace, component="key"),
+        name=names.api_key(model.name),
+        api_key=keys.api_key,
+        entries=keys.entries,
+        annotations=key_annotations(keys),
+    )
+
+
+def key_annotations(keys: KeyPlan) -> dict[str, str]:
+    """Return what a key Secret tells of itself: the version of its key, and since when."""
     annotations = {labels.KEY_VERSION: str(keys.published)}
     if keys.published_at is not None:
         annotations[labels.KEY_PUBLISHED_AT] = keys.published_at.isoformat()
-    return api_key_manifest(
-        model.name, model.namespace, api_key=keys.api_key, entries=keys.entries, annotations=annotations
-    )
+    return annotations
 
 
 def restart_of(model: CompactModel, facts: ModelFacts) -> str:
