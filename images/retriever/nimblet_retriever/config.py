@@ -28,6 +28,22 @@ class EmbeddedConfig(ConfigModel):
     reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds leave free.")
 
 
+class CollectionConfig(ConfigModel):
+    """How new generations are laid out on a server."""
+
+    shards: int = Field(default=1, ge=1, le=128, description="Parts of a generation, spread over the servers.")
+    replication_factor: int = Field(default=1, ge=1, le=8, description="Copies of each part.")
+    write_consistency_factor: int = Field(
+        default=1, ge=1, le=8, description="Copies that must have a write before it counts."
+    )
+    memory: Literal["InMemory", "OnDisk"] = Field(
+        default="InMemory", description="Vectors and words in memory, or mapped from the volume."
+    )
+    quantization: Literal["None", "Scalar", "Binary"] = Field(
+        default="None", description="The compressed copy that is searched; candidates are scored again whole."
+    )
+
+
 class ServerConfig(ConfigModel):
     """A Qdrant server, the operator's or the user's."""
 
@@ -37,6 +53,9 @@ class ServerConfig(ConfigModel):
         description="Begins the names of all collections of this index: the resource's uid."
     )
     key_file: Path | None = Field(default=None, description="File with the server's API key.")
+    collection: CollectionConfig | None = Field(
+        default=None, description="How new generations are laid out; as the server does by itself when absent."
+    )
 
 
 class EmbeddingConfig(ConfigModel):

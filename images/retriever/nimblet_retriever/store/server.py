@@ -14,6 +14,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
+from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import (
     BuildFenced,
     Chunk,
@@ -28,6 +29,7 @@ from nimblet_retriever.store.chunk import (
     StoreError,
     StoreUnavailable,
 )
+from nimblet_retriever.store.collection import layout, search_params
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.lexical import check_language, document_vector, query_vector
 from nimblet_retriever.store.payload import (
@@ -52,9 +54,12 @@ T = TypeVar("T")
 class ServerStore:
     """A Store on a server. `prefix` is the index's own: the CR's uid, so that indexes share a server."""
 
-    def __init__(self, client: AsyncQdrantClient, *, prefix: str) -> None:
+    def __init__(
+        self, client: AsyncQdrantClient, *, prefix: str, collection: CollectionConfig | None = None
+    ) -> None:
         self._client = client
         self._prefix = prefix
+        self._collection = collection
         self._known: dict[str, tuple[str, Generation]] = {}
         """Sealed generations by name, with their collections: they never change, so they are looked up once."""
 
@@ -118,7 +123,8 @@ class ServerStore:
     async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
         """Search one generation."""
         collection, generation = await self._sealed(name)
-        ranking = _ranking(search, language=generation.manifest.language)
+        params = search_params(self._collection)
+        ranking = _ranking(search, language=generation.manifest.language, params=params)
         if ranking is None:
             return ()
         found = await _asked(
@@ -127,6 +133,7 @@ class ServerStore:
                 query=ranking.query,
                 using=ranking.using,
                 prefetch=ranking.prefetch,
+                search_params=ranking.params,
                 query_filter=filter_of(search.selection),
                 limit=search.limit,
                 with_payload=True,
@@ -182,13 +189,16 @@ class ServerStore:
             ) from error
 
     async def _create(self, collection: str, generation: Generation) -> None:
+        wanted = layout(self._collection, dimension=generation.manifest.dimension)
         await _asked(
             self._client.create_collection(
                 collection,
-                vectors_config={
-                    DENSE: models.VectorParams(size=generation.manifest.dimension, distance=models.Distance.COSINE)
-                },
-                sparse_vectors_config={LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                vectors_config=wanted.vectors,
+                sparse_vectors_config=wanted.sparse,
+                shard_number=wanted.shards,
+                replication_factor=wanted.copies,
+                write_consistency_factor=wanted.confirmed,
+                quantization_config=wanted.quantization,
                 metadata=_metadata(generation),
             )
         )
@@ -280,9 +290,10 @@ class _Ranking:
     query: models.Query | list[float] | models.SparseVector
     using: str | None = None
     prefetch: list[models.Prefetch] | None = None
+    params: models.SearchParams | None = None
 
 
-def _ranking(asked: Search, *, language: str) -> _Ranking | None:
+def _ranking(asked: Search, *, language: str, params: models.SearchParams | None) -> _Ranking | None:
     """Return how the engine ranks, None when there is nothing to rank by.
 
     The filter stands in each half's own request too, so that none sees more.
@@ -296,12 +307,20 @@ def _ranking(asked: Search, *, language: str) -> _Ranking | None:
     if not halves:
         return None
     if len(halves) == 1:
-        return _Ranking(query=halves[0][0], using=halves[0][1])
+        return _Ranking(query=halves[0][0], using=halves[0][1], params=_params_of(halves[0][1], params))
     flt = filter_of(asked.selection)
     prefetch = [
-        models.Prefetch(query=vector, using=using, filter=flt, limit=asked.candidates) for vector, using in halves
+        models.Prefetch(
+            query=vector, using=using, filter=flt, limit=asked.candidates, params=_params_of(using, params)
+        )
+        for vector, using in halves
     ]
     return _Ranking(query=models.FusionQuery(fusion=models.Fusion.RRF), prefetch=prefetch)
+
+
+def _params_of(using: str, params: models.SearchParams | None) -> models.SearchParams | None:
+    """Only the dense vectors have a compressed copy."""
+    return params if using == DENSE else None
 
 
 def filter_of(selection: Selection) -> models.Filter:
