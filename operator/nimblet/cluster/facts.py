@@ -24,7 +24,7 @@ from nimblet.cluster.jobfacts import is_fill, job_facts, lacks_result, refusal_w
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key, key_versions
 from nimblet.cluster.masterkey import api_key
-from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.mirror import OWN_KINDS, Mirror
 from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
@@ -48,7 +48,7 @@ from nimblet.plan.facts import (
     WriteFailure,
 )
 
-CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in ("CompactModel", "Node", "Pod"))
+CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | {"Node", "Pod"})
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 AWAY_TAINTS: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})

@@ -8,13 +8,17 @@ It does no I/O and decides nothing; what it lacks is read again at the next resy
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from nimblet.cluster.key import Key, owner_key
 from nimblet.cluster.observed import Metadata, metadata_of
+from nimblet.cluster.references import references_of
 from nimblet.cluster.trim import TRIMS, Object, shared, significant
 
 Name = tuple[str, str]
 """Namespace (empty for cluster-scoped kinds) and name."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class Change:
 
     changed: bool
     owner: Key | None
+    told: bool = False
+    """A resource of ours changed, or says something else of itself: whoever names it looks again."""
 
 
 UNCHANGED = Change(changed=False, owner=None)
@@ -34,6 +40,7 @@ class _Entry:
     uid: str
     version: int
     owner: Key | None
+    references: frozenset[Key] = frozenset()
 
 
 @dataclass
@@ -43,6 +50,7 @@ class Mirror:
     _kinds: dict[str, dict[Name, _Entry]] = field(default_factory=lambda: {kind: {} for kind in TRIMS})
     _owned: dict[Key, set[tuple[str, Name]]] = field(default_factory=dict)
     _revisions: Counter[str] = field(default_factory=Counter)
+    _referrers: dict[Key, set[Key]] = field(default_factory=dict)
 
     def holds(self, kind: str) -> bool:
         """Tell whether objects of this kind are kept at all."""
@@ -66,6 +74,10 @@ class Mirror:
         names = sorted(name for owned_kind, name in self._owned.get(key, ()) if owned_kind == kind)
         return tuple(self._kinds[kind][name].body for name in names)
 
+    def referrers(self, key: Key) -> tuple[Key, ...]:
+        """Return the resources of ours that name this one, which may not exist, sorted."""
+        return tuple(sorted(self._referrers.get(key, ())))
+
     def keys(self, kind: str) -> tuple[Key, ...]:
         """Return the keys of our own resources of a kind."""
         return tuple(Key(kind, namespace, name) for namespace, name in sorted(self._kinds[kind]))
@@ -87,14 +99,17 @@ class Mirror:
             return UNCHANGED
         trimmed = TRIMS[kind](body)
         changed = old is None or significant(kind, old.body) != significant(kind, trimmed)
-        new = _Entry(shared(trimmed), metadata.uid, version, _owner(kind, metadata))
+        told = kind in OWN_KINDS and (changed or old is None or old.body.get("status") != trimmed.get("status"))
+        new = _Entry(shared(trimmed), metadata.uid, version, _owner(kind, metadata), references_of(kind, body))
         self._revisions[kind] += changed
         if old is not None:
             self._forget(kind, name, old)
         self._kinds[kind][name] = new
         if new.owner is not None:
             self._owned.setdefault(new.owner, set()).add((kind, name))
-        return Change(changed=changed, owner=new.owner)
+            for named in new.references:
+                self._referrers.setdefault(named, set()).add(new.owner)
+        return Change(changed=changed, owner=new.owner, told=told)
 
     def remove(self, kind: str, body: Object) -> Change:
         """Drop an object that was reported deleted, unless it was made anew since."""
@@ -104,7 +119,7 @@ class Mirror:
         if old is None or (old.uid != metadata.uid and metadata.uid):
             return UNCHANGED
         self._drop(kind, name, old)
-        return Change(changed=True, owner=old.owner)
+        return Change(changed=True, owner=old.owner, told=kind in OWN_KINDS)
 
     def prune(
         self, kind: str, *, seen: Collection[Name], version: str, namespaces: Collection[str] = ()
@@ -131,10 +146,17 @@ class Mirror:
     def _forget(self, kind: str, name: Name, entry: _Entry) -> None:
         if entry.owner is None:
             return
-        names = self._owned.get(entry.owner, set())
-        names.discard((kind, name))
-        if not names:
-            self._owned.pop(entry.owner, None)
+        _discard(self._owned, entry.owner, (kind, name))
+        for named in entry.references:
+            _discard(self._referrers, named, entry.owner)
+
+
+def _discard(index: dict[Key, set[T]], key: Key, item: T) -> None:
+    """Take an item from an index, and its set where that was the last."""
+    items = index.get(key, set())
+    items.discard(item)
+    if not items:
+        index.pop(key, None)
 
 
 def _version(metadata: Metadata) -> int:

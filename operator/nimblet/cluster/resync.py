@@ -61,5 +61,7 @@ async def _rebuild_kind(
             change = mirror.put(resource.kind, body)
             if change.changed and change.owner is not None:
                 touched.add(change.owner)
+            if change.told and change.owner is not None:
+                touched.update(mirror.referrers(change.owner))
     scope = (namespace,) if namespace is not None else ()
     return frozenset(touched) | mirror.prune(resource.kind, seen=seen, version=version, namespaces=scope)

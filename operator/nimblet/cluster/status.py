@@ -30,7 +30,7 @@ async def write_status(client: Client, *, body: Json, status: StatusModel) -> bo
         return False
     if not await _store(client, body, normalised(status)):
         return False
-    await _tell(client, body, _conditions(before), _conditions(status))
+    await _tell(client, body, _before(before), stored_conditions(status))
     return True
 
 
@@ -80,7 +80,12 @@ def _parsed(stored: object, model: type[StatusModel]) -> StatusModel | None:
         return None
 
 
-def _conditions(status: StatusModel | None) -> tuple[Condition, ...]:
+def _before(status: StatusModel | None) -> tuple[Condition, ...]:
+    return stored_conditions(status) if status is not None else ()
+
+
+def stored_conditions(status: StatusModel) -> tuple[Condition, ...]:
+    """Return a status's conditions; every kind of ours has them."""
     listed = getattr(status, "conditions", ())
     return tuple(item for item in listed if isinstance(item, Condition))
 

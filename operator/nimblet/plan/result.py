@@ -9,11 +9,11 @@ from nimblet.api.common import StatusModel
 from nimblet.plan.facts import ChildRef
 
 Manifest = Mapping[str, object]
-S = TypeVar("S", bound=StatusModel)
+S_co = TypeVar("S_co", bound=StatusModel, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Generic[S]):
+class Plan(Generic[S_co]):
     """The decision for one resource. Applying it twice is the same as applying it once.
 
     `children` are applied in order. `deletions` are exact objects (uid and all): what the plan no longer wants
@@ -22,6 +22,6 @@ class Plan(Generic[S]):
 
     children: tuple[Manifest, ...]
     deletions: tuple[ChildRef, ...]
-    status: S
+    status: S_co
     requeue_after: float | None = None
     """Seconds until the next look without an event; None leaves it to events and resync."""

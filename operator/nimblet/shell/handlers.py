@@ -34,6 +34,8 @@ RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 5, 5, 5)
 """Waits between tries of a request; a watch begins anew after them, so the last is how late it may come back."""
 CHUNK: Final = 500
 """Objects a page of kopf's first listing: bounds its memory."""
+PLACED_KINDS: Final = frozenset({"CompactModel"})
+"""Kinds whose plan chooses nodes, and tells it by the condition Placed."""
 STREAM: Final = "watcher for "
 """How the names of kopf's tasks begin that read a watch."""
 END_SECONDS: Final = 0.8
@@ -93,18 +95,21 @@ class Intake:
             self.queue.add(key)
 
     def _concerned(self, kind: str, change: Change, body: Object) -> Sequence[Key]:
+        referrers = self.mirror.referrers(change.owner) if change.told and change.owner is not None else ()
         if not change.changed:
-            return ()
+            return referrers
         if kind == "Node":
             return (*unplaced(self.mirror), *residents(self.mirror, node=metadata_of(body).name))
-        return (change.owner,) if change.owner is not None and change.owner.kind in OWN_KINDS else ()
+        if change.owner is None or change.owner.kind not in OWN_KINDS:
+            return referrers
+        return (change.owner, *referrers)
 
 
 def unplaced(mirror: Mirror) -> tuple[Key, ...]:
     """Return the resources that wait for a node: only to these does a node's change matter."""
     return tuple(
         key
-        for kind in sorted(OWN_KINDS)
+        for kind in sorted(PLACED_KINDS)
         for key in mirror.keys(kind)
         if not _is_placed(mirror.get(kind, key.namespace, key.name) or {})
     )

@@ -34,6 +34,7 @@ from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
 from nimblet.cluster.patience import patiently
 from nimblet.shell.ending import Ending
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
+from nimblet.shell.kinds import kinds_of
 from nimblet.shell.metrics import Metrics, StateCollector
 from nimblet.shell.options import Options
 from nimblet.shell.queue import Queue
@@ -303,14 +304,16 @@ async def _work(operator: Operator, client: Client) -> None:
             clock=loop.time,
             url_of=operator.url_of,
         )
+        gatherer = Gatherer(
+            client=client,
+            mirror=operator.mirror,
+            observer=observer,
+            master_key=master,
+            server_minor=server_minor,
+        )
         reconciler = Reconciler(
-            gatherer=Gatherer(
-                client=client,
-                mirror=operator.mirror,
-                observer=observer,
-                master_key=master,
-                server_minor=server_minor,
-            ),
+            kinds=kinds_of(gatherer, options.settings),
+            gatherer=gatherer,
             settings=options.settings,
             metrics=operator.metrics,
             now=partial(datetime.now, UTC),

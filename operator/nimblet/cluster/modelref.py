@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a CompactModel that another resource names: from its spec and status alone, in the same namespace."""
+
+from nimblet import names
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.client import Client
+from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.cluster.resources import COMPACT_MODEL
+from nimblet.conditions import ConditionType, Reason
+from nimblet.plan.modelfacts import ModelReference
+
+
+async def gather_model_reference(client: Client, *, namespace: str, name: str) -> ModelReference:
+    """Return what is known of a model. It is read anew each time: the mirror keeps no spec of ours."""
+    body = await client.get(COMPACT_MODEL, namespace=namespace, name=name)
+    if body is None:
+        return ModelReference(name=name, found=False)
+    parsed = parse_compactmodel(body)
+    if isinstance(parsed, InvalidModel):
+        return ModelReference(name=name, found=True, reason=Reason.INVALID_SPEC, message=parsed.errors)
+    return model_reference(parsed)
+
+
+def model_reference(model: CompactModel) -> ModelReference:
+    """Return a model as others see it."""
+    status = model.status
+    serving = next((item for item in status.conditions if item.type == ConditionType.SERVING), None)
+    files = status.artifact.files if status.artifact is not None else []
+    return ModelReference(
+        name=model.name,
+        found=True,
+        serving=serving is not None and serving.status == "True" and not model.deleting,
+        reason=serving.reason if serving is not None else "",
+        message=serving.message if serving is not None else "",
+        task=model.spec.task,
+        url=status.endpoint,
+        served_name=model.spec.served_model_name or model.name,
+        key_secret=status.key_secret,
+        context_length=status.resolved.context_length if status.resolved is not None else 0,
+        parallel=model.spec.runtime.parallel,
+        replicas=status.ready_replicas,
+        digest=names.content_hash([[item.path, item.sha256] for item in files], length=32) if files else "",
+    )

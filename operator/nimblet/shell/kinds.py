@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our kinds, as the one loop sees them: a resource as read, turned into something that can be planned.
+
+A kind differs from another in how it is parsed, what is gathered for it and which pure plan is asked, and in
+nothing else; what a plan says is applied, deleted and told by reconcile.py for all alike.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nimblet import labels
+from nimblet.api.common import StatusModel
+from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.child import Owner
+from nimblet.cluster.client import Json
+from nimblet.cluster.facts import Gatherer, gather_model_facts
+from nimblet.cluster.observed import metadata_of
+from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.cluster.resources import COMPACT_MODEL, Resource
+from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
+from nimblet.plan.facts import WriteFailure
+from nimblet.plan.result import Plan
+from nimblet.plan.source import source_hash
+from nimblet.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A plan, and the seconds after which its facts are old without any event telling; None: events suffice."""
+
+    plan: Plan[StatusModel]
+    look_again: float | None = None
+
+
+Planner = Callable[[Sequence[WriteFailure], datetime], Awaitable[Planned]]
+"""Gathers and plans, given what the last pass could not write. It reads and writes nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One resource of ours as read: what its status says, and how it is planned."""
+
+    status: StatusModel
+    plan: Planner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of ours. `read` parses; a spec that does not parse gives a subject whose plan says so."""
+
+    resource: Resource
+    read: Callable[[Json], Subject]
+
+
+def kinds_of(gatherer: Gatherer, settings: Settings) -> Mapping[str, Kind]:
+    """Return all our kinds by name."""
+    kinds = (compactmodel_kind(gatherer, settings),)
+    return {kind.resource.kind: kind for kind in kinds}
+
+
+def owner_of(body: Json) -> Owner:
+    """Return who owns the children of a resource of ours."""
+    metadata = metadata_of(body)
+    return Owner(
+        api_version=labels.API_VERSION,
+        kind=str(body["kind"]),
+        name=metadata.name,
+        uid=metadata.uid,
+        namespace=metadata.namespace,
+        deleting=metadata.deletion_timestamp is not None,
+    )
+
+
+def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
+    """Return the kind CompactModel."""
+
+    def read(body: Json) -> Subject:
+        parsed = parse_compactmodel(body)
+        if isinstance(parsed, InvalidModel):
+            return Subject(status=parsed.status, plan=_invalid_model(parsed))
+        return Subject(status=parsed.status, plan=_model(parsed, gatherer, settings))
+
+    return Kind(resource=COMPACT_MODEL, read=read)
+
+
+def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Planner:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+        wanted = source_hash(model.spec, settings)
+        gathered = await gather_model_facts(
+            gatherer, model, wanted_source=wanted, write_failures=failures, now=now
+        )
+        return Planned(
+            plan=plan_compactmodel(model, gathered.facts, settings, now), look_again=gathered.look_again
+        )
+
+    return plan
+
+
+def _invalid_model(found: InvalidModel) -> Planner:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+        told = plan_invalid(generation=found.generation, status=found.status, errors=found.errors, now=now)
+        return Planned(plan=told)
+
+    return plan
