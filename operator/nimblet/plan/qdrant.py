@@ -42,6 +42,11 @@ CHUNKS_PER_CORE: Final = 1_000_000
 """Passages of a server for each core: an assumption."""
 MAX_MILLICORES: Final = 16000
 
+REFUSED: Final = (
+    "Fewer servers, and claims of another size or StorageClass, need a second set of servers, which the retriever "
+    "can't move to yet; the servers stay as they are. Take the change back, or make a new RetrievalIndex."
+)
+
 Memory = Literal["InMemory", "OnDisk"]
 Quantization = Literal["None", "Scalar", "Binary"]
 
@@ -99,6 +104,8 @@ class QdrantOwner:
     callers: Sequence[Manifest]
     metrics_namespaces: Sequence[str] = ()
     scheduling: Scheduling = field(default_factory=Scheduling)
+    movable: bool = True
+    """The retriever can answer from one set while it builds on another, and takes pushed documents along."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +145,8 @@ class QdrantPlan:
     """Why there are two sets, in words."""
     short: str = ""
     """Why the claims are too small for the load, in words."""
+    refused: str = ""
+    """Why the servers stay as they are, in words, where there can't be the second set that the shape needs."""
 
 
 def plan_qdrant(
@@ -155,6 +164,9 @@ def plan_qdrant(
     sizing = size_server(shape, load)
     answering = min((item.number for item in live), default=0) if serving is None else serving
     number = _target(shape, live, answering=answering)
+    refused = ""
+    if not owner.movable and live and number not in {item.number for item in live}:
+        refused, number = REFUSED, answering or min(item.number for item in live)
     current = next((item for item in live if item.number == number), None)
     target = _wanted(owner, shape, number, sizing=sizing, current=current)
     kept = next((item for item in live if item.number == answering != number), None)
@@ -174,6 +186,7 @@ def plan_qdrant(
         sizing=sizing,
         moving=_moving(target, kept) if kept is not None else "",
         short=_short(shape, sizing),
+        refused=refused,
     )
 
 

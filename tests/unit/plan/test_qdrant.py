@@ -261,6 +261,18 @@ def test_while_nobody_knows_what_serves_nothing_is_deleted_and_the_old_set_answe
     assert plan.target == "http://docs-qdrant-s2.team.svc:6333"
 
 
+@pytest.mark.parametrize("serving", [0, 1, None])
+def test_where_the_retriever_cannot_move_the_servers_stay_and_it_is_told(serving: int | None) -> None:
+    owner = replace(an_owner(), movable=False)
+    live = (live_set(1, replicas=3),)
+    # more servers need no second set
+    more = plan_qdrant(owner, replace(SHAPE, replicas=5), load=LOAD, live=live, serving=serving)
+    assert (sets(more), more.refused) == ({"docs-qdrant": 5}, "")
+    fewer = plan_qdrant(owner, SHAPE, load=LOAD, live=live, serving=serving)
+    assert (sets(fewer), fewer.previous, fewer.deletions) == ({"docs-qdrant": 3}, None, ())
+    assert "make a new RetrievalIndex" in fewer.refused
+
+
 SHAPES = st.builds(
     QdrantShape,
     replicas=st.integers(1, 4),
