@@ -15,17 +15,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from pydantic import ValidationError
-from qdrant_client import AsyncQdrantClient
 
-from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
-from nimblet_retriever.embedding import Embedder
-from nimblet_retriever.keys import KeyRing
-from nimblet_retriever.retrieval import Retriever
+from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
-from nimblet_retriever.store.server import ServerStore
 
 log = logging.getLogger("nimblet_retriever")
 
@@ -43,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a model tells nothing
     try:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
@@ -60,11 +56,8 @@ async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient())
-        embedder = Embedder(client, config.embedding)
-        retriever = Retriever(open_store(config), embedder, config.search, clock=time.monotonic)
-        stack.push_async_callback(retriever.close)
-        keys = KeyRing(config.keys_file, now=partial(datetime.now, UTC))
-        app = application(Api(index=config.index, retriever=retriever, keys=keys))
+        around = Surroundings(client=client, clock=time.monotonic, now=partial(datetime.now, UTC))
+        app = await stack.enter_async_context(service(config, open_store(config), around))
         # no access log: paths hold names of documents
         settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
         await uvicorn.Server(settings).serve()
@@ -74,7 +67,17 @@ def open_store(config: RetrieverConfig) -> Store:
     """Return the configured store. StoreError where another process has the folder."""
     store = config.store
     if isinstance(store, EmbeddedConfig):
-        return EmbeddedStore(store.folder, reserve=store.reserve_bytes)
+        return EmbeddedStore(
+            store.folder,
+            reserve=store.reserve_bytes,
+            limit=store.push_passages,
+            memory=store.builder_memory_bytes,
+        )
+    # a third of the start's time is the client's import: the embedded form, which restarts in place, does without
+    from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
+
+    from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
+
     key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
     client = AsyncQdrantClient(url=store.url, api_key=key)
     return ServerStore(client, prefix=store.prefix, collection=store.collection)

@@ -25,7 +25,11 @@ class EmbeddedConfig(ConfigModel):
 
     type: Literal["Embedded"] = "Embedded"
     folder: Path = Field(description="Where the volume is mounted.")
-    reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds leave free.")
+    reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds and pushes leave free.")
+    push_passages: int = Field(
+        default=20_000, ge=0, description="Pushed passages at most: they are held in memory."
+    )
+    builder_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="Memory of a build's own process.")
 
 
 class CollectionConfig(ConfigModel):
@@ -91,6 +95,34 @@ class SearchConfig(ConfigModel):
     )
 
 
+class RerankerConfig(ConfigModel):
+    """A reranking model: llama.cpp's /v1/rerank, and others of that shape."""
+
+    url: Url = Field(description="Base address, with /v1.")
+    model: str = Field(min_length=1, max_length=200, description="Name of the model in requests.")
+    key_file: Path | None = Field(default=None, description="File with the endpoint's API key.")
+    candidates: int = Field(default=20, ge=1, le=100, description="Passages of a search that it orders.")
+    timeout_seconds: float = Field(
+        default=10.0, gt=0, description="Of one request; then the search's own order is answered."
+    )
+
+
+class TracingConfig(ConfigModel):
+    """Where traces go."""
+
+    endpoint: Url = Field(description="Base address of an OTLP receiver over HTTP; /v1/traces is added.")
+
+
+class PushConfig(ConfigModel):
+    """How pushed documents are cut, and the limits of parsing one."""
+
+    tokens: int = Field(default=256, ge=16, le=8192, description="Tokens of what is embedded at once.")
+    overlap: int = Field(default=32, ge=0, description="Tokens at most that repeat the end of the passage before.")
+    file_bytes: int = Field(default=24 * 2**20, ge=1, description="Largest content that is read.")
+    memory_bytes: int = Field(default=2**30, ge=2**28, description="Address space of the parser process.")
+    seconds: float = Field(default=60.0, gt=0, description="Time to parse one document.")
+
+
 class RetrieverConfig(ConfigModel):
     """The whole file."""
 
@@ -99,6 +131,9 @@ class RetrieverConfig(ConfigModel):
     store: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="type")]
     embedding: EmbeddingConfig
     search: SearchConfig = SearchConfig()
+    reranker: RerankerConfig | None = Field(default=None, description="Orders what a search finds; none without.")
+    tracing: TracingConfig | None = Field(default=None, description="Sends traces; none without.")
+    push: PushConfig = PushConfig()
     keys_file: Path = Field(description="Who may ask: see keys.py.")
 
 

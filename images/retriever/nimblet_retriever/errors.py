@@ -16,3 +16,15 @@ class EmbeddingChanged(Exception):  # noqa: N818
 
 class IndexEmpty(Exception):  # noqa: N818
     """No generation serves yet."""
+
+
+class AccessRefused(Exception):  # noqa: N818
+    """A key would decide over others than those it stands for."""
+
+
+class DocumentUnknown(Exception):  # noqa: N818
+    """No such document, or none that the key may see."""
+
+
+class DocumentRefused(Exception):  # noqa: N818
+    """A pushed document that can't be read, or holds no text."""

@@ -26,7 +26,9 @@ class Scope(StrEnum):
     """What a key is for."""
 
     SEARCH = "search"
+    PUSH = "push"
     BUILD = "build"
+    OPERATE = "operate"
 
 
 class Key(ConfigModel):
@@ -54,8 +56,8 @@ class KeyRing:
         self._seen: tuple[int, int, int] | None = None
         self._keys: tuple[Key, ...] = ()
 
-    def find(self, authorization: str | None, scope: Scope) -> Key | None:
-        """Return the key that a request's Authorization header shows, None when it may not do this."""
+    def find(self, authorization: str | None, *scopes: Scope) -> Key | None:
+        """Return the key that a request's Authorization header shows, None when it has none of the scopes."""
         self._refresh()
         if authorization is None or not authorization.startswith(BEARER):
             return None
@@ -64,7 +66,7 @@ class KeyRing:
         for key in self._keys:  # all of them, so that time tells nothing of where it stands
             if hmac.compare_digest(key.sha256, digest):
                 found = key
-        if found is None or scope not in found.scopes:
+        if found is None or found.scopes.isdisjoint(scopes):
             return None
         return found if found.expires is None or self._now() < found.expires else None
 

@@ -34,13 +34,20 @@ class PassageAnswer(ConfigModel):
     location: str
     labels: dict[str, str]
     score: float
+    similarity: float | None
 
 
 class RetrieveAnswer(ConfigModel):
-    """Passages, best first, all of the generation named."""
+    """Passages, best first, all of the generation named and of the pushes up to `push`.
+
+    `score` compares within one answer; `similarity`, the cosine to the question, between answers by one model.
+    `reranked` is false where the reranker failed, null where there is none.
+    """
 
     index: str
     generation: str
+    push: int
+    reranked: bool | None
     passages: tuple[PassageAnswer, ...]
 
 
@@ -124,6 +131,7 @@ def passage_of(hit: Hit, *, index: str, generation: str) -> PassageAnswer:
         location=hit.location,
         labels=dict(hit.labels),
         score=hit.score,
+        similarity=hit.similarity,
     )
 
 

@@ -6,9 +6,10 @@ embed a fixed text as it did when the generation was built: else no search, sinc
 """
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -16,17 +17,21 @@ from pydantic import Field, StringConstraints
 from nimblet_retriever.config import ConfigModel, Id, Label, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind, cosine
 from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
-from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection
+from nimblet_retriever.overlaid import Overlaid
+from nimblet_retriever.rerank import Reranker
+from nimblet_retriever.spaces import CANARY, SAME, same_model
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection, StoreError
+from nimblet_retriever.store.fusion import Fused
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.interface import Build, Store
+from nimblet_retriever.watch import Unwatched, Watch
 
-CANARY: Final = "The quick brown fox jumps over 13 lazy dogs; der Zug fährt um 7 Uhr."
-"""Embedded with every generation: tells a model that was exchanged or set up otherwise from the one that was."""
-SAME: Final = 0.999
-"""Cosine from which two vectors are the same: kernels of other CPUs differ by less than 0.0005."""
+log = logging.getLogger(__name__)
 CANARY_SECONDS: Final = 30.0
 """How long a comparison of the canary holds: a model may be exchanged behind its address at any time."""
 BUSY_SWAPS: Final = 3
+TRIED_AT_ONCE: Final = 32
+"""Questions of a quality gate that are embedded together; others ask meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +46,24 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Passages, best first, all of one generation."""
+    """Passages, best first, all of one generation and of the pushes up to number `push`."""
 
     generation: str
+    push: int
     hits: tuple[Hit, ...]
+    reranked: bool | None = None
+    """False where the reranker failed and the search's own order stands, None where there is no reranker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a retriever can do without."""
+
+    reranker: Reranker | None = None
+    watch: Watch = field(default_factory=Unwatched)
+
+
+ALONE: Final = Extras()
 
 
 class PassageIn(ConfigModel):
@@ -73,37 +92,86 @@ class Retriever:
     """One index."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, config: SearchConfig, *, clock: Callable[[], float]
+        self,
+        store: Store,
+        embedder: Embedder,
+        config: SearchConfig,
+        *,
+        clock: Callable[[], float],
+        extras: Extras = ALONE,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._config = config
         self._clock = clock
+        self._reranker = extras.reranker
+        self._watch = extras.watch
+        self._overlaid = Overlaid(store, embedder, clock=clock)
+        self._manifests: dict[str, Manifest] = {}
+        """Of sealed generations, which never change."""
         self._trusted: dict[str, float] = {}
         """When a generation's canary was last found to be as it was."""
         self._builds: dict[tuple[str, str], Build] = {}
 
     async def ask(self, question: Question) -> Found:
         """Return the best passages. IndexEmpty, EmbeddingUnavailable, EmbeddingChanged, StoreUnavailable."""
-        (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
+        with self._watch.stage("embed"):
+            (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
         for _ in range(BUSY_SWAPS):
             name = await self._store.serving()
             if name is None:
                 raise IndexEmpty("no generation serves yet: the first build is under way, or failed")
             await self._check_canary(name)
-            search = Search(
-                vector=vector,
-                text=question.text,
-                selection=question.selection,
-                limit=question.top_k or self._config.top_k,
-                candidates=max(self._config.candidates, question.top_k or 0),
-                mode=question.mode or self._config.mode,
-            )
             try:
-                return Found(generation=name, hits=await self._store.search(name, search))
+                return await self._found(name, question, vector, pushes=True)
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves
         raise IndexEmpty("the serving generation was dropped again and again")
+
+    async def try_out(self, name: str, questions: Sequence[Question]) -> AsyncIterator[Found]:
+        """Ask one generation, serving or not: for the quality gate. The errors of `ask`, and GenerationUnknown."""
+        await self._check_canary(name)
+        for start in range(0, len(questions), TRIED_AT_ONCE):
+            some = questions[start : start + TRIED_AT_ONCE]
+            vectors = await self._embedder.embed([question.text for question in some], Kind.QUESTION)
+            for question, vector in zip(some, vectors, strict=True):
+                yield await self._found(name, question, vector, pushes=False)
+
+    async def _found(self, name: str, question: Question, vector: Sequence[float], *, pushes: bool) -> Found:
+        limit = question.top_k or self._config.top_k
+        wanted = limit if self._reranker is None else max(limit, self._reranker.candidates)
+        search = Search(
+            vector=vector,
+            text=question.text,
+            selection=question.selection,
+            limit=wanted,
+            candidates=max(self._config.candidates, wanted),
+            mode=question.mode or self._config.mode,
+        )
+        with self._watch.stage("search"):
+            fused = await self._searched(name, search, pushes=pushes)
+        if self._reranker is None:
+            return Found(generation=name, push=fused.push, hits=fused.hits)
+        ranked = await self._reranker.rank(question.text, fused.hits)
+        return Found(generation=name, push=fused.push, hits=ranked.hits[:limit], reranked=ranked.reranked)
+
+    async def _searched(self, name: str, search: Search, *, pushes: bool) -> Fused:
+        if pushes:
+            return await self._overlaid.search(await self._manifest(name), search)
+        return Fused(push=0, hits=await self._store.search(name, search), outdated=False)
+
+    async def open(self) -> None:
+        """Read in what was pushed, and the serving generation, so that no question waits for that."""
+        await self._store.overlay()
+        serving = await self._store.serving()
+        if serving is None:
+            return
+        try:
+            await self._store.vectors(serving, ["none"])  # any look opens it
+        except StoreError as error:
+            log.warning(
+                "generation %s can't be searched: %s", serving, error
+            )  # builds and roll backs still can be
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, for whoever cuts documents."""
@@ -152,6 +220,7 @@ class Retriever:
         """Remove a generation."""
         await self._store.drop(name)
         self._trusted.pop(name, None)
+        self._manifests.pop(name, None)
 
     async def generations(self) -> tuple[Generation, ...]:
         """Return all generations."""
@@ -165,6 +234,7 @@ class Retriever:
         """Let go of builds and store."""
         for build in self._builds.values():
             await build.close()
+        await self._overlaid.close()
         await self._store.close()
 
     def _build(self, name: str, token: str) -> Build:
@@ -184,7 +254,7 @@ class Retriever:
     async def _embeds_as(self, name: str, manifest: Manifest) -> bool:
         """Tell whether a generation's vectors may be used in a build: same model, same canary."""
         other = await self._manifest(name)
-        return other.embedding == manifest.embedding and cosine(other.canary, manifest.canary) >= SAME
+        return other.embedding == manifest.embedding and same_model(other.canary, manifest.canary)
 
     async def _check_canary(self, name: str) -> None:
         if self._clock() - self._trusted.get(name, -math.inf) < CANARY_SECONDS:
@@ -200,10 +270,15 @@ class Retriever:
         self._trusted[name] = self._clock()
 
     async def _manifest(self, name: str) -> Manifest:
-        found = [item.manifest for item in await self._store.generations() if item.name == name]
+        known = self._manifests.get(name)
+        if known is not None:
+            return known
+        found = [item for item in await self._store.generations() if item.name == name]
         if not found:
             raise GenerationUnknown(f"generation {name} is gone")
-        return found[-1]
+        if found[-1].sealed:
+            self._manifests[name] = found[-1].manifest
+        return found[-1].manifest
 
 
 def _reuse_key(embedded: str, fingerprint: str) -> str:

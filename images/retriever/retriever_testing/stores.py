@@ -12,8 +12,10 @@ from qdrant_client import AsyncQdrantClient
 
 from nimblet_retriever.store.chunk import Chunk, Mode, Search, Selection
 from nimblet_retriever.store.embedded import EmbeddedStore
+from nimblet_retriever.store.fusion import search_both
 from nimblet_retriever.store.generation import Manifest, generation_name
 from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.pushed import Document, Space
 from nimblet_retriever.store.server import ServerStore
 
 DIMENSION = 8
@@ -108,3 +110,27 @@ async def sealed(store: Store, chunks: Sequence[Chunk], *, number: int = 1) -> s
 async def found(store: Store, name: str, search: Search) -> list[str]:
     """Return the documents that a search finds, best first."""
     return [hit.document for hit in await store.search(name, search)]
+
+
+SPACE = Space(embedding="model@1", canary=tuple(direction(0.0)), language="english")
+
+
+def document(name: str, *texts: str, version: int | None = None, angle: float = 0.0, **fields: object) -> Document:
+    """Return a document as it is pushed: one passage for each text."""
+    id_ = f"push:app/{name}"
+    return Document(
+        id=id_,
+        version=version,
+        digest=f"{texts}{angle}{fields}",
+        space=SPACE,
+        chunks=tuple(
+            chunk(id_, text, angle=angle, position=position, source="push:app", **fields)
+            for position, text in enumerate(texts)
+        ),
+    )
+
+
+async def answered(store: Store, name: str, search: Search, *, space: Space = SPACE) -> tuple[int, list[str]]:
+    """Return the push number of a search over both, and the texts it finds, best first."""
+    fused = await search_both(store, await store.overlay(), name, search, space.id)
+    return fused.push, [hit.text for hit in fused.hits]

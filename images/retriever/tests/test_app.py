@@ -2,102 +2,40 @@
 """The HTTP interface over a real embedded store: builds, searches, keys, errors."""
 
 import hashlib
-import json
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 from starlette.responses import Response
 
-from nimblet_retriever.app import MAX_BODY_BYTES, Api, application
-from nimblet_retriever.config import EmbeddingConfig, SearchConfig
-from nimblet_retriever.embedding import Embedder
-from nimblet_retriever.keys import KeyRing
-from nimblet_retriever.retrieval import CANARY, CANARY_SECONDS, Retriever
-from nimblet_retriever.store.embedded import EmbeddedStore
-from retriever_testing.embeddings import EmbeddingServer
+from nimblet_retriever.app import MAX_BODY_BYTES
+from nimblet_retriever.retrieval import CANARY_SECONDS
+from nimblet_retriever.spaces import CANARY
+from retriever_testing.bench import (
+    BOARD,
+    BUILDER,
+    NOW,
+    OPERATOR,
+    PUMP,
+    READER,
+    SECRET,
+    Bench,
+    keys,
+    passage,
+    running,
+)
 
 pytestmark = pytest.mark.asyncio
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-READER, BOARD, BUILDER = "reader-key", "board-key", "builder-key"
-PUMP: dict[str, object] = {"document": "pump", "text": "The pump runs at 45 bar.", "access": ["public"]}
-SECRET: dict[str, object] = {"document": "plan", "text": "The pump will be sold in May.", "access": ["board"]}
-
-
-def passage(**fields: object) -> dict[str, object]:
-    """Return a passage as an indexer sends it."""
-    return {"position": 0, "source": "wiki", "embedded": fields.get("text"), **fields}
-
-
-def keys(*entries: tuple[str, str, list[str], list[str]], expires: datetime | None = None) -> str:
-    """Return a key file of (id, key, scopes, access)."""
-    made = [
-        {
-            "id": id_,
-            "sha256": hashlib.sha256(key.encode()).hexdigest(),
-            "scopes": scopes,
-            "access": access,
-            **({"expires": expires.isoformat()} if expires is not None else {}),
-        }
-        for id_, key, scopes, access in entries
-    ]
-    return json.dumps({"keys": made})
-
-
-@dataclass(kw_only=True)
-class Bench:
-    """A running retriever, its embedding server, its key file and its clock."""
-
-    client: httpx.AsyncClient
-    model: EmbeddingServer
-    keys: Path
-    clock: list[float]
-
-    async def post(self, path: str, body: object, *, key: str = BUILDER) -> httpx.Response:
-        """Send a request with a key."""
-        return await self.client.post(path, json=body, headers={"Authorization": f"Bearer {key}"})
-
-    async def index(self, *passages: dict[str, object], name: str = "g000001") -> httpx.Response:
-        """Build, seal and serve a generation; return the answer to the passages."""
-        await self.post("/v1/builds", {"name": name, "token": "a"})
-        added = await self.post(f"/v1/builds/{name}/a/passages", {"passages": [passage(**p) for p in passages]})
-        await self.post(f"/v1/builds/{name}/a/seal", {})
-        await self.client.put(
-            "/v1/serving", json={"generation": name}, headers={"Authorization": f"Bearer {BUILDER}"}
-        )
-        return added
-
-    async def ask(self, query: str, *, key: str = READER, **filters: object) -> httpx.Response:
-        """Retrieve."""
-        return await self.post("/v1/retrieve", {"query": query, **filters}, key=key)
 
 
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    """An empty index with three keys."""
-    model, clock, key_file = EmbeddingServer(), [0.0], tmp_path / "keys.json"
-    key_file.write_text(
-        keys(
-            ("reader", READER, ["search"], ["public"]),
-            ("board", BOARD, ["search"], ["public", "board"]),
-            ("indexer", BUILDER, ["build"], []),
-        )
-    )
-    config = EmbeddingConfig(url="http://model/v1", model="m", fingerprint="digest@1", batch=2)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=model.app())) as upstream:
-        store = EmbeddedStore(tmp_path / "index", reserve=0)
-        retriever = Retriever(store, Embedder(upstream, config), SearchConfig(), clock=lambda: clock[0])
-        app = application(Api(index="docs", retriever=retriever, keys=KeyRing(key_file, now=lambda: NOW)))
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://retriever") as client:
-            yield Bench(client=client, model=model, keys=key_file, clock=clock)
-        await retriever.close()
+    """An empty index."""
+    async with running(tmp_path) as made:
+        yield made
 
 
 async def test_build_then_retrieve(bench: Bench) -> None:
@@ -137,6 +75,17 @@ async def test_request_can_not_widen_what_its_key_sees(bench: Bench) -> None:
 async def test_key_does_what_its_scope_says(bench: Bench, key: str, path: str) -> None:
     answer = await bench.post(path, {}, key=key)
     assert (answer.status_code, answer.json()["reason"]) == (401, "KeyRefused")
+
+
+async def test_operator_rolls_back_and_builds_nothing(bench: Bench) -> None:
+    # Given two generations of which the second serves
+    await bench.index(PUMP)
+    await bench.index(PUMP, name="g000002")
+    # When the operator points at the first, then it serves; a build is not the operator's
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+    served = await bench.client.put("/v1/serving", json={"generation": "g000001"}, headers=headers)
+    assert served.json()["serving"] == "g000001"
+    assert (await bench.post("/v1/builds", {}, key=OPERATOR)).status_code == 401
 
 
 async def test_keys_are_rotated_without_a_restart(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every store must do: one suite over the embedded engine, the client's local mode and a real server."""
 
+import math
+from datetime import UTC, datetime
+
 import pytest
 
 from nimblet_retriever.store.chunk import (
@@ -13,6 +16,7 @@ from nimblet_retriever.store.chunk import (
     Mode,
     Selection,
 )
+from nimblet_retriever.store.generation import Gate, Notes
 from nimblet_retriever.store.interface import Store
 from retriever_testing.stores import asked, chunk, found, manifest, sealed
 
@@ -243,3 +247,41 @@ async def test_any_text_is_kept_as_it_is(store: Store, text: str) -> None:
     name = await sealed(store, [chunk(f"doc {text[:30]}", text)])
     (hit,) = await store.search(name, asked("", mode=Mode.DENSE))
     assert (hit.text, hit.document) == (text, f"doc {text[:30]}")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_similarity_is_the_cosine_whatever_the_ranking(store: Store, mode: Mode) -> None:
+    # Given two passages, one as the question and one at a right angle to it
+    name = await sealed(store, [chunk("same", "A pump."), chunk("other", "A pump.", angle=math.pi / 2)])
+    # When both are found, then each has its cosine, though the scores of words and of fusion say otherwise
+    hits = await store.search(name, asked("pump", mode=mode, limit=2))
+    found_ = {hit.document: hit.similarity for hit in hits}
+    assert found_ == {"same": pytest.approx(1.0, abs=1e-5), "other": pytest.approx(0.0, abs=1e-5)}
+
+
+async def test_the_gate_alone_sees_everything(store: Store) -> None:
+    # Given passages for few and for nobody
+    name = await sealed(
+        store, [chunk("secret", "A pump.", access=("board",)), chunk("orphan", "A pump.", access=())]
+    )
+    # Then a search for everything finds them, and filters hold all the same
+    everything = Selection(access=frozenset(), everything=True)
+    assert set(await found(store, name, asked("pump", selection=everything))) == {"secret", "orphan"}
+    one = Selection(access=frozenset(), everything=True, documents=frozenset({"orphan"}))
+    assert await found(store, name, asked("pump", selection=one)) == ["orphan"]
+
+
+async def test_notes_are_kept_with_a_sealed_generation(store: Store) -> None:
+    # Given a sealed generation
+    name = await sealed(store, [PUMP])
+    # When it is noted of it how it fared
+    gate = Gate(recall=0.5, mrr=0.4, ndcg=0.45, k=5, asked=2, passed=False, failed=("q2",), serving=None)
+    notes = Notes(gate=gate, served_at=datetime(2026, 1, 1, tzinfo=UTC))
+    await store.note(name, notes)
+    # Then that is told, it serves and answers as before, and one that is not there can't be noted
+    (generation,) = await store.generations()
+    assert (generation.notes, generation.sealed) == (notes, True)
+    await store.serve(name)
+    assert await found(store, name, asked("pump")) == ["pump"]
+    with pytest.raises(GenerationUnknown):
+        await store.note("g000009", notes)

@@ -67,6 +67,8 @@ class Chunk:
     labels: Mapping[str, str] = field(default_factory=dict)
     access: tuple[str, ...] = ()
     """Who may find it: any one of these. A chunk without any is found by nobody."""
+    context: str = ""
+    """What the model saw before the text; kept of pushed passages alone, which may have to be embedded anew."""
     vector: Sequence[float]
 
     @property
@@ -80,9 +82,11 @@ class Selection:
     """Which chunks a search may see. `access` is the caller's: without any nothing is found.
 
     Empty `sources`, `documents` and `labels` don't restrict; `hidden` names documents that are left out.
+    `everything` is for the quality gate alone, which tells no text: no access label is asked.
     """
 
     access: frozenset[str]
+    everything: bool = False
     sources: frozenset[str] = frozenset()
     documents: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -123,3 +127,13 @@ class Hit:
     title: str
     location: str
     labels: Mapping[str, str]
+    similarity: float | None = None
+    """Cosine of its dense vector to the question's, which compares between searches by one model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What is left where a store writes, and what it keeps; None where only its server knows."""
+
+    free: int | None
+    reserve: int

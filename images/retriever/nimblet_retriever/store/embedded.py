@@ -2,13 +2,13 @@
 """The embedded store: Qdrant's engine in this process for searches, in a process of its own for builds.
 
 A search runs on one opened, closed-for-writing shard; a swap is the rename of a pointer file. Folder work that
-may take long (removing a generation) runs in a thread.
+may take long (opening a shard, removing a generation) runs in a thread.
 """
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,16 +23,18 @@ from nimblet_retriever.store.chunk import (
     GenerationSealed,
     GenerationServing,
     Hit,
+    Room,
     Search,
     StoreError,
     StoreFull,
 )
 from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsRequest, point_of, unpack_vectors
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
-from nimblet_retriever.store.layout import SHARD, Layout, read_manifest
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
+from nimblet_retriever.store.layout import SHARD, Layout, read_manifest, size_of
 from nimblet_retriever.store.lexical import check_language
+from nimblet_retriever.store.overlay import PASSAGES, EmbeddedOverlay
 from nimblet_retriever.store.payload import check_chunks
-from nimblet_retriever.store.process import BuilderProcess
+from nimblet_retriever.store.process import BUILDER_MEMORY, BuilderProcess
 
 RESERVE_BYTES: Final = 256 * 2**20
 """Space that builds leave free: a full disk ends the engine by SIGBUS, and again at each start."""
@@ -54,16 +56,31 @@ class _Open:
 
 
 class EmbeddedStore:
-    """A Store in a folder. `free` tells the bytes left on its volume."""
+    """A Store in a folder. `free` tells the bytes left on its volume, `limit` bounds the pushed passages.
+
+    `memory` bounds what a builder process may hold.
+    """
 
     def __init__(
-        self, root: Path, *, reserve: int = RESERVE_BYTES, free: Callable[[Path], int] = free_bytes
+        self,
+        root: Path,
+        *,
+        reserve: int = RESERVE_BYTES,
+        free: Callable[[Path], int] = free_bytes,
+        limit: int = PASSAGES,
+        memory: int = BUILDER_MEMORY,
     ) -> None:
+        self._limit = limit
+        self._memory = memory
         self._layout = Layout(root)
         self._reserve = reserve
         self._free = free
         self._open: dict[str, _Open] = {}
+        self._opening = asyncio.Lock()
         self._builds: dict[str, EmbeddedBuild] = {}
+        self._overlay: EmbeddedOverlay | None = None
+        self._sizes: dict[str, int] = {}
+        """Of sealed generations, which never grow."""
 
     async def begin(self, manifest: Manifest) -> "EmbeddedBuild":
         """Begin or resume a build."""
@@ -79,7 +96,7 @@ class EmbeddedStore:
         self.check_space()
         generation = Generation(manifest=manifest)
         folder = self._layout.start(generation)
-        process = await BuilderProcess.start(folder / SHARD, manifest)
+        process = await BuilderProcess.start(folder / SHARD, manifest, memory=self._memory)
         build = EmbeddedBuild(self, self._layout, generation, process)
         self._builds[manifest.name] = build
         return build
@@ -97,7 +114,7 @@ class EmbeddedStore:
         found = read_manifest(self._layout.shard(name).parent)
         if found.counts is None or found.counts.chunks == 0:
             raise GenerationEmpty(f"generation {name} has no chunk; the serving one stays")
-        with self._opened(name):
+        async with self._opened(name):
             self._layout.point_to(name)
 
     async def drop(self, name: str) -> None:
@@ -108,36 +125,77 @@ class EmbeddedStore:
             if generation.name == name and not generation.sealed:
                 await self._fence(generation)
         folder = self._layout.sealed(name)
-        opened = self._open.pop(name, None)
-        if opened is not None:
-            opened.dropped = True
-            _close_unused(opened)
-        await asyncio.to_thread(self._layout.discard, folder)
+        self._sizes.pop(name, None)
+        async with self._opening:
+            opened = self._open.pop(name, None)
+            if opened is not None:
+                opened.dropped = True
+                _close_unused(opened)
+            await asyncio.to_thread(self._layout.discard, folder)
 
     async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
         """Search one generation."""
-        with self._opened(name) as opened:
+        async with self._opened(name) as opened:
             return await asyncio.to_thread(shards.search, opened.shard, search, language=opened.language)
 
     async def vectors(self, name: str, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors by reuse key."""
-        with self._opened(name) as opened:
+        async with self._opened(name) as opened:
             return await asyncio.to_thread(shards.vectors, opened.shard, reuse_keys)
+
+    async def access_of(self, document: str) -> frozenset[str]:
+        """Return a document's access labels in all sealed generations."""
+        labels: frozenset[str] = frozenset()
+        for generation in self._layout.generations():
+            if generation.sealed:
+                async with self._opened(generation.name) as opened:
+                    labels |= await asyncio.to_thread(shards.access_of, opened.shard, document)
+        return labels
+
+    async def overlay(self) -> EmbeddedOverlay:
+        """Return the pushed documents."""
+        async with self._opening:
+            if self._overlay is None:
+                folder = self._layout.root / "pushes"
+                self._overlay = await asyncio.to_thread(
+                    EmbeddedOverlay.open, folder, check_space=self.check_space, limit=self._limit
+                )
+            return self._overlay
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace a sealed generation's notes, in its manifest."""
+        generation = read_manifest(self._layout.shard(name).parent)
+        self._layout.rewrite(generation.model_copy(update={"notes": notes}))
+
+    async def room(self) -> Room:
+        """Tell what the volume has left."""
+        return Room(free=self._free(self._layout.root), reserve=self._reserve)
+
+    async def size(self, name: str) -> int | None:
+        """Tell what a sealed generation's files take; nothing yet for one that is built."""
+        if name not in self._sizes:
+            folder = self._layout.sealed(name)
+            if not folder.exists():
+                return 0
+            self._sizes[name] = await asyncio.to_thread(size_of, folder)
+        return self._sizes[name]
 
     async def close(self) -> None:
         """End builds and close shards."""
         for build in tuple(self._builds.values()):
             await build.close()
+        if self._overlay is not None:
+            await self._overlay.close()
         for opened in self._open.values():
             opened.dropped = True
             _close_unused(opened)
         self._open.clear()
         self._layout.release()
 
-    def check_space(self) -> None:
-        """Raise StoreFull when the reserve is touched."""
+    def check_space(self, more: int = 0) -> None:
+        """Raise StoreFull when the reserve is touched, or would be by so many bytes."""
         left = self._free(self._layout.root)
-        if left < self._reserve:
+        if left - more < self._reserve:
             raise StoreFull(
                 f"{left // 2**20} MiB are free, {self._reserve // 2**20} MiB are kept as a reserve; "
                 "enlarge the volume or drop old generations"
@@ -154,32 +212,33 @@ class EmbeddedStore:
             await running.fence()
         await asyncio.to_thread(self._layout.discard, self._layout.building(generation))
 
-    def _opened(self, name: str) -> AbstractContextManager[_Open]:
+    @asynccontextmanager
+    async def _opened(self, name: str) -> AsyncIterator[_Open]:
+        """Hold a generation's shard open. It is opened once, in a thread: that reads the disk."""
         opened = self._open.get(name)
         if opened is None:
-            folder = self._layout.shard(name)
-            manifest = read_manifest(folder.parent).manifest
-            opened = _Open(shard=_load(folder, name), language=manifest.language)
-            self._open[name] = opened
-        return _used(opened)
+            async with self._opening:
+                opened = self._open.get(name)
+                if opened is None:
+                    opened = await asyncio.to_thread(_load, self._layout.shard(name), name)
+                    self._open[name] = opened
+        opened.users += 1
+        try:
+            yield opened
+        finally:
+            opened.users -= 1
+            if opened.dropped:
+                _close_unused(opened)
 
 
-def _load(folder: Path, name: str) -> EdgeShard:
+def _load(folder: Path, name: str) -> _Open:
+    manifest = read_manifest(folder.parent).manifest
     try:
-        return EdgeShard.load(str(folder))
+        shard = EdgeShard.load(str(folder))
     except Exception as error:  # the engine raises nothing narrower
         raise StoreError(f"generation {name} can't be opened: {error}; drop it and build it anew") from error
-
-
-@contextmanager
-def _used(opened: _Open) -> Iterator[_Open]:
-    opened.users += 1
-    try:
-        yield opened
-    finally:
-        opened.users -= 1
-        if opened.dropped:
-            _close_unused(opened)
+    shards.warm(shard, folder, manifest)
+    return _Open(shard=shard, language=manifest.language)
 
 
 def _close_unused(opened: _Open) -> None:

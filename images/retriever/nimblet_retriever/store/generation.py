@@ -4,7 +4,7 @@
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 NAME_PATTERN: Final = r"^g[0-9]{6}$"
@@ -44,11 +44,42 @@ class Counts(StoredModel):
     chunks: int = Field(ge=0)
 
 
+class Scores(StoredModel):
+    """How golden questions fared in one generation, each from 0 to 1."""
+
+    generation: str
+    recall: float = Field(description="Share of questions whose passage is among the first k.")
+    mrr: float = Field(description="Mean of 1/rank, 0 where it is not among the first k.")
+    ndcg: float = Field(description="Mean of 1/log2(1 + rank): one right passage a question, so the ideal is 1.")
+
+
+class Gate(StoredModel):
+    """The result of a quality gate. Names questions by their ids, never by their text."""
+
+    recall: float
+    mrr: float
+    ndcg: float
+    k: int
+    asked: int
+    passed: bool
+    failed: tuple[str, ...] = Field(description="Questions without their passage, at most 20.")
+    serving: Scores | None = Field(description="The same questions asked of the generation that served then.")
+
+
+class Notes(StoredModel):
+    """What is learnt of a sealed generation later: beside its chunks, and not part of them."""
+
+    sealed_at: AwareDatetime | None = None
+    served_at: AwareDatetime | None = Field(default=None, description="When it was last swapped to.")
+    gate: Gate | None = None
+
+
 class Generation(StoredModel):
     """A generation in a store. Without `counts` it is still being built."""
 
     manifest: Manifest
     counts: Counts | None = None
+    notes: Notes = Notes()
 
     @property
     def name(self) -> str:

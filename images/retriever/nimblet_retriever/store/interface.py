@@ -7,8 +7,9 @@ One suite of tests runs over all of them (tests/test_conformance.py); a rule tha
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from nimblet_retriever.store.chunk import Chunk, Hit, Search
-from nimblet_retriever.store.generation import Counts, Generation, Manifest
+from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
+from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
+from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Receipt, Space, Totals
 
 
 class Build(Protocol):
@@ -33,6 +34,46 @@ class Build(Protocol):
 
     async def close(self) -> None:
         """Let go of it, sealed or not; what was added stays for a resumed build."""
+
+
+class Overlay(Protocol):
+    """Pushed documents and erased ones, beside the generations: no swap and no roll back touches them.
+
+    Changes are numbered. What returned from here survives SIGKILL and is found by every later search.
+    """
+
+    async def put(self, document: Document) -> Receipt:
+        """Keep a document in the place of what it was; the same again changes nothing.
+
+        VersionRefused for an older version, StoreFull when space runs out; then nothing changed.
+        """
+
+    async def remove(self, document: str, version: int | None) -> Receipt:
+        """Delete a pushed document, or hide a source's in every generation; again changes nothing. As for put."""
+
+    async def restore(self, document: str) -> Receipt:
+        """Show a source's document again; one that is not hidden is no error."""
+
+    async def renew(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
+        """Put other vectors in the place of outdated ones, unless the document changed meanwhile."""
+
+    async def entry(self, document: str) -> Entry | None:
+        """Return what is known of a document, pushed or hidden, living or deleted."""
+
+    async def spaces(self) -> tuple[Space, ...]:
+        """Return the spaces that documents are in."""
+
+    async def totals(self) -> Totals:
+        """Count what is there."""
+
+    async def search(self, search: Search, space: str | None) -> Found:
+        """Return `search.candidates` passages of each half: by words all, by the vector those of one space."""
+
+    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+        """Return some of the living documents that are in another space."""
+
+    async def close(self) -> None:
+        """Finish what is being written; let go."""
 
 
 class Store(Protocol):
@@ -61,6 +102,21 @@ class Store(Protocol):
 
     async def vectors(self, name: str, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors of a sealed generation by reuse key; keys it does not have are left out."""
+
+    async def access_of(self, document: str) -> frozenset[str]:
+        """Return the access labels of a document's chunks in all sealed generations; none where it is in none."""
+
+    async def overlay(self) -> Overlay:
+        """Return the pushed documents; the first call reads them in. StoreError where they are damaged."""
+
+    async def note(self, name: str, notes: Notes) -> None:
+        """Replace what was noted of a sealed generation; its chunks never change. GenerationUnknown."""
+
+    async def room(self) -> Room:
+        """Tell how much may still be written."""
+
+    async def size(self, name: str) -> int | None:
+        """Tell the bytes that a generation takes, None where only the server knows."""
 
     async def close(self) -> None:
         """Let go of everything."""

@@ -5,6 +5,7 @@ ROOT/lock                       held by the one process that uses the store
 ROOT/serving                    the serving generation's name; replaced by rename
 ROOT/building/NAME.TOKEN/       a build: manifest.json and shard/
 ROOT/generations/NAME/          a sealed generation: manifest.json with its counts, and shard/
+ROOT/pushes/                    the log of pushed documents: pushlog.py
 ROOT/trash/                     on its way out
 """
 
@@ -22,6 +23,8 @@ from nimblet_retriever.store.generation import Generation, is_generation_name
 
 MANIFEST: Final = "manifest.json"
 SHARD: Final = "shard"
+BLOCK_BYTES: Final = 512
+"""What st_blocks counts in, by POSIX; the engine's files are longer than what they take."""
 
 
 class Layout:
@@ -87,8 +90,13 @@ class Layout:
         write_durably(folder / MANIFEST, generation.model_dump_json(by_alias=True))
         target = self.sealed(generation.name)
         folder.rename(target)
-        _sync_folder(target.parent)
-        _sync_folder(folder.parent)
+        sync_folder(target.parent)
+        sync_folder(folder.parent)
+
+    def rewrite(self, generation: Generation) -> None:
+        """Replace a sealed generation's manifest."""
+        text = generation.model_dump_json(by_alias=True)
+        write_durably(self.shard(generation.name).parent / MANIFEST, text)
 
     def discard(self, folder: Path) -> None:
         """Take a folder out of sight in one step, then remove it."""
@@ -118,10 +126,22 @@ def write_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def size_of(folder: Path) -> int:
+    """Return the bytes that a folder's files take on the disk; a file that goes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_blocks * BLOCK_BYTES
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A chunk as a Qdrant payload and back, and the names of vectors and fields. Pure."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -29,6 +30,7 @@ class Payload(StoredModel):
     reuse_key: str
     labels: tuple[str, ...] = ()
     access: tuple[str, ...] = Field(default=())
+    context: str = ""
 
 
 def payload_of(chunk: Chunk) -> Payload:
@@ -43,18 +45,42 @@ def payload_of(chunk: Chunk) -> Payload:
         reuse_key=chunk.reuse_key,
         labels=_labels(chunk.labels),
         access=tuple(sorted(chunk.access)),
+        context=chunk.context,
+    )
+
+
+def chunk_of(stored: Payload, vector: Sequence[float]) -> Chunk:
+    """Return the chunk that a stored form was made of."""
+    return Chunk(
+        document=stored.document,
+        position=stored.position,
+        text=stored.text,
+        source=stored.source,
+        title=stored.title,
+        location=stored.location,
+        reuse_key=stored.reuse_key,
+        labels=_labels_of(stored),
+        access=stored.access,
+        context=stored.context,
+        vector=vector,
     )
 
 
 def json_of(payload: Payload) -> dict[str, object]:
     """Return a payload as the engines take it."""
     dumped: dict[str, object] = payload.model_dump(mode="json", by_alias=True)
+    if not payload.context:
+        del dumped["context"]
     return dumped
 
 
-def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
+def hit_of(point_id: str, score: float, payload: Mapping[str, object], *, similarity: float | None) -> Hit:
     """Return a hit out of what an engine found."""
-    stored = Payload.model_validate(payload)
+    return hit_from(point_id, score, Payload.model_validate(payload), similarity=similarity)
+
+
+def hit_from(point_id: str, score: float, stored: Payload, *, similarity: float | None) -> Hit:
+    """Return a hit out of a stored form."""
     return Hit(
         id=point_id,
         score=score,
@@ -64,8 +90,18 @@ def hit_of(point_id: str, score: float, payload: Mapping[str, object]) -> Hit:
         source=stored.source,
         title=stored.title,
         location=stored.location,
-        labels=dict(label.split("=", 1) for label in stored.labels),
+        labels=_labels_of(stored),
+        similarity=similarity,
     )
+
+
+def similarity_of(asked: Sequence[float], held: object) -> float | None:
+    """Return the cosine of a question's vector to a point's; both are normalised. None without a dense vector."""
+    dense = held.get(DENSE) if isinstance(held, Mapping) else None
+    if not isinstance(dense, Sequence) or len(dense) != len(asked):
+        return None
+    product: float = sum(map(operator.mul, asked, dense))
+    return max(-1.0, min(1.0, product))
 
 
 def check_chunks(manifest: Manifest, chunks: Sequence[Chunk]) -> None:
@@ -83,7 +119,7 @@ def check_chunks(manifest: Manifest, chunks: Sequence[Chunk]) -> None:
 
 def required(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the conditions that must all hold, each a field and the values of which it must have one."""
-    conditions = [("access", tuple(sorted(selection.access)))]
+    conditions = [] if selection.everything else [("access", tuple(sorted(selection.access)))]
     if selection.sources:
         conditions.append(("source", tuple(sorted(selection.sources))))
     if selection.documents:
@@ -95,6 +131,18 @@ def required(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def excluded(selection: Selection) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the conditions of which none may hold."""
     return (("document", tuple(sorted(selection.hidden))),) if selection.hidden else ()
+
+
+def sees(selection: Selection, payload: Payload) -> bool:
+    """Tell whether a selection lets a passage through, its document's name aside: `required`, done by hand."""
+    held = {"access": payload.access, "source": (payload.source,), "labels": payload.labels}
+    return all(
+        not set(values).isdisjoint(held[field]) for field, values in required(selection) if field != "document"
+    )
+
+
+def _labels_of(stored: Payload) -> dict[str, str]:
+    return dict(label.split("=", 1) for label in stored.labels)
 
 
 def _labels(labels: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from nimblet_retriever.store.generation import Manifest, StoredModel
 
 END_SECONDS: Final = 10.0
 """How long a builder may take to close its shard after its stdin ended; then it is killed."""
+BUILDER_MEMORY: Final = 2 * 2**30
+"""Bytes of its own that a builder may have; files that it maps don't count."""
 LAST_WORDS: Final = 2000
 """Bytes of the process's stderr that an error quotes."""
 
@@ -24,14 +26,15 @@ class BuilderProcess:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def start(cls, folder: Path, manifest: Manifest) -> "BuilderProcess":
-        """Start a builder on a folder."""
+    async def start(cls, folder: Path, manifest: Manifest, *, memory: int) -> "BuilderProcess":
+        """Start a builder on a folder; it ends when it wants more memory than that."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "nimblet_retriever.store.builder",
             str(folder),
             manifest.model_dump_json(by_alias=True),
+            str(memory),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

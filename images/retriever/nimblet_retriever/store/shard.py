@@ -5,7 +5,9 @@ A shard has no write-ahead log: it is durable after each flush, and once closed 
 it. optimize() holds the interpreter's lock for seconds, so that it is called in builder.py's process only.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, cast
 
 from qdrant_edge import (
@@ -41,6 +43,7 @@ from nimblet_retriever.store.payload import (
     hit_of,
     json_of,
     required,
+    similarity_of,
 )
 
 PAGE: Final = 1000
@@ -61,6 +64,15 @@ def create(path: str, manifest: Manifest) -> EdgeShard:
         shard.update(UpdateOperation.create_field_index(name, PayloadSchemaType.Keyword))
     shard.flush()
     return shard
+
+
+def warm(shard: EdgeShard, folder: Path, manifest: Manifest) -> None:
+    """Have the kernel read a shard's files ahead, and the engine answer once, before a question waits for it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    shard.query(QueryRequest(limit=1, query=Query.Nearest([1.0] * manifest.dimension, using=DENSE)))
 
 
 def add(shard: EdgeShard, points: Sequence[frames.Point], *, language: str) -> None:
@@ -99,6 +111,13 @@ def vectors(shard: EdgeShard, reuse_keys: Sequence[str]) -> dict[str, Sequence[f
     return {str(payload["reuseKey"]): vector for payload, vector in found}
 
 
+def access_of(shard: EdgeShard, document: str) -> frozenset[str]:
+    """Return the access labels of a document's chunks."""
+    wanted = Filter(must=[_any_of("document", [document])])
+    found = _scroll(shard, fields=["access"], flt=wanted, vectors=False)
+    return frozenset(label for payload, _ in found for label in cast("Sequence[str]", payload.get("access", ())))
+
+
 def search(shard: EdgeShard, asked: Search, *, language: str) -> tuple[Hit, ...]:
     """Return the best chunks. The filter stands in each ranking's own request too, so that none sees more."""
     flt = filter_of(asked.selection)
@@ -106,15 +125,30 @@ def search(shard: EdgeShard, asked: Search, *, language: str) -> tuple[Hit, ...]
     if not rankings:
         return ()
     if len(rankings) == 1:
-        request = QueryRequest(limit=asked.limit, query=rankings[0], filter=flt, with_payload=True)
+        request = QueryRequest(
+            limit=asked.limit, query=rankings[0], filter=flt, with_payload=True, with_vector=[DENSE]
+        )
     else:
         prefetches = [Prefetch(limit=asked.candidates, query=ranking, filter=flt) for ranking in rankings]
         # the stubs know the variants of Fusion as classes beside it
         fusion = cast("Fusion", Fusion.Rrf(k=RRF_K))
         request = QueryRequest(
-            limit=asked.limit, prefetches=prefetches, query=fusion, filter=flt, with_payload=True
+            limit=asked.limit,
+            prefetches=prefetches,
+            query=fusion,
+            filter=flt,
+            with_payload=True,
+            with_vector=[DENSE],
         )
-    return tuple(hit_of(str(point.id), point.score, point.payload or {}) for point in shard.query(request))
+    return tuple(
+        hit_of(
+            str(point.id),
+            point.score,
+            point.payload or {},
+            similarity=similarity_of(asked.vector, point.vector),
+        )
+        for point in shard.query(request)
+    )
 
 
 def _rankings(asked: Search, *, language: str) -> list[Query]:

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Searches the serving generation and the pushed documents as one, and keeps the latter's vectors up to date.
+
+When a generation by another model serves, pushed documents are embedded anew in the background; until then they
+are found by their words. Knows no HTTP and no keys.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from nimblet_retriever.embedding import Embedder, Kind
+from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
+from nimblet_retriever.spaces import space_like
+from nimblet_retriever.store.chunk import Chunk, Search, StoreError
+from nimblet_retriever.store.fusion import Fused, search_both
+from nimblet_retriever.store.generation import Manifest
+from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.pushed import Space
+
+log = logging.getLogger(__name__)
+AT_ONCE: Final = 16
+"""Documents that are renewed before the next ones are read."""
+PAUSE_SECONDS: Final = 5.0
+"""How long a renewal that failed is left alone."""
+
+
+class Overlaid:
+    """The store as questions see it."""
+
+    def __init__(self, store: Store, embedder: Embedder, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._clock = clock
+        self._renewal: asyncio.Task[None] | None = None
+        self._paused_until = -math.inf
+
+    async def search(self, manifest: Manifest, search: Search) -> Fused:
+        """Search a generation, by a model that embeds as it was built, and all pushes up to now."""
+        overlay = await self._store.overlay()
+        wanted = Space(embedding=manifest.embedding, canary=manifest.canary, language=manifest.language)
+        space = space_like(wanted, await overlay.spaces())
+        fused = await search_both(self._store, overlay, manifest.name, search, space.id)
+        if fused.outdated and self._renewal is None and self._clock() >= self._paused_until:
+            self._renewal = asyncio.create_task(self._renew(space))
+        return fused
+
+    async def settled(self) -> None:
+        """Wait for the renewal that is under way, if one is."""
+        if self._renewal is not None:
+            await self._renewal
+
+    async def close(self) -> None:
+        """Stop renewing: the next process goes on."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+
+    async def _renew(self, space: Space) -> None:
+        try:
+            await self._renew_all(space)
+        except (EmbeddingUnavailable, EmbeddingRefused, StoreError) as error:
+            self._paused_until = self._clock() + PAUSE_SECONDS
+            log.warning("pushed documents are found by words only until they are embedded anew: %s", error)
+        finally:
+            self._renewal = None
+
+    async def _renew_all(self, space: Space) -> None:
+        overlay = await self._store.overlay()
+        while batch := await overlay.outdated(space.id, AT_ONCE):
+            for item in batch:
+                texts = [embedded_text(chunk) for chunk in item.chunks]
+                vectors = await self._embedder.embed(texts, Kind.PASSAGE)
+                renewed = [
+                    replace(chunk, vector=vector) for chunk, vector in zip(item.chunks, vectors, strict=True)
+                ]
+                await overlay.renew(item.entry, renewed, space)
+
+
+def embedded_text(chunk: Chunk) -> str:
+    """Return what the model sees of a pushed passage."""
+    return f"{chunk.context}\n{chunk.text}" if chunk.context else chunk.text

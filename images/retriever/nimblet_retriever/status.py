@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator and the scraper are told of an index: GET /v1/status and the gauges. Changes nothing."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nimblet_retriever.config import ConfigModel
+from nimblet_retriever.health import EmbeddingProbe, Health
+from nimblet_retriever.store.chunk import Room, StoreError
+from nimblet_retriever.store.generation import Gate, Generation
+from nimblet_retriever.store.interface import Store
+
+
+class GenerationStatus(ConfigModel):
+    """One generation. Counts are 0 until it is sealed; `bytes` is null where only the store's server knows."""
+
+    name: str
+    embedding: str
+    documents: int
+    chunks: int
+    bytes: int | None
+    sealed: bool
+    gate: Gate | None
+
+
+class StoreStatus(Health):
+    """The store and its disk; free bytes are null where only the store's server knows."""
+
+    free_bytes: int | None = None
+    reserve_bytes: int = 0
+    full: bool = False
+
+
+class PushStatus(ConfigModel):
+    """What was pushed: the last sequence number, and what it amounts to."""
+
+    sequence: int = 0
+    documents: int = 0
+    tombstones: int = 0
+
+
+class StatusAnswer(ConfigModel):
+    """GET /v1/status."""
+
+    index: str
+    serving: str | None
+    push: int
+    generations: tuple[GenerationStatus, ...]
+    embedding: Health
+    store: StoreStatus
+    pushes: PushStatus
+    last_served_time: datetime | None
+
+
+async def nothing_pushed() -> PushStatus:
+    """Return what an index without pushed documents has."""
+    return PushStatus()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a store holds at one moment."""
+
+    generations: tuple[Generation, ...]
+    serving: str | None
+    room: Room
+
+    @property
+    def served(self) -> Generation | None:
+        """The serving generation."""
+        return next((item for item in self.generations if item.name == self.serving and item.sealed), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """Looks at one index."""
+
+    index: str
+    store: Store
+    embedding: EmbeddingProbe
+    pushes: Callable[[], Awaitable[PushStatus]] = field(default=nothing_pushed)
+
+    async def contents(self) -> Contents:
+        """Return what the store holds. StoreError where it does not tell."""
+        generations = await self.store.generations()
+        return Contents(generations=generations, serving=await self.store.serving(), room=await self.store.room())
+
+    async def status(self) -> StatusAnswer:
+        """Return everything; what can't be reached is told as such and fails nothing else."""
+        try:
+            held = await self.contents()
+            listed = [await self._generation(item) for item in held.generations]
+        except StoreError as error:
+            held, listed = Contents(generations=(), serving=None, room=Room(free=None, reserve=0)), []
+            store = StoreStatus(ok=False, reason=type(error).__name__, message=str(error))
+        else:
+            store = store_status(held.room)
+        served = held.served
+        pushes = await self.pushes()
+        return StatusAnswer(
+            index=self.index,
+            serving=held.serving,
+            push=pushes.sequence,
+            generations=tuple(listed),
+            embedding=await self.embedding.look(served.manifest if served is not None else None),
+            store=store,
+            pushes=pushes,
+            last_served_time=served.notes.served_at if served is not None else None,
+        )
+
+    async def _generation(self, item: Generation) -> GenerationStatus:
+        return GenerationStatus(
+            name=item.name,
+            embedding=item.manifest.embedding,
+            documents=item.counts.documents if item.counts is not None else 0,
+            chunks=item.counts.chunks if item.counts is not None else 0,
+            bytes=await self.store.size(item.name),
+            sealed=item.sealed,
+            gate=item.notes.gate,
+        )
+
+
+class Readiness:
+    """Ready once the store has answered: a wrong address or key holds a rollout back.
+
+    From then on an outage is told by answers and by the status, which say more than a pod without traffic.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._answered = False
+
+    async def check(self) -> None:
+        """Return when ready. StoreError says why not."""
+        if not self._answered:
+            await self._store.serving()
+            self._answered = True
+
+
+def store_status(room: Room) -> StoreStatus:
+    """Return how a store is that answers."""
+    full = room.free is not None and room.free < room.reserve
+    return StoreStatus(ok=True, free_bytes=room.free, reserve_bytes=room.reserve, full=full)

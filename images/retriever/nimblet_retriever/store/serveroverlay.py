@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overlay on a Qdrant server: collections of its own, which no swap and no purge of a generation touches.
+
+PREFIX-push holds an entry for each document, the spaces, and the last push's number; PREFIX-push-SPACE the
+passages of one space. A passage counts while its document's entry has its number and space: the entry is written
+last, so that a push that was cut off is as if it never was, and replacing a document is one step to a searcher.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+
+from nimblet_retriever.config import CollectionConfig
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError
+from nimblet_retriever.store.creation import create, create_entries
+from nimblet_retriever.store.generation import StoredModel
+from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
+from nimblet_retriever.store.pushed import (
+    Document,
+    Entry,
+    Found,
+    Outdated,
+    Receipt,
+    Space,
+    Totals,
+    is_gone,
+    is_repeated,
+    next_version,
+    ranked,
+)
+from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
+
+_IDS: Final = uuid.UUID("0c1d6f0e-5f0a-5b0e-8a53-3f6c9b7f2a11")
+"""Namespace of the ids here: any fixed UUID of our own."""
+LOOKS: Final = 5
+"""How often a search is made again because a document it found was replaced meanwhile."""
+_STATE, _SPACE, _LIVING, _HIDES, _GONE = "state", "space", "living", "hides", "gone"
+"""Kinds of points among the entries."""
+
+T = TypeVar("T", bound=StoredModel)
+
+
+class State(StoredModel):
+    """The last push's number, and what the overlay holds in sum. `revision` counts every write, renewals too."""
+
+    revision: int = 0
+    sequence: int = 0
+    documents: int = 0
+    passages: int = 0
+    tombstones: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What changes with writes alone, kept until the revision is another."""
+
+    state: State
+    hidden: frozenset[str]
+    spaces: tuple[Space, ...]
+    occupied: frozenset[str]
+    """Spaces that living documents are in."""
+
+
+class ServerOverlay:
+    """An Overlay on a server. Changes of one process are made one after another."""
+
+    def __init__(self, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None) -> None:
+        self._client = client
+        self._config = config
+        self._entries = f"{prefix}-push"
+        self._turn = asyncio.Lock()
+        self._view = _View(state=State(revision=-1), hidden=frozenset(), spaces=(), occupied=frozenset())
+
+    @classmethod
+    async def open(
+        cls, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None = None
+    ) -> "ServerOverlay":
+        """Make what is missing, with as many copies as generations have."""
+        overlay = cls(client, prefix=prefix, config=config)
+        if not await answered(client.collection_exists(overlay._entries)):
+            await overlay._create()
+        return overlay
+
+    async def put(self, document: Document) -> Receipt:
+        """Write the passages, then the entry, then remove what it replaced."""
+        async with self._turn:
+            entry = await self.entry(document.id)
+            if entry is not None and is_repeated(entry, version=document.version, digest=document.digest):
+                return Receipt(sequence=entry.sequence, version=entry.version)
+            state = await self._state()
+            made = Entry(
+                document=document.id,
+                version=next_version(entry, document.version),
+                digest=document.digest,
+                sequence=state.sequence + 1,
+                space=document.space.id,
+                passages=len(document.chunks),
+            )
+            await self._clear(document.id, but=entry)
+            await self._write(made, document.chunks, document.space)
+            await self._enter(made, _changed(state, entry, made))
+            await self._clear(document.id, but=made)
+            return Receipt(sequence=made.sequence, version=made.version)
+
+    async def remove(self, document: str, version: int | None) -> Receipt:
+        """Write the entry, then remove the passages."""
+        async with self._turn:
+            entry = await self.entry(document)
+            if entry is not None and is_gone(entry, version=version):
+                return Receipt(sequence=entry.sequence, version=entry.version)
+            kept = version if version is not None else entry.version if entry is not None else 0
+            return await self._enter_without_passages(document, entry, version=kept, deleted=True)
+
+    async def restore(self, document: str) -> Receipt:
+        """Take a tombstone away."""
+        async with self._turn:
+            entry = await self.entry(document)
+            if entry is None or not entry.hides:
+                return Receipt(
+                    sequence=(await self._state()).sequence, version=entry.version if entry is not None else 0
+                )
+            return await self._enter_without_passages(document, entry, version=entry.version, deleted=False)
+
+    async def renew(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
+        """Write a document into another space too, then switch its entry to that."""
+        async with self._turn:
+            if await self.entry(entry.document) != entry:
+                return
+            made = entry.model_copy(update={"space": space.id})
+            await self._write(made, chunks, space)
+            await self._enter(made, _changed(await self._state(), entry, made))
+            await self._clear(entry.document, but=made)
+            await self._drop_empty(entry.space)
+
+    async def entry(self, document: str) -> Entry | None:
+        """Return what is known of a document."""
+        found = await self._read({document})
+        return found.get(document)
+
+    async def spaces(self) -> tuple[Space, ...]:
+        """Return the spaces that documents are in."""
+        return (await self._current()).spaces
+
+    async def totals(self) -> Totals:
+        """Read the sums."""
+        state = await self._state()
+        return Totals(
+            sequence=state.sequence,
+            documents=state.documents,
+            passages=state.passages,
+            tombstones=state.tombstones,
+        )
+
+    async def search(self, search: Search, space: str | None) -> Found:
+        """Search every space by words and one by the vector; again when something was written meanwhile."""
+        for _ in range(LOOKS):
+            view = await self._current()
+            found = await self._look(search, space, view)
+            if (await self._state()).revision == view.state.revision:
+                break
+        return found  # after LOOKS: whole documents all the same, some perhaps newer than the number
+
+    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+        """Return some of the documents that are in another space."""
+        wanted = models.Filter(must=[any_of("kind", [_LIVING])], must_not=[any_of("space", [space])])
+        found: list[Outdated] = []
+        async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=wanted):
+            entry = _value(record, Entry)
+            chunks = [
+                chunk_of(Payload.model_validate(item.payload), ())
+                async for item in scroll(
+                    self._client,
+                    self._passages(entry.space),
+                    fields=True,
+                    vectors=False,
+                    flt=_of(entry.document, number=entry.sequence),
+                )
+            ]
+            found.append(Outdated(entry=entry, chunks=tuple(sorted(chunks, key=lambda chunk: chunk.position))))
+            if len(found) == limit:
+                break
+        return tuple(found)
+
+    async def purge(self) -> None:
+        """Remove everything from the server."""
+        listed = await answered(self._client.get_collections())
+        for item in listed.collections:
+            if item.name == self._entries or item.name.startswith(f"{self._entries}-"):
+                await answered(self._client.delete_collection(item.name))
+
+    async def close(self) -> None:
+        """Nothing is held: the store closes the client."""
+
+    async def _create(self) -> None:
+        await create_entries(self._client, self._entries, self._config)
+        for field in ("kind", "space"):
+            await answered(
+                self._client.create_payload_index(
+                    self._entries, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
+                )
+            )
+        await answered(self._client.upsert(self._entries, [_point(_STATE, "", State())], wait=True))
+
+    async def _state(self) -> State:
+        found = await answered(self._client.retrieve(self._entries, [_id(_STATE, "")], with_payload=True))
+        if not found:
+            raise StoreError(f"collection {self._entries} lost its state; remove it, and push its documents again")
+        return _value(found[0], State)
+
+    async def _current(self) -> _View:
+        """Return the view of now, read anew if anything was written since the last one."""
+        state = await self._state()
+        if state.revision != self._view.state.revision:
+            spaces, hidden, occupied = [], set(), set()
+            flt = models.Filter(must=[any_of("kind", [_SPACE, _HIDES])])
+            async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=flt):
+                if (record.payload or {}).get("kind") == _SPACE:
+                    spaces.append(_value(record, Space))
+                else:
+                    hidden.add(_value(record, Entry).document)
+            for space in spaces:
+                if await self._living(space.id):
+                    occupied.add(space.id)
+            self._view = _View(
+                state=state, hidden=frozenset(hidden), spaces=tuple(spaces), occupied=frozenset(occupied)
+            )
+        return self._view
+
+    async def _living(self, space: str) -> int:
+        flt = models.Filter(must=[any_of("kind", [_LIVING]), any_of("space", [space])])
+        return (await answered(self._client.count(self._entries, count_filter=flt, exact=True))).count
+
+    async def _read(self, documents: set[str]) -> dict[str, Entry]:
+        ids = [_id(_LIVING, document) for document in documents]
+        found = await answered(self._client.retrieve(self._entries, ids, with_payload=True)) if ids else []
+        entries = [_value(record, Entry) for record in found]
+        return {entry.document: entry for entry in entries}
+
+    async def _enter(self, entry: Entry, state: State) -> None:
+        """Commit: the entry and the number in one request."""
+        points = [_point(_kind(entry), entry.document, entry), _point(_STATE, "", state)]
+        await answered(self._client.upsert(self._entries, points, wait=True))
+
+    async def _enter_without_passages(
+        self, document: str, entry: Entry | None, *, version: int, deleted: bool
+    ) -> Receipt:
+        state = await self._state()
+        made = Entry(document=document, version=version, deleted=deleted, sequence=state.sequence + 1)
+        await self._enter(made, _changed(state, entry, made))
+        await self._clear(document, but=made)
+        return Receipt(sequence=made.sequence, version=made.version)
+
+    async def _write(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
+        collection = self._passages(space.id)
+        if not await answered(self._client.collection_exists(collection)):
+            await create(self._client, collection, dimension=space.dimension, metadata={}, config=self._config)
+        await answered(self._client.upsert(self._entries, [_point(_SPACE, space.id, space)], wait=True))
+        points = []
+        for chunk in chunks:
+            point = point_of(chunk, language=space.language)
+            point.id = _id(f"{entry.document}\0{entry.sequence}", str(chunk.position))
+            point.payload = {**(point.payload or {}), "sequence": entry.sequence}
+            points.append(point)
+        if points:
+            await answered(self._client.upsert(collection, points, wait=True))
+
+    async def _clear(self, document: str, *, but: Entry | None) -> None:
+        """Remove a document's passages from all spaces, but those of one entry."""
+        for space in (await self._current()).spaces:
+            kept = but.sequence if but is not None and but.space == space.id else None
+            selector = models.FilterSelector(filter=_of(document, but=kept))
+            await answered(self._client.delete(self._passages(space.id), selector, wait=True))
+
+    async def _drop_empty(self, space: str) -> None:
+        if await self._living(space) == 0:
+            ids = models.PointIdsList(points=[_id(_SPACE, space)])
+            await answered(self._client.delete(self._entries, ids, wait=True))
+            await answered(self._client.delete_collection(self._passages(space)))
+
+    async def _look(self, search: Search, space: str | None, view: _View) -> Found:
+        dense = [
+            hit
+            for item in view.spaces
+            if item.id == space and item.id in view.occupied
+            for hit in await self._half(search, Mode.DENSE, item)
+        ]
+        lexical = [
+            hit
+            for item in view.spaces
+            if item.id in view.occupied
+            for hit in await self._half(search, Mode.LEXICAL, item)
+        ]
+        entries = await self._read({hit.document for hit, _ in (*dense, *lexical)})
+        return Found(
+            sequence=view.state.sequence,
+            hidden=view.hidden,
+            dense=ranked(_counting(dense, entries), search.candidates),
+            lexical=ranked(_counting(lexical, entries), search.candidates),
+            outdated=bool(view.occupied - {space}),
+        )
+
+    async def _half(self, search: Search, mode: Mode, space: Space) -> "list[_Numbered]":
+        """Return one ranking of one space, each hit with the number and space of its passage."""
+        if search.mode not in (mode, Mode.HYBRID):
+            return []
+        plan = ranking(replace(search, mode=mode), language=space.language)
+        if plan is None:
+            return []
+        try:
+            found = await answered(
+                self._client.query_points(
+                    self._passages(space.id),
+                    query=plan.query,
+                    using=plan.using,
+                    query_filter=filter_of(search.selection),
+                    limit=search.candidates,
+                    with_payload=True,
+                    with_vectors=[DENSE],
+                )
+            )
+        except GenerationUnknown:
+            return []  # its last document was renewed into another space since the view was read
+        return [_numbered(point, search, space) for point in found.points]
+
+    def _passages(self, space: str) -> str:
+        return f"{self._entries}-{space}"
+
+
+_Numbered = tuple[Hit, tuple[int, str]]
+
+
+def _numbered(point: models.ScoredPoint, search: Search, space: Space) -> _Numbered:
+    similarity = similarity_of(search.vector, point.vector)
+    payload = point.payload or {}
+    stored = Payload.model_validate(payload)
+    hit = hit_from(chunk_of(stored, ()).id, point.score, stored, similarity=similarity)
+    return hit, (int(payload["sequence"]), space.id)
+
+
+def _counting(hits: Sequence[_Numbered], entries: Mapping[str, Entry]) -> list[Hit]:
+    """Return the hits whose document's entry has their number and space: not cut off, replaced or deleted."""
+    found = [(hit, mark, entries.get(hit.document)) for hit, mark in hits]
+    return [hit for hit, mark, entry in found if entry is not None and (entry.sequence, entry.space) == mark]
+
+
+def _changed(state: State, before: Entry | None, after: Entry) -> State:
+    """Return the state after an entry was replaced."""
+    was = before if before is not None else Entry(document=after.document, version=0, sequence=0)
+    return State(
+        revision=state.revision + 1,
+        sequence=max(state.sequence, after.sequence),
+        documents=state.documents + (after.passages > 0) - (was.passages > 0),
+        passages=state.passages + after.passages - was.passages,
+        tombstones=state.tombstones + after.hides - was.hides,
+    )
+
+
+def _kind(entry: Entry) -> str:
+    if entry.hides:
+        return _HIDES
+    return _LIVING if entry.passages else _GONE
+
+
+def _id(kind: str, name: str) -> str:
+    return str(uuid.uuid5(_IDS, f"{kind}\0{name}"))
+
+
+def _point(kind: str, name: str, value: StoredModel) -> models.PointStruct:
+    """Return the point of an entry, a space or the state; all kinds of entries share their document's id."""
+    fixed = kind if kind in (_STATE, _SPACE) else _LIVING
+    payload = {"kind": kind, "value": value.model_dump(mode="json", by_alias=True)}
+    if isinstance(value, Entry):
+        payload["space"] = value.space
+    return models.PointStruct(id=_id(fixed, name), vector={}, payload=payload)
+
+
+def _value(record: models.Record, kind: type[T]) -> T:
+    return kind.model_validate((record.payload or {}).get("value"))
+
+
+def _of(document: str, *, number: int | None = None, but: int | None = None) -> models.Filter:
+    """Return the filter of a document's passages: those with a number, or all but those."""
+
+    def numbered(value: int) -> models.FieldCondition:
+        return models.FieldCondition(key="sequence", match=models.MatchValue(value=value))
+
+    named: list[models.Condition] = [any_of("document", [document])]
+    return models.Filter(
+        must=[*named, numbered(number)] if number is not None else named,
+        must_not=[numbered(but)] if but is not None else None,
+    )
