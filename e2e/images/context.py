@@ -38,7 +38,9 @@ def fill_context(recipe: Recipe, place: Workplace) -> None:
 
 
 def _add_site_packages(recipe: Recipe, place: Workplace) -> None:
-    project = Project(dist=recipe.dist, folder=place.root / recipe.sources[0], root=place.root)
+    project = Project(
+        dist=recipe.dist, folders=tuple(place.root / member for member in recipe.members), root=place.root
+    )
     install_site_packages(project, target=place.context / "site-packages", cache=place.cache, log=place.log)
 
 

@@ -12,6 +12,8 @@ from e2e.models import MODELS
 
 _IGNORED_FOLDERS = frozenset({"__pycache__", "tests", "build", "dist", ".venv", ".mypy_cache", ".ruff_cache"})
 _KEY_DIGITS = 16
+_LIBRARIES = {"loader": ("images/egress",), "indexer": ("images/egress",)}
+"""Workspace members that an image uses besides its own."""
 _BUILDERS = tuple(f"e2e/images/{module}.py" for module in ("base", "context", "engine", "sitepackages"))
 """Code that decides what ends up in an image: a change of it builds anew."""
 
@@ -26,6 +28,8 @@ class Recipe:
     """Files and folders whose contents end up in the image, or decide what does."""
     dist: str = ""
     """The workspace member that a Python image installs."""
+    members: tuple[str, ...] = ()
+    """The folders of that member and of the libraries of the workspace that it uses."""
     ingredients: tuple[str, ...] = ()
     """Inputs from outside the repository, by version and digest."""
 
@@ -87,5 +91,12 @@ def built_image(name: str, *, key: str, cache: Path) -> BuiltImage:
 
 
 def _python_recipe(name: str, *, dist: str, project: str) -> Recipe:
-    sources = (project, "uv.lock")
-    return Recipe(name, f"images/{name}/Containerfile", sources, dist=dist, ingredients=(f"python{PYTHON}",))
+    members = (project, *_LIBRARIES.get(name, ()))
+    return Recipe(
+        name,
+        f"images/{name}/Containerfile",
+        (*members, "uv.lock"),
+        dist=dist,
+        members=members,
+        ingredients=(f"python{PYTHON}",),
+    )

@@ -42,7 +42,8 @@ class Project:
     """A workspace member to install."""
 
     dist: str
-    folder: Path
+    folders: tuple[Path, ...]
+    """Its own, and those of the members that it is made of: the export names no workspace member."""
     root: Path
     """The workspace, which holds the lock file."""
 
@@ -52,7 +53,7 @@ def install_site_packages(project: Project, *, target: Path, cache: Path, log: P
 
     The dependencies, which are most of the work, are kept in the cache until the lock changes them.
     """
-    run(install_argv(target, str(project.folder)), log=log, env=_ENV)
+    run(install_argv(target, *map(str, project.folders)), log=log, env=_ENV)
     dependencies = _ensure_dependencies(project, cache=cache, log=log)
     shutil.copytree(dependencies, target, copy_function=_link_new, dirs_exist_ok=True)
 

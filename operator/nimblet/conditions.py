@@ -23,6 +23,9 @@ class ConditionType(StrEnum):
     RESOLVED = "Resolved"
     VERIFIED = "Verified"
     PLACED = "Placed"
+    INDEXED = "Indexed"
+    GATE_PASSED = "GatePassed"
+    FRESH = "Fresh"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     UPDATE_AVAILABLE = "UpdateAvailable"
@@ -54,6 +57,12 @@ class Reason(StrEnum):
     PINNED = "Pinned"
     UNVERIFIED = "Unverified"
     NEWER_IMAGES = "NewerImages"
+    BUILDING = "Building"
+    INDEXED = "Indexed"
+    SWAPPING = "Swapping"
+    GATE_PASSED = "GatePassed"
+    NO_GATE = "NoGate"
+    FRESH = "Fresh"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
@@ -64,6 +73,10 @@ class Reason(StrEnum):
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
     CONFIG_MAP_MISSING = "ConfigMapMissing"
+    CONFIG_MAP_NOT_USABLE = "ConfigMapNotUsable"
+    CLAIM_NOT_USABLE = "ClaimNotUsable"
+    GENERATION_UNKNOWN = "GenerationUnknown"
+    LAG_UNREACHABLE = "LagUnreachable"
     # the source, told by the loader
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
@@ -115,6 +128,33 @@ class Reason(StrEnum):
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # what a resource refers to
+    MODEL_MISSING = "ModelMissing"
+    MODEL_NOT_SERVING = "ModelNotServing"
+    MODEL_TASK_DIFFERS = "ModelTaskDiffers"
+    INDEX_MISSING = "IndexMissing"
+    INDEX_NOT_SERVING = "IndexNotServing"
+    INDEX_EMPTY = "IndexEmpty"
+    SELF_TEST_FAILED = "SelfTestFailed"
+    # an index, told by its retriever and its builds
+    EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
+    EMBEDDING_CHANGED = "EmbeddingChanged"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    DISK_PRESSURE = "DiskPressure"
+    BUILD_FAILED = "BuildFailed"
+    VOLUME_MISSING = "VolumeMissing"
+    SOURCE_SHRUNK = "SourceShrunk"
+    SOURCE_TOO_LARGE = "SourceTooLarge"
+    ROBOTS_REFUSED = "RobotsRefused"
+    RETRIEVER_UNAVAILABLE = "RetrieverUnavailable"
+    RETRIEVER_REFUSED = "RetrieverRefused"
+    KEY_REFUSED = "KeyRefused"
+    EMBEDDING_REFUSED = "EmbeddingRefused"
+    STORE_FULL = "StoreFull"
+    BUILD_FENCED = "BuildFenced"
+    GATE_INVALID = "GateInvalid"
+    GATE_FAILED = "GateFailed"
+    STALE = "Stale"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -132,6 +172,9 @@ UNDER_WAY: Final = frozenset(
         Reason.SCALED_TO_ZERO,
         Reason.SUSPENDED,
         Reason.ROTATING_KEY,
+        Reason.BUILDING,
+        Reason.SWAPPING,
+        Reason.NO_GATE,
     }
 )
 """Reasons of conditions that are not True and yet nothing is wrong."""
@@ -191,12 +234,41 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.LIMIT_RANGE_VIOLATED: "Correct the namespace's LimitRange, or set resources within its bounds.",
     Reason.POD_SECURITY_REFUSED: "Keep what adds the named fields away from our pods: they meet `restricted`.",
     Reason.POD_REFUSED: "Correct the named policy.",
-    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct cache.storageClassName.",
+    Reason.STORAGE_CLASS_MISSING: "Create the StorageClass, or correct storageClassName in the spec.",
     Reason.CLAIM_PENDING: "See `kubectl describe pvc`: the StorageClass must offer the access mode and have room.",
     Reason.CLAIM_LOST: "Delete the claim and the pods that use it; both are made anew.",
     Reason.NOT_ANSWERING: "See the log of the named pod; it is asked again.",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "See the pods' events.",
-    Reason.CONFLICT: "Rename the CompactModel, or delete the named object if nothing needs it.",
+    Reason.MODEL_MISSING: "Create the CompactModel in this namespace, or correct its name in the spec.",
+    Reason.MODEL_NOT_SERVING: "Put the named CompactModel right: its own conditions say how; this one follows.",
+    Reason.MODEL_TASK_DIFFERS: "Name a CompactModel of the wanted task.",
+    Reason.INDEX_MISSING: "Create the RetrievalIndex in this namespace, or correct its name in indexRefs.",
+    Reason.INDEX_NOT_SERVING: "Put the named RetrievalIndex right: its own conditions say how; this one follows.",
+    Reason.SELF_TEST_FAILED: "See the log of the named pod; it tests itself again when what failed is back.",
+    Reason.CONFIG_MAP_NOT_USABLE: 'Label the ConfigMap nimblet.dev/use: "true": only such are read.',
+    Reason.CLAIM_NOT_USABLE: 'Label the PersistentVolumeClaim nimblet.dev/use: "true": only such are read.',
+    Reason.GENERATION_UNKNOWN: "Set spec.generation to one of status.generations, or remove it.",
+    Reason.LAG_UNREACHABLE: "Raise freshness.maxLag, or build more often by schedule.",
+    Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
+    Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
+    Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
+    Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
+    Reason.INDEX_EMPTY: "Give the index documents that can be read: check its sources, globs and access labels.",
+    Reason.BUILD_FAILED: "See the log of the named Job's pod; it is tried again.",
+    Reason.VOLUME_MISSING: "Restore the named folder; it is tried again.",
+    Reason.SOURCE_SHRUNK: "Check the named source; if it is right, raise maxShrinkPercent.",
+    Reason.SOURCE_TOO_LARGE: "Narrow the source by include, exclude, path or prefix.",
+    Reason.ROBOTS_REFUSED: "Ask the site's owner, or name pages that its robots.txt allows.",
+    Reason.RETRIEVER_UNAVAILABLE: "See the retriever's pod; the build is tried again.",
+    Reason.RETRIEVER_REFUSED: "Run an operator, a retriever and an indexer of matching versions.",
+    Reason.KEY_REFUSED: "Restore the index's key Secrets as they were; the build is tried again.",
+    Reason.EMBEDDING_REFUSED: "Lower chunking.tokens to what the embedding model takes, or name another model.",
+    Reason.STORE_FULL: "Raise store.size, or lower retainGenerations.",
+    Reason.BUILD_FENCED: "Nothing: a newer build took over.",
+    Reason.GATE_INVALID: "Correct the golden questions: JSON lines with id, question, document and quote.",
+    Reason.GATE_FAILED: "The older generation serves on: see status.gate.failed, then mend sources or questions.",
+    Reason.STALE: "See the condition Indexed: it tells why no build came through.",
+    Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",
     Reason.APPLY_REFUSED: "Correct what the API server names.",

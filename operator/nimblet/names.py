@@ -65,6 +65,51 @@ def fill_job(owner: str, *, folder: str, attempt: int) -> str:
     return f"{owner}-fill-{folder[:HASH_LENGTH]}-{attempt}"
 
 
+def gateway(owner: str) -> str:
+    """Deployment, Service, ServiceAccount, NetworkPolicy and budget of an Assistant's gateway."""
+    return f"{owner}-gateway"
+
+
+def gateway_config(owner: str, *, config_hash: str) -> str:
+    """ConfigMap with a gateway's configuration."""
+    return f"{owner}-gateway-{config_hash}"
+
+
+def gateway_key(owner: str) -> str:
+    """Secret with the generated key of an Assistant's endpoint."""
+    return f"{owner}-gateway-key"
+
+
+def retriever(owner: str) -> str:
+    """Workload, Service, ServiceAccount, NetworkPolicy and ConfigMap of the retriever."""
+    return f"{owner}-retriever"
+
+
+def retriever_keys(owner: str) -> str:
+    """Secret with the hashes of the keys that the retriever accepts."""
+    return f"{owner}-retriever-keys"
+
+
+def purpose_key(owner: str, *, purpose: str) -> str:
+    """Secret with the key of one purpose: search, build or push."""
+    return f"{owner}-{purpose}-key"
+
+
+def index_claim(owner: str) -> str:
+    """PersistentVolumeClaim of an Embedded store."""
+    return f"{owner}-index"
+
+
+def indexer(owner: str) -> str:
+    """ServiceAccount and NetworkPolicy of the build Jobs."""
+    return f"{owner}-indexer"
+
+
+def build(owner: str, *, build_hash: str, attempt: int) -> str:
+    """One build Job, and the ConfigMap that it alone reads."""
+    return f"{owner}-build-{build_hash[:8]}-{attempt}"
+
+
 def key_entry(versions: Sequence[int]) -> str:
     """Entry of the key Secret with the keys of these versions, one a line: same name, same content, for ever."""
     return f"keys-{version_text(versions)}"

@@ -30,8 +30,8 @@ class Images(SettingsModel):
     )
     qdrant: str = Field(
         default="docker.io/qdrant/qdrant:v1.18.2-unprivileged",
-        description="Server of dedicated stores: Qdrant's upstream image whose user is not root. The retriever "
-        "uses nothing newer than 1.18.",
+        description="Server of dedicated stores: Qdrant's upstream image without root. 1.18 is the newest "
+        "version whose features the retriever uses.",
     )
     pull_policy: str = Field(
         default="IfNotPresent", description="imagePullPolicy of the data plane; tags are never `latest`."

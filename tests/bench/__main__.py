@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import idle, loader, scale
+from tests.bench import answers, gateway, idle, loader, retriever, scale
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -27,9 +27,12 @@ SOAK_SECONDS = 120.0
 BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
+    "retriever": "a search's latency against the engine called directly",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
+    "gateway": "what a gateway adds before the first token, and 200 streams at once",
     "sizing": "predicted against measured memory",
+    "answers": "grounded answers on the frozen corpus: right, refused, quoted, beside controls",
     "soak": "each model under load at its computed memory: no kill",
 }
 """Name → what it measures, in the order in which they run."""
@@ -56,8 +59,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--count", type=int, default=scale.COUNT, help="scale: models at once (default: %(default)s)"
     )
+    parser.add_argument(
+        "--chunks",
+        type=int,
+        nargs="+",
+        default=retriever.SIZES,
+        help="retriever: sizes of the index (default: %(default)s)",
+    )
     parser.add_argument("--only", default="", help="models whose name holds this, for sizing and soak")
     parser.add_argument("--seconds", type=float, default=SOAK_SECONDS, help="of each soak (default: %(default)s)")
+    answers.add_options(parser)
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.what if name not in BENCHES]
     if unknown:
@@ -73,8 +84,16 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     if name == "scale":
         say(scale.table(scale.measure(arguments.count)))
         return 0
+    if name == "retriever":
+        say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
+        return 0
+    if name == "gateway":
+        return gateway.main()
     if name == "sizing":
         return bench_sizing(arguments.only)
+    if name == "answers":
+        say(answers.measure(answers.options_of(arguments), binary=_binary()))
+        return 0
     if name == "soak":
         return bench_soak(arguments.only, arguments.seconds)
     return loader.main() if name == "loader" else idle.main()

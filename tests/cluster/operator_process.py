@@ -21,8 +21,8 @@ def main() -> int:
     options = parse_options(argv, os.environ)
     set_up_logging(options.log_format)
 
-    def url_of(_: PodFacts, port: int) -> str:
-        return f"{stub}/{port}"
+    def url_of(pod: PodFacts, port: int) -> str:
+        return f"{stub}/{pod.name}/{port}"
 
     return asyncio.run(run_operator(options, url_of=url_of))
 

@@ -52,6 +52,13 @@ COLLECTIONS = {
 DEFECTS = ("Traceback", " ERROR ", " CRITICAL ", "Warning:", "never awaited", "Unclosed")
 RETRY = "ERROR   Request attempt #"
 """How kopf tells that it tries a request again: no defect where the API server is away."""
+GATEWAY_STATUS: Mapping[str, object] = {
+    "configuration": "stub",
+    "selfTest": {"ok": True, "reason": "Ok", "message": "", "passages": 1, "tokens": 1},
+    "indexes": [],
+    "model": {"ok": True, "reason": "Ok", "message": ""},
+}
+"""What a gateway tells that found a passage and got a token."""
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
 
@@ -131,11 +138,12 @@ def _grant(api: Api, kind: str, base: str, permissions: Sequence[Permission]) ->
 
 @dataclass
 class Stub:
-    """A server that answers every question with one token while `healthy`."""
+    """A server that answers every question with one token while `healthy`, and as a gateway with its status."""
 
     url: str = ""
     healthy: bool = True
     keys: set[str] = field(default_factory=set)
+    gateway: Mapping[str, object] = field(default_factory=lambda: GATEWAY_STATUS)
 
 
 @contextmanager
@@ -146,9 +154,18 @@ def stub_server() -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            stub.keys.add(self.headers["Authorization"])
-            body = json.dumps(TOKEN).encode()
-            self.send_response(200 if stub.healthy else 500)
+            self._answer(200 if stub.healthy else 500, TOKEN)
+
+        def do_GET(self) -> None:
+            """Answer what is asked of a gateway's pod; nobody else here is asked so."""
+            told = "-gateway-" in self.path and self.path.endswith("/v1/status")
+            self._answer(200 if told else 404, stub.gateway if told else {})
+
+        def _answer(self, status: int, document: Mapping[str, object]) -> None:
+            if key := self.headers.get("Authorization"):
+                stub.keys.add(key)
+            body = json.dumps(document).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -268,22 +285,34 @@ class Launcher:
         return [line for line in lines if any(word in line for word in DEFECTS)]
 
 
+SMALLEST: Mapping[str, Mapping[str, object]] = {
+    "Assistant": {"modelRef": {"name": "small"}, "grounding": "Off"},
+    "CompactModel": {"source": {"uri": "hf://org/repo"}},
+}
+"""Kind → a spec that is enough."""
+
+
 @dataclass(frozen=True)
 class View:
-    """The API server's view of one namespace."""
+    """The API server's view of one namespace, and of our resources of one kind there."""
 
     api: Api
     namespace: str
+    kind: str = "CompactModel"
+
+    def of(self, kind: str) -> "View":
+        """Return the view of another kind."""
+        return View(api=self.api, namespace=self.namespace, kind=kind)
 
     def models(self) -> str:
-        return f"/apis/{labels.API_VERSION}/namespaces/{self.namespace}/compactmodels"
+        return f"/apis/{labels.API_VERSION}/namespaces/{self.namespace}/{self.kind.lower()}s"
 
     def create(self, name: str, **spec: object) -> None:
         manifest: dict[str, object] = {
             "apiVersion": labels.API_VERSION,
-            "kind": "CompactModel",
+            "kind": self.kind,
             "metadata": {"name": name, "namespace": self.namespace},
-            "spec": {"source": {"uri": "hf://org/repo"}, **spec},
+            "spec": {**SMALLEST[self.kind], **spec},
         }
         self.api.create(self.models(), manifest)
 
@@ -322,8 +351,10 @@ class View:
 
     def versions(self) -> Mapping[str, str]:
         """Return the resourceVersions of all our objects and resources."""
-        listed: Any = self.api.get(self.models())
-        found = {f"CompactModel/{item['metadata']['name']}": item for item in listed["items"]}
+        found: dict[str, Any] = {}
+        for own in SMALLEST:
+            listed: Any = self.api.get(self.of(own).models())
+            found |= {f"{own}/{item['metadata']['name']}": item for item in listed["items"]}
         for kind in COLLECTIONS:
             found |= {f"{kind}/{name}": item for name, item in self.children(kind).items()}
         return {name: item["metadata"]["resourceVersion"] for name, item in sorted(found.items())}

@@ -11,6 +11,7 @@ from nimblet.cluster.apply import delete_children
 from nimblet.cluster.client import Json
 from nimblet.cluster.resources import CLAIM, COMPACT_MODEL
 from nimblet.manifests.cache import Claim, claim_manifest
+from nimblet.manifests.common import Part
 from nimblet.plan.facts import ChildRef
 from tests.cluster.apply_support import Rig, config_map, version_of
 
@@ -21,9 +22,8 @@ RETAINED = replace(PLAIN, retained=True)
 
 
 def manifest(rig: Rig, claim: Claim, *, owner: str = "owner") -> dict[str, Any]:
-    made: dict[str, Any] = claim_manifest(owner, rig.owner.namespace, claim)
-    made["metadata"]["name"] = NAME
-    return made
+    part = Part(owner=owner, namespace=rig.owner.namespace, component="cache")
+    return claim_manifest(part, claim, name=NAME)
 
 
 async def live(rig: Rig) -> Json:

@@ -14,7 +14,7 @@ from tests.cluster.operator_support import (
     View,
     eventually,
 )
-from tests.cluster.test_operator import ready, resyncs, settled
+from tests.cluster.settling import ready, resyncs, settled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 CLASS = "by-hand"

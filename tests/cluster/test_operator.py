@@ -3,7 +3,6 @@
 
 import uuid
 from base64 import b64decode
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,34 +18,9 @@ from tests.cluster.operator_support import (
     View,
     eventually,
 )
+from tests.cluster.settling import ready, resyncs, settled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
-
-
-def ready(view: View, *names: str) -> None:
-    for name in names:
-        eventually(lambda name=name: view.is_ready(name), what=f"{name} Ready")  # type: ignore[misc]
-
-
-def resyncs(process: Process, count: int) -> None:
-    """Return after `count` more resyncs and an empty queue."""
-    metric = 'nimblet_resyncs_total{outcome="done"}'
-    goal = process.metric(metric) + count
-    eventually(lambda: process.metric(metric) >= goal, what=f"{count} resyncs")
-    eventually(lambda: process.metric("nimblet_queue_depth") == 0, what="an empty queue")
-
-
-def settled(process: Process, view: View) -> Mapping[str, str]:
-    """Return the versions once a resync changes none: pods and the finished Job still come and go after Ready."""
-    seen = [view.versions()]
-
-    def same() -> bool:
-        resyncs(process, 1)
-        seen.append(view.versions())
-        return seen[-1] == seen[-2]
-
-    eventually(same, what="a steady state")
-    return seen[-1]
 
 
 def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View, stub: Stub) -> None:

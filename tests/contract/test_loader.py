@@ -15,20 +15,13 @@ from nimblet.plan.artifact import parse_artifact
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.source import policy_text, source_text
 from nimblet.settings import OCI, S3, AllowEntry, Fetch, Proxy, Settings
+from nimblet_egress.credentials import LOGIN_KEYS, S3_KEYS, SESSION_KEY, TOKEN_KEY
+from nimblet_egress.errors import Reason as LoaderReason
+from nimblet_egress.policy import S3Policy
 from nimblet_loader.cache import check_folder
 from nimblet_loader.cli import _parser
 from nimblet_loader.connectors import CLAIM_DIR, SCHEMES
-from nimblet_loader.contract import (
-    Artifact,
-    ArtifactFile,
-    HeaderFacts,
-    S3Policy,
-    encode,
-    parse_policy,
-    parse_source,
-)
-from nimblet_loader.credentials import LOGIN_KEYS, S3_KEYS, SESSION_KEY, TOKEN_KEY
-from nimblet_loader.errors import Reason as LoaderReason
+from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
 from nimblet_loader.webidentity import IDENTITY_PATH
 from tests.builders import a_model, plan_of
 from tests.unit.manifests.test_pods import PODS

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from tests.golden import qdrant
-from tests.golden.cases import COMMAND, HEADER, OUTPUTS, generate
+from tests.golden.cases import OUTPUTS, generate
+from tests.golden.texts import COMMAND, HEADER
 
 
 def main(argv: Sequence[str]) -> int:

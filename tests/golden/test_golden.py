@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.golden import qdrant
-from tests.golden.cases import COMMAND, HEADER, INPUTS, OUTPUTS, inputs, render
+from tests.golden.cases import INPUTS, OUTPUTS, inputs, render
+from tests.golden.texts import COMMAND, HEADER
 
 
 @pytest.mark.parametrize("path", inputs(), ids=lambda path: path.stem)

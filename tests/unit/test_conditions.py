@@ -36,6 +36,12 @@ PROGRESS = {
     Reason.DIGESTS_MATCH,
     Reason.PINNED,
     Reason.UNVERIFIED,
+    Reason.BUILDING,
+    Reason.INDEXED,
+    Reason.SWAPPING,
+    Reason.GATE_PASSED,
+    Reason.NO_GATE,
+    Reason.FRESH,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }
 

@@ -4,10 +4,10 @@
 {{/* In every served namespace. */}}
 {{- define "nimblet.rules.served" -}}
 - apiGroups: [nimblet.dev]
-  resources: [compactmodels]
+  resources: [assistants, compactmodels, retrievalindexes]
   verbs: [get, list, watch]
 - apiGroups: [nimblet.dev]
-  resources: [compactmodels/status]
+  resources: [assistants/status, compactmodels/status, retrievalindexes/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
@@ -19,7 +19,7 @@
   resources: [pods]
   verbs: [get, list, watch]
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [deployments, statefulsets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]

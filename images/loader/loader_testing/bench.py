@@ -10,26 +10,18 @@ from pathlib import Path
 from loader_testing.hub import COMMIT, REPO, Hub
 from loader_testing.server import LoopbackServer
 from loader_testing.tiny import TinyModel
-from nimblet_loader.client import Client
+from nimblet_egress.client import Client
+from nimblet_egress.credentials import Credentials
+from nimblet_egress.policy import AllowRule, S3Policy
+from nimblet_egress.retry import Pace
+from nimblet_egress.sigv4 import AccessKey
 from nimblet_loader.connectors import connect
-from nimblet_loader.contract import (
-    AllowRule,
-    Artifact,
-    ArtifactFile,
-    FetchPolicy,
-    FetchReport,
-    OCIPolicy,
-    S3Policy,
-    Source,
-)
-from nimblet_loader.credentials import Credentials
+from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, FetchReport, OCIPolicy, Source
 from nimblet_loader.facts import header_facts
 from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.gguf import parse_header
 from nimblet_loader.progress import Progress
 from nimblet_loader.resolve import resolve
-from nimblet_loader.retry import Pace
-from nimblet_loader.sigv4 import AccessKey
 
 MODEL = "tiny-Q4_0.gguf"
 ADDRESSES = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from nimblet_loader.sigv4 import AccessKey
+from nimblet_egress.sigv4 import AccessKey
 
 BUCKET = "weights"
 SUMMED = "summed/tiny-Q4_0.gguf"

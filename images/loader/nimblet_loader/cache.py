@@ -18,6 +18,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_loader.contract import (
     VERSION,
     Artifact,
@@ -28,7 +29,6 @@ from nimblet_loader.contract import (
     encode,
     fetch_report,
 )
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.fetch import Fetch, check_uid, fetch
 from nimblet_loader.folder import Partial, measured, open_place, translated
 
@@ -65,7 +65,7 @@ class Check:
 
 
 def fill(run: Fetch, cache: Cache) -> FetchReport:
-    """Bring the artifact's files into the folder and write its record, or raise LoaderError.
+    """Bring the artifact's files into the folder and write its record, or raise SourceError.
 
     What lies there and is intact stays. The record goes before the first byte changes and comes back last.
     """
@@ -106,7 +106,7 @@ def verify(check: Check) -> FetchReport:
 def check_folder(name: str) -> None:
     """Raise ConfigInvalid unless the name is one that the operator makes."""
     if not FOLDER.match(name):
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected a folder of 32 hex digits; found {quoted(name, limit=80)}. "
             "Run an operator and a loader of matching versions.",
@@ -138,7 +138,7 @@ def _verify_file(folder: Path, file: ArtifactFile, recorded: CachedFile | None) 
         raise _corrupted(f"{what} as the artifact says; the cache's record says otherwise.")
     try:
         size, found = measured(folder, file.path, size=file.size)
-    except (OSError, LoaderError) as error:
+    except (OSError, SourceError) as error:
         raise _corrupted(f"{what}; it can't be read ({type(error.__cause__ or error).__name__}).") from error
     if size != file.size:
         raise _corrupted(f"{what} with {file.size} bytes; found {'none' if size is None else size}.")
@@ -147,8 +147,8 @@ def _verify_file(folder: Path, file: ArtifactFile, recorded: CachedFile | None) 
     _log.info("%s lies in the cache, verified", file.path)
 
 
-def _corrupted(what: str) -> LoaderError:
-    return LoaderError(Reason.CacheCorrupted, f"{what} It is not used; the cache is filled anew.")
+def _corrupted(what: str) -> SourceError:
+    return SourceError(Reason.CacheCorrupted, f"{what} It is not used; the cache is filled anew.")
 
 
 def _volume_time(root: Path, uid: str) -> float:
@@ -211,7 +211,7 @@ def _made(root: Path, name: str) -> Path:
         folder.mkdir(mode=0o755)
     except FileExistsError:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsafePath,
                 f"Expected {quoted(name)} to be a plain folder; it is a link or a file. Empty the volume.",
             ) from None

@@ -16,9 +16,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.paths import unsafe_path
 from nimblet_loader.connector import Body, Snapshot, Span
-from nimblet_loader.contract import unsafe_path
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.folder import read_chunks
 from nimblet_loader.selection import Entry
 
@@ -40,7 +40,7 @@ class ClaimConnector:
         found = _URI.match(uri)
         below = (found[2] or "").rstrip("/") if found else ""
         if found is None or (below and unsafe_path(below) is not None):
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid,
                 f"Expected a source of the form pvc://claim/path; found {quoted(uri)}. Correct it.",
             )
@@ -61,7 +61,7 @@ class ClaimConnector:
         if len(entries) > _MAX_FILES:
             raise self._too_many()
         if not entries:
-            raise LoaderError(
+            raise SourceError(
                 Reason.RepositoryNotFound,
                 f"Expected files in {self._shown}; there are none. Put the model there, or correct source.uri.",
             )
@@ -75,7 +75,7 @@ class ClaimConnector:
                 digest.update(chunk)
         with self.open(entry.path, commit="", span=Span()) as after:
             if after.tag != body.tag:
-                raise LoaderError(
+                raise SourceError(
                     Reason.SourceChanged,
                     f"Expected {quoted(entry.path)} of {self._shown} to rest while it is measured; it was written "
                     "to. It is tried again.",
@@ -147,8 +147,8 @@ class ClaimConnector:
                 finally:
                     os.close(below)
 
-    def _too_many(self) -> LoaderError:
-        return LoaderError(
+    def _too_many(self) -> SourceError:
+        return SourceError(
             Reason.TooManyFiles,
             f"Expected at most {_MAX_FILES} files in {self._shown}, and {_MAX_DEPTH} folders below each other; "
             "there are more. Use a longer path.",
@@ -160,27 +160,27 @@ class ClaimConnector:
         try:
             yield
         except FileNotFoundError as error:
-            raise LoaderError(
+            raise SourceError(
                 Reason.FileNotFound,
                 f"Expected {what} in the claim; it is not there. Put the model there, or correct source.uri.",
             ) from error
         except OSError as error:
             raise self._refusal(what, error) from error
 
-    def _refusal(self, what: str, error: OSError) -> LoaderError:
+    def _refusal(self, what: str, error: OSError) -> SourceError:
         if error.errno in _LINKS:
             return self._unsafe(what)
         if error.errno in _REFUSED:
-            return LoaderError(
+            return SourceError(
                 Reason.AccessDenied,
                 f"Expected to read {what}; its permissions refuse user and group {os.getuid()}. Make the files "
                 "readable for all, or for that group.",
             )
         reason = Reason.SourceChanged if error.errno in _CHANGED else Reason.SourceUnavailable
-        return LoaderError(reason, f"Expected to read {what}; it failed ({error.strerror}). It is tried again.")
+        return SourceError(reason, f"Expected to read {what}; it failed ({error.strerror}). It is tried again.")
 
-    def _unsafe(self, what: str) -> LoaderError:
-        return LoaderError(
+    def _unsafe(self, what: str) -> SourceError:
+        return SourceError(
             Reason.UnsafePath,
             f"Expected {what} to be a plain file on plain folders; a link or a device is in the way. "
             "Put the file itself into the claim.",

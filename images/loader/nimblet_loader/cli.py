@@ -18,8 +18,13 @@ from types import FrameType
 
 from pydantic import BaseModel
 
+from nimblet_egress.bucket import s3_endpoint
+from nimblet_egress.client import Client
+from nimblet_egress.credentials import Credentials, read_credentials, read_value
+from nimblet_egress.errors import TERMINATED_EXIT_CODE, Reason, SourceError, Terminated, redact
+from nimblet_egress.retry import Pace
+from nimblet_egress.target import parse_target
 from nimblet_loader.cache import Cache, Check, fill, verify
-from nimblet_loader.client import Client
 from nimblet_loader.connectors import CLAIM_DIR, connect
 from nimblet_loader.contract import (
     MAX_MESSAGE_BYTES,
@@ -33,15 +38,10 @@ from nimblet_loader.contract import (
     parse_policy,
     parse_source,
 )
-from nimblet_loader.credentials import Credentials, read_credentials, read_value
-from nimblet_loader.errors import TERMINATED_EXIT_CODE, LoaderError, Reason, Terminated, redact
 from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.mounted import check
 from nimblet_loader.progress import Progress, served
 from nimblet_loader.resolve import resolve
-from nimblet_loader.retry import Pace
-from nimblet_loader.s3 import s3_endpoint
-from nimblet_loader.target import parse_target
 from nimblet_loader.trust import check_artifact
 from nimblet_loader.webidentity import IDENTITY_PATH, assumed_key
 
@@ -90,12 +90,12 @@ def run(action: Callable[[], BaseModel], paths: Paths) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         _log.warning("asked to stop; partial files stay for the next try")
         return TERMINATED_EXIT_CODE
-    except LoaderError as error:
+    except SourceError as error:
         return _fail(error, paths)
     except Exception as error:  # noqa: BLE001 - the last line: the user must see a reason, whatever broke
         _log.error("%s", redact(_trace(error), _secrets(paths)))
         text = f"The loader met a defect of its own: {type(error).__name__}. Report it with the pod's log."
-        return _fail(LoaderError(Reason.Internal, text), paths)
+        return _fail(SourceError(Reason.Internal, text), paths)
     _log.info("done")
     return 0
 
@@ -184,19 +184,19 @@ def _read(path: Path, what: str) -> str:
         with path.open("rb") as file:
             return file.read(_INPUT_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected {what} at {path}; it can't be read ({type(error).__name__}). Check the pod's mounts.",
         ) from error
 
 
-def _fail(error: LoaderError, paths: Paths) -> int:
+def _fail(error: SourceError, paths: Paths) -> int:
     message = redact(error.message, _secrets(paths))[:_MESSAGE_CHARACTERS]
     _log.error("%s: %s", error.reason.name, message)
     failure = FailureReport(version=VERSION, error=Failure(reason=error.reason.name, message=message))
     try:
         _write(paths.result, encode(failure))
-    except LoaderError as unwritten:
+    except SourceError as unwritten:
         _log.error("%s", unwritten.message)
     return error.reason.exit_code
 
@@ -206,7 +206,7 @@ def _secrets(paths: Paths) -> tuple[str, ...]:
     try:
         known = read_credentials(paths.credentials, hosts=(), required=False).secrets
         identity = read_value(paths.identity.parent, paths.identity.name)
-    except LoaderError:
+    except SourceError:
         return ()
     return known if identity is None else (*known, identity)
 
@@ -231,7 +231,7 @@ def _write(path: Path, message: bytes) -> None:
         with path.open("wb") as file:
             file.write(message[:MAX_MESSAGE_BYTES])
     except OSError as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid, f"Expected to write the result to {path}; it failed ({error.strerror})."
         ) from error
 

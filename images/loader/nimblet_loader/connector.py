@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from nimblet_loader.client import Answer, Client, Sign
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.client import Answer, Client, Sign
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.selection import Entry
 
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
@@ -67,7 +67,7 @@ class Connector(Protocol):
         ...
 
 
-Explain = Callable[[Answer], LoaderError]
+Explain = Callable[[Answer], SourceError]
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def open_http(
     with client.get(url, {**(headers or {}), **_range_headers(span)}, sign=sign) as answer:
         status = answer.last.status
         if status == _RANGE_REFUSED:
-            raise LoaderError(
+            raise SourceError(
                 Reason.SourceChanged,
                 f"Expected {answer.last.target.shown} to have more than {span.start} bytes; it has not: it "
                 "changed. Resolve the source again.",
@@ -97,53 +97,14 @@ def open_http(
         yield answer, Body(start=start, total=total, tag=tag, chunks=chunks)
 
 
-def status_error(answer: Answer, *, what: str) -> LoaderError:
-    """Return the error that a status means for any HTTP source; `what` names the thing asked for."""
-    status, shown = answer.last.status, answer.last.target.shown
-    place = f"{shown} answered {status}"
-    if status == 401 and any(hop.authorized for hop in answer.hops):  # noqa: PLR2004
-        return LoaderError(
-            Reason.TokenInvalid,
-            f"Expected the token to be accepted for {what}; {place}. Put a valid token into the Secret.",
-        )
-    if status in (401, 403):
-        return LoaderError(Reason.AccessDenied, f"Expected access to {what}; {place}. {_access_hint(answer)}")
-    if status in (404, 410):
-        return LoaderError(Reason.FileNotFound, f"Expected {what}; {place}. Correct the source.")
-    if status == 429:  # noqa: PLR2004
-        return LoaderError(
-            Reason.RateLimited,
-            f"Expected {what}; {place}: too many requests. It is tried again; a token raises most limits.",
-            retry_after=answer.retry_after(),
-        )
-    if status >= 500 or status in (408, 425):  # noqa: PLR2004
-        return LoaderError(
-            Reason.SourceUnavailable,
-            f"Expected {what}; {place}. It is tried again; if it goes on, see the source's status.",
-            retry_after=answer.retry_after(),
-        )
-    return LoaderError(
-        Reason.UnexpectedResponse, f"Expected {what}; {place}. Check the source, or a proxy before it."
-    )
-
-
-def tag_error(error: LoaderError, answer: Answer, *, shown: str) -> LoaderError:
+def tag_error(error: SourceError, answer: Answer, *, shown: str) -> SourceError:
     """Return the error of a registry's manifest: what is not there is the name or the tag, not a file."""
     if error.reason is not Reason.FileNotFound:
         return error
-    return LoaderError(
+    return SourceError(
         Reason.RepositoryNotFound,
         f"Expected {shown} at {answer.hops[0].target.authority}; the registry knows none of that "
         "name and tag. Correct source.uri.",
-    )
-
-
-def _access_hint(answer: Answer) -> str:
-    if any(hop.authorized for hop in answer.hops):
-        return "Give the token's owner access."
-    return (
-        "No credential was sent: reference a Secret with a token, and name "
-        f'"{answer.hops[0].target.authority}" in the Secret\'s annotation of hosts.'
     )
 
 
@@ -164,7 +125,7 @@ def _extent(answer: Answer, span: Span) -> tuple[int, int | None]:
         return 0, int(length) if length.isdecimal() else None
     found = _CONTENT_RANGE.match(headers.get("content-range", "").strip())
     if found is None or int(found[1]) != span.start:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnexpectedResponse,
             f"Expected bytes from {span.start} on of {answer.last.target.shown}; it answered with the range "
             f'"{headers.get("content-range", "none")[:60]}". Check the source, or a proxy before it.',

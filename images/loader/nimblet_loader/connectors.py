@@ -4,11 +4,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nimblet_egress.client import Client
+from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_loader.claim import ClaimConnector
-from nimblet_loader.client import Client
 from nimblet_loader.connector import Connector
 from nimblet_loader.contract import FetchPolicy
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.hub import HubConnector
 from nimblet_loader.manifest import go_machine
 from nimblet_loader.oci import OCIConnector
@@ -29,7 +29,7 @@ SCHEMES = ("hf", "https", "http", "s3", "ollama", "oci", "pvc")
 def connect(
     client: Client, policy: FetchPolicy, *, uri: str, revision: str | None, claim: Path = CLAIM_DIR
 ) -> Connector:
-    """Return the connector of a source, or raise LoaderError ConfigInvalid for an unknown kind."""
+    """Return the connector of a source, or raise SourceError ConfigInvalid for an unknown kind."""
     makers: Mapping[str, Callable[[], Connector]] = {
         "hf": lambda: HubConnector(client, endpoint=policy.hf_endpoint, uri=uri, revision=revision),
         "https": lambda: WebConnector(client, uri=uri),
@@ -43,7 +43,7 @@ def connect(
     }
     maker = makers.get(uri.partition("://")[0].lower())
     if maker is None:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected a source that begins with {', '.join(f'{name}://' for name in SCHEMES if name != 'http')}; "
             f"found {quoted(uri)}. Use one of those, or a newer loader.",

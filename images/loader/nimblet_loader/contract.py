@@ -4,25 +4,25 @@
 Everything from outside is parsed here, once, and unknown keys are refused. It must not do I/O.
 """
 
-import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from typing import Annotated, Final, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
+from nimblet_egress.paths import unsafe_path
+from nimblet_egress.policy import AllowRule, Contract, EgressPolicy, S3Policy
+from nimblet_egress.target import parse_target
 
 VERSION: Final = 1
 MAX_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
 MAX_FILES = 16
-MAX_NAME_BYTES = 200
-"""A file name must leave room for the temporary name's prefix and pod uid under the usual 255 bytes."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_HUB_HOST: Final = "huggingface.co"
+_HUB_DOWNLOAD_HOSTS: Final = ("*.huggingface.co", "*.hf.co")
+"""Where the public hub redirects file downloads to; without them the default policy could fetch nothing."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**62)]
@@ -30,50 +30,22 @@ LayerValues = Count | tuple[tuple[Count, Count], ...]
 """One number for all layers, or runs of (value, number of layers) in layer order."""
 
 
-def _alias(name: str) -> str:
-    return {"allow_http": "allowHTTP", "role_arn": "roleARN", "plain_http": "plainHTTP"}.get(name, to_camel(name))
-
-
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class _Contract(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=_alias, populate_by_name=True
-    )
-
-
-def unsafe_path(path: str) -> str | None:
-    """Return why `path` may not be used as a relative file path below a folder, or None if it may."""
-    if not path or len(path) > 512:  # noqa: PLR2004
-        return "it must have 1 to 512 characters"
-    if _CONTROL.search(path):
-        return "it holds a backslash or a control character"
-    segments = path.split("/")
-    if any(segment in ("", ".", "..") for segment in segments):
-        return "it must be relative, without empty, '.' or '..' parts"
-    try:
-        longest = max(len(segment.encode()) for segment in segments)
-    except UnicodeEncodeError:
-        return "it is not valid Unicode text"
-    if longest > MAX_NAME_BYTES:
-        return f"a part of it is longer than {MAX_NAME_BYTES} bytes"
-    return None
-
-
 def url_file_name(url: str) -> str:
-    """Return the file name that a URL ends with; LoaderError UnsafePath if it has no usable one."""
+    """Return the file name that a URL ends with; SourceError UnsafePath if it has no usable one."""
     name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
     flaw = unsafe_path(name)
     if flaw is not None:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnsafePath,
             f"The URL must end with a plain file name; found {quoted(name)}: {flaw}. Use another URL.",
         )
     return name
 
 
-class Source(_Contract):
+class Source(Contract):
     """Where a model comes from (`NIMBLET_SOURCE`, for both commands).
 
     `sha256` maps a file's path to its expected digest.
@@ -94,49 +66,13 @@ class Source(_Contract):
         return self.uri.partition("://")[0].lower()
 
 
-class AllowRule(_Contract):
-    """One admin's permission: a host (exact or `*.suffix`) and which addresses it may resolve to.
-
-    Public addresses are always permitted; `cidr` narrows to that range and is the only way to reach
-    loopback or link-local; `allowPrivate` adds the private ranges. `ca` is PEM trusted for that host too.
-    """
-
-    host: Annotated[str, StringConstraints(pattern=r"^(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:_-]{0,252})$")]
-    cidr: str | None = None
-    allow_private: bool = False
-    allow_http: bool = False
-    ca: str | None = None
-
-    @model_validator(mode="after")
-    def _network(self) -> Self:
-        if self.cidr is not None:
-            ip_network(self.cidr)  # its ValueError tells what is wrong
-        return self
-
-
-class Proxy(_Contract):
-    """The admin's forward proxies by the scheme of the target URL."""
-
-    http: str | None = None
-    https: str | None = None
-    no_proxy: tuple[str, ...] = ()
-
-
-class S3Policy(_Contract):
-    """The admin's S3 and STS services (Amazon's of the region if absent), and the region to sign for."""
-
-    endpoint: str | None = None
-    sts_endpoint: str | None = None
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "us-east-1"
-
-
-class OCIPolicy(_Contract):
+class OCIPolicy(Contract):
     """The admin's registries, as `host` or `host:port`, that are spoken to in plain HTTP; all others in https."""
 
     plain_http: tuple[str, ...] = ()
 
 
-class FetchPolicy(_Contract):
+class FetchPolicy(EgressPolicy):
     """The admin's limits for all traffic of the loader. Times in seconds, sizes in bytes."""
 
     version: Literal[1]
@@ -144,18 +80,22 @@ class FetchPolicy(_Contract):
     s3: S3Policy = S3Policy()
     ollama_registry: str = "https://registry.ollama.ai"
     oci: OCIPolicy = OCIPolicy()
-    allow: tuple[AllowRule, ...] = ()
-    credential_hosts: tuple[str, ...] = ()
-    proxy: Proxy | None = None
-    ca_bundle: str | None = None
-    stall_timeout_seconds: Annotated[float, Field(gt=0, le=3600, strict=False)] = 60.0
-    connect_timeout_seconds: Annotated[float, Field(gt=0, le=600, strict=False)] = 10.0
-    max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
     max_file_bytes: Annotated[int, Field(gt=0)] = 64 * 2**30
     user_agent: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,200}$")] = "nimblet-loader/1"
 
+    def rules(self) -> tuple[AllowRule, ...]:
+        """Return the policy's rules; an empty list means the hub's endpoint alone, at public addresses.
 
-class ArtifactFile(_Contract):
+        For the public hub that includes the hosts its downloads are redirected to.
+        """
+        if self.allow:
+            return self.allow
+        host = parse_target(self.hf_endpoint).host
+        extra = _HUB_DOWNLOAD_HOSTS if host == _HUB_HOST else ()
+        return tuple(AllowRule(host=name) for name in (host, *extra))
+
+
+class ArtifactFile(Contract):
     """One pinned file: its path below the destination, size in bytes and, where known, digest.
 
     `tag` is the source's own name of these bytes where the commit pins nothing: an S3 ETag, a layer's digest.
@@ -174,7 +114,7 @@ class ArtifactFile(_Contract):
         return self
 
 
-class HeaderFacts(_Contract):
+class HeaderFacts(Contract):
     """What a GGUF header tells about a model, summed over the parts of a split file.
 
     `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
@@ -217,7 +157,7 @@ class HeaderFacts(_Contract):
     other: dict[str, Count] = Field(default_factory=dict)
 
 
-class Artifact(_Contract):
+class Artifact(Contract):
     """A resolved source: everything that later steps need, pinned.
 
     `commit` is the source's 40-hex commit, or `sha256:<hex>` where the source has none. `digestSource` says
@@ -240,7 +180,7 @@ class Artifact(_Contract):
         return self
 
 
-class FetchReport(_Contract):
+class FetchReport(Contract):
     """What a fetch did, as its termination message: bytes in all, bytes that came over the network.
 
     `sha256` has the digest of every file as it lies there, also where nobody had told one.
@@ -268,7 +208,7 @@ def fetch_report(
     )
 
 
-class CachedFile(_Contract):
+class CachedFile(Contract):
     """One file of a complete cache folder: what was there when it was filled."""
 
     path: str
@@ -276,28 +216,28 @@ class CachedFile(_Contract):
     sha256: Sha256
 
 
-class CacheRecord(_Contract):
+class CacheRecord(Contract):
     """Lies in a cache folder once all its files do; a folder without it is not complete."""
 
     version: Literal[1]
     files: Annotated[tuple[CachedFile, ...], Field(min_length=1, max_length=MAX_FILES)]
 
 
-class Failure(_Contract):
+class Failure(Contract):
     """Why a run failed: a `Reason`'s name and a message without secrets."""
 
     reason: str
     message: str
 
 
-class FailureReport(_Contract):
+class FailureReport(Contract):
     """The termination message of a failed run."""
 
     version: Literal[1]
     error: Failure
 
 
-class ProgressReport(_Contract):
+class ProgressReport(Contract):
     """The answer of `/progress`: bytes so far, of the total, and what is going on."""
 
     percent: Annotated[int, Field(ge=0, le=100)]
@@ -307,17 +247,17 @@ class ProgressReport(_Contract):
 
 
 def parse_source(text: str) -> Source:
-    """Parse `NIMBLET_SOURCE`; LoaderError ConfigInvalid names what is wrong."""
+    """Parse `NIMBLET_SOURCE`; SourceError ConfigInvalid names what is wrong."""
     return _parse(Source, text, "the source in NIMBLET_SOURCE")
 
 
 def parse_policy(text: str) -> FetchPolicy:
-    """Parse policy.json; LoaderError ConfigInvalid names what is wrong."""
+    """Parse policy.json; SourceError ConfigInvalid names what is wrong."""
     return _parse(FetchPolicy, text, "the fetch policy")
 
 
 def parse_artifact(text: str) -> Artifact:
-    """Parse artifact.json; LoaderError ConfigInvalid names what is wrong."""
+    """Parse artifact.json; SourceError ConfigInvalid names what is wrong."""
     return _parse(Artifact, text, "the artifact")
 
 
@@ -327,7 +267,7 @@ def _parse(model: type[_M], text: str, what: str) -> _M:
     except ValidationError as error:
         # Values are left out: they may be anything, and a policy names an admin's hosts.
         flaws = [f"{'.'.join(str(part) for part in e['loc']) or 'JSON'}: {e['msg']}" for e in error.errors()]
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected {what} as version {VERSION} of the contract; found {listed(flaws, limit=5)}. "
             "Run an operator and a loader of matching versions.",

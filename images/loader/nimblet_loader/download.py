@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.retry import Pace
 from nimblet_loader.connector import Connector, Span
 from nimblet_loader.contract import ArtifactFile
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.facts import check_extent, header_error
 from nimblet_loader.folder import Partial, Place, translated
 from nimblet_loader.gguf import MAGIC, GGUFError, parse_header
 from nimblet_loader.resolve import agreed
-from nimblet_loader.retry import Pace
 from nimblet_loader.selection import Entry
 
 _MAX_TRIES = 100
@@ -35,7 +35,7 @@ class Download:
 def download(job: Download, place: Place) -> tuple[int, str]:
     """Bring the file into its place; return the bytes received and the file's sha256.
 
-    LoaderError leaves no file of that name.
+    SourceError leaves no file of that name.
     """
     with translated(job.file.path), closing(_partial(job, place)) as partial:
         job.reach(partial.length)
@@ -46,7 +46,7 @@ def download(job: Download, place: Place) -> tuple[int, str]:
             received += _complete(job, partial)
         try:
             _check(job.file, partial)
-        except LoaderError:
+        except SourceError:
             partial.discard()
             raise
         partial.publish()
@@ -67,7 +67,7 @@ def _complete(job: Download, partial: Partial) -> int:
         try:
             _receive(job, partial, tag)
             return received + partial.length - before
-        except LoaderError as error:
+        except SourceError as error:
             received += max(partial.length - before, 0)
             failures = 1 if partial.length > before else failures + 1
             if not error.reason.retryable or failures >= job.pace.attempts or tries == _MAX_TRIES:
@@ -91,7 +91,7 @@ def _receive(job: Download, partial: Partial, tag: list[str | None]) -> None:
         if changed and (body.start > 0 or job.file.tag is not None):
             partial.restart()
             tag[0] = job.file.tag
-            raise LoaderError(
+            raise SourceError(
                 Reason.SourceChanged,
                 f"Expected {quoted(job.file.path)} to stay the same between tries; it changed. Starting anew.",
             )
@@ -100,7 +100,7 @@ def _receive(job: Download, partial: Partial, tag: list[str | None]) -> None:
         for chunk in body.chunks():
             _append(job, partial, chunk)
     if partial.length < size:
-        raise LoaderError(
+        raise SourceError(
             Reason.DownloadTruncated,
             f"Expected {size} bytes of {quoted(job.file.path)}; the source stopped after {partial.length}. "
             "It is tried again.",
@@ -111,7 +111,7 @@ def _append(job: Download, partial: Partial, chunk: bytes) -> None:
     size = job.file.size
     if partial.length + len(chunk) > size:
         partial.discard()
-        raise LoaderError(
+        raise SourceError(
             Reason.SizeMismatch,
             f"Expected {size} bytes of {quoted(job.file.path)}; the source sends more. "
             "The file was replaced or the source is at fault: resolve it again.",
@@ -123,8 +123,8 @@ def _append(job: Download, partial: Partial, chunk: bytes) -> None:
     job.reach(partial.length)
 
 
-def _not_gguf(file: ArtifactFile) -> LoaderError:
-    return LoaderError(
+def _not_gguf(file: ArtifactFile) -> SourceError:
+    return SourceError(
         Reason.NotGGUF,
         f"Expected {quoted(file.path)} to begin as a GGUF file; it does not: another file, or an error page. "
         "Check the source.",
@@ -133,7 +133,7 @@ def _not_gguf(file: ArtifactFile) -> LoaderError:
 
 def _check(file: ArtifactFile, partial: Partial) -> None:
     if file.sha256 not in (None, partial.digest):
-        raise LoaderError(
+        raise SourceError(
             Reason.DigestMismatch,
             f"Expected sha256 {file.sha256} of {quoted(file.path)}; found {partial.digest}. The file was replaced "
             "or tampered with: do not use it; if it was updated on purpose, correct the digest.",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_loader.contract import HeaderFacts, LayerValues
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.gguf import (
     LABELS,
     TENSOR_TYPES,
@@ -55,18 +55,18 @@ class TensorSum:
     classifier: bool
 
 
-def header_error(path: str, error: GGUFError) -> LoaderError:
+def header_error(path: str, error: GGUFError) -> SourceError:
     """Translate a parser's error about the file `path`."""
     if isinstance(error, BadMagicError):
-        return LoaderError(
+        return SourceError(
             Reason.NotGGUF,
             f"Expected {quoted(path)} to be a GGUF file; {error}. Name a GGUF file, or convert the model first.",
         )
     if isinstance(error, UnsupportedVersionError):
-        return LoaderError(
+        return SourceError(
             Reason.UnsupportedFormat, f"{quoted(path)} can't be read: {error}. Convert it with a current tool."
         )
-    return LoaderError(
+    return SourceError(
         Reason.HeaderInvalid,
         f"Expected a sound GGUF header in {quoted(path)}; {error}. The file is damaged or hostile: "
         "use another one.",
@@ -74,7 +74,7 @@ def header_error(path: str, error: GGUFError) -> LoaderError:
 
 
 def check_extent(path: str, header: GGUFHeader, size: int) -> None:
-    """Raise LoaderError HeaderInvalid unless all tensors lie inside a file of `size` bytes."""
+    """Raise SourceError HeaderInvalid unless all tensors lie inside a file of `size` bytes."""
     end = max((t.offset + (t.size or 0) for t in header.tensors), default=0)
     if header.data_start + end > size and header.tensors:
         raise header_error(
@@ -85,7 +85,7 @@ def check_extent(path: str, header: GGUFHeader, size: int) -> None:
 def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> HeaderFacts:
     """Return the facts of a model from its parts in order, each a header with its file's size.
 
-    LoaderError HeaderInvalid or UnsupportedFormat names what is missing.
+    SourceError HeaderInvalid or UnsupportedFormat names what is missing.
     """
     reader = _Metadata(path, headers[0][0])
     reader.require_model()
@@ -174,7 +174,7 @@ class _Metadata:
     def require_model(self) -> None:
         kind = self.header.metadata.get("general.type", "model")
         if kind != "model":
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected {quoted(self.path)} to be a model; its general.type is {quoted(str(kind))}. "
                 "Name the model's own GGUF file.",
@@ -247,5 +247,5 @@ class _Metadata:
             raise self._flaw(f"{quoted(key)} is {quoted(str(value), limit=40)}, not a natural number")
         return int(value)
 
-    def _flaw(self, text: str) -> LoaderError:
+    def _flaw(self, text: str) -> SourceError:
         return header_error(self.path, GGUFError(text))

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.retry import Pace
 from nimblet_loader.connector import Connector
 from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, FetchReport, fetch_report
 from nimblet_loader.download import Download, download
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.folder import file_digest, file_size, free_bytes, open_place, translated
 from nimblet_loader.progress import Progress
-from nimblet_loader.retry import Pace
 
 MARGIN_BYTES = 32 * 2**20
 """Left free on the volume, for the file system and for others."""
@@ -47,14 +47,14 @@ class Fetch:
 def check_uid(uid: str) -> None:
     """Raise ConfigInvalid unless the pod's uid can be part of a file name."""
     if not _UID.match(uid):
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected the pod's uid in POD_UID; found {quoted(uid, limit=80)}. Set it from metadata.uid.",
         )
 
 
 def fetch(run: Fetch) -> FetchReport:
-    """Bring all files of the artifact into the folder, or raise LoaderError."""
+    """Bring all files of the artifact into the folder, or raise SourceError."""
     began = run.now()
     check_uid(run.uid)
     total = sum(file.size for file in run.artifact.files)
@@ -81,7 +81,7 @@ def fetch(run: Fetch) -> FetchReport:
 def _check_sizes(run: Fetch) -> None:
     for file in run.artifact.files:
         if file.size > run.policy.max_file_bytes:
-            raise LoaderError(
+            raise SourceError(
                 Reason.FileTooLarge,
                 f"Expected at most {run.policy.max_file_bytes} bytes; {quoted(file.path)} has {file.size}. "
                 "Use a smaller model, or ask for a higher limit.",
@@ -112,7 +112,7 @@ def _check_space(run: Fetch, missing: list[ArtifactFile]) -> None:
     needed = MARGIN_BYTES + sum(file.size - _partial_size(run, file) for file in missing)
     free = free_bytes(run.root)
     if needed > free:
-        raise LoaderError(
+        raise SourceError(
             Reason.DiskFull,
             f"Expected {needed} free bytes for the model; the volume has {free}. "
             "Give the volume or the node more space, or use a smaller model.",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_loader.hashing import RunningDigest
 
 _READ_BYTES = 2**20
@@ -34,7 +34,7 @@ class Place:
 
 @contextmanager
 def open_place(root: Path, path: str, *, uid: str, make: bool = True) -> Iterator[Place]:
-    """Open (and make) the folders of a checked relative path, refusing links; LoaderError UnsafePath."""
+    """Open (and make) the folders of a checked relative path, refusing links; SourceError UnsafePath."""
     *parents, name = path.split("/")
     with translated(path):
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -169,18 +169,18 @@ def translated(path: str) -> Iterator[None]:
         raise _file_error(path, error) from error
 
 
-def _file_error(path: str, error: OSError) -> LoaderError:
+def _file_error(path: str, error: OSError) -> SourceError:
     if error.errno in _FULL:
-        return LoaderError(
+        return SourceError(
             Reason.DiskFull,
             f"Expected room for {quoted(path)}; the volume is full ({error.strerror}). Give it more space.",
         )
     if error.errno in _LINKS:
-        return LoaderError(
+        return SourceError(
             Reason.UnsafePath,
             f"Expected plain folders on the way to {quoted(path)}; one is a link or a file. Empty the volume.",
         )
-    return LoaderError(
+    return SourceError(
         Reason.ConfigInvalid,
         f"Expected to write {quoted(path)}; the volume refuses: {error.strerror}. "
         "Check the volume's permissions and that it is mounted.",

@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Snapshot, Span, open_http, status_error
-from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.status import status_error
+from nimblet_loader.connector import Body, Snapshot, Span, open_http
 from nimblet_loader.selection import Entry
 
 _REPO = re.compile(r"^hf://([A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})/?$")
@@ -59,7 +60,7 @@ class HubConnector:
     def __init__(self, client: Client, *, endpoint: str, uri: str, revision: str | None) -> None:
         found = _REPO.match(uri)
         if found is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid,
                 f"Expected a source of the form hf://organisation/repository; found {quoted(uri)}. Correct it.",
             )
@@ -94,13 +95,13 @@ class HubConnector:
         """Open a file at the pinned commit; what the hub's headers say about it goes into the body."""
         url = f"{self._endpoint}/{self._repo}/resolve/{commit}/{quote(path)}"
 
-        def explain(answer: Answer) -> LoaderError:
+        def explain(answer: Answer) -> SourceError:
             return self._file_error(answer, path)
 
         with open_http(self._client, url, span=span, explain=explain) as (answer, body):
             told = answer.first("x-repo-commit")
             if told is not None and told != commit:
-                raise LoaderError(
+                raise SourceError(
                     Reason.SourceChanged,
                     f"Expected {quoted(path)} at commit {commit}; the hub served commit {quoted(told, limit=60)}. "
                     "It is tried again; if it goes on, the hub or mirror is at fault.",
@@ -113,7 +114,7 @@ class HubConnector:
                 linked_size=int(size) if size.isdecimal() else None,
             )
 
-    def _listing_error(self, answer: Answer) -> LoaderError:
+    def _listing_error(self, answer: Answer) -> SourceError:
         revision = f"revision {quoted(self._revision)} of {self._repo}"
         known = self._known_error(answer, revision)
         if known is not None:
@@ -123,22 +124,22 @@ class HubConnector:
             return self._unknown_repository(answer)
         return error
 
-    def _file_error(self, answer: Answer, path: str) -> LoaderError:
+    def _file_error(self, answer: Answer, path: str) -> SourceError:
         what = f"{quoted(path)} of {self._repo}"
         return self._known_error(answer, what) or status_error(answer, what=what)
 
-    def _known_error(self, answer: Answer, what: str) -> LoaderError | None:
+    def _known_error(self, answer: Answer, what: str) -> SourceError | None:
         """Return the error that the hub itself names in its headers, if it does."""
         code = (answer.first("x-error-code") or "").lower()
         message = (answer.first("x-error-message") or "").lower()
         if _BAD_CREDENTIALS in message:
-            return LoaderError(
+            return SourceError(
                 Reason.TokenInvalid,
                 f"Expected the hub to accept the token for {what}; it says that the credentials are invalid. "
                 "Put a valid token into the Secret.",
             )
         if code == "gatedrepo":
-            return LoaderError(
+            return SourceError(
                 Reason.GatedRepository,
                 f"Expected access to {what}; the repository is gated. Accept its terms on the hub, and reference "
                 "a Secret with a token of that account whose annotation names the hub's host.",
@@ -146,27 +147,27 @@ class HubConnector:
         if code == "reponotfound":
             return self._unknown_repository(answer)
         if code == "revisionnotfound":
-            return LoaderError(
+            return SourceError(
                 Reason.RevisionNotFound,
                 f"Expected {what}; the hub knows no such revision. Correct source.revision.",
             )
         if code == "entrynotfound":
-            return LoaderError(
+            return SourceError(
                 Reason.FileNotFound, f"Expected {what}; the hub has no such file. Correct the source."
             )
         return None
 
-    def _unknown_repository(self, answer: Answer) -> LoaderError:
+    def _unknown_repository(self, answer: Answer) -> SourceError:
         sent = any(hop.authorized for hop in answer.hops)
         hint = "with the token that was sent" if sent else "without a token: private ones look the same"
-        return LoaderError(
+        return SourceError(
             Reason.RepositoryNotFound,
             f"Expected the repository {self._repo} at {answer.hops[0].target.authority}; the hub knows none of "
             f"that name ({hint}). Correct source.uri, or reference a Secret with a token.",
         )
 
-    def _odd(self, found: str) -> LoaderError:
-        return LoaderError(
+    def _odd(self, found: str) -> SourceError:
+        return SourceError(
             Reason.UnexpectedResponse,
             f"Expected the hub's listing of {self._repo}; {found}. Check the administrator's hub endpoint.",
         )

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.selection import Entry
 
 ACCEPT = (
@@ -57,10 +57,10 @@ class Descriptor(_Json):
     platform: Platform | None = None
 
     def archive(self, shown: str) -> str:
-        """Return how an image's layer is packed, `tar` or `gzip`; LoaderError UnsupportedFormat for others."""
+        """Return how an image's layer is packed, `tar` or `gzip`; SourceError UnsupportedFormat for others."""
         form = _ARCHIVES.get(self.media_type)
         if form is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected the layers of {shown} as tar or gzip; found {quoted(self.media_type)}. "
                 "Push the image with gzip layers, or the GGUF file as a raw layer.",
@@ -82,11 +82,11 @@ class Document(_Json):
 
 
 def parse_document(raw: bytes, shown: str) -> Document:
-    """Parse a manifest or index; LoaderError UnexpectedResponse if it is neither."""
+    """Parse a manifest or index; SourceError UnexpectedResponse if it is neither."""
     try:
         return Document.model_validate_json(raw)
     except ValidationError as error:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnexpectedResponse,
             f"Expected the manifest of {shown} with sha256 digests; the answer is none. Check the registry.",
         ) from error
@@ -116,7 +116,7 @@ def choose_platform(manifests: Sequence[Descriptor], *, machine: str, shown: str
     if len(fitting) == 1:
         return fitting[0]
     offered = listed({f"{item.platform.os}/{item.platform.architecture}" for item in images if item.platform})
-    raise LoaderError(
+    raise SourceError(
         Reason.UnsupportedFormat,
         f"Expected one manifest of {shown} for linux/{machine}; it offers {offered or 'none with a platform'}. "
         "Name one by its digest.",

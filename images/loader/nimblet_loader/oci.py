@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nimblet_loader.client import Client
+from nimblet_egress.client import Client
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.connector import Body, Snapshot, Span
 from nimblet_loader.contract import OCIPolicy
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
 from nimblet_loader.manifest import ACCEPT, Descriptor, Document, choose_platform, parse_document, raw_entries
 from nimblet_loader.registry import Registry
 from nimblet_loader.selection import Entry
@@ -54,7 +54,7 @@ class OCIConnector:
     def __init__(self, client: Client, policy: OCIPolicy, *, uri: str, max_bytes: int, machine: str) -> None:
         found = _URI.match(uri)
         if found is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid,
                 "Expected a source of the form oci://registry/repository:tag or …@sha256:digest; found "
                 f"{quoted(uri)}. Correct it.",
@@ -79,7 +79,7 @@ class OCIConnector:
             entries = self._image_entries(document.layers)
         if not entries:
             kinds = listed({layer.media_type for layer in document.layers}) or "no layers"
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected {self._shown} to be a model artifact of raw layers with file names, or an image with "
                 f"files below /{_FOLDER}; found {kinds}. Push the GGUF file as a raw layer.",
@@ -126,7 +126,7 @@ class OCIConnector:
         raw = self._registry.document(reference, ACCEPT)
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if reference.startswith("sha256:") and reference != digest:
-            raise LoaderError(
+            raise SourceError(
                 Reason.DigestMismatch,
                 f"Expected the manifest {reference} of {self._shown}; the registry sends {digest}. "
                 "The registry or a proxy before it is at fault: do not use it.",
@@ -165,8 +165,8 @@ class OCIConnector:
             raise self._wrong_layer(layer, f"{length} bytes of sha256:{digest.hexdigest()} came")
         return found
 
-    def _wrong_layer(self, layer: Descriptor, found: str) -> LoaderError:
-        return LoaderError(
+    def _wrong_layer(self, layer: Descriptor, found: str) -> SourceError:
+        return SourceError(
             Reason.DigestMismatch,
             f"Expected the layer {layer.digest} of {layer.size} bytes in {self._shown}; {found}. "
             "The registry or a proxy before it is at fault: do not use it.",
@@ -184,8 +184,8 @@ class OCIConnector:
         if digest not in self._vouched:
             raise self._unlisted(f"the layer {digest}")
 
-    def _unlisted(self, what: str) -> LoaderError:
-        return LoaderError(
+    def _unlisted(self, what: str) -> SourceError:
+        return SourceError(
             Reason.SourceChanged,
             f"Expected {self._shown} to list {what}; it does not. Delete the artifact's ConfigMap, so that the "
             "source is resolved again, and see who could write it.",
@@ -195,7 +195,7 @@ class OCIConnector:
 def _stretch(tag: str | None, path: str) -> _Stretch:
     found = _TAG.match(tag or "")
     if found is None:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected the artifact to name the layer of {quoted(path)}; it does not. Resolve the source again.",
         )

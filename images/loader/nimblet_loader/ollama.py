@@ -15,9 +15,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Snapshot, Span, open_http, status_error, tag_error
-from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.status import status_error
+from nimblet_loader.connector import Body, Snapshot, Span, open_http, tag_error
 from nimblet_loader.selection import Entry
 
 _URI = re.compile(
@@ -53,7 +54,7 @@ class OllamaConnector:
     def __init__(self, client: Client, *, registry: str, uri: str) -> None:
         found = _URI.match(uri)
         if found is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid,
                 f"Expected a source of the form ollama://name:tag or ollama://owner/name:tag; found "
                 f"{quoted(uri)}. Correct it.",
@@ -73,13 +74,13 @@ class OllamaConnector:
         try:
             layers = _ManifestJson.model_validate_json(raw).layers
         except ValidationError as error:
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnexpectedResponse,
                 f"Expected the manifest of {self._shown}; the answer is none. Check the administrator's registry.",
             ) from error
         models = [layer for layer in layers if layer.media_type == _MODEL_LAYER]
         if len(models) != 1:
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected one model layer in {self._shown}; found {len(models)}. Use a model of one GGUF file.",
             )
@@ -95,13 +96,13 @@ class OllamaConnector:
     def open(self, path: str, *, commit: str, span: Span) -> Iterator[Body]:  # noqa: ARG002 - the tag is the blob
         """Open the layer that the file's tag names, wherever the registry's own tag has moved since."""
         if span.tag is None or _DIGEST.match(span.tag) is None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid,
                 f"Expected the artifact to name the layer of {quoted(path)}; it does not. "
                 "Resolve the source again.",
             )
 
-        def explain(answer: Answer) -> LoaderError:
+        def explain(answer: Answer) -> SourceError:
             return status_error(answer, what=f"{quoted(path)} of {self._shown}")
 
         url, plain = f"{self._base}/blobs/{span.tag}", replace(span, tag=None)
@@ -112,5 +113,5 @@ class OllamaConnector:
     def _shown(self) -> str:
         return f"{self._repository}:{self._tag}"
 
-    def _manifest_error(self, answer: Answer) -> LoaderError:
+    def _manifest_error(self, answer: Answer) -> SourceError:
         return tag_error(status_error(answer, what=self._shown), answer, shown=self._shown)

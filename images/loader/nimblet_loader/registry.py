@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Explain, Span, open_http, status_error, tag_error
-from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.sigv4 import encoded
-from nimblet_loader.target import Target, parse_target
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.sigv4 import encoded
+from nimblet_egress.status import status_error
+from nimblet_egress.target import Target, parse_target
+from nimblet_loader.connector import Body, Explain, Span, open_http, tag_error
 
 MAX_DOCUMENT_BYTES = 4 * 2**20
 """What registries themselves allow for a manifest (distribution-spec, "Pushing Manifests")."""
@@ -58,7 +59,7 @@ class Registry:
     def blob(self, digest: str, *, span: Span, what: str) -> Iterator[Body]:
         """Open a blob at a span; `what` names it in messages."""
 
-        def explain(answer: Answer) -> LoaderError:
+        def explain(answer: Answer) -> SourceError:
             return self._error(answer, what)
 
         url = f"{self._root}/blobs/{digest}"
@@ -71,7 +72,7 @@ class Registry:
     ) -> Iterator[tuple[Answer, Body]]:
         """Open a URL, with a new token where the registry asks for one: the first time, or when one ran out."""
 
-        def noted(answer: Answer) -> LoaderError:
+        def noted(answer: Answer) -> SourceError:
             refused = answer.last.status == _UNAUTHORIZED and self._is_registry(answer.last.target)
             self._challenge = answer.last.headers.get("www-authenticate") if refused else None
             return explain(answer)
@@ -79,7 +80,7 @@ class Registry:
         with ExitStack() as stack:
             try:
                 opened = stack.enter_context(self._once(url, span, headers, noted))
-            except LoaderError:
+            except SourceError:
                 if self._challenge is None or not self._authorize(self._challenge):
                     raise
                 opened = stack.enter_context(self._once(url, span, headers, explain))
@@ -139,30 +140,30 @@ class Registry:
             told = _TokenAnswer()
         token = told.token or told.access_token or ""
         if not _TOKEN.match(token):
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnexpectedResponse,
                 f"Expected a token from {parse_target(realm).shown}, where {self._shown} sends its clients; the "
                 "answer holds none. Check the registry.",
             )
         return token
 
-    def _document_error(self, answer: Answer) -> LoaderError:
+    def _document_error(self, answer: Answer) -> SourceError:
         return tag_error(self._error(answer, self._shown), answer, shown=self._shown)
 
-    def _error(self, answer: Answer, what: str) -> LoaderError:
+    def _error(self, answer: Answer, what: str) -> SourceError:
         """Return the error of a status; a token bought without a login is no credential of the user."""
         status, shown = answer.last.status, answer.last.target.shown
         if status not in (_UNAUTHORIZED, _FORBIDDEN):
             return status_error(answer, what=what)
         if not self._logged_in:
-            return LoaderError(
+            return SourceError(
                 Reason.AccessDenied,
                 f"Expected access to {what}; {shown} answered {status}. No login was sent: reference a "
                 f"Secret with username and password, and name {quoted(self._place.authority)} and the host "
                 "that gives its tokens in the Secret's annotation of hosts.",
             )
         reason = Reason.TokenInvalid if status == _UNAUTHORIZED else Reason.AccessDenied
-        return LoaderError(
+        return SourceError(
             reason,
             f"Expected the login to be accepted for {what}; {shown} answered {status}. Put a valid username "
             "and password into the Secret, and give that user access.",

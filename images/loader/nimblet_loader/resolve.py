@@ -12,20 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
+from nimblet_egress.retry import Pace, with_retries
 from nimblet_loader.connector import Body, Connector, Snapshot, Span
-from nimblet_loader.contract import (
-    MAX_MESSAGE_BYTES,
-    VERSION,
-    Artifact,
-    ArtifactFile,
-    FetchPolicy,
-    Source,
-    encode,
-)
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+from nimblet_loader.contract import MAX_MESSAGE_BYTES, VERSION, Artifact, ArtifactFile, FetchPolicy, Source, encode
 from nimblet_loader.facts import check_extent, header_error, header_facts
 from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
-from nimblet_loader.retry import Pace, with_retries
 from nimblet_loader.selection import Entry, select
 from nimblet_loader.trust import require_digests, require_url_digest
 
@@ -35,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
-    """Return the artifact of a source, or raise LoaderError."""
+    """Return the artifact of a source, or raise SourceError."""
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
     selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
@@ -75,7 +67,7 @@ def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
 def _check_named(source: Source, snapshot: Snapshot) -> None:
     unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
     if unknown:
-        raise LoaderError(
+        raise SourceError(
             Reason.FileNotFound,
             f"Expected the source to hold the files that digests are given for; it has no {listed(unknown)}. "
             "Correct the names in integrity.sha256.",
@@ -118,7 +110,7 @@ class _Windows:
 
     def _check(self, body: Body, position: int) -> None:
         if body.start != position or (self._tag is not None and body.tag != self._tag):
-            raise LoaderError(
+            raise SourceError(
                 Reason.SourceChanged,
                 f"Expected {quoted(self.entry.path)} to stay the same while its header is read; it changed. "
                 "It is tried again.",
@@ -131,13 +123,13 @@ def agreed(entry: Entry, body: Body) -> Entry:
     """Return the entry completed by what came with the body, or raise where the source contradicts itself."""
     sizes = {size for size in (entry.size, body.total, body.linked_size) if size is not None}
     if len(sizes) > 1:
-        raise LoaderError(
+        raise SourceError(
             Reason.SizeMismatch,
             f"Expected one size of {quoted(entry.path)}; the source tells {sorted(sizes)}. "
             "The source or a proxy before it is at fault; use another.",
         )
     if entry.sha256 is not None and body.linked_sha256 not in (None, entry.sha256):
-        raise LoaderError(
+        raise SourceError(
             Reason.DigestMismatch,
             f"Expected sha256 {entry.sha256} of {quoted(entry.path)}; the source now tells {body.linked_sha256}. "
             "The file was replaced, or the source is at fault; do not use it unchecked.",
@@ -148,19 +140,19 @@ def agreed(entry: Entry, body: Body) -> Entry:
 
 def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
     if entry.size is None or entry.size == 0:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnexpectedResponse,
             f"Expected the source to tell a size of {quoted(entry.path)}; it told {entry.size}. Use another.",
         )
     if entry.size > policy.max_file_bytes:
-        raise LoaderError(
+        raise SourceError(
             Reason.FileTooLarge,
             f"Expected at most {policy.max_file_bytes} bytes; {quoted(entry.path)} has {entry.size}. "
             "Use a smaller model, or ask for a higher limit.",
         )
     wanted = source.sha256.get(entry.path)
     if wanted is not None and entry.sha256 not in (None, wanted):
-        raise LoaderError(
+        raise SourceError(
             Reason.DigestMismatch,
             f"Expected sha256 {wanted} of {quoted(entry.path)}; the source tells {entry.sha256}. "
             "Correct integrity.sha256, or do not use this file.",
@@ -181,7 +173,7 @@ def _digest_source(
 def _check_length(artifact: Artifact) -> None:
     length = len(encode(artifact))
     if length > MAX_MESSAGE_BYTES:
-        raise LoaderError(
+        raise SourceError(
             Reason.TooManyFiles,
             f"Expected the artifact to fit {MAX_MESSAGE_BYTES} bytes; {len(artifact.files)} files with their "
             f"names and header make {length}. Use a source with fewer or shorter-named parts.",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from nimblet_loader.contract import MAX_FILES, unsafe_path
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
+from nimblet_egress.paths import unsafe_path
+from nimblet_loader.contract import MAX_FILES
 
 _SPLIT = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$", re.IGNORECASE)
 
@@ -34,7 +35,7 @@ class Choice:
 
 
 def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str | None) -> tuple[Entry, ...]:
-    """Return the files of the one model that globs and quantization pick, or raise LoaderError.
+    """Return the files of the one model that globs and quantization pick, or raise SourceError.
 
     Without globs every GGUF file is offered but projectors (`mmproj*`), which are no models by themselves.
     """
@@ -43,14 +44,14 @@ def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str 
     if quantization is not None:
         matching = [choice for choice in choices if has_quantization(choice.name, quantization)]
         if not matching:
-            raise LoaderError(
+            raise SourceError(
                 Reason.QuantizationNotFound,
                 f"Expected a GGUF file with quantization {quoted(quantization)}; the source offers "
                 f"{listed(choice.name for choice in choices)}. Set source.quantization to one of those.",
             )
         choices = matching
     if len(choices) > 1:
-        raise LoaderError(
+        raise SourceError(
             Reason.QuantizationAmbiguous,
             f"Expected one model; {len(choices)} match: {listed(choice.name for choice in choices)}. "
             "Set source.quantization, or source.files to one of them.",
@@ -79,7 +80,7 @@ def has_quantization(path: str, quantization: str) -> bool:
 def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
     matching = [entry for entry in entries if not globs or any(fnmatchcase(entry.path, g) for g in globs)]
     if globs and not matching:
-        raise LoaderError(
+        raise SourceError(
             Reason.FileNotFound,
             f"Expected files that match {listed(globs)}; the source has "
             f"{listed(entry.path for entry in entries) or 'no files'}. Correct source.files.",
@@ -88,7 +89,7 @@ def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
     if not globs:
         ggufs = [entry for entry in ggufs if not entry.path.rsplit("/", 1)[-1].lower().startswith("mmproj")]
     if not ggufs:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnsupportedFormat,
             f"Expected a .gguf file; found {listed(entry.path for entry in matching) or 'no files'}. "
             "Use a source that holds the model as GGUF.",
@@ -100,7 +101,7 @@ def _complete(choice: Choice) -> tuple[Entry, ...]:
     for entry in choice.entries:
         flaw = unsafe_path(entry.path)
         if flaw is not None:
-            raise LoaderError(
+            raise SourceError(
                 Reason.UnsafePath, f"The source names a file {quoted(entry.path)}: {flaw}. Use another source."
             )
     split = _SPLIT.match(choice.entries[0].path)
@@ -108,14 +109,14 @@ def _complete(choice: Choice) -> tuple[Entry, ...]:
         return choice.entries
     parts = int(split["parts"])
     if parts > MAX_FILES:
-        raise LoaderError(
+        raise SourceError(
             Reason.TooManyFiles,
             f"Expected at most {MAX_FILES} files; {quoted(choice.name)} has {parts} parts. "
             "Use a source with larger or unsplit files.",
         )
     found = [int(match["part"]) for entry in choice.entries if (match := _SPLIT.match(entry.path))]
     if found != list(range(1, parts + 1)):
-        raise LoaderError(
+        raise SourceError(
             Reason.FileNotFound,
             f"Expected parts 1 to {parts} of {quoted(choice.name)}; found {found}. "
             "Widen source.files, or use a source that is complete.",

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nimblet_loader.contract import unsafe_path
-from nimblet_loader.errors import LoaderError, Reason, quoted
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.paths import unsafe_path
 
 _BLOCK = 512
 _PIECE = 2**20
@@ -47,7 +47,7 @@ def inflated(chunks: Iterable[bytes], shown: str) -> Iterator[bytes]:
             try:
                 piece = engine.decompress(rest, _PIECE)
             except zlib.error as error:
-                raise LoaderError(
+                raise SourceError(
                     Reason.UnexpectedResponse,
                     f"Expected a layer of {shown} to be gzip as its manifest says; it is not ({error}). "
                     "Push the image again.",
@@ -56,7 +56,7 @@ def inflated(chunks: Iterable[bytes], shown: str) -> Iterator[bytes]:
                 yield piece
             rest = engine.unused_data if engine.eof else engine.unconsumed_tail
     if not engine.eof:
-        raise LoaderError(
+        raise SourceError(
             Reason.DownloadTruncated,
             f"Expected a whole layer of {shown}; its gzip stream breaks off. It is tried again.",
         )
@@ -78,7 +78,7 @@ def sliced(chunks: Iterable[bytes], *, skip: int, count: int) -> Iterator[bytes]
 def members(chunks: Iterator[bytes], *, folder: str, shown: str, limit: int) -> list[Member]:
     """Return the regular files below `folder`; a link or device there is refused, elsewhere it is passed over.
 
-    LoaderError names what is wrong; `limit` bounds the bytes of the uncompressed archive.
+    SourceError names what is wrong; `limit` bounds the bytes of the uncompressed archive.
     """
     tape = _Tape(chunks, shown, limit)
     found: dict[str, Member] = {}
@@ -95,7 +95,7 @@ def members(chunks: Iterator[bytes], *, folder: str, shown: str, limit: int) -> 
             digest.update(piece)
         tape.skip(header.padded - header.size)
         found[path] = Member(path, offset, header.size, digest.hexdigest())
-    raise LoaderError(
+    raise SourceError(
         Reason.TooManyFiles,
         f"Expected at most {_MAX_MEMBERS} files in a layer of {shown}; there are more. Use a smaller image.",
     )
@@ -126,7 +126,7 @@ class _Tape:
     def pour(self, count: int) -> Iterator[bytes]:
         """Yield exactly `count` bytes."""
         if self.position + count > self._limit:
-            raise LoaderError(
+            raise SourceError(
                 Reason.FileTooLarge,
                 f"Expected a layer of {self._shown} to unpack to at most {self._limit} bytes; it is larger. "
                 "Use a smaller image, or ask for a higher limit.",
@@ -159,9 +159,9 @@ class _Tape:
             self._rest = chunk
         return False
 
-    def flaw(self, what: str) -> LoaderError:
+    def flaw(self, what: str) -> SourceError:
         """Return the error for an archive that is none."""
-        return LoaderError(
+        return SourceError(
             Reason.UnexpectedResponse,
             f"Expected a layer of {self._shown} to be a tar archive; {what}. Push the image again.",
         )
@@ -237,7 +237,7 @@ def _wanted(header: _Header, folder: str, shown: str) -> str | None:
         name = name[2:]
     top, _, path = name.lstrip("/").partition("/")
     if top == f"{_WHITEOUT}{folder}" or (top == folder and path.rpartition("/")[2].startswith(_WHITEOUT)):
-        raise LoaderError(
+        raise SourceError(
             Reason.UnsupportedFormat,
             f"Expected the layers of {shown} only to add files below {folder}/; one deletes {quoted(name)}. "
             "Build the image without deleting, or squash it.",
@@ -252,8 +252,8 @@ def _wanted(header: _Header, folder: str, shown: str) -> str | None:
     return path
 
 
-def _unsafe(name: str, shown: str, flaw: str) -> LoaderError:
-    return LoaderError(
+def _unsafe(name: str, shown: str, flaw: str) -> SourceError:
+    return SourceError(
         Reason.UnsafePath,
         f"Expected plain files below the model folder of {shown}; {quoted(name)} is none: {flaw}. "
         "Build the image with plain files.",

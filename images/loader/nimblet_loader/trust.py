@@ -8,9 +8,9 @@ as far as the spec allows.
 import re
 from collections.abc import Iterable
 
+from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.connectors import DIGEST_REQUIRED
 from nimblet_loader.contract import Artifact, Source, url_file_name
-from nimblet_loader.errors import LoaderError, Reason, listed, quoted
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
@@ -21,7 +21,7 @@ def require_url_digest(source: Source) -> None:
         return
     name = url_file_name(source.uri)
     if set(source.sha256) != {name}:
-        raise LoaderError(
+        raise SourceError(
             Reason.DigestRequired,
             f"Expected the sha256 of {quoted(name)}, since a URL pins nothing by itself; found "
             f"{listed(source.sha256) or 'none'}. Set integrity.sha256 to the file's digest (sha256sum tells it).",
@@ -32,7 +32,7 @@ def require_digests(source: Source, paths: Iterable[str]) -> None:
     """Raise DigestRequired if the user gave digests, but not for every file that is to be used."""
     missing = [path for path in paths if path not in source.sha256]
     if source.sha256 and missing:
-        raise LoaderError(
+        raise SourceError(
             Reason.DigestRequired,
             f"Expected a digest for every file of the model, since some are given; none for {listed(missing)}. "
             "Add them to integrity.sha256, or choose the files that digests are given for.",
@@ -42,13 +42,13 @@ def require_digests(source: Source, paths: Iterable[str]) -> None:
 def check_artifact(source: Source, artifact: Artifact) -> None:
     """Raise unless the artifact can be of this source: same URI, pinned revision, and the user's digests."""
     if artifact.uri != source.uri:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             "Expected an artifact of the spec's own source; it is of another. Delete the artifact's ConfigMap, "
             "so that the source is resolved again.",
         )
     if source.revision is not None and _COMMIT.match(source.revision) and artifact.commit != source.revision:
-        raise LoaderError(
+        raise SourceError(
             Reason.SourceChanged,
             f"Expected commit {source.revision}; the artifact is of {artifact.commit}. Resolve the source again.",
         )
@@ -57,7 +57,7 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
     for file in artifact.files:
         wanted = source.sha256.get(file.path)
         if wanted is not None and wanted != file.sha256:
-            raise LoaderError(
+            raise SourceError(
                 Reason.DigestMismatch,
                 f"Expected sha256 {wanted} of {quoted(file.path)}; the artifact says {file.sha256}. "
                 "Delete the artifact's ConfigMap, and see who could write it.",

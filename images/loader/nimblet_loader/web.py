@@ -7,12 +7,13 @@ A web server has no commits, so the user's digest is the pin; without one nothin
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import Body, Snapshot, Span, open_http, status_error
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.status import status_error
+from nimblet_egress.target import parse_target
+from nimblet_loader.connector import Body, Snapshot, Span, open_http
 from nimblet_loader.contract import url_file_name
-from nimblet_loader.errors import LoaderError, Reason, quoted
 from nimblet_loader.selection import Entry
-from nimblet_loader.target import parse_target
 
 
 class WebConnector:
@@ -20,7 +21,7 @@ class WebConnector:
 
     def __init__(self, client: Client, *, uri: str) -> None:
         if "#" in uri:
-            raise LoaderError(
+            raise SourceError(
                 Reason.ConfigInvalid, "Expected a URL without a fragment; found one with '#'. Remove it."
             )
         self._client = client
@@ -32,7 +33,7 @@ class WebConnector:
         """Ask for the first byte, which tells the size."""
         with self.open(self.file, commit="", span=Span(0, 1)) as body:
             if body.total is None:
-                raise LoaderError(
+                raise SourceError(
                     Reason.UnexpectedResponse,
                     f"Expected {self._shown} to tell the file's length; it does not. Use a server that does.",
                 )
@@ -46,7 +47,7 @@ class WebConnector:
     def open(self, path: str, *, commit: str, span: Span) -> Iterator[Body]:  # noqa: ARG002 - a URL has none
         """Open the file."""
 
-        def explain(answer: Answer) -> LoaderError:
+        def explain(answer: Answer) -> SourceError:
             return status_error(answer, what=quoted(path))
 
         with open_http(self._client, self._url, span=span, explain=explain) as (_, body):

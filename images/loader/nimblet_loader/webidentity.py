@@ -9,12 +9,12 @@ followed.
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from nimblet_loader.client import Answer, Client
-from nimblet_loader.connector import status_error
-from nimblet_loader.contract import S3Policy
-from nimblet_loader.credentials import read_value
-from nimblet_loader.errors import LoaderError, Reason, quoted
-from nimblet_loader.sigv4 import AccessKey
+from nimblet_egress.client import Answer, Client
+from nimblet_egress.credentials import read_value
+from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.policy import S3Policy
+from nimblet_egress.sigv4 import AccessKey
+from nimblet_egress.status import status_error
 
 IDENTITY_PATH = Path("/etc/nimblet/identity/token")
 """Where the pod's manifest mounts the token; only the loader's container has it."""
@@ -31,10 +31,10 @@ def sts_endpoint(policy: S3Policy) -> str:
 
 
 def assumed_key(client: Client, policy: S3Policy, *, role: str, identity: Path) -> AccessKey:
-    """Return a temporary key of the role, or raise LoaderError."""
+    """Return a temporary key of the role, or raise SourceError."""
     token = read_value(identity.parent, identity.name)
     if token is None:
-        raise LoaderError(
+        raise SourceError(
             Reason.ConfigInvalid,
             f"Expected a ServiceAccount token at {identity} for role {quoted(role)}; there is none. "
             "Check the pod's mounts.",
@@ -59,7 +59,7 @@ def assumed_key(client: Client, policy: S3Policy, *, role: str, identity: Path) 
     values = [found.findtext(f"{{*}}{name}") if found is not None else None for name in names]
     key_id, secret, session = ((value or "").strip() for value in values)
     if not key_id or not secret or not session:
-        raise LoaderError(
+        raise SourceError(
             Reason.UnexpectedResponse,
             f"Expected a temporary key from {answer.last.target.shown}; the answer holds none. "
             "Check the administrator's STS endpoint.",
@@ -67,9 +67,9 @@ def assumed_key(client: Client, policy: S3Policy, *, role: str, identity: Path) 
     return AccessKey(key_id, secret, session)
 
 
-def _refusal(answer: Answer, role: str) -> LoaderError:
+def _refusal(answer: Answer, role: str) -> SourceError:
     if answer.last.status in _REFUSALS:
-        return LoaderError(
+        return SourceError(
             Reason.AccessDenied,
             f"Expected {answer.last.target.shown} to give a key of role {quoted(role)}; it answered "
             f"{answer.last.status}. Let the role trust this model's ServiceAccounts, and check source.roleARN.",

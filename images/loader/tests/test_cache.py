@@ -14,10 +14,10 @@ import pytest
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import stall
 from loader_testing.pod import Pod
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.cache import RECORD, Cache, Check, fill, read_record, verify
 from nimblet_loader.connectors import connect
 from nimblet_loader.contract import Artifact, CacheRecord, FetchReport
-from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.fetch import Fetch
 from nimblet_loader.progress import Progress
 
@@ -68,7 +68,7 @@ def check_of(bench: Bench, *, patience: float = 0.0, artifact: Artifact | None =
 
 def corruption(bench: Bench) -> str:
     """Return the words with which the folder is refused."""
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         verify(check_of(bench))
     assert caught.value.reason is Reason.CacheCorrupted
     return caught.value.message
@@ -208,7 +208,7 @@ def test_a_filler_whose_file_was_swept_fails_and_harms_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", swept)
-        with pytest.raises(LoaderError):
+        with pytest.raises(SourceError):
             filled(bench)
     assert "record is missing" in corruption(bench)
     filled(bench)
@@ -250,7 +250,7 @@ def test_links_on_the_volume_lead_nowhere(bench: Bench, tmp_path: Path) -> None:
     (bench.root / OLDER).symlink_to(outside)
     filled(bench, keep=frozenset())
     assert (outside / "precious").exists()
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         filled(bench, OLDER)
     assert caught.value.reason is Reason.UnsafePath
     assert [path.name for path in outside.iterdir()] == ["precious"]
@@ -258,10 +258,10 @@ def test_links_on_the_volume_lead_nowhere(bench: Bench, tmp_path: Path) -> None:
 
 def test_names_that_are_no_folders_are_refused(bench: Bench) -> None:
     for name in ("", "..", "a/b", "A" * 32, "a" * 31):
-        with pytest.raises(LoaderError) as caught:
+        with pytest.raises(SourceError) as caught:
             filled(bench, name)
         assert caught.value.reason is Reason.ConfigInvalid
-        with pytest.raises(LoaderError):
+        with pytest.raises(SourceError):
             verify(replace(check_of(bench), folder=name))
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.tiny import TinyModel
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.claim import ClaimConnector
 from nimblet_loader.connector import Span
-from nimblet_loader.errors import LoaderError, Reason
 
 URI = "pvc://weights/llm"
 
@@ -24,8 +24,8 @@ def claim(bench: Bench, tmp_path: Path) -> Path:
     return bench.claim
 
 
-def refusal(bench: Bench, uri: str = URI, **source: object) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(bench: Bench, uri: str = URI, **source: object) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=uri, **source)
     return caught.value
 
@@ -88,7 +88,7 @@ def test_a_file_that_becomes_a_link_after_resolving_is_refused(bench: Bench, cla
     outside = tmp_path / "outside.gguf"
     (claim / "llm" / MODEL).rename(outside)
     (claim / "llm" / MODEL).symlink_to(outside)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.fetch(artifact)
     assert caught.value.reason is Reason.UnsafePath
 
@@ -96,7 +96,7 @@ def test_a_file_that_becomes_a_link_after_resolving_is_refused(bench: Bench, cla
 def test_a_pipe_does_not_hold_the_loader(bench: Bench, claim: Path) -> None:
     os.mkfifo(claim / "pipe.gguf")
     connector = ClaimConnector(claim, uri="pvc://weights")
-    with pytest.raises(LoaderError) as caught, connector.open("pipe.gguf", commit="", span=Span()):
+    with pytest.raises(SourceError) as caught, connector.open("pipe.gguf", commit="", span=Span()):
         pass
     assert caught.value.reason is Reason.UnsafePath
 
@@ -138,7 +138,7 @@ def test_a_file_that_is_written_to_while_it_is_measured_is_told(
     connector = ClaimConnector(claim, uri=URI)
     (entry,) = connector.snapshot().entries
     monkeypatch.setattr(os, "read", read_and_touch)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         connector.measure(entry)
     assert caught.value.reason is Reason.SourceChanged
 

@@ -15,9 +15,9 @@ import pytest
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import REPO, stall, status
 from loader_testing.pod import Pod
+from nimblet_egress.errors import TERMINATED_EXIT_CODE, Reason
 from nimblet_loader.cli import Paths, run
 from nimblet_loader.contract import Artifact, FetchReport
-from nimblet_loader.errors import TERMINATED_EXIT_CODE, Reason
 
 CANARY = "hf_canary_0123456789"
 

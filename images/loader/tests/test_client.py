@@ -9,12 +9,12 @@ import pytest
 from loader_testing.bench import Bench
 from loader_testing.server import Reply, Request, serving
 from loader_testing.tls import issue
-from nimblet_loader.client import Client
-from nimblet_loader.contract import AllowRule, FetchPolicy, Proxy
-from nimblet_loader.credentials import Credentials
-from nimblet_loader.errors import LoaderError, Reason
-from nimblet_loader.network import effective_rules
-from nimblet_loader.target import parse_target
+from nimblet_egress.client import Client
+from nimblet_egress.credentials import Credentials
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_egress.policy import AllowRule, Proxy
+from nimblet_egress.target import parse_target
+from nimblet_loader.contract import FetchPolicy
 
 NOBODY = Credentials(None, ())
 LOOPBACK = "127.0.0.0/8"
@@ -32,8 +32,8 @@ def got(client: Client, url: str) -> bytes:
         client.close()
 
 
-def refusal(client: Client, url: str) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(client: Client, url: str) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         got(client, url)
     return caught.value
 
@@ -211,8 +211,8 @@ def test_https_goes_through_the_proxy_as_a_tunnel() -> None:
 
 def test_an_empty_allow_list_means_the_hub_alone() -> None:
     own = FetchPolicy(version=1, hf_endpoint="https://mirror.test/hub")
-    assert [rule.host for rule in effective_rules(own)] == ["mirror.test"]
-    public = effective_rules(FetchPolicy(version=1))
+    assert [rule.host for rule in own.rules()] == ["mirror.test"]
+    public = FetchPolicy(version=1).rules()
     assert [rule.host for rule in public] == ["huggingface.co", "*.huggingface.co", "*.hf.co"]
     assert not any(rule.allow_private or rule.allow_http or rule.cidr for rule in public)
 
@@ -231,7 +231,7 @@ def test_an_empty_allow_list_means_the_hub_alone() -> None:
     ],
 )
 def test_unusable_urls_are_named(url: str) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         parse_target(url)
     assert caught.value.reason is Reason.ConfigInvalid
 

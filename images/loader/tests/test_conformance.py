@@ -22,9 +22,10 @@ from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import IMAGE, Fault, body, cut, endless, flip, header, sound, stall, status
 from loader_testing.packing import model_car, model_pack
 from loader_testing.server import Reply, Request
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_egress.policy import AllowRule
 from nimblet_loader.connectors import SCHEMES
-from nimblet_loader.contract import AllowRule, Artifact, FetchReport
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_loader.contract import Artifact, FetchReport
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,13 @@ class Trial:
         return report
 
     def refused(self) -> Reason:
-        with pytest.raises(LoaderError) as caught:
+        with pytest.raises(SourceError) as caught:
             self.fetch()
         assert not (self.bench.root / self.artifact.files[0].path).exists()
         return caught.value.reason
 
     def unresolved(self) -> Reason:
-        with pytest.raises(LoaderError) as caught:
+        with pytest.raises(SourceError) as caught:
             self.resolve()
         return caught.value.reason
 

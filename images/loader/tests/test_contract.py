@@ -5,8 +5,10 @@ import json
 
 import pytest
 
-from nimblet_loader.contract import AllowRule, parse_artifact, parse_policy, parse_source, unsafe_path
-from nimblet_loader.errors import LoaderError, Reason, redact
+from nimblet_egress.errors import Reason, SourceError, redact
+from nimblet_egress.paths import unsafe_path
+from nimblet_egress.policy import AllowRule
+from nimblet_loader.contract import parse_artifact, parse_policy, parse_source
 
 
 def test_each_reason_has_its_own_exit_code_in_range() -> None:
@@ -29,7 +31,7 @@ def test_each_reason_has_its_own_exit_code_in_range() -> None:
     ],
 )
 def test_sources_that_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         parse_source(json.dumps({"version": 1, "uri": "hf://a/b", **change}))
     assert caught.value.reason is Reason.ConfigInvalid
     assert next(iter(change)) in caught.value.message
@@ -61,7 +63,7 @@ def test_the_operators_full_policy_is_understood() -> None:
     "rule", [{"host": "h", "cidr": "10.0.0.1/8"}, {"host": "*"}, {"host": ""}, {"cidr": "10.0.0.0/8"}]
 )
 def test_allow_rules_that_are_refused(rule: dict[str, object]) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         parse_policy(json.dumps({"version": 1, "allow": [rule]}))
     assert caught.value.reason is Reason.ConfigInvalid
 
@@ -74,7 +76,7 @@ def test_unsafe_paths(path: str) -> None:
 
 
 def test_an_artifact_with_an_unsafe_path_is_refused() -> None:
-    with pytest.raises(LoaderError, match="unsafe"):
+    with pytest.raises(SourceError, match="unsafe"):
         parse_artifact(json.dumps({"version": 1, "files": [{"path": "../x", "size": 1}]}))
 
 

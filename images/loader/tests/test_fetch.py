@@ -12,8 +12,8 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import Fault, body, cut, endless, flip, header, sound, stall, status
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import Artifact, ArtifactFile
-from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.progress import Progress, served
 
 
@@ -47,7 +47,7 @@ class Kind:
         return self.bench.fetch(artifact or self.artifact()).downloaded_bytes
 
     def refusal(self, artifact: Artifact | None = None) -> Reason:
-        with pytest.raises(LoaderError) as caught:
+        with pytest.raises(SourceError) as caught:
             self.fetch(artifact)
         assert not (self.bench.root / MODEL).exists()
         return caught.value.reason
@@ -224,7 +224,7 @@ def test_a_linked_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
     (bench.root / "sub").symlink_to(tmp_path)
     bench.hub.files[f"sub/{MODEL}"] = bench.content
     inside = replace_path(bench.artifact(), f"sub/{MODEL}")
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.fetch(inside)
     assert caught.value.reason is Reason.UnsafePath
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader_testing.tiny import TinyModel, integers, model_pairs, string, strings, u32
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import HeaderFacts
-from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.facts import check_extent, header_facts, runs
 from nimblet_loader.gguf import BadMagicError, GGUFError, GGUFHeader, Limits, UnsupportedVersionError, parse_header
 
@@ -158,14 +158,14 @@ def test_a_header_longer_than_its_limit_is_refused() -> None:
 )
 def test_headers_that_are_no_model(pairs: tuple[tuple[str, bytes], ...], reason: Reason) -> None:
     raw = TinyModel(pairs=pairs).file()
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         header_facts("m", [(parsed(raw), len(raw))])
     assert caught.value.reason is reason
 
 
 def test_tensors_beyond_the_end_of_the_file_are_refused() -> None:
     raw = TinyModel().file()
-    with pytest.raises(LoaderError, match="tensors end at byte") as caught:
+    with pytest.raises(SourceError, match="tensors end at byte") as caught:
         check_extent("m", parsed(raw), len(raw) - 1)
     assert caught.value.reason is Reason.HeaderInvalid
 
@@ -175,7 +175,7 @@ def parses_or_refuses(raw: bytes) -> None:
         header = parsed(raw)
         check_extent("m", header, len(raw))
         header_facts("m", [(header, len(raw))])
-    except (GGUFError, LoaderError):
+    except (GGUFError, SourceError):
         return
 
 

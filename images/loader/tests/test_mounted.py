@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import Artifact, ArtifactFile
-from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.mounted import check
 
 CONTENT = b"weights"
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 def reason(found: Artifact, root: Path) -> Reason:
     """Return why the check fails."""
-    with pytest.raises(LoaderError) as refused:
+    with pytest.raises(SourceError) as refused:
         check(found, root, now=lambda: 0.0)
     return refused.value.reason
 

@@ -30,8 +30,8 @@ from loader_testing.packing import (
 )
 from loader_testing.registry import PASSWORD, USER, serving_registry
 from loader_testing.tiny import TinyModel
-from nimblet_loader.contract import AllowRule
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_egress.policy import AllowRule
 
 TINY = TinyModel().file()
 
@@ -45,8 +45,8 @@ def holding(bench: Bench, made: Package, tag: str = "latest") -> None:
     bench.hub.packages[tag] = made
 
 
-def refusal(bench: Bench, uri: str, **source: object) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(bench: Bench, uri: str, **source: object) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=uri, **source)
     return caught.value
 
@@ -228,7 +228,7 @@ def test_an_artifact_that_names_what_the_source_does_not_list_is_refused(
     update: dict[str, object] = {"files": (file.model_copy(update={"tag": tags[part]}),)}
     if part == "manifest":
         update["commit"] = foreign.digest
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.fetch(artifact.model_copy(update=update))
     assert caught.value.reason in (Reason.SourceChanged, Reason.ConfigInvalid)
 
@@ -359,6 +359,6 @@ def test_a_real_registry(bench: Bench, registry: str, tag: str, request: pytest.
     report = bench.fetch(artifact)
     assert report.downloaded_bytes == len(CONTENT) - half
     assert report.sha256 == {MODEL: bench.digest}
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=f"oci://{host}/acme/model:absent")
     assert caught.value.reason is Reason.RepositoryNotFound

@@ -7,7 +7,7 @@ import pytest
 
 from loader_testing.bench import Bench
 from loader_testing.hub import Fault, body, endless, status
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.errors import Reason, SourceError
 
 URI = "ollama://tiny:q4"
 ZEROS = "sha256:" + "0" * 64
@@ -51,13 +51,13 @@ def test_a_tag_that_moved_does_not_move_a_pinned_model(bench: Bench) -> None:
 )
 def test_what_the_registry_answers(bench: Bench, fault: Fault, reason: Reason) -> None:
     bench.hub.fail("manifest", *[fault] * 3)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=URI)
     assert caught.value.reason is reason
 
 
 @pytest.mark.parametrize("uri", ["ollama://", "ollama://a/b/c", "ollama://../x:y", "ollama://a:b:c"])
 def test_names_that_are_none(bench: Bench, uri: str) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=uri)
     assert caught.value.reason is Reason.ConfigInvalid

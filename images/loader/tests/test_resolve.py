@@ -8,13 +8,13 @@ import pytest
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import COMMIT, Fault, body, cut, endless, flip, header, stall, status
 from loader_testing.tiny import TinyModel, model_pairs
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import MAX_MESSAGE_BYTES, Artifact, encode, parse_artifact, parse_source
-from nimblet_loader.errors import LoaderError, Reason
 from nimblet_loader.trust import check_artifact
 
 
-def refusal(bench: Bench, **source: object) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(bench: Bench, **source: object) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(**source)
     return caught.value
 
@@ -86,14 +86,14 @@ def web(bench: Bench, **source: object) -> Artifact:
 
 @pytest.mark.parametrize("digests", [{}, {"other.gguf": "0" * 64}])
 def test_a_url_without_its_digest_is_refused(bench: Bench, digests: dict[str, str]) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         web(bench, sha256=digests)
     assert caught.value.reason is Reason.DigestRequired
 
 
 def test_a_url_that_is_gone(bench: Bench) -> None:
     bench.hub.fail("cdn", status(404))
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         web(bench, sha256={MODEL: bench.digest})
     assert caught.value.reason is Reason.FileNotFound
     assert "signature" not in caught.value.message
@@ -107,7 +107,7 @@ def test_a_server_without_ranges_is_read_as_far_as_needed(bench: Bench) -> None:
 
 def test_a_url_that_tells_no_length(bench: Bench) -> None:
     bench.hub.fail("cdn", *[body([bench.content])] * 3)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         web(bench, sha256={MODEL: bench.digest})
     assert caught.value.reason is Reason.UnexpectedResponse
 
@@ -250,6 +250,6 @@ def test_digests_for_some_files_only_are_refused(bench: Bench) -> None:
 )
 def test_a_forged_artifact_does_not_pass(bench: Bench, source: dict[str, object], reason: Reason) -> None:
     spec = parse_source(json.dumps({"version": 1, "uri": "hf://acme/tiny", **source}))
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         check_artifact(spec, bench.artifact())
     assert caught.value.reason is reason

@@ -12,10 +12,10 @@ from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import Fault, body, endless, status
 from loader_testing.s3 import BUCKET, ROLE, S3, SUMMED, admit, serving_s3
 from loader_testing.tiny import TinyModel
-from nimblet_loader.contract import S3Policy
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_egress.policy import S3Policy
+from nimblet_egress.sigv4 import AccessKey
 from nimblet_loader.s3 import S3Connector
-from nimblet_loader.sigv4 import AccessKey
 from nimblet_loader.webidentity import assumed_key
 
 pytestmark = pytest.mark.timeout(180)
@@ -40,8 +40,8 @@ def stored(bench: Bench, service: S3) -> Bench:
     return bench
 
 
-def refusal(bench: Bench, uri: str) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(bench: Bench, uri: str) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=uri)
     return caught.value
 
@@ -68,7 +68,7 @@ def test_an_object_that_was_replaced_is_not_loaded(stored: Bench) -> None:
     artifact = stored.resolve(uri=f"s3://{BUCKET}/models")
     (file,) = artifact.files
     other = artifact.model_copy(update={"files": (file.model_copy(update={"tag": '"0123"'}),)})
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         stored.fetch(other)
     assert caught.value.reason is Reason.SourceChanged
     assert not (stored.root / MODEL).exists()
@@ -132,7 +132,7 @@ def test_a_role_reads_the_bucket_with_the_pods_own_token(stored: Bench, service:
 def test_the_token_goes_in_a_body_to_the_sts_endpoint_alone(bench: Bench, tmp_path: Path) -> None:
     path = identity(tmp_path)
     bench.hub.fail("file", status(307, Location=f"{bench.base('cdn.test')}/"))
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         exchanged(bench, S3Policy(sts_endpoint=bench.base()), path)
     assert caught.value.reason is Reason.UnexpectedResponse
     (request,) = bench.server.requests
@@ -156,13 +156,13 @@ def test_the_token_goes_in_a_body_to_the_sts_endpoint_alone(bench: Bench, tmp_pa
 )
 def test_what_the_sts_endpoint_answers(bench: Bench, tmp_path: Path, fault: Fault, reason: Reason) -> None:
     bench.hub.fail("file", fault)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         exchanged(bench, S3Policy(sts_endpoint=bench.base()), identity(tmp_path))
     assert caught.value.reason is reason
 
 
 def test_a_pod_without_the_token_says_so(bench: Bench, tmp_path: Path) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         exchanged(bench, S3Policy(), tmp_path / "token")
     assert caught.value.reason is Reason.ConfigInvalid
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.selection import Entry, select
 
 
@@ -14,8 +14,8 @@ def chosen(names: Sequence[str], globs: Sequence[str] = (), quantization: str | 
     return [entry.path for entry in select(entries, globs=globs, quantization=quantization)]
 
 
-def refusal(names: Sequence[str], globs: Sequence[str] = (), quantization: str | None = None) -> LoaderError:
-    with pytest.raises(LoaderError) as caught:
+def refusal(names: Sequence[str], globs: Sequence[str] = (), quantization: str | None = None) -> SourceError:
+    with pytest.raises(SourceError) as caught:
         chosen(names, globs, quantization)
     return caught.value
 

@@ -9,7 +9,7 @@ from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import IMAGE
 from loader_testing.packing import archive, image, link, plain
 from loader_testing.tiny import TinyModel
-from nimblet_loader.errors import LoaderError, Reason
+from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.tarlayer import members
 
 TINY = TinyModel().file()
@@ -48,7 +48,7 @@ def sparse(name: str) -> tarfile.TarInfo:
 )
 def test_archives_that_are_hostile_or_none(bench: Bench, layer: bytes, reason: Reason) -> None:
     bench.hub.packages["latest"] = image([layer], zipped=False)
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         bench.resolve(uri=f"oci://{bench.authority()}/{IMAGE}")
     assert caught.value.reason is reason
 
@@ -96,6 +96,6 @@ def flawed(**changes: bytes) -> bytes:
     ],
 )
 def test_headers_that_lie_cost_nothing(raw: bytes, reason: Reason) -> None:
-    with pytest.raises(LoaderError) as caught:
+    with pytest.raises(SourceError) as caught:
         members(iter([raw]), folder="models", shown="x", limit=10**6)
     assert caught.value.reason is reason

@@ -29,8 +29,6 @@ from nimblet_retriever.errors import (
 )
 from nimblet_retriever.gate import GateRequest
 from nimblet_retriever.keys import Key, KeyRing, Scope
-from nimblet_retriever.mcp_endpoint import PATH as MCP_PATH
-from nimblet_retriever.mcp_endpoint import TOOL
 from nimblet_retriever.messages import (
     AddAnswer,
     AddRequest,
@@ -66,6 +64,8 @@ from nimblet_retriever.store.chunk import (
 from nimblet_retriever.store.generation import Gate
 from nimblet_retriever.store.pushed import VersionRefused
 from nimblet_retriever.telemetry import OK, Telemetry
+from nimblet_retriever.tools import PATH as MCP_PATH
+from nimblet_retriever.tools import TOOL
 
 MAX_BODY_BYTES: Final = 32 * 2**20
 """A batch of 1,000 passages of ordinary length has about 3 MiB."""
@@ -139,9 +139,8 @@ class Api:
 
     async def search(self, asked: RetrieveRequest, key: Key) -> RetrieveAnswer:
         """Search as the key may."""
-        selection = Selection(
-            access=key.access, sources=asked.sources, documents=asked.documents, labels=asked.labels
-        )
+        access = key.access if asked.access is None else key.access & asked.access
+        selection = Selection(access=access, sources=asked.sources, documents=asked.documents, labels=asked.labels)
         question = Question(text=asked.query, selection=selection, top_k=asked.top_k, mode=asked.mode)
         found = await self.retriever.ask(question)
         passages = tuple(passage_of(hit, index=self.index, generation=found.generation) for hit in found.hits)

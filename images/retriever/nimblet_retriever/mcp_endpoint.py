@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Model Context Protocol over streamable HTTP at /mcp: one tool, `search`, with the keys of /v1/retrieve.
+"""The Model Context Protocol over streamable HTTP: one tool, `search`. The requests' keys were found before.
 
-Without sessions: each request shows its key and is answered by itself, so that a rotated key counts at once and
-nothing is kept between two requests. Passages go to the tool's caller as /v1/retrieve gives them.
+Without sessions: each request is answered by itself, so that nothing is kept between two. Passages go to the
+tool's caller as /v1/retrieve gives them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -25,62 +23,21 @@ from mcp_types import (
     Tool,
     ToolAnnotations,
 )
-from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from nimblet_retriever.keys import Key, KeyRing
-from nimblet_retriever.keys import Scope as KeyScope
+from nimblet_retriever.keys import Key
 from nimblet_retriever.messages import ErrorAnswer, RetrieveAnswer, RetrieveRequest
-from nimblet_retriever.telemetry import OK, Telemetry
+from nimblet_retriever.tools import KEY, TOOL, Ask
 
-PATH: Final = "/mcp"
-TOOL: Final = "search"
 MAX_BODY_BYTES: Final = 256 * 2**10
 """A question has at most 8,000 characters, filters some thousand more."""
-KEY: Final = "nimblet.key"
-"""Where the key that was found stands in the ASGI scope of a request."""
 
-KEY_REFUSED: Final = ErrorAnswer(reason="KeyRefused", message=f"a key with the scope {KeyScope.SEARCH} is needed")
-
-Ask = Callable[[Mapping[str, object], Key], Awaitable[RetrieveAnswer | ErrorAnswer]]
-"""Answers the arguments of the tool as a key may see."""
 Context = ServerRequestContext[Any, Request]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """The ASGI application: the key first, then the protocol."""
-
-    manager: StreamableHTTPSessionManager
-    keys: KeyRing
-    telemetry: Telemetry
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        headers = Headers(scope=scope)
-        with self.telemetry.request(scope["method"], PATH, headers) as outcome:
-            key = self.keys.find(headers.get("Authorization"), KeyScope.SEARCH)
-            if key is None:
-                outcome.status, outcome.reason = HTTPStatus.UNAUTHORIZED, KEY_REFUSED.reason
-                refusal = Response(
-                    KEY_REFUSED.model_dump_json(), HTTPStatus.UNAUTHORIZED, media_type="application/json"
-                )
-                await refusal(scope, receive, send)
-                return
-
-            async def seen(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    outcome.status = message["status"]
-                    outcome.reason = OK if outcome.status < HTTPStatus.BAD_REQUEST else "InvalidRequest"
-                await send(message)
-
-            await self.manager.handle_request({**scope, KEY: key}, receive, seen)
-
-
 @asynccontextmanager
-async def endpoint(index: str, ask: Ask, *, keys: KeyRing, telemetry: Telemetry) -> AsyncIterator[Endpoint]:
+async def endpoint(index: str, ask: Ask) -> AsyncIterator[ASGIApp]:
     """Make the endpoint and keep it running.
 
     The SDK's task group must be entered and left by the same task: one of its own, whoever opens and closes this.
@@ -99,7 +56,7 @@ async def endpoint(index: str, ask: Ask, *, keys: KeyRing, telemetry: Telemetry)
     started = asyncio.create_task(ready.wait())
     try:
         await asyncio.wait({holder, started}, return_when=asyncio.FIRST_COMPLETED)
-        yield Endpoint(manager=manager, keys=keys, telemetry=telemetry)
+        yield manager.handle_request
     finally:
         end.set()
         started.cancel()

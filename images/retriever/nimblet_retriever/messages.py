@@ -12,7 +12,10 @@ from nimblet_retriever.store.generation import Counts, Generation, Name, Token
 
 
 class RetrieveRequest(ConfigModel):
-    """POST /v1/retrieve. Filters narrow what the caller's key may see."""
+    """POST /v1/retrieve. Filters narrow what the caller's key may see.
+
+    `access` does so for who asks for somebody else: only labels that the key has, too, count.
+    """
 
     query: Annotated[str, StringConstraints(min_length=1, max_length=8000)]
     top_k: int | None = Field(default=None, ge=1, le=50)
@@ -20,6 +23,7 @@ class RetrieveRequest(ConfigModel):
     sources: frozenset[Label] = Field(default=frozenset(), max_length=100)
     documents: frozenset[Id] = Field(default=frozenset(), max_length=100)
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=20)
+    access: frozenset[Label] | None = Field(default=None, max_length=100)
 
 
 class PassageAnswer(ConfigModel):

@@ -2,7 +2,7 @@
 """Orders what a search found by a reranking model. Sees only hits that the asker may see; keeps and logs no text.
 
 A model that fails never fails the question: the search's own order stands, and the answer says so. After a failure
-it is left alone for a while, so that one that hangs costs its timeout once and not with every question.
+of its own it is left alone for a while, so that one that hangs costs its timeout once and not with every question.
 """
 
 import math
@@ -19,14 +19,16 @@ from nimblet_retriever.watch import Watch
 
 PAUSE_SECONDS: Final = 5.0
 """How long a model that failed is left alone."""
+UNFIT: Final = frozenset({400, 413, 422, 500})
+"""What servers answer to texts that are longer than their context: the next question's may fit, so no pause."""
 
 
 class RerankFailed(Exception):  # noqa: N818 - what happened
-    """The model gave no order; `reason` is one word for metrics."""
+    """The model gave no order; `reason` is one word for metrics. `pause`: the next question would fare alike."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, pause: bool = True) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.pause = reason, pause
 
 
 class _Item(BaseModel):
@@ -82,8 +84,9 @@ class Reranker:
             raise RerankFailed("Paused")
         try:
             return _scores_of(await self._post(question, texts), len(texts))
-        except RerankFailed:
-            self._paused_until = self._clock() + PAUSE_SECONDS
+        except RerankFailed as error:
+            if error.pause:
+                self._paused_until = self._clock() + PAUSE_SECONDS
             raise
 
     async def _post(self, question: str, texts: Sequence[str]) -> bytes:
@@ -105,6 +108,8 @@ class Reranker:
             raise RerankFailed("Unreachable") from error
         except (OSError, ValueError) as error:
             raise RerankFailed("KeyUnreadable") from error
+        if answer.status_code in UNFIT:
+            raise RerankFailed("RequestRefused", pause=False)
         if answer.status_code != httpx.codes.OK:
             raise RerankFailed("Refused")
         return answer.content

@@ -10,7 +10,6 @@ from datetime import datetime
 import httpx
 from starlette.applications import Starlette
 
-from nimblet_retriever import mcp_endpoint
 from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import RetrieverConfig
 from nimblet_retriever.embedding import Embedder
@@ -24,6 +23,7 @@ from nimblet_retriever.retrieval import Extras, Retriever
 from nimblet_retriever.status import Observer, Readiness
 from nimblet_retriever.store.interface import Store
 from nimblet_retriever.telemetry import Telemetry, open_tracing, tracer_of
+from nimblet_retriever.tools import Tools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,10 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def service(config: RetrieverConfig, store: Store, around: Surroundings) -> AsyncIterator[Starlette]:
-    """Return the application over a store, which is closed at the end."""
+async def service(
+    config: RetrieverConfig, store: Store, around: Surroundings, *, embedder: Embedder | None = None
+) -> AsyncIterator[Starlette]:
+    """Return the application over a store, which is closed at the end. `embedder`: one other than configured."""
     async with AsyncExitStack() as stack:
         provider = open_tracing(config.tracing, index=config.index)
         telemetry = Telemetry(Metrics(), tracer_of(provider))
@@ -45,7 +47,7 @@ async def service(config: RetrieverConfig, store: Store, around: Surroundings) -
             # it sends what it still has, and that may take its timeout
             stack.push_async_callback(asyncio.to_thread, provider.shutdown)
             around.client.event_hooks["request"] = [telemetry.inject]
-        embedder = Embedder(around.client, config.embedding)
+        embedder = embedder or Embedder(around.client, config.embedding)
         reranker = None
         if config.reranker is not None:
             reranker = Reranker(around.client, config.reranker, clock=around.clock, watch=telemetry)
@@ -68,7 +70,6 @@ async def service(config: RetrieverConfig, store: Store, around: Surroundings) -
             readiness=Readiness(store),
             telemetry=telemetry,
         )
-        tools = await stack.enter_async_context(
-            mcp_endpoint.endpoint(config.index, api.call, keys=keys, telemetry=telemetry)
-        )
+        tools = Tools(config.index, api.call, keys=keys, telemetry=telemetry)
+        stack.push_async_callback(tools.close)
         yield application(api, tools)

@@ -57,9 +57,11 @@ async def test_build_then_retrieve(bench: Bench) -> None:
 async def test_request_can_not_widen_what_its_key_sees(bench: Bench) -> None:
     await bench.index(PUMP, SECRET)
     widened = await bench.ask("pump", access=["board"])
+    narrowed = await bench.ask("pump", key=BOARD, access=["board"])
+    nobody = await bench.ask("pump", key=BOARD, access=[])
     named = await bench.ask("pump", documents=["plan"])
-    assert widened.status_code == 422
-    assert named.json()["passages"] == []
+    assert widened.json()["passages"] == named.json()["passages"] == nobody.json()["passages"] == []
+    assert [item["document"] for item in narrowed.json()["passages"]] == ["plan"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program as a process: starts, answers its probe, ends on SIGTERM, and tells what is wrong."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -10,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import TextContent
 
 from nimblet_retriever.store.layout import Layout
 from retriever_testing.process import free_port, wait_for
@@ -48,12 +53,39 @@ def test_starts_answers_and_ends(tmp_path: Path) -> None:
     port = free_port()
     with program("--config", str(config(tmp_path)), "--host", "127.0.0.1", "--port", str(port)) as process:
         wait_for(f"http://127.0.0.1:{port}/livez")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
-            assert answer.status == 200
+        for path in ("livez", "readyz", "metrics"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+                assert answer.status == 200
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=START_SECONDS)
         # uvicorn raises the signal again when it has drained
         assert process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.asyncio
+async def test_protocols_own_client_connects_to_the_process(tmp_path: Path) -> None:
+    # Given a process with a key for searches and a receiver of traces that is away
+    digest = hashlib.sha256(b"key").hexdigest()
+    key = {"id": "reader", "sha256": digest, "scopes": ["search"], "access": ["public"]}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+    settings = config(tmp_path, tracing={"endpoint": "http://127.0.0.1:1"})
+    port = free_port()
+    with program("--config", str(settings), "--host", "127.0.0.1", "--port", str(port)) as process:
+        wait_for(f"http://127.0.0.1:{port}/livez")
+        # When the client connects over the network, then it sees the tool, and what its call comes to
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": "Bearer key"}, timeout=START_SECONDS) as http,
+            Client(streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)) as client,
+        ):
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["search"]
+            result = await client.call_tool("search", {"query": "zebra"})
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=START_SECONDS)
+    # And the embedding model that is away is told, and the question is in no log
+    assert result.is_error
+    assert isinstance(result.content[0], TextContent)
+    assert result.content[0].text.startswith("EmbeddingUnavailable")
+    assert "zebra" not in told
 
 
 def test_folder_of_another_retriever_is_refused(tmp_path: Path) -> None:

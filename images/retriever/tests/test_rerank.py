@@ -65,6 +65,7 @@ async def test_model_sees_and_gives_only_what_the_key_may_see(tmp_path: Path) ->
     [
         (Response(status_code=503), "Refused"),
         (Response(status_code=401), "Refused"),
+        (Response(status_code=500), "RequestRefused"),
         (Response("no json"), "AnswerUnknown"),
         (Response('{"results": []}'), "AnswerUnknown"),
         (Response('{"results": [{"index": 7, "relevance_score": 1}]}'), "AnswerUnknown"),
@@ -92,7 +93,7 @@ async def test_model_that_fails_leaves_the_searchs_order(tmp_path: Path, fault: 
 
 
 async def test_model_that_failed_is_left_alone_for_a_while(tmp_path: Path) -> None:
-    server = RerankServer(fault=Response(status_code=500))
+    server = RerankServer(fault=Response(status_code=503))
     async with reranked(tmp_path, server) as bench:
         # Given a failure
         await bench.ask("pump")
@@ -102,6 +103,15 @@ async def test_model_that_failed_is_left_alone_for_a_while(tmp_path: Path) -> No
         assert (await bench.ask("pump")).json()["reranked"] is False
         assert len(server.seen) == asked
         bench.clock[0] += PAUSE_SECONDS
+        assert (await bench.ask("pump")).json()["reranked"] is True
+
+
+async def test_request_that_does_not_fit_is_nobody_elses_loss(tmp_path: Path) -> None:
+    server = RerankServer(fault=Response(status_code=400))
+    async with reranked(tmp_path, server) as bench:
+        # Given a question that the model refused, then the next is asked of it at once
+        assert (await bench.ask("pump")).json()["reranked"] is False
+        server.fault = None
         assert (await bench.ask("pump")).json()["reranked"] is True
 
 

@@ -23,8 +23,8 @@ class NamespaceSelector(SpecModel):
     )
 
 
-class Access(SpecModel):
-    """Who may call, and with which keys."""
+class EndpointAccess(SpecModel):
+    """Who may call, and the generated key."""
 
     namespaces: Annotated[list[NamespaceName], Field(max_length=MAX_NAMESPACES)] = Field(
         default_factory=list,
@@ -34,12 +34,6 @@ class Access(SpecModel):
     namespace_selector: NamespaceSelector | None = Field(
         default=None,
         description="Further namespaces by their labels. Whoever may label a namespace may then open it.",
-    )
-    api_keys_secret_ref: SecretRef | None = Field(
-        default=None,
-        description="A Secret of your own with keys that open the endpoint beside the generated one: entry "
-        '`api-keys`, one key a line. It must carry the label nimblet.dev/use: "true". A change of it rolls the '
-        "pods; to change a key without a failed request, add the new one first and remove the old one later.",
     )
     key_version: Annotated[int, Field(strict=True, ge=1, le=MAX_KEY_VERSION)] = Field(
         default=1,
@@ -51,4 +45,15 @@ class Access(SpecModel):
         default=300,
         description="How long the old key works on once the Secret holds the new one. A mounted Secret reaches "
         "its readers within about two minutes.",
+    )
+
+
+class Access(EndpointAccess):
+    """Who may call, and with which keys."""
+
+    api_keys_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="A Secret of your own with keys that open the endpoint beside the generated one: entry "
+        '`api-keys`, one key a line. It must carry the label nimblet.dev/use: "true". A change of it rolls the '
+        "pods; to change a key without a failed request, add the new one first and remove the old one later.",
     )

@@ -65,6 +65,12 @@ DNS_LABEL: Final = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
+class ModelRef(SpecModel):
+    """A CompactModel in the same namespace."""
+
+    name: ObjectName = Field(description="Name of a CompactModel in the resource's own namespace.")
+
+
 class SecretRef(SpecModel):
     """A Secret in the same namespace."""
 

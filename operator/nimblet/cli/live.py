@@ -12,7 +12,7 @@ from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import ApiError, NotConfigured
-from nimblet.cluster.facts import artifacts, children, deployment_facts, model_pods, node_facts
+from nimblet.cluster.facts import artifacts, children, deployment_facts, key_secret, model_pods, node_facts
 from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key
@@ -108,7 +108,7 @@ async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
         secret=secret,
         own_keys=own_keys,
         chat_template=named.chat_template,
-        key=await gather_key(client, model, deployment=deployment, pods=pods),
+        key=await gather_key(client, key_secret(model), deployment=deployment, pods=pods),
         deployment=deployment,
         pods=pods,
         nodes=nodes,

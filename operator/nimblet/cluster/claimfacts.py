@@ -10,6 +10,7 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.child import is_ours
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Forbidden
+from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import Claim, Metadata, Pod, StorageClass
 from nimblet.cluster.podfailure import FILLER
@@ -23,11 +24,17 @@ JOB_NAME: Final = "batch.kubernetes.io/job-name"
 
 def claim_facts(mirror: Mirror, model: CompactModel) -> ClaimFacts | None:
     """Return the model's claim; None where there is none, or one that is not the model's."""
-    body = mirror.get(CLAIM.kind, model.namespace, names.claim(model.name))
+    key = Key("CompactModel", model.namespace, model.name)
+    return owned_claim(mirror, key, uid=model.uid, name=names.claim(model.name))
+
+
+def owned_claim(mirror: Mirror, key: Key, *, uid: str, name: str) -> ClaimFacts | None:
+    """Return a claim that a resource owns, or that is retained for it."""
+    body = mirror.get(CLAIM.kind, key.namespace, name)
     if body is None:
         return None
     typed = {**body, "kind": CLAIM.kind}  # items of a watch come without it
-    if not is_ours(typed, kind="CompactModel", name=model.name, uid=model.uid):
+    if not is_ours(typed, kind=key.kind, name=key.name, uid=uid):
         return None
     claim = Claim.model_validate(body)
     return ClaimFacts(
@@ -61,11 +68,16 @@ async def storage_classes(client: Client) -> tuple[StorageClassFacts, ...] | Non
 
 
 def filling_pods(pods: Iterable[Pod]) -> tuple[PodFacts, ...]:
-    """Return the pods that fill a cache right now, to be asked how far they are; their name is their Job's."""
+    """Return the pods that fill a cache right now, to be asked how far they are."""
+    return working_pods(pods, FILLER)
+
+
+def working_pods(pods: Iterable[Pod], container: str) -> tuple[PodFacts, ...]:
+    """Return the Jobs' pods whose container runs, to be asked how far they are; their name is their Job's."""
     found = []
     for pod in pods:
-        filler = pod.container(FILLER)
-        if filler is not None and filler.state.running is not None:
+        worker = pod.container(container)
+        if worker is not None and worker.state.running is not None:
             found.append(
                 PodFacts(
                     name=pod.metadata.labels.get(JOB_NAME, ""),

@@ -22,7 +22,7 @@ from nimblet.cluster.claimfacts import (
 from nimblet.cluster.client import Client
 from nimblet.cluster.jobfacts import is_fill, job_facts, lacks_result, refusal_words
 from nimblet.cluster.key import Key
-from nimblet.cluster.keyfacts import gather_key, key_versions
+from nimblet.cluster.keyfacts import KeySecret, gather_key, key_versions, versions_in_use
 from nimblet.cluster.masterkey import api_key
 from nimblet.cluster.mirror import OWN_KINDS, Mirror
 from nimblet.cluster.named import gather_named
@@ -40,7 +40,6 @@ from nimblet.plan.facts import (
     ChildRef,
     DeploymentFacts,
     JobFacts,
-    KeyFacts,
     ModelFacts,
     NodeFacts,
     PodFacts,
@@ -103,14 +102,15 @@ async def gather_model_facts(
     """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
-    owned = _pods(mirror, key)
-    servers = _server_pods(owned)
-    pods = [await _told_by_events(gatherer, pod, now=now) for pod in servers]
+    owned = pods_of(mirror, key)
+    servers = of_component(owned, "model")
+    pods = [await told_by_events(gatherer, pod, now=now) for pod in servers]
     fillers = filling_pods(owned)
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
-    stored = await gather_key(gatherer.client, model, deployment=deployment, pods=pods)
-    keys = _api_keys(gatherer.master_key, model, stored=stored, deployment=deployment, pods=pods)
+    stored = await gather_key(gatherer.client, key_secret(model), deployment=deployment, pods=pods)
+    versions = versions_in_use(model.spec.access.key_version, stored=stored, deployment=deployment, pods=pods)
+    keys = {at: api_key(gatherer.master_key, uid=model.uid, version=at) for at in versions}
     jobs = await _jobs(gatherer, key, uid=model.uid, pods=owned, now=now)
     cached = model.spec.cache is not None
     found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs.resolving)
@@ -141,8 +141,8 @@ async def gather_model_facts(
     return Gathered(facts=facts, look_again=min((wait for wait in waits if wait is not None), default=None))
 
 
-async def _told_by_events(gatherer: Gatherer, pod: Pod, *, now: datetime) -> PodFacts:
-    """Return a model pod; where its own status says nothing, with the reason out of its Events."""
+async def told_by_events(gatherer: Gatherer, pod: Pod, *, now: datetime) -> PodFacts:
+    """Return a serving pod; where its own status says nothing, with the reason out of its Events."""
     facts = pod_facts(pod)
     told = await setup_failure(gatherer.client, pod, now=now) or await eviction(gatherer.client, pod, now=now)
     return replace(facts, failure=told) if told is not None else facts
@@ -158,8 +158,19 @@ class _Jobs:
 
 
 async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], now: datetime) -> _Jobs:
-    resolving: list[JobFacts] = []
-    filling: list[JobFacts] = []
+    found, look_again = await jobs_of(gatherer, key, uid=uid, pods=pods, now=now)
+    resolving = [facts for job, facts in found if not is_fill(job)]
+    filling = [facts for job, facts in found if is_fill(job)]
+    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
+    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
+    return _Jobs(resolving=tuple(resolving), filling=tuple(filling), look_again=look_again)
+
+
+async def jobs_of(
+    gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], now: datetime
+) -> tuple[list[tuple[Job, JobFacts]], float | None]:
+    """Return a resource's Jobs with what is known of them, and the seconds until one that runs may tell more."""
+    found: list[tuple[Job, JobFacts]] = []
     waits: list[float] = []
     for body in gatherer.mirror.owned(key, "Job"):
         job = Job.model_validate(body)
@@ -171,13 +182,10 @@ async def _jobs(gatherer: Gatherer, key: Key, *, uid: str, pods: Sequence[Pod], 
             known = await _pods_of_job(gatherer.client, job)
             facts = job_facts(job, known, now=now)
         blocked = await blocked_job(gatherer.client, job, known, now=now)
-        told = replace(facts, failure=blocked) if blocked is not None else facts
-        (filling if is_fill(job) else resolving).append(told)
+        found.append((job, replace(facts, failure=blocked) if blocked is not None else facts))
         if not (facts.succeeded or facts.failed):
             waits.append(next_job_look(job, known, now=now))
-    resolving.sort(key=lambda facts: (facts.source_hash, facts.attempt))
-    filling.sort(key=lambda facts: (facts.folder, facts.attempt))
-    return _Jobs(resolving=tuple(resolving), filling=tuple(filling), look_again=min(waits, default=None))
+    return found, min(waits, default=None)
 
 
 async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
@@ -187,21 +195,14 @@ async def _pods_of_job(client: Client, job: Job) -> list[Pod]:
     return [Pod.model_validate(trim_pod(body)) async for body in listed]
 
 
-def _api_keys(
-    master: bytes,
-    model: CompactModel,
-    *,
-    stored: KeyFacts | None,
-    deployment: DeploymentFacts | None,
-    pods: Sequence[PodFacts],
-) -> dict[int, str]:
-    """Return the keys of every version that is wanted, stored or accepted by a pod."""
-    versions = {model.spec.access.key_version, *(at for pod in pods for at in pod.key_versions)}
-    if stored is not None:
-        versions.add(stored.version)
-    if deployment is not None:
-        versions.update(deployment.key_versions)
-    return {at: api_key(master, uid=model.uid, version=at) for at in sorted(versions)}
+def key_secret(model: CompactModel) -> KeySecret:
+    """Return a model's key Secret."""
+    return KeySecret(
+        namespace=model.namespace,
+        name=names.api_key(model.name),
+        owner_uid=model.uid,
+        wanted=model.spec.access.key_version,
+    )
 
 
 async def gather_artifacts(
@@ -258,9 +259,9 @@ def artifacts(mirror: Mirror, key: Key, *, uid: str) -> tuple[ArtifactFacts, ...
     return tuple(found)
 
 
-def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts | None:
-    """Return the model's Deployment, or None."""
-    bodies = [body for body in mirror.owned(key, "Deployment") if _controls(body, uid)]
+def deployment_facts(mirror: Mirror, key: Key, *, uid: str, kind: str = "Deployment") -> DeploymentFacts | None:
+    """Return the resource's Deployment, or its workload of another kind; None where there is none."""
+    bodies = [body for body in mirror.owned(key, kind) if _controls(body, uid)]
     if not bodies:
         return None
     found = Deployment.model_validate(bodies[0])
@@ -290,19 +291,21 @@ def deployment_facts(mirror: Mirror, key: Key, *, uid: str) -> DeploymentFacts |
 
 def model_pods(mirror: Mirror, key: Key) -> tuple[PodFacts, ...]:
     """Return the pods of a model's server, sorted by name; what was asked of them is added later."""
-    return tuple(pod_facts(pod) for pod in _server_pods(_pods(mirror, key)))
+    return tuple(pod_facts(pod) for pod in of_component(pods_of(mirror, key), "model"))
 
 
-def _pods(mirror: Mirror, key: Key) -> list[Pod]:
+def pods_of(mirror: Mirror, key: Key) -> list[Pod]:
+    """Return all pods of a resource."""
     return [Pod.model_validate(body) for body in mirror.owned(key, "Pod")]
 
 
-def _server_pods(pods: Sequence[Pod]) -> list[Pod]:
-    return [pod for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == "model"]
+def of_component(pods: Sequence[Pod], component: str) -> list[Pod]:
+    """Return the pods of one component."""
+    return [pod for pod in pods if pod.metadata.labels.get(labels.COMPONENT) == component]
 
 
 def pod_facts(pod: Pod) -> PodFacts:
-    """Return a model pod as the plan sees it."""
+    """Return a serving pod as the plan sees it."""
     server, loader = pod.container(SERVER), pod.container(LOADER)
     return PodFacts(
         name=pod.metadata.name,

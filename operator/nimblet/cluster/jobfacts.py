@@ -8,7 +8,7 @@ from typing import Final
 
 from nimblet import labels
 from nimblet.cluster.observed import Job, Pod, StatusCondition
-from nimblet.cluster.podfailure import FILLER, RESOLVER, pod_failure
+from nimblet.cluster.podfailure import FILLER, INDEXER, RESOLVER, pod_failure
 from nimblet.plan.facts import ContainerFailure, FailureKind, JobFacts
 
 PODLESS_SECONDS: Final = 10.0
@@ -67,7 +67,8 @@ def job_facts(job: Job, pods: Sequence[Pod], *, now: datetime) -> JobFacts:
 
 def container_of(job: Job) -> str:
     """Return the name of the container that does a Job's work: its component's."""
-    return FILLER if is_fill(job) else RESOLVER
+    component = job.metadata.labels.get(labels.COMPONENT, "")
+    return component if component in (FILLER, INDEXER) else RESOLVER
 
 
 def is_fill(job: Job) -> bool:

@@ -18,7 +18,7 @@ class Key(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-KIND_LABELS = {labels.MODEL: "CompactModel"}
+KIND_LABELS = {labels.MODEL: "CompactModel", labels.ASSISTANT: "Assistant", labels.INDEX: "RetrievalIndex"}
 """Label key → kind of ours that its value names."""
 
 

@@ -2,10 +2,10 @@
 """Which versions of an endpoint's generated key the Secret and the pods hold. Never reads a key."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from nimblet import labels, names
-from nimblet.api.compactmodel import CompactModel
+from nimblet import labels
 from nimblet.cluster.client import Client
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.resources import SECRET
@@ -18,17 +18,39 @@ def key_versions(pod_labels: Mapping[str, str]) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts if part.isdecimal()})) or FIRST_KEY
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeySecret:
+    """The key Secret of one resource, and the version that its spec wants."""
+
+    namespace: str
+    name: str
+    owner_uid: str
+    wanted: int
+
+
 async def gather_key(
-    client: Client, model: CompactModel, *, deployment: DeploymentFacts | None, pods: Sequence[PodFacts]
+    client: Client, secret: KeySecret, *, deployment: DeploymentFacts | None, pods: Sequence[PodFacts]
 ) -> KeyFacts | None:
-    """Return what our key Secret says of itself; it is not read for a model whose key was never rotated."""
+    """Return what our key Secret says of itself; it is not read where the key was never rotated."""
     seen = {FIRST_KEY, *(pod.key_versions for pod in pods)}
     if deployment is not None:
         seen.add(deployment.key_versions)
-    if model.spec.access.key_version == FIRST_KEY[0] and seen == {FIRST_KEY}:
+    if secret.wanted == FIRST_KEY[0] and seen == {FIRST_KEY}:
         return None
-    body = await client.get(SECRET, namespace=model.namespace, name=names.api_key(model.name))
-    return key_facts(body, uid=model.uid) if body is not None else None
+    body = await client.get(SECRET, namespace=secret.namespace, name=secret.name)
+    return key_facts(body, uid=secret.owner_uid) if body is not None else None
+
+
+def versions_in_use(
+    wanted: int, *, stored: KeyFacts | None, deployment: DeploymentFacts | None, pods: Sequence[PodFacts]
+) -> tuple[int, ...]:
+    """Return every version of a key that is wanted, stored or accepted by a pod."""
+    versions = {wanted, *(at for pod in pods for at in pod.key_versions)}
+    if stored is not None:
+        versions.add(stored.version)
+    if deployment is not None:
+        versions.update(deployment.key_versions)
+    return tuple(sorted(versions))
 
 
 def key_facts(body: Mapping[str, object], *, uid: str) -> KeyFacts | None:
@@ -38,10 +60,10 @@ def key_facts(body: Mapping[str, object], *, uid: str) -> KeyFacts | None:
     version = metadata.annotations.get(labels.KEY_VERSION, "")
     if owner is None or owner.uid != uid or not version.isdecimal():
         return None
-    return KeyFacts(version=int(version), published_at=_time(metadata.annotations.get(labels.KEY_PUBLISHED_AT)))
+    return KeyFacts(version=int(version), published_at=time_of(metadata.annotations.get(labels.KEY_PUBLISHED_AT)))
 
 
-def _time(text: str | None) -> datetime | None:
+def time_of(text: str | None) -> datetime | None:
     """Return a time that we wrote; None where somebody wrote something else: the grace is then over."""
     try:
         found = datetime.fromisoformat(text or "")

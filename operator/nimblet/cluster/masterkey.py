@@ -54,6 +54,11 @@ def api_key(master: bytes, *, uid: str, version: int) -> str:
     return API_KEY_PREFIX + _hmac(master, "api-key", uid, str(version))
 
 
+def purpose_key(master: bytes, *, uid: str, purpose: str, version: int) -> str:
+    """Return a resource's key of one purpose, such as search or build; no purpose's key opens another's door."""
+    return API_KEY_PREFIX + _hmac(master, "purpose-key", purpose, uid, str(version))
+
+
 def content_hash(master: bytes, data: Mapping[str, str]) -> str:
     """Return a keyed hash of a Secret's `data`: tells change, and can't be searched without the master key."""
     canonical = json.dumps(dict(data), sort_keys=True, separators=(",", ":"))

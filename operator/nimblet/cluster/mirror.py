@@ -170,5 +170,5 @@ def _owner(kind: str, metadata: Metadata) -> Key | None:
     return None if kind == "Node" else owner_key(metadata)
 
 
-OWN_KINDS = frozenset({"CompactModel"})
+OWN_KINDS = frozenset({"Assistant", "CompactModel", "RetrievalIndex"})
 """Kinds of ours: each such object belongs to itself."""

@@ -6,8 +6,9 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.client import Client
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.cluster.resources import COMPACT_MODEL
-from nimblet.conditions import ConditionType, Reason
+from nimblet.conditions import ConditionType, Reason, find
 from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.verdicts import was_true
 
 
 async def gather_model_reference(client: Client, *, namespace: str, name: str) -> ModelReference:
@@ -24,12 +25,13 @@ async def gather_model_reference(client: Client, *, namespace: str, name: str) -
 def model_reference(model: CompactModel) -> ModelReference:
     """Return a model as others see it."""
     status = model.status
-    serving = next((item for item in status.conditions if item.type == ConditionType.SERVING), None)
+    serving = find(status.conditions, ConditionType.SERVING)
     files = status.artifact.files if status.artifact is not None else []
     return ModelReference(
         name=model.name,
         found=True,
         serving=serving is not None and serving.status == "True" and not model.deleting,
+        ready=was_true(status.conditions, ConditionType.READY) and status.observed_generation == model.generation,
         reason=serving.reason if serving is not None else "",
         message=serving.message if serving is not None else "",
         task=model.spec.task,
@@ -39,5 +41,6 @@ def model_reference(model: CompactModel) -> ModelReference:
         context_length=status.resolved.context_length if status.resolved is not None else 0,
         parallel=model.spec.runtime.parallel,
         replicas=status.ready_replicas,
+        labels=tuple(status.artifact.labels or ()) if status.artifact is not None else (),
         digest=names.content_hash([[item.path, item.sha256] for item in files], length=32) if files else "",
     )

@@ -31,13 +31,16 @@ async def gather_named(client: Client, model: CompactModel, *, master_key: bytes
     """Return the Secrets and the ConfigMap that the spec names; a spec that names none costs no request."""
     namespace, spec = model.namespace, model.spec
     return Named(
-        secret=await _secret(client, namespace, spec.source.credentials_secret_ref, master_key),
-        own_keys=await _secret(client, namespace, spec.access.api_keys_secret_ref, master_key),
+        secret=await named_secret(client, namespace, spec.source.credentials_secret_ref, master_key),
+        own_keys=await named_secret(client, namespace, spec.access.api_keys_secret_ref, master_key),
         chat_template=await _text(client, namespace, spec.runtime.chat_template),
     )
 
 
-async def _secret(client: Client, namespace: str, ref: SecretRef | None, master_key: bytes) -> SecretFacts | None:
+async def named_secret(
+    client: Client, namespace: str, ref: SecretRef | None, master_key: bytes
+) -> SecretFacts | None:
+    """Return a Secret that a spec names; None where it names none, or it is not there."""
     if ref is None:
         return None
     body = await client.get(SECRET, namespace=namespace, name=ref.name)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks model pods themselves: for a proof once per run of a container, and for a download's progress.
+"""Asks our pods themselves: for a proof once per run of a container, and for a download's progress.
 
-A proof is a token, a vector or a score, by task; question.py judges it.
+A proof is a token, a vector or a score, by task, or what an `Inquiry` of another kind wants; it judges answers.
 
 It talks to pod addresses that the cluster reports, never to a URL that a user gave, follows no redirect, and
 keeps no body. What was answered is remembered in memory only: a restarted operator asks again.
@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
 from nimblet.cluster.key import Key
-from nimblet.cluster.question import BODIES, PATHS, Questions
+from nimblet.cluster.question import Inquiry, Questions
 from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
 from nimblet.plan.facts import Answer, Observation, PodFacts
 
@@ -38,8 +38,8 @@ BUSY_CODES: Final = frozenset({429, 503})
 OK: Final = 200
 CHAT: Final = Questions()
 
-Run = tuple[str, str]
-"""One run of a container: pod uid and container id."""
+Run = tuple[str, str, str]
+"""One run of a container: pod uid and container id, and the epoch of what it is asked."""
 
 
 def pod_url(pod: PodFacts, port: int) -> str:
@@ -83,11 +83,12 @@ class Observer:
     _records: dict[Key, dict[Run, _Record]] = field(default_factory=dict)
 
     async def observe(
-        self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Questions = CHAT
+        self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Inquiry = CHAT
     ) -> tuple[PodFacts, ...]:
         """Return the pods with what they said and how far their download is."""
         before = self._records.get(key, {})
-        records = {_run(pod): before.get(_run(pod), _Record()) for pod in pods}
+        runs = {pod.uid: (pod.uid, pod.container_id, questions.epoch) for pod in pods}
+        records = {run: before.get(run, _Record()) for run in runs.values()}
         for run, gone in before.items():
             if run not in records and gone.task is not None:
                 gone.task.cancel()
@@ -96,9 +97,9 @@ class Observer:
         loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
         await asyncio.gather(
             self._ask_all(key, asked, key_of=key_of, questions=questions),
-            *(self._look(pod, records[_run(pod)]) for pod in loading),
+            *(self._look(pod, records[runs[pod.uid]]) for pod in loading),
         )
-        return tuple(self._told(pod, records[_run(pod)], asked=pod in asked) for pod in pods)
+        return tuple(self._told(pod, records[runs[pod.uid]], asked=pod in asked) for pod in pods)
 
     def next_look(self, pods: Sequence[PodFacts]) -> float | None:
         """Return seconds until observed pods should be looked at again, or None if events suffice."""
@@ -129,11 +130,11 @@ class Observer:
         percent = record.percent if pod.loading else None
         return replace(pod, observation=observation, download_percent=percent)
 
-    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Questions) -> None:
+    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Inquiry) -> None:
         tasks = []
         for pod in pods:
-            record = self._records[key][_run(pod)]
-            if record.task is None and self._due(record):
+            record = self._records[key][pod.uid, pod.container_id, questions.epoch]
+            if record.task is None and self._due(record, questions):
                 record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod), questions=questions))
             if record.task is not None:
                 tasks.append(record.task)
@@ -143,15 +144,14 @@ class Observer:
         for task in late:
             task.add_done_callback(lambda done: None if done.cancelled() else self.wake(key))
 
-    def _due(self, record: _Record) -> bool:
+    def _due(self, record: _Record, questions: Inquiry) -> bool:
         if record.observation is None:
             return True
-        return (
-            record.observation.answer is not Answer.ANSWERED
-            and self.clock() - record.asked_at >= self.patience.retry
-        )
+        answered = record.observation.answer is Answer.ANSWERED
+        holds = questions.lasts if answered else self.patience.retry
+        return holds is not None and self.clock() - record.asked_at >= holds
 
-    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str, questions: Questions) -> None:
+    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str, questions: Inquiry) -> None:
         asking = Asking(
             url=self.url_of(pod, HTTP_PORT),
             api_key=api_key,
@@ -160,7 +160,9 @@ class Observer:
             source_hash=pod.source_hash,
         )
         try:
-            record.observation = await ask(self.session, asking)
+            seen, before = await ask(self.session, asking), record.observation
+            kept = before.text if before is not None and seen.answer is Answer.BUSY else seen.text
+            record.observation = replace(seen, text=kept)
         finally:
             record.asked_at = self.clock()
             record.task = None
@@ -178,17 +180,18 @@ class Asking:
     url: str
     api_key: str = field(repr=False)
     timeout: float
-    questions: Questions = CHAT
+    questions: Inquiry = CHAT
     source_hash: str = ""
 
 
 async def ask(session: aiohttp.ClientSession, asking: Asking) -> Observation:
     """Ask the server for what proves that it serves; every outcome is an observation, none an exception."""
-    task = asking.questions.task
+    questions = asking.questions
     try:
-        async with session.post(
-            f"{asking.url}{PATHS[task]}",
-            json=BODIES[task],
+        async with session.request(
+            questions.method,
+            f"{asking.url}{questions.path}",
+            json=questions.body,
             headers={"Authorization": f"Bearer {asking.api_key}"},
             timeout=aiohttp.ClientTimeout(total=asking.timeout),
             allow_redirects=False,
@@ -208,10 +211,7 @@ def answer_of(status: int, body: bytes, *, asking: Asking) -> Observation:
         return Observation(answer=Answer.BUSY, detail=f"HTTP {status}")
     if status != OK:
         return Observation(answer=Answer.FAILED, detail=f"HTTP {status}")
-    flaw = asking.questions.flaw(body, source_hash=asking.source_hash)
-    if flaw is not None:
-        return Observation(answer=Answer.FAILED, detail=f"HTTP 200 {flaw}")
-    return Observation(answer=Answer.ANSWERED)
+    return asking.questions.judge(body, source_hash=asking.source_hash)
 
 
 async def download_percent(session: aiohttp.ClientSession, url: str) -> int | None:
@@ -234,7 +234,3 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             return b""
     return bytes(body)
-
-
-def _run(pod: PodFacts) -> Run:
-    return (pod.uid, pod.container_id)

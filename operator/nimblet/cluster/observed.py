@@ -201,6 +201,7 @@ class StorageClass(Observed):
 class ConfigMap(Observed):
     metadata: Metadata = Metadata()
     data: StringMap = Field(default_factory=dict)
+    binary_data: StringMap = Field(default_factory=dict)
 
 
 class Secret(Observed):

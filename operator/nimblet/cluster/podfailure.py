@@ -15,6 +15,7 @@ SERVER: Final = "server"
 LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
 FILLER: Final = "filler"
+INDEXER: Final = "indexer"
 
 IMAGE_REASONS: Final = frozenset(
     {

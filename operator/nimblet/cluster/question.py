@@ -10,13 +10,13 @@ import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import BaseModel, Field, ValidationError
 
 from nimblet.api.compactmodel import Task
 from nimblet.plan.artifact import parse_artifact
-from nimblet.plan.facts import ArtifactFacts
+from nimblet.plan.facts import Answer, ArtifactFacts, Observation
 from nimblet.plan.task import PROOF, answer_width
 
 CHAT_PATH: Final = "/v1/chat/completions"
@@ -38,17 +38,68 @@ BODIES: Final[Mapping[Task, Mapping[str, object]]] = {
 _FLOAT_BYTES: Final = 4
 
 
+class Inquiry(Protocol):
+    """What the pods of one resource are asked, and what their answers mean."""
+
+    @property
+    def method(self) -> Literal["GET", "POST"]:
+        """How it is asked."""
+
+    @property
+    def path(self) -> str:
+        """Where it is asked."""
+
+    @property
+    def body(self) -> Mapping[str, object] | None:
+        """What is sent along."""
+
+    @property
+    def proof(self) -> str:
+        """What an answer must hold, for messages."""
+
+    @property
+    def epoch(self) -> str:
+        """What answers are about besides the container: where it changes, every pod is asked again."""
+
+    @property
+    def lasts(self) -> float | None:
+        """Seconds that a good answer holds; None for as long as the container runs."""
+
+    def judge(self, body: bytes, *, source_hash: str) -> Observation:
+        """Return what the body of a good answer says; it is not quoted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Questions:
     """What the pods of one model are asked; `widths` holds the numbers expected in a vector, by source hash."""
 
     task: Task = "Chat"
     widths: Mapping[str, int] = field(default_factory=dict)
+    method: Literal["POST"] = "POST"
+    epoch: str = ""
+    lasts: float | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it is asked."""
+        return PATHS[self.task]
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        """What is sent along."""
+        return BODIES[self.task]
 
     @property
     def proof(self) -> str:
         """What an answer must hold, for messages."""
         return PROOF[self.task]
+
+    def judge(self, body: bytes, *, source_hash: str) -> Observation:
+        """Return whether the body of a good answer holds the proof."""
+        flaw = self.flaw(body, source_hash=source_hash)
+        if flaw is not None:
+            return Observation(answer=Answer.FAILED, detail=f"HTTP 200 {flaw}")
+        return Observation(answer=Answer.ANSWERED)
 
     def flaw(self, body: bytes, *, source_hash: str) -> str | None:
         """Return what is wrong with the body of a good answer, or None."""

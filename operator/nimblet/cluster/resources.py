@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from nimblet.api import compactmodel
+from nimblet.api import assistant, compactmodel, retrievalindex
+from nimblet.api.definition import Definition
 from nimblet.labels import GROUP, VERSION
 
 
@@ -38,6 +39,7 @@ POD: Final = Resource(kind="Pod", plural="pods")
 NODE: Final = Resource(kind="Node", plural="nodes", namespaced=False)
 NAMESPACE: Final = Resource(kind="Namespace", plural="namespaces", namespaced=False)
 DEPLOYMENT: Final = Resource(kind="Deployment", plural="deployments", group="apps")
+STATEFUL_SET: Final = Resource(kind="StatefulSet", plural="statefulsets", group="apps")
 JOB: Final = Resource(kind="Job", plural="jobs", group="batch")
 NETWORK_POLICY: Final = Resource(kind="NetworkPolicy", plural="networkpolicies", group="networking.k8s.io")
 DISRUPTION_BUDGET: Final = Resource(kind="PodDisruptionBudget", plural="poddisruptionbudgets", group="policy")
@@ -46,9 +48,21 @@ STORAGE_CLASS: Final = Resource(
 )
 LEASE: Final = Resource(kind="Lease", plural="leases", group="coordination.k8s.io")
 EVENT: Final = Resource(kind="Event", plural="events", group="events.k8s.io")
-COMPACT_MODEL: Final = Resource(
-    kind=compactmodel.DEFINITION.kind, plural=compactmodel.DEFINITION.plural, group=GROUP, version=VERSION
-)
+
+
+def _own(definition: Definition) -> Resource:
+    return Resource(
+        kind=definition.kind,
+        plural=definition.plural,
+        group=GROUP,
+        version=VERSION,
+        namespaced=definition.namespaced,
+    )
+
+
+COMPACT_MODEL: Final = _own(compactmodel.DEFINITION)
+RETRIEVAL_INDEX: Final = _own(retrievalindex.DEFINITION)
+ASSISTANT: Final = _own(assistant.DEFINITION)
 
 RESOURCES: Final = (
     CONFIG_MAP,
@@ -60,6 +74,7 @@ RESOURCES: Final = (
     NODE,
     NAMESPACE,
     DEPLOYMENT,
+    STATEFUL_SET,
     JOB,
     NETWORK_POLICY,
     DISRUPTION_BUDGET,
@@ -67,6 +82,8 @@ RESOURCES: Final = (
     LEASE,
     EVENT,
     COMPACT_MODEL,
+    RETRIEVAL_INDEX,
+    ASSISTANT,
 )
 BY_KIND: Final[Mapping[str, Resource]] = {resource.kind: resource for resource in RESOURCES}
 

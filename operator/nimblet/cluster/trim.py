@@ -136,8 +136,11 @@ def trim_resource(body: Object) -> dict[str, object]:
 
 
 TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
+    "Assistant": trim_resource,
     "CompactModel": trim_resource,
+    "RetrievalIndex": trim_resource,
     "Deployment": trim_workload,
+    "StatefulSet": trim_workload,
     "Job": trim_workload,
     "Pod": trim_pod,
     "Node": trim_node,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.config import JsonDict, JsonValue
 
 from nimblet import labels
-from nimblet.api import compactmodel
+from nimblet.api import assistant, compactmodel, indexstatus, retrievalindex
 from nimblet.api.definition import Definition, PrinterColumn, ScalePaths
 from nimblet.crdgen.schema import model_schema
 
@@ -35,6 +35,16 @@ KINDS: Final = (
         definition=compactmodel.DEFINITION,
         spec=compactmodel.CompactModelSpec,
         status=compactmodel.CompactModelStatus,
+    ),
+    Kind(
+        definition=retrievalindex.DEFINITION,
+        spec=retrievalindex.RetrievalIndexSpec,
+        status=indexstatus.RetrievalIndexStatus,
+    ),
+    Kind(
+        definition=assistant.DEFINITION,
+        spec=assistant.AssistantSpec,
+        status=assistant.AssistantStatus,
     ),
 )
 

@@ -83,8 +83,15 @@ def _with_empty_default(node: JsonDict) -> JsonDict:
     if node.get("type") != "object" or "default" in node:
         return node
     inner = as_object(node.get("properties", {}))
-    has_default = any(as_object(value).get("default") is not None for value in inner.values())
-    return node | {"default": {}} if has_default else node
+    defaults: JsonDict = {
+        name: as_object(value)["default"]
+        for name, value in inner.items()
+        if as_object(value).get("default") is not None
+    }
+    if not defaults:
+        return node
+    # rules are tried on the default as it stands here, before those inside it apply
+    return node | {"default": defaults if "x-kubernetes-validations" in node else {}}
 
 
 def optional_null(node: JsonDict) -> JsonDict:

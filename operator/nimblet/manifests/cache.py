@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache's claim, the Job that fills it, and what a model pod has of it. Pure: values in, dict out."""
+"""A claim as we make it, the Job that fills it, and what a model pod has of it. Pure: values in, dict out."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from nimblet import labels, names
-from nimblet.manifests.common import Manifest, metadata, model_labels
+from nimblet.manifests.common import Manifest, Part, metadata
+from nimblet.manifests.job import Job
 from nimblet.manifests.loader import (
     ARTIFACT_MOUNT,
     MODELS_DIR,
     MODELS_MOUNT,
-    LoaderJob,
     LoaderPod,
     artifact_volume,
     container,
@@ -58,8 +58,8 @@ class FillJob:
     """The only node that can mount the claim, while a pod there holds it."""
 
 
-def claim_manifest(owner: str, namespace: str, claim: Claim) -> Manifest:
-    """Return the claim; a retained one says for whom, in place of an owner."""
+def claim_manifest(part: Part, claim: Claim, *, name: str, kind: str = "CompactModel") -> Manifest:
+    """Return the claim; a retained one says for whom of which kind, in place of an owner."""
     spec: Manifest = {
         "accessModes": [claim.access_mode],
         "volumeMode": "Filesystem",
@@ -67,11 +67,11 @@ def claim_manifest(owner: str, namespace: str, claim: Claim) -> Manifest:
     }
     if claim.storage_class is not None:
         spec["storageClassName"] = claim.storage_class
-    mark = {labels.RETAINED_FOR: labels.retained_for("CompactModel", owner)} if claim.retained else None
+    mark = {labels.RETAINED_FOR: labels.retained_for(kind, part.owner)} if claim.retained else None
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(names.claim(owner), namespace, labels_=model_labels(owner, CLAIM), annotations=mark),
+        "metadata": metadata(name, part.namespace, labels_=part.labels, annotations=mark),
         "spec": spec,
     }
 
@@ -84,9 +84,9 @@ def fill_job_manifest(pod: LoaderPod, job: FillJob) -> Manifest:
     mounts = [*loader_mounts(pod), ARTIFACT_MOUNT, MODELS_MOUNT]
     return loader_job_manifest(
         pod,
-        LoaderJob(
+        FILLER,
+        Job(
             name=names.fill_job(pod.owner, folder=job.mount.folder, attempt=job.attempt),
-            component=FILLER,
             service_account=names.filler(pod.owner),
             container=container(pod, FILLER, args=args, mounts=mounts),
             volumes=[*loader_volumes(pod), artifact_volume(pod), models_volume(job.mount, read_only=False)],

@@ -12,8 +12,7 @@ from nimblet.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     Manifest,
-    metadata,
-    model_labels,
+    Part,
     pod_selector,
 )
 from nimblet.manifests.configuration import API_KEY
@@ -28,6 +27,7 @@ from nimblet.manifests.loader import (
 )
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.scheduling import server_fields
+from nimblet.manifests.template import Rolling, Template, rolling_deployment
 
 KEY_DIR: Final = "/etc/nimblet/key"
 OWN_KEYS_DIR: Final = "/etc/nimblet/own-keys"
@@ -83,42 +83,26 @@ class Workload:
 
 def deployment_manifest(workload: Workload) -> Manifest:
     """Return the Deployment; its pods carry the hash of their own template as REVISION label."""
-    owner, namespace = workload.loader.owner, workload.loader.namespace
-    spec = _pod_spec(workload)
-    own_labels = {**model_labels(owner, "model"), labels.SOURCE_HASH: workload.loader.source_hash}
+    loader, options = workload.loader, workload.options
+    own_labels = {labels.SOURCE_HASH: loader.source_hash}
     if workload.cache is not None:
         own_labels[labels.CACHE_FOLDER] = workload.cache.folder
     if workload.weights_image is not None:
         own_labels[labels.WEIGHTS_IMAGE] = workload.weights_image.rpartition(":")[2][:DIGEST_DIGITS]
-    scheduling, options = workload.loader.scheduling, workload.options
-    template: Manifest = {"labels": {**scheduling.pod_labels, **own_labels, **options.labels}, "spec": spec}
-    annotations = {**scheduling.pod_annotations, **options.annotations}
-    revision = names.content_hash({**template, "annotations": annotations} if annotations else template)
-    strategy: Manifest = {"type": workload.strategy}
-    if workload.strategy == "RollingUpdate":
-        strategy["rollingUpdate"] = {"maxSurge": 1, "maxUnavailable": 0}
-    head: Manifest = {
-        "labels": {**scheduling.pod_labels, **own_labels, **options.labels, labels.REVISION: revision}
-    }
-    if annotations:
-        head["annotations"] = annotations
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(
-            names.server(owner),
-            namespace,
-            labels_={**own_labels, labels.REVISION: revision},
-        ),
-        "spec": {
-            "replicas": workload.replicas,
-            "strategy": strategy,
-            "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": workload.progress_deadline_seconds,
-            "selector": {"matchLabels": pod_selector(owner, "model")},
-            "template": {"metadata": head, "spec": spec},
-        },
-    }
+    template = Template(
+        part=Part(owner=loader.owner, namespace=loader.namespace, component="model"),
+        scheduling=loader.scheduling,
+        spec=_pod_spec(workload),
+        labels=own_labels,
+        pod_labels=options.labels,
+        annotations=options.annotations,
+    )
+    rolling = Rolling(
+        replicas=workload.replicas,
+        strategy=workload.strategy,
+        progress_deadline_seconds=workload.progress_deadline_seconds,
+    )
+    return rolling_deployment(template, rolling, name=names.server(loader.owner))
 
 
 def _pod_spec(workload: Workload) -> Manifest:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loader's forms: Jobs of it, the resolver among them, and the init container of a model pod. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import labels, names
 from nimblet.api.scheduling import Scheduling
-from nimblet.manifests.common import CONTAINER_SECURITY, POD_SECURITY, Manifest, metadata, model_labels
+from nimblet.manifests.common import CONTAINER_SECURITY, Manifest, Part
+from nimblet.manifests.job import Job, job_manifest
 from nimblet.manifests.network import PROGRESS_PORT
-from nimblet.manifests.scheduling import pool_fields
 
 ARTIFACT_DIR: Final = "/etc/nimblet/artifact"
 POLICY_DIR: Final = "/etc/nimblet/policy"
@@ -96,54 +95,6 @@ def _credentials(pod: LoaderPod, secret: str) -> Manifest:
     return {"projected": {"defaultMode": 0o440, "sources": sources}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoaderJob:
-    """A Job that runs one command of the loader once: retries are the plan's."""
-
-    name: str
-    component: str
-    service_account: str
-    container: Manifest
-    volumes: list[Manifest]
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    spec: Mapping[str, object] = field(default_factory=dict)
-    """Further fields of the Job's spec."""
-    pod_spec: Mapping[str, object] = field(default_factory=dict)
-    """Further fields of its pod's spec."""
-
-
-def loader_job_manifest(pod: LoaderPod, job: LoaderJob) -> Manifest:
-    """Return the Job: one try, no token, restricted Pod Security."""
-    labels_ = {**model_labels(pod.owner, job.component), **job.labels}
-    template: Manifest = {"labels": {**pod.scheduling.pod_labels, **labels_}}
-    if pod.scheduling.pod_annotations:
-        template["annotations"] = dict(pod.scheduling.pod_annotations)
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(job.name, pod.namespace, labels_=labels_, annotations=job.annotations),
-        "spec": {
-            "backoffLimit": 0,
-            **job.spec,
-            "template": {
-                "metadata": template,
-                "spec": {
-                    **pool_fields(pod.scheduling),
-                    "restartPolicy": "Never",
-                    "serviceAccountName": job.service_account,
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "securityContext": POD_SECURITY,
-                    "containers": [job.container],
-                    "volumes": job.volumes,
-                    **job.pod_spec,
-                },
-            },
-        },
-    }
-
-
 def container(pod: LoaderPod, name: str, *, args: list[str], mounts: list[Manifest], uid: bool = True) -> Manifest:
     """Return a container of the loader's image; `uid`: it is told its pod's, for the names of its files."""
     env: list[Manifest] = [{"name": SOURCE_ENV, "value": pod.source_json}]
@@ -162,12 +113,17 @@ def container(pod: LoaderPod, name: str, *, args: list[str], mounts: list[Manife
     }
 
 
+def loader_job_manifest(pod: LoaderPod, component: str, job: Job) -> Manifest:
+    """Return a Job of the loader's image for a component of its model."""
+    part = Part(owner=pod.owner, namespace=pod.namespace, component=component)
+    return job_manifest(part, job, scheduling=pod.scheduling)
+
+
 def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
     """Return the Job that turns the source into facts."""
     args = ["resolve", "--policy", f"{POLICY_DIR}/policy.json", "--credentials", CREDENTIALS_DIR]
-    job = LoaderJob(
+    job = Job(
         name=names.resolver_job(pod.owner, source_hash=pod.source_hash, attempt=attempt),
-        component="resolver",
         service_account=names.resolver(pod.owner),
         container=container(pod, "resolver", args=args, mounts=loader_mounts(pod), uid=False),
         volumes=loader_volumes(pod),
@@ -175,7 +131,7 @@ def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str
         annotations={labels.ATTEMPT: str(attempt), labels.CREDENTIALS_HASH: credentials_hash},
         spec={"activeDeadlineSeconds": pod.resolve_seconds},
     )
-    return loader_job_manifest(pod, job)
+    return loader_job_manifest(pod, "resolver", job)
 
 
 def fetch_args(command: str) -> list[str]:

@@ -21,7 +21,7 @@ from nimblet.manifests.configuration import service_account_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import filler_policy_manifest
 from nimblet.plan.artifact import Artifact, parse_failure
-from nimblet.plan.claim import binding, claim_problem, wanted_claim
+from nimblet.plan.claim import binding, claim_problem, wanted_claim, wish_of
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts
 from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
@@ -128,13 +128,14 @@ def filler_children(
 
 def _plan(stage: _Stage) -> tuple[StageOutcome, bool]:
     model, facts, claim = stage.model, stage.facts, stage.facts.claim
-    blocked = claim_problem(stage.cache, facts)
+    blocked = claim_problem(wish_of(stage.cache), claim, facts.storage_classes)
     if blocked is not None:
         # No watch tells of a StorageClass that is made: look by the clock.
         look = CLASS_LOOK_SECONDS if blocked.reason is Reason.STORAGE_CLASS_MISSING else None
         return StageOutcome(state=blocked, requeue_after=look), False
     wanted = wanted_claim(stage.cache, facts, file_bytes=stage.artifact.total_bytes)
-    child = claim_manifest(model.name, model.namespace, wanted)
+    part = Part(owner=model.name, namespace=model.namespace, component=CLAIM)
+    child = claim_manifest(part, wanted, name=names.claim(model.name))
     if claim is None:
         making = Progress(reason=Reason.PROGRESSING, message=f"PersistentVolumeClaim {stage.mount.claim} is made.")
         return StageOutcome(children=(child,), state=making), False
@@ -157,7 +158,7 @@ def _fill(stage: _Stage, tries: Tries, claim: ClaimFacts) -> StageOutcome:
     if blocked is not None:
         return StageOutcome(state=blocked)
     outcome = plan_tries(tries, stage.settings.timing, now=stage.now)
-    unbound = binding(claim, tries.latest, stage.facts, now=stage.now)
+    unbound = binding(claim, tries.latest, stage.facts.storage_classes, now=stage.now)
     state = unbound if unbound is not None else _with_claim(outcome.state, claim)
     return replace(outcome, state=state)
 

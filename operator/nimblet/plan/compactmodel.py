@@ -21,6 +21,7 @@ from nimblet.api.compactmodel import (
 from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
+from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
@@ -48,12 +49,13 @@ from nimblet.plan.task import PROOF, answer_width, task_problem
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
-    BUDGET_FROM_REPLICAS,
     context_length,
     demand,
     plan_common,
     plan_deployment,
     pod_options,
+    pointless_budget,
+    unstoppable,
     wanted_replicas,
 )
 from nimblet.quantity import bytes_of
@@ -101,10 +103,10 @@ def plan_compactmodel(
     if held is not None:
         run = replace(run, deployment=None, state=held)
     expected = Expectation(
-        revision=_revision(run.deployment),
+        revision=revision_of(run.deployment),
         replicas=wanted_replicas(model),
-        served_before=was_true(model.status, ConditionType.SERVING),
-        ready_before=was_true(model.status, ConditionType.READY)
+        served_before=was_true(model.status.conditions, ConditionType.SERVING),
+        ready_before=was_true(model.status.conditions, ConditionType.READY)
         and model.status.observed_generation == model.generation,
         proof=PROOF[model.spec.task],
     )
@@ -138,7 +140,7 @@ def plan_compactmodel(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
-            *(_unstoppable(model, facts) if applied is None else ()),
+            *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
@@ -146,7 +148,9 @@ def plan_compactmodel(
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
-            secret_poll(model, now) if run.state is not None and run.state.reason in POLLED else None,
+            secret_poll(model.status.conditions, now)
+            if run.state is not None and run.state.reason in POLLED
+            else None,
         ),
     )
 
@@ -258,24 +262,15 @@ def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | N
 
     With a cache the filler mounts it, and no pod of the server.
     """
-    revision = _revision(run.deployment)
+    revision = revision_of(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
     return secret_problem(model, facts)
 
 
-def _revision(deployment: Manifest | None) -> str | None:
-    if deployment is None:
-        return None
-    metadata = deployment["metadata"]
-    if not isinstance(metadata, dict):
-        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
-    return str(metadata["labels"][labels.REVISION])
-
-
 def _is_live(facts: ModelFacts, run: _Run) -> bool:
-    return facts.deployment is not None and facts.deployment.revision == _revision(run.deployment)
+    return facts.deployment is not None and facts.deployment.revision == revision_of(run.deployment)
 
 
 def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Progress | None:
@@ -299,16 +294,7 @@ def _superseded(
             if item.source_hash != loader.source_hash
         ]
         gone += leftovers(model, facts)
-    if model.spec.replicas < BUDGET_FROM_REPLICAS:
-        gone += [child for child in facts.children if child.kind == "PodDisruptionBudget"]
-    return tuple(gone)
-
-
-def _unstoppable(model: CompactModel, facts: ModelFacts) -> tuple[ChildRef, ...]:
-    """Return the Deployment of a suspended model whose spec renders none: it can't be scaled, so it goes."""
-    if not model.spec.suspend or facts.deployment is None:
-        return ()
-    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+    return (*gone, *pointless_budget(facts, replicas=model.spec.replicas))
 
 
 def _status(

@@ -120,9 +120,13 @@ class ContainerFailure:
 
 
 class Answer(StrEnum):
-    """Outcome of asking a pod for a token."""
+    """Outcome of asking a pod for a proof that it serves."""
 
     ANSWERED = "Answered"
+    PARTLY = "Partly"
+    """It serves, but not all that its spec asks for."""
+    UNPROVEN = "Unproven"
+    """It works, and has not found out yet whether it serves."""
     BUSY = "Busy"
     """Timed out or said 429/503 while the kubelet calls it ready: says nothing against a pod that answered."""
     FAILED = "Failed"
@@ -134,6 +138,10 @@ class Observation:
 
     answer: Answer
     detail: str = ""
+    reason: str = ""
+    """The pod's own word for it, where it has one."""
+    text: str = field(default="", repr=False)
+    """What of its answer facts are read from; a busy pod's last words stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,4 +33,4 @@ def choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) ->
 
 def spec_hash_of(model: CompactModel, facts: ModelFacts) -> str:
     """Return the hash of the spec and the restart that the images are chosen for."""
-    return spec_hash(model.spec, restarted_at=restart_of(model, facts))
+    return spec_hash(model.spec, restarted_at=restart_of(model.restarted_at, facts))

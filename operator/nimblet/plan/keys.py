@@ -33,6 +33,8 @@ class KeyPlan:
     api_key: str
     entries: Mapping[str, str]
     """Entries that pods mount: the keys of a set of versions, one a line."""
+    mounted: Mapping[int, str]
+    """The same keys by version, for pods that mount each by itself."""
     state: Progress | None = None
     requeue_after: float | None = None
 
@@ -97,6 +99,7 @@ def _key_plan(
         published_at=since,
         accepted=accepted,
         api_key=keys.get(published, ""),
+        mounted={version: keys[version] for item in known for version in item},
         entries={names.key_entry(item): "".join(f"{keys[version]}\n" for version in item) for item in known},
         state=Progress(reason=Reason.ROTATING_KEY, message=message) if message else None,
         requeue_after=wait,

@@ -5,11 +5,12 @@ One try is one Job, named by source hash and attempt; the artifact ConfigMap end
 tried again with exponential backoff, and at once when the referenced Secret changed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from nimblet.api.common import ConditionStatus
+from nimblet.api.common import Condition, ConditionStatus
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.configuration import artifact_manifest
@@ -54,7 +55,9 @@ def plan_resolution(
         return Resolution(outcome=StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED)))
     blocked = secret_problem(model, facts)
     if blocked is not None:
-        return Resolution(outcome=StageOutcome(state=blocked, requeue_after=secret_poll(model, now)))
+        return Resolution(
+            outcome=StageOutcome(state=blocked, requeue_after=secret_poll(model.status.conditions, now))
+        )
     job = newest(job for job in facts.jobs if job.source_hash == loader.source_hash)
     if job is not None and _is_done(job) and job.result is not None:
         artifact = parse_artifact(job.result)
@@ -63,7 +66,9 @@ def plan_resolution(
             return Resolution(outcome=StageOutcome(children=(child,)), artifact=artifact)
     outcome = plan_tries(_tries(model, facts, loader=loader, job=job), settings.timing, now=now)
     if outcome.requeue_after is not None and _may_heal(model, outcome.state):
-        outcome = replace(outcome, requeue_after=earliest(outcome.requeue_after, secret_poll(model, now)))
+        outcome = replace(
+            outcome, requeue_after=earliest(outcome.requeue_after, secret_poll(model.status.conditions, now))
+        )
     if stored is not None:  # it can't be read by this version: away with it, the Job makes it anew
         damaged = ChildRef(kind="ConfigMap", name=stored.name, uid=stored.uid)
         outcome = replace(outcome, deletions=(damaged, *outcome.deletions))
@@ -97,9 +102,9 @@ def _tries(model: CompactModel, facts: ModelFacts, *, loader: LoaderPod, job: Jo
     )
 
 
-def secret_poll(model: CompactModel, now: datetime) -> float:
+def secret_poll(stored: Iterable[Condition], now: datetime) -> float:
     """Return when a Secret is read again: none is watched, so that none but the named ones is ever seen."""
-    last = find(model.status.conditions, ConditionType.STALLED)
+    last = find(stored, ConditionType.STALLED)
     waiting = last is not None and last.status is ConditionStatus.TRUE
     age = (now - last.last_transition_time).total_seconds() if last is not None and waiting else 0.0
     return min(SECRET_POLL_CAP_SECONDS, max(SECRET_POLL_SECONDS, age / 10))

@@ -2,7 +2,7 @@
 """Last stage: judge from the observed pods whether the model serves and whether the spec is what serves. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -50,8 +50,12 @@ class Expectation:
     """The stored status says Ready True of this generation: a busy pod of this template still counts."""
     proof: str = "token"
     """What a pod gives when it answers; plan/task.py names it."""
+    workload: str = "Deployment"
+    """Kind of what makes the pods."""
     silence: Reason = Reason.NOT_ANSWERING
     """Reason of a pod that is ready by its probe and does not give it."""
+    words: Mapping[str, Reason] = field(default_factory=dict)
+    """Reasons that such a pod tells by words of its own."""
 
 
 def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
@@ -62,11 +66,11 @@ def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *
     old = [pod for pod in alive if pod.revision != expected.revision]
     answering = [pod for pod in alive if _answers(pod, expected)]
     unstable = [pod for pod in current if _unstable_for(pod, timing, now=now) > 0]
-    good = [pod for pod in current if pod in answering and pod not in unstable]
+    good = [pod for pod in current if pod in answering and pod not in unstable and not _lacking(pod)]
     short = len(current) < expected.replicas
     told = [pod for pod in lost if short or (len(good) < expected.replicas and _told_for(pod, now=now) > 0)]
     state = _state(facts, expected, current=[*current, *told], old=old, good=len(good), unstable=unstable)
-    silent = [pod for pod in alive if pod.ready and pod not in answering]
+    silent = [pod for pod in alive if pod.ready and (pod not in answering or _lacking(pod))]
     loading = [pod for pod in current if pod.loading]
     percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
     return Rollout(
@@ -104,7 +108,12 @@ def _told_for(pod: PodFacts, *, now: datetime) -> float:
 
 
 def _answered(pod: PodFacts) -> bool:
-    return pod.observation is not None and pod.observation.answer is Answer.ANSWERED
+    return pod.observation is not None and pod.observation.answer in (Answer.ANSWERED, Answer.PARTLY)
+
+
+def _lacking(pod: PodFacts) -> bool:
+    """Tell whether a pod serves, and not all that its spec asks for."""
+    return pod.observation is not None and pod.observation.answer is Answer.PARTLY
 
 
 def _answers(pod: PodFacts, expected: Expectation) -> bool:
@@ -113,7 +122,7 @@ def _answers(pod: PodFacts, expected: Expectation) -> bool:
         return False
     if pod.observation.answer is Answer.BUSY:
         return expected.ready_before if pod.revision == expected.revision else expected.served_before
-    return pod.observation.answer is Answer.ANSWERED
+    return _answered(pod)
 
 
 def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
@@ -135,7 +144,7 @@ def _state(
 ) -> Problem | Progress | None:
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is being made.")
+        return Progress(reason=Reason.PROGRESSING, message=f"The {expected.workload} is being made.")
     away = frozenset(node.name for node in facts.nodes if not node.reachable)
     found = _pod_problem(expected, current=current, unstable=unstable, away=away) or _own_problem(
         deployment, expected.revision
@@ -145,7 +154,9 @@ def _state(
     if good == expected.replicas and not old and len(current) == expected.replicas:
         if deployment.revision == expected.revision:
             return None
-        return Progress(reason=Reason.PROGRESSING, message="The Deployment is taking up the new template.")
+        return Progress(
+            reason=Reason.PROGRESSING, message=f"The {expected.workload} is taking up the new template."
+        )
     return _progress(expected, current=current, old=old, good=good)
 
 
@@ -162,10 +173,12 @@ def _pod_problem(
         if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
             return failure_problem(pod.failure, pod=pod.name)
     for pod in current:
-        if pod.ready and pod.observation is not None and pod.observation.answer is Answer.FAILED:
+        seen = pod.observation
+        if pod.ready and seen is not None and seen.answer in (Answer.FAILED, Answer.PARTLY):
+            lack = "gave no" if seen.answer is Answer.FAILED else "lacks part of what makes a"
             return problem(
-                expected.silence,
-                f"Pod {pod.name} is ready by its probe but gave no {expected.proof}: {pod.observation.detail}.",
+                expected.words.get(seen.reason, expected.silence),
+                f"Pod {pod.name} is ready by its probe but {lack} {expected.proof}: {seen.detail.rstrip('.')}.",
             )
     return None
 

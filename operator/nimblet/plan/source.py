@@ -4,6 +4,7 @@
 import json
 from typing import Final
 
+from nimblet.api.common import SpecModel
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.manifests.loader import RESOLVE_DEADLINE_SECONDS
 from nimblet.names import content_hash
@@ -77,7 +78,7 @@ def _service(scheme: str, settings: Settings) -> str:
     return fetch.ollama_registry if scheme == "ollama" else fetch.hf_endpoint
 
 
-def spec_hash(spec: CompactModelSpec, *, restarted_at: str) -> str:
+def spec_hash(spec: SpecModel, *, restarted_at: str) -> str:
     """Return a hash of what a user changes to have the pods made anew: the spec, and the request for a restart.
 
     Scaling, suspending and access are no reason to take newer images. What is left at its default is left out:

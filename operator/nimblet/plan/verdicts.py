@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns the stages' findings into the set of conditions. Pure; the truth table of Serving and Ready is here."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nimblet.api.common import ConditionStatus
-from nimblet.api.compactmodel import CompactModelStatus
+from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.facts import WriteFailure
@@ -39,9 +39,9 @@ class Judgement:
     suspended: bool = False
 
 
-def was_true(status: CompactModelStatus, type_: ConditionType) -> bool:
-    """Return whether the stored status has a condition True."""
-    condition = find(status.conditions, type_)
+def was_true(stored: Iterable[Condition], type_: ConditionType) -> bool:
+    """Return whether the stored conditions have one True."""
+    condition = find(stored, type_)
     return condition is not None and condition.status is TRUE
 
 
@@ -50,24 +50,40 @@ def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
     state = _overall(judgement)
     verdicts = [_resolved(judgement), _verified(judgement), _placed(judgement)]
     if judgement.rollout is not None:
-        verdicts.append(_serving(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
-    verdicts.append(_ready(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
+        verdicts.append(
+            serving_verdict(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended)
+        )
+    verdicts.append(ready_verdict(judgement.rollout, state, proof=judgement.proof, suspended=judgement.suspended))
+    return (*verdicts, *passing_verdicts(state, newer_images=judgement.newer_images))
+
+
+def passing_verdicts(state: Problem | Progress | None, *, newer_images: bool) -> tuple[Verdict, ...]:
+    """Return the conditions that exist only while they are True."""
+    verdicts = []
     if isinstance(state, Progress):
         verdicts.append(verdict(ConditionType.RECONCILING, TRUE, state.reason, state.message))
     if isinstance(state, Problem):
         verdicts.append(verdict(ConditionType.STALLED, TRUE, state.reason, state.message))
-    if judgement.newer_images:
+    if newer_images:
         message = "The administrator's settings name newer images than the pods run."
         verdicts.append(verdict(ConditionType.UPDATE_AVAILABLE, TRUE, Reason.NEWER_IMAGES, message))
     return tuple(verdicts)
 
 
+def write_problem(failures: Sequence[WriteFailure]) -> Problem | None:
+    """Return the first write that was refused; None when none was."""
+    if not failures:
+        return None
+    first = failures[0]
+    message = f"{first.kind} {first.name}: {first.message}"
+    return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
+
+
 def _overall(judgement: Judgement) -> Problem | Progress | None:
     """Return what stands between the spec and serving it: the first stage that is not done."""
-    if judgement.write_failures:
-        first = judgement.write_failures[0]
-        message = f"{first.kind} {first.name}: {first.message}"
-        return problem(_WRITE_REASONS.get(first.category, Reason.APPLY_REFUSED), message)
+    refused = write_problem(judgement.write_failures)
+    if refused is not None:
+        return refused
     if judgement.suspended:
         return None  # what else the spec lacks is told when it is resumed
     for stage in (judgement.resolution, judgement.run, judgement.cache):
@@ -85,7 +101,8 @@ def _idle(*, suspended: bool) -> tuple[Reason, str]:
     return Reason.SCALED_TO_ZERO, "No replicas are wanted: nothing answers."
 
 
-def _serving(rollout: Rollout, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
+def serving_verdict(rollout: Rollout, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
+    """Return whether something answers now, whatever spec it is of."""
     if rollout.answering:
         message = f"{rollout.answering} of {rollout.current} pods gave a {proof} when asked."
         return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
@@ -99,7 +116,10 @@ def _serving(rollout: Rollout, state: Problem | Progress | None, *, proof: str, 
     return verdict(ConditionType.SERVING, FALSE, Reason.STARTING, "No pod has answered yet.")
 
 
-def _ready(rollout: Rollout | None, state: Problem | Progress | None, *, proof: str, suspended: bool) -> Verdict:
+def ready_verdict(
+    rollout: Rollout | None, state: Problem | Progress | None, *, proof: str, suspended: bool
+) -> Verdict:
+    """Return whether the current spec is what answers."""
     if isinstance(state, Problem):
         # Something older serves on while the edit is broken: said by a reason of its own.
         broken_edit = rollout is not None and rollout.answering > 0 and rollout.serving_old

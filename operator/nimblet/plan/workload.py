@@ -2,7 +2,7 @@
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
 from nimblet import labels, names
-from nimblet.api.access import Access
+from nimblet.api.access import EndpointAccess
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
 from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest, Part
@@ -23,7 +23,7 @@ from nimblet.manifests.network import (
 )
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.cache import filler_children
-from nimblet.plan.facts import FIRST_KEY, ModelFacts
+from nimblet.plan.facts import FIRST_KEY, ChildRef, ModelFacts, WorkloadFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
 from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
@@ -92,7 +92,7 @@ def plan_common(
     return tuple(children)
 
 
-def callers_of(access: Access, settings: Settings) -> Callers:
+def callers_of(access: EndpointAccess, settings: Settings) -> Callers:
     """Return who may call an endpoint: whom its spec names, and the administrator's scrapers."""
     selector = access.namespace_selector
     return Callers(
@@ -120,22 +120,35 @@ def key_annotations(keys: KeyPlan) -> dict[str, str]:
     return annotations
 
 
-def restart_of(model: CompactModel, facts: ModelFacts) -> str:
+def pointless_budget(facts: WorkloadFacts, *, replicas: int) -> tuple[ChildRef, ...]:
+    """Return the budget that one replica makes pointless."""
+    if replicas >= BUDGET_FROM_REPLICAS:
+        return ()
+    return tuple(child for child in facts.children if child.kind == "PodDisruptionBudget")
+
+
+def unstoppable(facts: WorkloadFacts, *, suspended: bool) -> tuple[ChildRef, ...]:
+    """Return the Deployment of a suspended resource whose spec renders none: it can't be scaled, so it goes."""
+    if not suspended or facts.deployment is None:
+        return ()
+    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+
+
+def restart_of(asked: str, facts: WorkloadFacts) -> str:
     """Return the request for a restart that the pods obey; one that was taken away again restarts nothing.
 
     Any text will do. One that is no good as an annotation that people read is shortened to its hash.
     """
-    text = model.restarted_at
-    if not text:
+    if not asked:
         return facts.deployment.restarted_at if facts.deployment is not None else ""
-    return text if len(text) <= MAX_RESTART_TEXT and text.isprintable() else names.content_hash(text)
+    return asked if len(asked) <= MAX_RESTART_TEXT and asked.isprintable() else names.content_hash(asked)
 
 
 def pod_options(model: CompactModel, facts: ModelFacts, keys: KeyPlan) -> PodOptions:
     """Return what the template has beyond a plain model's."""
     secret, template = model.spec.access.api_keys_secret_ref, model.spec.runtime.chat_template
     annotations = {}
-    if restart := restart_of(model, facts):
+    if restart := restart_of(model.restarted_at, facts):
         annotations[labels.RESTARTED_AT] = restart
     if secret is not None and facts.own_keys is not None:
         annotations[labels.KEYS_HASH] = facts.own_keys.content_hash

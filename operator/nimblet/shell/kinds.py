@@ -10,17 +10,32 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nimblet import labels
+from nimblet.api.assistant import Assistant
 from nimblet.api.common import StatusModel
 from nimblet.api.compactmodel import CompactModel
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.cluster.assistantfacts import gather_assistant_facts
 from nimblet.cluster.child import Owner
 from nimblet.cluster.client import Json
 from nimblet.cluster.facts import Gatherer, gather_model_facts
+from nimblet.cluster.indexfacts import gather_index_facts
+from nimblet.cluster.key import Key
 from nimblet.cluster.observed import metadata_of
-from nimblet.cluster.parse import InvalidModel, parse_compactmodel
-from nimblet.cluster.resources import COMPACT_MODEL, Resource
+from nimblet.cluster.parse import (
+    InvalidAssistant,
+    InvalidIndex,
+    InvalidModel,
+    parse_assistant,
+    parse_compactmodel,
+    parse_retrievalindex,
+)
+from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, RETRIEVAL_INDEX, Resource
+from nimblet.cluster.serve import ServeOrder, give
+from nimblet.plan.assistant import plan_assistant, plan_invalid_assistant
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.result import Plan
+from nimblet.plan.retrievalindex import plan_invalid_index, plan_retrievalindex
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 
@@ -31,6 +46,8 @@ class Planned:
 
     plan: Plan[StatusModel]
     look_again: float | None = None
+    act: Callable[[], Awaitable[None]] | None = None
+    """What is done once children are applied, beyond writing to the API server: an order to a pod of ours."""
 
 
 Planner = Callable[[Sequence[WriteFailure], datetime], Awaitable[Planned]]
@@ -55,7 +72,11 @@ class Kind:
 
 def kinds_of(gatherer: Gatherer, settings: Settings) -> Mapping[str, Kind]:
     """Return all our kinds by name."""
-    kinds = (compactmodel_kind(gatherer, settings),)
+    kinds = (
+        assistant_kind(gatherer, settings),
+        compactmodel_kind(gatherer, settings),
+        retrievalindex_kind(gatherer, settings),
+    )
     return {kind.resource.kind: kind for kind in kinds}
 
 
@@ -70,6 +91,37 @@ def owner_of(body: Json) -> Owner:
         namespace=metadata.namespace,
         deleting=metadata.deletion_timestamp is not None,
     )
+
+
+def assistant_kind(gatherer: Gatherer, settings: Settings) -> Kind:
+    """Return the kind Assistant."""
+
+    def read(body: Json) -> Subject:
+        parsed = parse_assistant(body)
+        if isinstance(parsed, InvalidAssistant):
+            return Subject(status=parsed.status, plan=_invalid_assistant(parsed))
+        return Subject(status=parsed.status, plan=_assistant(parsed, gatherer, settings))
+
+    return Kind(resource=ASSISTANT, read=read)
+
+
+def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> Planner:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+        gathered = await gather_assistant_facts(gatherer, assistant, write_failures=failures, now=now)
+        planned = plan_assistant(assistant, gathered.facts, settings, now)
+        return Planned(plan=planned, look_again=gathered.look_again)
+
+    return plan
+
+
+def _invalid_assistant(found: InvalidAssistant) -> Planner:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+        told = plan_invalid_assistant(
+            generation=found.generation, status=found.status, errors=found.errors, now=now
+        )
+        return Planned(plan=told)
+
+    return plan
 
 
 def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
@@ -100,6 +152,48 @@ def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Plann
 def _invalid_model(found: InvalidModel) -> Planner:
     async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
         told = plan_invalid(generation=found.generation, status=found.status, errors=found.errors, now=now)
+        return Planned(plan=told)
+
+    return plan
+
+
+def retrievalindex_kind(gatherer: Gatherer, settings: Settings) -> Kind:
+    """Return the kind RetrievalIndex."""
+
+    def read(body: Json) -> Subject:
+        parsed = parse_retrievalindex(body)
+        if isinstance(parsed, InvalidIndex):
+            return Subject(status=parsed.status, plan=_invalid_index(parsed))
+        return Subject(status=parsed.status, plan=_index(parsed, gatherer, settings))
+
+    return Kind(resource=RETRIEVAL_INDEX, read=read)
+
+
+def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Planner:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+        gathered = await gather_index_facts(gatherer, index, write_failures=failures, now=now)
+        planned = plan_retrievalindex(index, gathered.facts, settings, now)
+        pod = gathered.answering()
+        if planned.serve is None or pod is None:
+            return Planned(plan=planned, look_again=gathered.look_again)
+        order = ServeOrder(
+            key=Key(RETRIEVAL_INDEX.kind, index.namespace, index.name),
+            pod=pod,
+            generation=planned.serve,
+            api_key=gathered.operate_key,
+        )
+
+        async def act() -> None:
+            await give(gatherer.observer, order)
+
+        return Planned(plan=planned, look_again=gathered.look_again, act=act)
+
+    return plan
+
+
+def _invalid_index(found: InvalidIndex) -> Planner:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+        told = plan_invalid_index(generation=found.generation, status=found.status, errors=found.errors, now=now)
         return Planned(plan=told)
 
     return plan

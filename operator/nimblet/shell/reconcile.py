@@ -77,6 +77,8 @@ class Reconciler:
         if failures != known.failures:
             planned = await subject.plan(failures, self.now())
         await self._delete(key, planned.plan)
+        if planned.act is not None:
+            await planned.act()
         await self._tell(key, body, subject.status, planned.plan)
         waits = [
             planned.plan.requeue_after,

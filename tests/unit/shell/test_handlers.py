@@ -101,6 +101,7 @@ def test_watches_of_other_peoples_kinds_are_narrowed_by_the_server() -> None:
     assert {selector.any_name for selector in selectors} == {
         "pods",
         "deployments",
+        "statefulsets",
         "jobs",
         "configmaps",
         "services",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes an answer grounded: prompt, relevance, support, sentences, citations. Pure: no I/O, no time, no chance.
+"""What makes an answer grounded: prompt, relevance, support, sentences, citations. Pure.
 
 "Supported" is provenance, not truth: docs/grounding.md says what it means and what it does not.
 """

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m nimblet_gateway --config FILE`: serves one assistant until SIGTERM. Wires the parts."""
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import httpx
+import uvicorn
+from pydantic import ValidationError
+
+from nimblet_gateway.answering import Answering
+from nimblet_gateway.app import Api, application
+from nimblet_gateway.config import GatewayConfig, read_config
+from nimblet_gateway.generation import Generator
+from nimblet_gateway.guard import Guard
+from nimblet_gateway.health import Health
+from nimblet_gateway.keys import KeyRing
+from nimblet_gateway.limits import Rates, Turnstile
+from nimblet_gateway.model import Model
+from nimblet_gateway.retriever import Index
+from nimblet_gateway.search import Indexes
+from nimblet_gateway.selftest import Examiner
+from nimblet_gateway.telemetry import Metrics, Tracing, tracing
+from nimblet_gateway.web import CONNECT_SECONDS
+
+log = logging.getLogger("nimblet_gateway")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve; exit code 0 after SIGTERM, 2 for a wrong configuration."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nimblet_gateway",
+        description="Serves one assistant. Exit codes: 0 stopped, 2 wrong configuration.",
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="JSON, rendered by the operator"
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - the pod's own
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request says nothing that metrics don't
+    try:
+        config = read_config(options.config)
+    except (OSError, ValidationError) as error:
+        log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
+        return 2
+    with asyncio.Runner(loop_factory=uvicorn.Config(app="", loop="auto").get_loop_factory()) as runner:
+        runner.run(run(config, host=options.host, port=options.port))
+    return 0
+
+
+async def run(config: GatewayConfig, *, host: str, port: int) -> None:
+    """Open everything and serve until a signal."""
+    async with AsyncExitStack() as stack:
+        bounds = httpx.Limits(max_connections=None, max_keepalive_connections=config.limits.concurrency + 16)
+        seconds = httpx.Timeout(config.limits.request_seconds, connect=CONNECT_SECONDS)
+        client = await stack.enter_async_context(httpx.AsyncClient(limits=bounds, timeout=seconds))
+        traces = tracing(config.tracing, assistant=config.assistant)
+        stack.callback(traces.close)
+        api = assembled(config, client=client, traces=traces)
+        examining = asyncio.ensure_future(api.examiner.run())
+        stack.push_async_callback(_ended, examining)
+        settings = uvicorn.Config(
+            application(api), host=host, port=port, access_log=False, log_config=None, lifespan="off"
+        )
+        await uvicorn.Server(settings).serve()
+
+
+def assembled(config: GatewayConfig, *, client: httpx.AsyncClient, traces: Tracing) -> Api:
+    """Return the parts put together."""
+    clock, metrics = time.monotonic, Metrics()
+    names = ["model", *(f"index/{index.name}" for index in config.indexes)]
+    names += ["guard"] if config.guard is not None else []
+    names += ["fallback"] if config.fallback is not None else []
+    health = Health(names, metrics=metrics, clock=clock)
+    model = Model(client=client, config=config.model)
+    fallback = Model(client=client, config=config.fallback) if config.fallback is not None else None
+    guard = Guard(client=client, config=config.guard) if config.guard is not None else None
+    each = tuple(Index(client=client, config=index, clock=clock) for index in config.indexes)
+    indexes = Indexes(
+        indexes=each, wait_seconds=config.retrieval.wait_seconds, health=health, metrics=metrics, clock=clock
+    )
+    generator = Generator(model=model, fallback=fallback, health=health, metrics=metrics)
+    turnstile = Turnstile(concurrency=config.limits.concurrency, queue=config.limits.queue)
+    metrics.running.set_function(lambda: turnstile.running)
+    metrics.waiting.set_function(lambda: len(turnstile.waiting))
+    now = partial(datetime.now, UTC)
+    return Api(
+        config=config,
+        answering=Answering(
+            config=config, generator=generator, indexes=indexes, guard=guard, health=health, metrics=metrics
+        ),
+        indexes=indexes,
+        examiner=Examiner(
+            config=config, model=model, fallback=fallback, indexes=each, guard=guard, health=health, now=now
+        ),
+        keys=KeyRing(config.keys_dir, now=now, clock=clock),
+        rates=Rates(config.limits, replicas=config.replicas, clock=clock),
+        turnstile=turnstile,
+        metrics=metrics,
+        tracing=traces,
+        clock=clock,
+        wall=time.time,
+        mint=lambda: f"chatcmpl-{uuid.uuid4().hex}",
+    )
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

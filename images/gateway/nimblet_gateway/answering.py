@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes an answer: guard, retrieval, prompt, model, check. Yields what may be read, in order; knows no HTTP.
+
+With `Required` and `Preferred` a sentence leaves only when it was checked; with a guard nothing leaves before the
+whole answer was judged.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet_gateway.chat import ChatRequest, Message, parameters
+from nimblet_gateway.config import GatewayConfig, Grounding
+from nimblet_gateway.conversation import questions
+from nimblet_gateway.errors import ApiError, unavailable
+from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
+from nimblet_gateway.generation import Generator, Wanted, estimate
+from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
+from nimblet_gateway.guard import Guard
+from nimblet_gateway.health import Health
+from nimblet_gateway.keys import Caller
+from nimblet_gateway.model import Chunk
+from nimblet_gateway.passage import Passage
+from nimblet_gateway.search import Indexes, Search
+from nimblet_gateway.telemetry import Metrics, Trace
+from nimblet_gateway.think import ThinkFilter
+from nimblet_gateway.web import Failed
+
+NOTHING_RELEVANT: Final = "I can't answer that: the indexed documents hold nothing relevant to it."
+NOT_SUPPORTED: Final = "I can't answer that: the indexed documents don't support an answer."
+BLOCKED: Final = "I can't help with that."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request, by whom, and where in a trace."""
+
+    request: ChatRequest
+    caller: Caller
+    trace: Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """An assistant."""
+
+    config: GatewayConfig
+    generator: Generator
+    indexes: Indexes
+    guard: Guard | None
+    health: Health
+    metrics: Metrics
+
+    async def answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
+        """Yield the answer's events and fill its record. ApiError ends it."""
+        conversation = [
+            {"role": _guard_role(message), "content": message.text} for message in ask.request.messages
+        ]
+        if not await self._allowed(conversation, ask.trace):
+            async for event in self._refuse("BlockedQuestion", BLOCKED, record, ending="content_filter"):
+                yield event
+            return
+        if self.guard is None:
+            async with aclosing(self._answer(ask, record)) as events:
+                async for event in events:
+                    yield event
+            return
+        async with aclosing(self._answer(ask, record)) as events:
+            held = [event async for event in events]
+        if not await self._allowed([*conversation, *_said(held)], ask.trace):
+            record.citations = ()
+            async for event in self._refuse("BlockedAnswer", BLOCKED, record, ending="content_filter"):
+                yield event
+            return
+        for event in held:
+            yield event
+
+    async def _answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
+        grounding, limit = self.config.grounding, self.config.limits.max_tokens
+        asked = questions(ask.request.messages)
+        passages = await self._relevant(ask, asked, record)
+        if not passages and grounding is Grounding.REQUIRED:
+            async for event in self._refuse("NothingRelevant", NOTHING_RELEVANT, record):
+                yield event
+            return
+        wanted = Wanted(
+            planner=Planner(
+                messages=ask.request.messages,
+                passages=passages,
+                most=self.config.retrieval.max_passages,
+                system=self.config.system_prompt,
+            ),
+            needs_passages=grounding is Grounding.REQUIRED,
+            parameters=parameters(ask.request, grounding),
+            answer_tokens=min(ask.request.answer_tokens or limit, limit),
+        )
+        async with self.generator.answer(wanted, record, ask.trace) as (prompted, chunks):
+            record.shown = tuple(passage.id for passage in prompted.shown)
+            record.prompt_tokens = estimate(prompted.messages) // 2  # until the model says it, if it does
+            counted = _counted(chunks, record)
+            if grounding is Grounding.OFF or not prompted.shown:
+                events = _unchecked(counted)
+            else:
+                events = self._checked(counted, prompted, asked, record)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+
+    async def _relevant(self, ask: Ask, asked: Sequence[str], record: Record) -> tuple[Passage, ...]:
+        """Return the passages to answer from.
+
+        None are looked for where the model may call tools: a document's words must not reach them.
+        """
+        if ask.request.has_tools:
+            return ()
+        search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
+        passages = await self._retrieve(search, record, ask.trace)
+        if self.config.grounding is Grounding.OFF:
+            return passages
+        return relevant(asked, passages, threshold=self.config.retrieval.threshold)
+
+    async def _retrieve(self, search: Search, record: Record, trace: Trace) -> tuple[Passage, ...]:
+        try:
+            results = await self.indexes.find(search, trace)
+        except ApiError:
+            if self.config.grounding is Grounding.REQUIRED:
+                raise
+            record.indexes = self.indexes.reports()
+            return ()
+        record.indexes = results.indexes
+        return results.passages
+
+    async def _checked(
+        self, chunks: AsyncIterator[Chunk], used: Prompted, asked: Sequence[str], record: Record
+    ) -> AsyncGenerator[Event, None]:
+        """Release sentence by sentence. Nothing released is a refusal."""
+        required = self.config.grounding is Grounding.REQUIRED
+        checker = Checker(passages=used.shown, question=asked[0], keeps_unsupported=not required)
+        thoughts, released, ending = ThinkFilter(), False, "stop"
+        async for chunk in chunks:
+            for choice in chunk.choices[:1]:
+                ending = choice.finish_reason or ending
+                for text in checker.feed(thoughts.feed(choice.delta.content or "")):
+                    released = True
+                    yield text
+        for text in checker.feed(thoughts.finish(), ended=True):
+            released = True
+            yield text
+        record.citations = tuple(checker.citations)
+        record.supported, record.unsupported = checker.supported, checker.unsupported
+        self.metrics.sentences.labels("supported").inc(checker.supported)
+        self.metrics.sentences.labels("dropped" if required else "kept").inc(checker.unsupported)
+        if released:
+            yield Ended(reason=ending)
+            return
+        async for event in self._refuse("NotSupported", NOT_SUPPORTED, record):
+            yield event
+
+    async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace) -> bool:
+        if self.guard is None:
+            return True
+        try:
+            with trace.span("guard") as here:
+                allowed = await self.guard.allows(messages, here.headers())
+        except Failed as failed:
+            self.health.failed("guard", failed)
+            self.metrics.failures.labels("guard", failed.reason).inc()
+            raise unavailable(f"no verdict of the guard: {failed.message}", code="guard_unavailable") from failed
+        self.health.succeeded("guard")
+        return allowed
+
+    async def _refuse(
+        self, reason: str, text: str, record: Record, *, ending: str = "stop"
+    ) -> AsyncGenerator[Event, None]:
+        record.refusal = reason
+        self.metrics.refusals.labels(reason).inc()
+        yield Text(text=text)
+        yield Ended(reason=ending)
+
+
+def _guard_role(message: Message) -> str:
+    return "system" if message.role == "developer" else message.role
+
+
+def _said(events: Sequence[Event]) -> list[dict[str, str]]:
+    """Return everything that would be released, calls of tools too, as the last turn of a conversation."""
+    texts = [event.text for event in events if isinstance(event, Text)]
+    calls = [
+        str(call.get("function", "")) for event in events if isinstance(event, ToolCalls) for call in event.calls
+    ]
+    return [{"role": "assistant", "content": "".join([*texts, *calls])}]
+
+
+async def _counted(chunks: AsyncIterator[Chunk], record: Record) -> AsyncIterator[Chunk]:
+    """Count tokens as they come; where the model tells the sum, that is it. What nobody read was paid for too."""
+    async for chunk in chunks:
+        record.completion_tokens += sum(1 for choice in chunk.choices if choice.delta.content)
+        if chunk.usage is not None:
+            record.prompt_tokens = chunk.usage.prompt_tokens
+            record.completion_tokens = chunk.usage.completion_tokens
+        yield chunk
+
+
+async def _unchecked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Event, None]:
+    """Pass on what the model says, its thoughts apart."""
+    thoughts: dict[int, ThinkFilter] = {}
+    async for chunk in chunks:
+        for choice in chunk.choices:
+            thought = thoughts.setdefault(choice.index, ThinkFilter())
+            text = thought.feed(choice.delta.content or "")
+            if choice.finish_reason is not None:
+                text += thought.finish()
+            if text or choice.logprobs is not None:
+                yield Text(text=text, choice=choice.index, logprobs=choice.logprobs)
+            if choice.delta.tool_calls:
+                yield ToolCalls(calls=choice.delta.tool_calls, choice=choice.index)
+            if choice.finish_reason is not None:
+                yield Ended(reason=choice.finish_reason, choice=choice.index)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A retrieved passage as grounding sees it, and the pieces it can be quoted by. Values only."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from nimblet_gateway.grounding.sentence import take_sentences
+from nimblet_gateway.grounding.text import Word, content, words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A place in a text: `text[start:end]`."""
+
+    start: int
+    end: int
+
+    def of(self, text: str) -> str:
+        """Return what stands there."""
+        return text[self.start : self.end]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What the retriever found; only `text` may be quoted, `title` and `location` say what it is about."""
+
+    id: str
+    """The citation's: index/document/chunk@generation."""
+    text: str
+    title: str = ""
+    location: str = ""
+    score: float = 0.0
+    similarity: float | None = None
+    """Cosine of question and passage as embedded; None where the retriever can't tell."""
+
+    @cached_property
+    def words(self) -> tuple[Word, ...]:
+        """Its words in order."""
+        return words(self.text)
+
+    @cached_property
+    def forms(self) -> frozenset[str]:
+        """The words of its text, as they are compared."""
+        return frozenset(word.form for word in self.words)
+
+    @cached_property
+    def headings(self) -> frozenset[str]:
+        """The words of title and location, as they are compared."""
+        return frozenset(word.form for word in content(f"{self.title}\n{self.location}"))
+
+    @cached_property
+    def units(self) -> tuple[Span, ...]:
+        """Its sentences and lines, without the white space around them."""
+        return tuple(_units(self.text))
+
+
+def _units(text: str) -> Iterator[Span]:
+    start = 0
+    for sentence in take_sentences(text, ended=True).sentences:
+        end = start + len(sentence)
+        body = sentence.strip()
+        if re.search(r"\w", body):
+            first = start + sentence.index(body)
+            yield Span(start=first, end=first + len(body))
+        start = end

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words, numbers and what must not pass: the reading of text that prompts and checks share. Pure.
+
+Comparing happens on folded words that know where they stood, so that every span found is a span of the text as it
+was. It judges nothing and knows no passage.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import snowballstemmer
+
+from nimblet_gateway.grounding.vocabulary import FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
+
+_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs"})
+"""Controls, format marks (zero width, bidi, tags), private use and surrogates: nothing that a reader sees."""
+_KEPT_CONTROLS: Final = frozenset("\n\t")
+_HIDDEN_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks without a shape, by Unicode's Default_Ignorable_Code_Point, and the empty Braille cell."""
+_VARIATION: Final = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+_SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
+"""The first sign of what a tokenizer may read as a control token: `<|im_end|>`, `</s>`, `<<SYS>>`, `[INST]`."""
+_WORD: Final = re.compile(
+    r"\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?|[^\W\d_]+(?:['\u2019.][^\W\d_]+)*|[%\u00b0]",
+)
+_ORDINAL: Final = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
+_BEGIN: Final = re.compile('[.!?:\u2026\\n|\u2022"\u201c]')
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a text: `form` is what is compared, `start` and `end` are its place."""
+
+    form: str
+    raw: str
+    start: int
+    end: int
+    name: bool
+    """Begins with a capital, and not because a sentence begins there."""
+
+    @property
+    def number(self) -> bool:
+        """Tell whether it is a number."""
+        return self.form[0].isdigit()
+
+
+def clean(text: str, *, tokens: Collection[str] = ()) -> str:
+    """Return text as a prompt may hold it: nothing hidden, and nothing that a tokenizer reads as control.
+
+    `tokens` are the model's own special tokens where they are known; the usual forms are met without. A blank is
+    put behind the first sign: the reader still sees what was written.
+    """
+    seen = _SPECIAL.sub(lambda found: found[0] + " ", visible(text))
+    breakable = sorted(token for token in tokens if len(token) > 1 and not token[0].isspace())
+    while any(token in seen for token in breakable):  # breaking one may close up another
+        for token in breakable:
+            seen = seen.replace(token, f"{token[0]} {token[1:]}")
+    return seen
+
+
+def visible(text: str) -> str:
+    """Return the text without what a reader can't see."""
+    return "".join(letter for letter in text if not _is_hidden(letter))
+
+
+def _is_hidden(letter: str) -> bool:
+    if letter in _KEPT_CONTROLS:
+        return False
+    point = ord(letter)
+    return (
+        unicodedata.category(letter) in _HIDDEN_CATEGORIES
+        or letter in _HIDDEN_LETTERS
+        or any(first <= point <= last for first, last in _VARIATION)
+    )
+
+
+def words(text: str) -> tuple[Word, ...]:
+    """Return the words of a text in order, in the form in which they are compared."""
+    return tuple(_words(text))
+
+
+def _words(text: str) -> Iterable[Word]:
+    last, counted = 0, False
+    for found in _WORD.finditer(text):
+        between = text[last : found.start()]
+        raw = found[0]
+        form = fold(_unit(raw) if counted else raw)
+        counted = form[0].isdigit()
+        begins = last == 0 or _BEGIN.search(between) is not None
+        last = found.end()
+        yield Word(form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins)
+
+
+def _unit(raw: str) -> str:
+    folded = raw.casefold()
+    return UNITS.get(folded, UNITS.get(folded.removesuffix("s"), raw))
+
+
+def content(text: str) -> tuple[Word, ...]:
+    """Return the words that carry what is said."""
+    return tuple(word for word in words(text) if is_content(word))
+
+
+def is_content(word: Word) -> bool:
+    """Tell whether a word says something about the subject."""
+    return word.number or _plain(word.raw) not in FUNCTION_WORDS
+
+
+def is_negation(word: Word) -> bool:
+    """Tell whether a word denies."""
+    return _plain(word.raw) in NEGATIONS
+
+
+def _plain(raw: str) -> str:
+    return unicodedata.normalize("NFKC", raw).replace("\u2019", "'").casefold()
+
+
+@lru_cache(maxsize=65536)
+def fold(raw: str) -> str:
+    """Return what is compared of a word: case, endings and the spelling of numbers make no difference."""
+    plain = _plain(raw)
+    if plain[0].isdigit():
+        return _THOUSANDS.sub("", _ORDINAL.sub("", plain))
+    if plain in NUMBER_WORDS:
+        return NUMBER_WORDS[plain]
+    bare = plain.removesuffix("'s").replace(".", "")
+    # A stemmer holds the word it works on: one for each call, so that threads can't mix theirs.
+    return snowballstemmer.stemmer("english").stemWord(bare) or plain

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lets a guard model judge questions and answers. Fails closed: what was not judged safe is not let through."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from nimblet_gateway.config import GuardConfig
+from nimblet_gateway.web import CONNECT_SECONDS, Failed, bearer, merged, status_failure, unreachable
+
+GUARD_SECONDS: Final = 30.0
+VERDICT_TOKENS: Final = 32
+SAFE: Final = re.compile(r"\s*(?:safety\s*:\s*)?safe\b", re.IGNORECASE)
+"""How guard models say yes: Llama Guard 3's first line, Qwen3Guard's `Safety: Safe` (their model cards)."""
+UNSAFE: Final = re.compile(r"\s*(?:safety\s*:\s*)?(?:unsafe|controversial)\b", re.IGNORECASE)
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Message(_Loose):
+    content: str | None = None
+
+
+class _Choice(_Loose):
+    message: _Message
+
+
+class _Completion(_Loose):
+    choices: tuple[_Choice, ...]
+
+
+class _Vector(_Loose):
+    embedding: tuple[float, ...]
+
+
+class _Vectors(_Loose):
+    data: tuple[_Vector, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """One guard model."""
+
+    client: httpx.AsyncClient
+    config: GuardConfig
+
+    @property
+    def who(self) -> str:
+        """Its name in messages."""
+        return f"the guard {self.config.name}"
+
+    async def allows(self, messages: Sequence[Mapping[str, str]], trace: Mapping[str, str]) -> bool:
+        """Tell whether the last of the messages may pass. Failed where there is no verdict."""
+        if self.config.task == "Classify":
+            return await self._classified(messages[-1]["content"], trace)
+        body: dict[str, JsonValue] = {
+            "model": self.config.name,
+            "messages": [dict(message) for message in messages],
+            "max_tokens": VERDICT_TOKENS,
+            "temperature": 0,
+        }
+        content = await self._post("/chat/completions", body, trace)
+        try:
+            verdict = _Completion.model_validate_json(content).choices[0].message.content or ""
+        except (ValidationError, IndexError) as error:
+            raise self._not_understood() from error
+        if SAFE.match(verdict):
+            return True
+        if UNSAFE.match(verdict):
+            return False
+        raise self._not_understood()
+
+    async def _classified(self, text: str, trace: Mapping[str, str]) -> bool:
+        body: dict[str, JsonValue] = {"model": self.config.name, "input": [text], "encoding_format": "float"}
+        content = await self._post("/embeddings", body, trace)
+        try:
+            (vector,) = _Vectors.model_validate_json(content).data
+        except (ValidationError, ValueError) as error:
+            raise self._not_understood() from error
+        scores = vector.embedding
+        if len(scores) != len(self.config.labels) or not all(math.isfinite(score) for score in scores):
+            raise self._not_understood()
+        highest = max(scores)
+        weights = [math.exp(score - highest) for score in scores]
+        labelled = zip(self.config.labels, weights, strict=True)
+        blocked = sum(weight for label, weight in labelled if label in self.config.blocked)
+        return blocked / sum(weights) < self.config.threshold
+
+    async def _post(self, path: str, body: Mapping[str, JsonValue], trace: Mapping[str, str]) -> bytes:
+        headers = merged(bearer(self.config.key_file, who=self.who), trace, {"Content-Type": "application/json"})
+        timeout = httpx.Timeout(GUARD_SECONDS, connect=CONNECT_SECONDS)
+        try:
+            answer = await self.client.post(
+                f"{self.config.url}{path}", content=json.dumps(body).encode(), headers=headers, timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            raise unreachable(error, who=self.who) from error
+        if answer.status_code != HTTPStatus.OK:
+            raise status_failure(answer.status_code, who=self.who)
+        return answer.content
+
+    def _not_understood(self) -> Failed:
+        return Failed("NotUnderstood", f"{self.who} gave no verdict; is it a guard model for this task?", False)

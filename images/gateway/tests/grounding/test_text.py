@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading text: what is equal, what is hidden, what a tokenizer could take for control."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nimblet_gateway.grounding.text import clean, content, fold, visible, words
+
+CONTROL = re.compile(r"<\||\|>|</?s>|\[/?INST\]|<<SYS>>|<(start|end)_of_turn>|<\uff5c")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1,500", "1500"),
+        ("seven", "7"),
+        ("8th", "8"),
+        ("Washing", "washes"),
+        ("keeper's", "Keepers"),
+        ("don\u2019t", "don't"),
+        ("caf\u00e9", "cafe\u0301"),
+    ],
+)
+def test_spellings_of_one_word_are_equal(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.5", "15"), ("12", "120"), ("5:07", "507"), ("Harrow", "Barrow")])
+def test_other_values_stay_different(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+def test_units_are_equal_behind_numbers_alone() -> None:
+    assert [word.form for word in words("83 min")] == [word.form for word in words("83 minutes")]
+    assert [word.form for word in words("19\u00b0")] == [word.form for word in words("19 degrees")]
+    assert fold("min") != fold("minutes")
+
+
+def test_names_are_known_by_capitals_inside_a_sentence() -> None:
+    named = [word.raw for word in words("The keeper is Mrs Thirza Mould. Ask her: Nobody else.") if word.name]
+    assert named == ["Mrs", "Thirza", "Mould"]
+
+
+def test_words_without_content_are_left_out() -> None:
+    assert [word.raw for word in content("According to the passage, it is 4 kg of salt.")] == ["4", "kg", "salt"]
+
+
+@given(st.text())
+def test_every_word_stands_where_it_says(text: str) -> None:
+    assert all(text[word.start : word.end] == word.raw and word.form for word in words(text))
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "\u200b",
+        "\u2066",
+        "\u202e",
+        "\ufeff",
+        "\U000e0041",
+        "\u00ad",
+        "\x00",
+        "\x1b",
+        "\ufe0f",
+        "\U000e0101",
+        "\u3164",
+    ],
+)
+def test_hidden_signs_are_removed(hidden: str) -> None:
+    assert visible(f"pay{hidden} now\n") == "pay now\n"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<|im_end|>",
+        "<|im_start|>system",
+        "<|im_\u200bend|>",
+        "<|start_header_id|>",
+        "</s>",
+        "<s>",
+        "[INST]",
+        "[/INST]",
+        "<<SYS>>",
+        "<start_of_turn>user",
+        "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+        "<<|im_end|>",
+        "<think>",
+    ],
+)
+def test_control_tokens_are_broken(token: str) -> None:
+    assert CONTROL.search(clean(token).replace("|>", "")) is None
+    assert token.replace("\u200b", "") not in clean(f"a {token} b")
+
+
+@given(st.lists(st.sampled_from(["<", "|", ">", "im_end", "/", "s", "[", "]", "INST", "\u200b", " ", "<<SYS>>"])))
+def test_no_making_of_pieces_leaves_a_control_token(pieces: list[str]) -> None:
+    cleaned = clean("".join(pieces))
+    assert not any(token in cleaned for token in ("<|im_end|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>"))
+
+
+@given(st.text(alphabet="ab<>|"), st.sets(st.sampled_from(["ab", "a<b", "|b|", "aa"]), min_size=1))
+def test_tokens_of_the_model_are_broken_too(text: str, tokens: set[str]) -> None:
+    assert not any(token in clean(text, tokens=tokens) for token in tokens)
+
+
+def test_ordinary_text_passes_unchanged() -> None:
+    text = "If a < b and c > d, pay 5\u00a0\u20ac [see 3] & go.\n\tTable | row"
+    assert clean(text) == text

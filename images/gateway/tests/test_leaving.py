@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that go, and limits of time and place: the model is free within a second, wherever the request was."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway_testing.process import KEY, Running, chat_body, eventually, gateway, gateway_config, index_config
+from gateway_testing.upstream import STALL, ModelServer, words
+from nimblet_gateway.selftest import QUESTION
+from retriever_testing.process import serving
+
+FREE_SECONDS = 1.0
+REQUEST_SECONDS = 4.0
+
+
+@dataclass(kw_only=True)
+class StallingIndex:
+    """A retriever that answers the self-test alone, and notices who goes."""
+
+    asked: list[str] = field(default_factory=list)
+    left: int = 0
+    stalls: bool = False
+
+    async def retrieve(self, request: Request) -> Response:
+        """POST /v1/retrieve."""
+        query = (await request.json())["query"]
+        if self.stalls and query != QUESTION:
+            self.asked.append(query)
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            self.left += 1
+        passage = {"id": "docs/a/0@g1", "document": "a", "chunk": 0, "text": "The sky is blue.", "score": 1.0}
+        body = {"index": "docs", "generation": "g1", "passages": [passage]}
+        return Response(json.dumps(body), media_type="application/json")
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[tuple[StallingIndex, str]]:
+    """The retriever and its address."""
+    made = StallingIndex()
+    with serving(Starlette(routes=[Route("/v1/retrieve", made.retrieve, methods=["POST"])])) as url:
+        yield made, url
+
+
+@pytest.fixture(scope="module")
+def running(
+    served_model: tuple[ModelServer, str], index: tuple[StallingIndex, str], folder: Path
+) -> Iterator[Running]:
+    """A gateway with one place and a queue of one."""
+    limits = {"concurrency": 1, "queue": 1, "requestSeconds": REQUEST_SECONDS, "maxTokens": 100}
+    indexes = [index_config(folder, index[1])]
+    with gateway(gateway_config(folder, model_url=served_model[1], limits=limits, indexes=indexes)) as made:
+        eventually(lambda: made.metric("nimblet_gateway_dependency_ok", dependency="model") == 1)
+        yield made
+
+
+def leave(running: Running, *, after: str | None, seconds: float = 2.0) -> None:
+    """Ask, read until a text has come, or for some time, and hang up."""
+    headers, body = {"Authorization": f"Bearer {KEY}"}, chat_body("What colour?", stream=True)
+    timeout = httpx.Timeout(30, read=30 if after is not None else seconds)
+    url = f"{running.url}/v1/chat/completions"
+    try:
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=timeout) as answer:
+            for line in answer.iter_lines():
+                if after is not None and after in line:
+                    return
+    except httpx.ReadTimeout:
+        return
+
+
+def test_client_that_leaves_a_stream_frees_the_model(running: Running, model: ModelServer) -> None:
+    model.reply = lambda _: ["Blue", " sky", STALL]
+    leave(running, after="sky")
+    eventually(lambda: model.running == 0, seconds=FREE_SECONDS)
+    # and what it cost is counted all the same
+    eventually(lambda: running.metric("nimblet_gateway_tokens_total", caller="client", kind="completion") >= 2)
+    assert running.metric("nimblet_gateway_requests_total", outcome="gone") >= 1
+
+
+def test_client_that_leaves_before_the_first_token_frees_the_model(running: Running, model: ModelServer) -> None:
+    model.reply = lambda _: [STALL]
+    leave(running, after=None, seconds=0.5)
+    assert len(model.requests) == 1
+    eventually(lambda: model.running == 0, seconds=FREE_SECONDS)
+
+
+def test_client_that_leaves_the_queue_is_never_asked_for(running: Running, model: ModelServer) -> None:
+    # Given one that holds the only place
+    model.reply = lambda _: ["Blue", STALL]
+    headers, body = {"Authorization": f"Bearer {KEY}"}, chat_body("First", stream=True)
+    url = f"{running.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=30) as first:
+        lines = first.iter_lines()
+        next(lines)
+        # When another one leaves the queue, then its place there is free
+        leave(running, after=None, seconds=0.5)
+        eventually(lambda: running.metric("nimblet_gateway_waiting") == 0, seconds=FREE_SECONDS)
+    # And the model heard of the first one alone
+    eventually(lambda: running.metric("nimblet_gateway_running") == 0, seconds=FREE_SECONDS)
+    assert len(model.requests) == 1
+
+
+def test_client_that_leaves_during_retrieval_ends_it(
+    running: Running, model: ModelServer, index: tuple[StallingIndex, str]
+) -> None:
+    stalling = index[0]
+    stalling.stalls = True
+    leave(running, after=None, seconds=0.5)
+    eventually(lambda: len(stalling.asked) == stalling.left == 1, seconds=FREE_SECONDS)
+    stalling.stalls = False
+    assert model.requests == []
+    assert running.metric("nimblet_gateway_running") == 0
+
+
+def test_full_queue_is_told_with_a_time_to_come_again(running: Running, model: ModelServer) -> None:
+    # Given one that holds the only place, and one that waits
+    model.reply = lambda _: ["Blue", STALL]
+    headers, url = {"Authorization": f"Bearer {KEY}"}, f"{running.url}/v1/chat/completions"
+    with (
+        httpx.stream("POST", url, json=chat_body("Q", stream=True), headers=headers, timeout=30) as first,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        lines = first.iter_lines()
+        next(lines)
+        waiting = pool.submit(running.chat, "Q")
+        eventually(lambda: running.metric("nimblet_gateway_waiting") == 1)
+        # When a third one comes, then it is told at once
+        answer = running.chat("Q")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_full")
+        assert int(answer.headers["retry-after"]) > 0
+        # And the second one ends in time, too
+        assert waiting.result().status_code == 504
+
+
+def test_answer_without_end_is_cut_off_in_time(running: Running, model: ModelServer) -> None:
+    model.reply = lambda _: ["Blue", STALL]
+    events = running.stream("What colour?")
+    assert events[-1]["error"]["code"] == "timeout"
+    assert running.chat("What colour?").status_code == 504
+    assert model.running == 0
+
+
+def test_rate_of_a_key_is_told(running: Running, model: ModelServer) -> None:
+    (running.folder / "keys" / "slow").write_text('{"key": "slow-key", "requestsPerMinute": 1}')
+    eventually(lambda: running.chat("Q", key="slow-key").status_code == 200, seconds=5)
+    answer = running.chat("Q", key="slow-key")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert running.chat("Q").status_code == 200
+
+
+def test_many_words_stream_through(running: Running, model: ModelServer) -> None:
+    model.reply = lambda _: words("blue " * 3000)
+    events: list[Any] = running.stream("What colour?")
+    assert len(events) > 3000

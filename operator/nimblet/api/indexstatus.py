@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told about an index: generations, counts, sources, the last build and gate. Shape only."""
+
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from nimblet.api.common import Condition, StatusModel
+
+MAX_ERRORS: Final = 20
+MAX_FAILED: Final = 20
+MAX_GENERATIONS: Final = 32
+MAX_EMBEDDINGS: Final = 4
+
+
+class GateStatus(StatusModel):
+    """What the golden questions gave for one generation."""
+
+    generation: str = Field(default="", description="Generation that was asked.")
+    passed: bool = Field(default=False, description="Whether it may serve.")
+    asked: int = Field(default=0, ge=0, description="Questions.")
+    recall: float = Field(default=0.0, description="Share of questions whose passage was among the first k.")
+    mrr: float = Field(default=0.0, description="Mean reciprocal rank of the passage.")
+    ndcg: float = Field(default=0.0, description="Normalised discounted cumulative gain at k.")
+    failed: Annotated[list[str], Field(max_length=MAX_FAILED)] = Field(
+        default_factory=list, description="Ids of the first questions that fell."
+    )
+
+
+class SourceStatus(StatusModel):
+    """What the last good build read of a source."""
+
+    name: str = Field(description="Name of the source.")
+    revision: str = Field(default="", description="Commit of a git source.")
+    hash: str = Field(default="", description="Hash over the names and contents that were read.")
+    documents: int = Field(default=0, ge=0, description="Documents that were indexed.")
+    refused: int = Field(default=0, ge=0, description="Files that were left out.")
+
+
+class FileErrorStatus(StatusModel):
+    """A file that was left out."""
+
+    file: str = Field(description="Source and path of the file.")
+    reason: str = Field(default="", description="One word for programs.")
+    message: str = Field(default="", description="What was found, and what to do.")
+
+
+class GenerationStatus(StatusModel):
+    """A generation that is kept."""
+
+    name: str = Field(description="Its name, g and six digits; a later one is higher.")
+    documents: int = Field(default=0, ge=0, description="Documents in it.")
+    chunks: int = Field(default=0, ge=0, description="Passages in it.")
+    bytes: int = Field(default=0, ge=0, description="Its size in the store.")
+
+
+class BuildStatus(StatusModel):
+    """One build: what it was made for, and what became of it."""
+
+    generation: str = Field(default="", description="Generation that it makes.")
+    inputs: str = Field(
+        default="", description="Hash of what it reads and how: sources, cutting, embedding, gate."
+    )
+    request: str = Field(default="", description="Value of nimblet.dev/build-requested-at that it answers.")
+    started_at: datetime | None = Field(default=None, description="When it began to read.")
+    finished_at: datetime | None = Field(default=None, description="When it ended.")
+
+
+class EmbeddingStatus(StatusModel):
+    """The embedding model of a generation, as the retriever asks it."""
+
+    fingerprint: str = Field(description="Names the model and all that changes a vector.")
+    url: str = Field(default="", description="Where it is asked.")
+    model: str = Field(default="", description="What requests call it.")
+    key_secret: str = Field(default="", description="Secret with its key.")
+    key_entry: str = Field(default="", description="Entry of that Secret.")
+    tokenizer: str = Field(default="", description="Who counts tokens: LlamaCpp (the model itself) or Estimate.")
+    query_prefix: str = Field(default="", description="Put before questions.")
+    document_prefix: str = Field(default="", description="Put before passages.")
+
+
+class RetrievalIndexStatus(StatusModel):
+    """What was observed. Written only when it changes."""
+
+    observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = Field(
+        default_factory=list,
+        description="Serving: it answers now. Ready: what answers is of the current spec. Resolved: all that the "
+        "spec names is there. Indexed: how the last build ended. GatePassed: what the golden questions said of "
+        "it. Fresh: whether the index is young enough. Reconciling and Stalled exist only while True.",
+    )
+    endpoint: str = Field(default="", description="Base URL of the retriever inside the cluster.")
+    key_secret: str = Field(default="", description="Secret whose key `api-key` may search.")
+    serving_generation: str = Field(default="", description="Generation that answers.")
+    building_generation: str = Field(default="", description="Generation that is being built.")
+    build_percent: int | None = Field(default=None, description="Progress of the running build, in steps of 10.")
+    documents: int = Field(default=0, ge=0, description="Documents of the serving generation.")
+    chunks: int = Field(default=0, ge=0, description="Passages of the serving generation.")
+    bytes: int = Field(default=0, ge=0, description="Size of the serving generation.")
+    last_indexed_time: datetime | None = Field(
+        default=None, description="When the last good build began to read: older changes are in."
+    )
+    generations: Annotated[
+        list[GenerationStatus],
+        Field(
+            max_length=MAX_GENERATIONS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = Field(default_factory=list, description="Complete generations that are kept; `spec.generation` names one.")
+    sources: Annotated[
+        list[SourceStatus],
+        Field(
+            max_length=MAX_GENERATIONS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = Field(default_factory=list, description="What the last good build read.")
+    refused: int = Field(default=0, ge=0, description="Files that the last good build left out.")
+    errors: Annotated[list[FileErrorStatus], Field(max_length=MAX_ERRORS)] = Field(
+        default_factory=list, description="The first of them."
+    )
+    gate: GateStatus | None = Field(default=None, description="What the golden questions last gave.")
+    build: BuildStatus | None = Field(default=None, description="The last build that ended well.")
+    embeddings: Annotated[
+        list[EmbeddingStatus],
+        Field(
+            max_length=MAX_EMBEDDINGS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["fingerprint"]},
+        ),
+    ] = Field(
+        default_factory=list,
+        description="Embedding models that the retriever knows: the spec's, then those of kept generations.",
+    )
+    image: str = Field(default="", description="Image of the retriever.")
+    spec_hash: str = Field(default="", description="Hash of the spec that the image was chosen for.")
+    replicas: int = Field(default=0, ge=0, description="Retriever pods that exist.")
+    ready_replicas: int = Field(default=0, ge=0, description="Retriever pods that answer.")

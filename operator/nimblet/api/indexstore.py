@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an index is kept. Shape and local validity only; what Qdrant makes of it is decided in plan/."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from nimblet.api.common import ObjectName, Quantity, SecretRef, SpecModel
+from nimblet.api.definition import Rule, rules
+
+URL_PATTERN: Final = (
+    r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~%+-]+)*$"  # no query, no user
+)
+Url = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=500)]
+StoreType = Literal["Embedded", "Dedicated", "External"]
+
+TYPE_RULE = Rule(
+    rule="self == oldSelf", message="store.type can't be changed: make a new RetrievalIndex and switch to it"
+)
+EXTERNAL_RULE = Rule(
+    rule="(self.type == 'External') == has(self.url)",
+    message="an External store needs url, and no other store has one",
+    field_path=".url",
+)
+KEY_RULE = Rule(
+    rule="!has(self.keySecretRef) || self.type == 'External'",
+    message="keySecretRef is for an External store; the others have keys of their own",
+    field_path=".keySecretRef",
+)
+DEDICATED_RULE = Rule(
+    rule="!has(self.dedicated) || self.type == 'Dedicated'",
+    message="dedicated is for a Dedicated store",
+    field_path=".dedicated",
+)
+FACTOR_RULE = Rule(
+    rule="self.replicationFactor <= self.replicas",
+    message="replicationFactor can't exceed replicas: each copy is on a server of its own",
+    field_path=".replicationFactor",
+)
+
+
+class Dedicated(SpecModel):
+    """Qdrant servers of this index's own."""
+
+    model_config = ConfigDict(json_schema_extra=rules(FACTOR_RULE))
+
+    replicas: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
+        default=1, description="Servers. More take effect with the next generation; fewer make new servers."
+    )
+    shards: Annotated[int, Field(strict=True, ge=1, le=128)] = Field(
+        default=1, description="Parts that each generation is spread over."
+    )
+    replication_factor: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(
+        default=1, description="Copies of each part; two or more outlive the loss of a server."
+    )
+    memory: Literal["InMemory", "OnDisk"] = Field(
+        default="InMemory",
+        description="InMemory keeps the vectors in memory; OnDisk reads them from the volume, slower and with "
+        "less memory.",
+    )
+    quantization: Literal["None", "Scalar", "Binary"] = Field(
+        default="None",
+        description="Compresses the vectors that are searched: Scalar to a quarter, Binary to a thirty-second; "
+        "candidates are scored again with the whole ones.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.replication_factor > self.replicas:
+            raise ValueError(FACTOR_RULE.message)
+        return self
+
+
+class Store(SpecModel):
+    """Where generations are kept and searched."""
+
+    model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_RULE, KEY_RULE, DEDICATED_RULE))
+
+    type: StoreType = Field(
+        default="Embedded",
+        description="Embedded: Qdrant's engine in the retriever, on a claim `<name>-index`; one pod, and a "
+        "restart of it is a pause of some seconds. Dedicated: Qdrant servers of its own. External: a Qdrant "
+        "server of yours. Immutable.",
+        json_schema_extra=rules(TYPE_RULE),
+    )
+    size: Quantity = Field(
+        default="10Gi",
+        description="Size of the claim, or of each server's with Dedicated. It grows where the StorageClass "
+        "allows it and never shrinks.",
+    )
+    storage_class_name: ObjectName | None = Field(
+        default=None,
+        description="StorageClass of the claims; the cluster's default when absent. It can't be changed while "
+        "they exist.",
+    )
+    retention: Literal["Delete", "Retain"] = Field(
+        default="Delete",
+        description="Delete: the claim goes with the RetrievalIndex. Retain: it stays, with pushed documents, and "
+        "only a RetrievalIndex of the same name takes it up again.",
+    )
+    dedicated: Dedicated | None = Field(default=None, description="How the servers of a Dedicated store are.")
+    url: Url | None = Field(
+        default=None,
+        description="REST address of an External server; its host must be in the administrator's fetch.allow. "
+        "Collections are named by this resource's uid.",
+    )
+    key_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="A Secret with the External server's key under `api-key`. It must carry the label "
+        'nimblet.dev/use: "true" and name the server in the annotation nimblet.dev/hosts.',
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.type == "External") != (self.url is not None):
+            raise ValueError(EXTERNAL_RULE.message)
+        if self.key_secret_ref is not None and self.type != "External":
+            raise ValueError(KEY_RULE.message)
+        if self.dedicated is not None and self.type != "Dedicated":
+            raise ValueError(DEDICATED_RULE.message)
+        return self

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers what the plan of a RetrievalIndex may look at: retriever, builds, claim, and what the spec names.
+
+It decides nothing. What the spec names is read anew in each pass, each object by its name.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from nimblet import labels, names
+from nimblet.api.common import ModelRef, SecretRef
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.cluster.claimfacts import owned_claim, storage_classes, with_progress, working_pods
+from nimblet.cluster.client import Client
+from nimblet.cluster.facts import (
+    Gatherer,
+    children,
+    deployment_facts,
+    jobs_of,
+    of_component,
+    pods_of,
+    told_by_events,
+)
+from nimblet.cluster.key import Key
+from nimblet.cluster.keyfacts import key_facts, key_versions, time_of
+from nimblet.cluster.masterkey import purpose_key
+from nimblet.cluster.modelref import gather_model_reference
+from nimblet.cluster.named import named_secret
+from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
+from nimblet.cluster.podfailure import INDEXER
+from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
+from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
+from nimblet.cluster.stuck import next_setup_look
+from nimblet.manifests.retriever import COMPONENT
+from nimblet.plan.facts import FIRST_KEY, JobFacts, KeyFacts, PodFacts, SecretFacts, WriteFailure
+from nimblet.plan.index_config import credentials_of
+from nimblet.plan.indexfacts import AcceptedKeys, BuildFacts, IndexFacts, KeySet, NamedFacts, RetrieverFacts
+from nimblet.plan.modelfacts import ModelReference
+
+PURPOSES: Final = ("search", "build", "push", "operate")
+WORKLOADS: Final = {"Embedded": "StatefulSet"}
+"""Kind of the retriever's workload by its store; a Deployment for the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatheredIndex:
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+
+    facts: IndexFacts
+    look_again: float | None
+    operate_key: str = field(repr=False)
+    """The operator's own key that the retriever knows by now."""
+
+    def answering(self) -> PodFacts | None:
+        """Return the pod that an order is given to: the newest that answers."""
+        return next((pod for pod in _newest_first(self.facts.pods) if retriever_facts(pod.observation)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """What the spec names of others."""
+
+    embedding: ModelReference | None
+    reranker: ModelReference | None
+    secrets: dict[str, SecretFacts]
+    config_maps: dict[str, NamedFacts]
+    claims: dict[str, NamedFacts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """Our own key Secrets, and the keys of every version that counts."""
+
+    stored: KeyFacts | None
+    accepted: AcceptedKeys | None
+    known: dict[int, KeySet]
+
+    def operate(self, wanted: int) -> str:
+        """Return the operator's own key that the retriever knows by now."""
+        return self.known[self.stored.version if self.stored is not None else wanted].operate
+
+
+async def gather_index_facts(
+    gatherer: Gatherer, index: RetrievalIndex, *, write_failures: Sequence[WriteFailure], now: datetime
+) -> GatheredIndex:
+    """Return the facts about a RetrievalIndex."""
+    key, mirror = Key(RETRIEVAL_INDEX.kind, index.namespace, index.name), gatherer.mirror
+    owned = pods_of(mirror, key)
+    retrievers = of_component(owned, COMPONENT)
+    pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
+    builders = working_pods(of_component(owned, INDEXER), INDEXER)
+    keys = await _keys(gatherer, index)
+    named = await _named(gatherer, index)
+    operate = keys.operate(index.spec.access.key_version)
+    seen = await gatherer.observer.observe(
+        key, (*pods, *builders), key_of=lambda _: operate, questions=RetrieverInquiry(epoch=_epoch(named))
+    )
+    builds, look_again = await _builds(gatherer, key, index, pods=owned, working=seen[len(pods) :], now=now)
+    embedded = index.spec.store.type == "Embedded"
+    kind = WORKLOADS.get(index.spec.store.type, "Deployment")
+    facts = IndexFacts(
+        children=children(mirror, key, uid=index.uid),
+        deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
+        pods=seen[: len(pods)],
+        nodes=gatherer.nodes.of(mirror),
+        write_failures=tuple(write_failures),
+        key=keys.stored,
+        accepted=keys.accepted,
+        keys=keys.known,
+        builds=builds,
+        claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
+        storage_classes=await storage_classes(gatherer.client) if embedded else None,
+        retriever=_told(seen[: len(pods)]),
+        embedding=named.embedding,
+        reranker=named.reranker,
+        secrets=named.secrets,
+        config_maps=named.config_maps,
+        claims=named.claims,
+    )
+    asked = any(pod.observation is not None for pod in seen)
+    waits = (
+        look_again,
+        gatherer.observer.next_look(seen),
+        LASTS_SECONDS if asked else None,
+        next_setup_look(retrievers, now=now),
+    )
+    return GatheredIndex(
+        facts=facts,
+        look_again=min((wait for wait in waits if wait is not None), default=None),
+        operate_key=operate,
+    )
+
+
+def _told(pods: Sequence[PodFacts]) -> RetrieverFacts | None:
+    """Return what the newest retriever that answers told: two of them only run while one replaces the other."""
+    found = (retriever_facts(pod.observation) for pod in _newest_first(pods))
+    return next((facts for facts in found if facts is not None), None)
+
+
+def _newest_first(pods: Sequence[PodFacts]) -> list[PodFacts]:
+    ready = [pod for pod in pods if pod.ready and not pod.terminating]
+    return sorted(ready, key=_age, reverse=True)
+
+
+def _age(pod: PodFacts) -> float:
+    return pod.created_at.timestamp() if pod.created_at is not None else 0.0
+
+
+def _epoch(named: _Named) -> str:
+    """Return how the models stand: when that changes, the retriever is asked at once."""
+    models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
+    return names.content_hash(models)
+
+
+async def _builds(
+    gatherer: Gatherer,
+    key: Key,
+    index: RetrievalIndex,
+    *,
+    pods: Sequence[Pod],
+    working: Sequence[PodFacts],
+    now: datetime,
+) -> tuple[tuple[BuildFacts, ...], float | None]:
+    found, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=pods, now=now)
+    told = with_progress([facts for _, facts in found], working)
+    return tuple(build_facts(job, facts) for (job, _), facts in zip(found, told, strict=True)), look_again
+
+
+def build_facts(job: Job, facts: JobFacts) -> BuildFacts:
+    """Return what is known of a build Job."""
+    meta = job.metadata
+    return BuildFacts(
+        name=facts.name,
+        uid=facts.uid,
+        generation=meta.labels.get(labels.BUILD_GENERATION, ""),
+        inputs=meta.labels.get(labels.BUILD_INPUTS, ""),
+        request=meta.annotations.get(labels.BUILD_REQUESTED_AT, ""),
+        attempt=facts.attempt,
+        credentials_hash=facts.credentials_hash,
+        created_at=facts.created_at,
+        succeeded=facts.succeeded,
+        failed=facts.failed,
+        finished_at=facts.finished_at,
+        exit_code=facts.exit_code,
+        result=facts.result,
+        failure=facts.failure,
+        message=facts.message,
+        percent=facts.download_percent,
+    )
+
+
+async def _keys(gatherer: Gatherer, index: RetrievalIndex) -> _Keys:
+    """Return the keys; our Secrets are not read where they were never rotated."""
+    wanted, master = index.spec.access.key_version, gatherer.master_key
+    stored, accepted = None, None
+    if wanted != FIRST_KEY[0]:
+        client, namespace = gatherer.client, index.namespace
+        search = names.purpose_key(index.name, purpose="search")
+        body = await client.get(SECRET, namespace=namespace, name=search)
+        stored = key_facts(body, uid=index.uid) if body is not None else None
+        body = await client.get(SECRET, namespace=namespace, name=names.retriever_keys(index.name))
+        accepted = accepted_keys(body, uid=index.uid) if body is not None else None
+    versions = {wanted, *(accepted.versions if accepted is not None else ())}
+    if stored is not None:
+        versions.add(stored.version)
+    known = {
+        version: KeySet(
+            **{
+                purpose: purpose_key(master, uid=index.uid, purpose=purpose, version=version)
+                for purpose in PURPOSES
+            }
+        )
+        for version in versions
+    }
+    return _Keys(stored=stored, accepted=accepted, known=known)
+
+
+def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
+    """Return what the retriever's key Secret says of itself, where it is this index's."""
+    metadata = metadata_of(body)
+    owner = metadata.controller()
+    if owner is None or owner.uid != uid:
+        return None
+    since = time_of(metadata.annotations.get(labels.KEY_PUBLISHED_AT))
+    return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
+
+
+async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
+    client, namespace, spec = gatherer.client, index.namespace, index.spec
+    secrets = [credentials_of(source) for source in spec.sources]
+    secrets += [ref.name for ref in (spec.embedding.key_secret_ref, spec.store.key_secret_ref) if ref is not None]
+    mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
+    if spec.quality_gate is not None:
+        mapped.append(spec.quality_gate.golden_ref.name)
+    claimed = [source.pvc.claim_name for source in spec.sources if source.pvc is not None]
+    embedding, reranker = await asyncio.gather(
+        *(_model(client, namespace, ref) for ref in (spec.embedding.model_ref, spec.search.reranker_ref))
+    )
+    return _Named(
+        embedding=embedding,
+        reranker=reranker,
+        secrets=await _secrets(gatherer, namespace, (name for name in secrets if name is not None)),
+        config_maps={
+            name: it for name in sorted(set(mapped)) if (it := await _config_map(client, namespace, name))
+        },
+        claims={name: it for name in sorted(set(claimed)) if (it := await _claim(client, namespace, name))},
+    )
+
+
+async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelReference | None:
+    return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
+
+
+async def _secrets(gatherer: Gatherer, namespace: str, wanted: Iterable[str]) -> dict[str, SecretFacts]:
+    found = {}
+    for name in sorted(set(wanted)):
+        facts = await named_secret(gatherer.client, namespace, SecretRef(name=name), gatherer.master_key)
+        if facts is not None:
+            found[name] = facts
+    return found
+
+
+async def _config_map(client: Client, namespace: str, name: str) -> NamedFacts | None:
+    body = await client.get(CONFIG_MAP, namespace=namespace, name=name)
+    return config_map_facts(body) if body is not None else None
+
+
+def config_map_facts(body: dict[str, object]) -> NamedFacts:
+    """Return what a plan may know of a ConfigMap: its keys, and a hash of all that it holds."""
+    config = ConfigMap.model_validate(body)
+    return NamedFacts(
+        name=config.metadata.name,
+        usable=config.metadata.labels.get(labels.USE) == "true",
+        keys=tuple(sorted({*config.data, *config.binary_data})),
+        content_hash=names.content_hash([config.data, config.binary_data]),
+    )
+
+
+async def _claim(client: Client, namespace: str, name: str) -> NamedFacts | None:
+    body = await client.get(CLAIM, namespace=namespace, name=name)
+    if body is None:
+        return None
+    return NamedFacts(name=name, usable=metadata_of(body).labels.get(labels.USE) == "true")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which embedding models the retriever must know: the spec's, and those of generations that are kept. Pure."""
+
+from typing import Final
+
+from nimblet import names
+from nimblet.api.indexstatus import MAX_EMBEDDINGS, EmbeddingStatus
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.manifests.retriever import API_KEY, SecretFile
+from nimblet.plan.indexfacts import IndexFacts
+
+FINGERPRINT_DIGITS: Final = 32
+
+
+def wanted_embedding(index: RetrievalIndex, facts: IndexFacts) -> EmbeddingStatus | None:
+    """Return the spec's embedding model; None while the named one is not Ready.
+
+    While it rolls, older pods answer too, and nobody could tell whose vectors they are.
+    """
+    spec, model = index.spec.embedding, facts.embedding
+    if spec.url is not None:
+        identity: tuple[object, ...] = (spec.url, spec.model, spec.revision)
+        where = (spec.url, spec.model or "", spec.key_secret_ref.name if spec.key_secret_ref is not None else "")
+    elif model is not None and model.ready and model.digest and model.url:
+        identity = (model.digest,)
+        where = (model.url, model.served_name, model.key_secret)
+    else:
+        return None
+    url, served, secret = where
+    vectors = [*identity, spec.query_prefix, spec.document_prefix]
+    return EmbeddingStatus(
+        fingerprint=names.content_hash(vectors, length=FINGERPRINT_DIGITS),
+        url=url,
+        model=served,
+        key_secret=secret,
+        key_entry=API_KEY if secret else "",
+        tokenizer="LlamaCpp" if spec.url is None else "Estimate",
+        query_prefix=spec.query_prefix,
+        document_prefix=spec.document_prefix,
+    )
+
+
+def known_embeddings(index: RetrievalIndex, facts: IndexFacts) -> tuple[EmbeddingStatus, ...]:
+    """Return the spec's embedding model and those before it, as long as a generation of theirs is kept.
+
+    What is no longer needed goes with the next change of the spec, not before: each change restarts the retriever.
+    """
+    before = tuple(index.status.embeddings)
+    wanted = wanted_embedding(index, facts)
+    if wanted is None:
+        return before
+    if before and before[0].fingerprint == wanted.fingerprint:
+        return (wanted, *before[1:])
+    kept = {item.embedding for item in facts.retriever.generations} if facts.retriever is not None else None
+    others = (item for item in before if item.fingerprint != wanted.fingerprint)
+    older = (item for item in others if kept is None or item.fingerprint in kept)
+    return (wanted, *older)[:MAX_EMBEDDINGS]
+
+
+def secret_of(embedding: EmbeddingStatus, *, place: int) -> SecretFile | None:
+    """Return the key that an embedding model wants; that of a former model may be gone."""
+    if not embedding.key_secret:
+        return None
+    name = "embedding" if place == 0 else f"embedding-{place}"
+    return SecretFile(
+        name=name, secret=embedding.key_secret, entry=embedding.key_entry or API_KEY, optional=place > 0
+    )

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which generation should serve: the pinned one, or the newest good one. Pure; it gives orders, no more."""
+
+from dataclasses import dataclass
+
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.conditions import Reason
+from nimblet.plan.index_build import BuildPlan
+from nimblet.plan.indexfacts import GenerationFacts, IndexFacts
+from nimblet.plan.stage import Problem, Progress, problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapPlan:
+    """`serve`: the generation that the retriever is told to serve; None: it does, or nothing can be done."""
+
+    serve: str | None = None
+    state: Problem | Progress | None = None
+
+
+def plan_swap(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> SwapPlan:
+    """Return the swap that is wanted. A build swaps by itself; this one rolls back, and forth again."""
+    told, pinned = facts.retriever, index.spec.generation
+    if told is None or index.spec.suspend or not told.store.ok:
+        return SwapPlan()
+    sealed = {item.name: item for item in told.generations if item.sealed}
+    if pinned is not None:
+        if pinned in sealed:
+            return _to(sealed[pinned], serving=told.serving)
+        kept = ", ".join(sorted(sealed)) or "none"
+        found = f"spec.generation is {pinned}, but that generation is not kept; there is: {kept}."
+        return SwapPlan(state=problem(Reason.GENERATION_UNKNOWN, found))
+    newest = sealed.get(build.done.generation) if build.done is not None else None
+    if newest is None or build.running is not None or not _may_serve(index, newest):
+        return SwapPlan()
+    return _to(newest, serving=told.serving)
+
+
+def _may_serve(index: RetrievalIndex, generation: GenerationFacts) -> bool:
+    gate = index.spec.quality_gate
+    return generation.chunks > 0 and (gate is None or (generation.gate is not None and generation.gate.passed))
+
+
+def _to(generation: GenerationFacts, *, serving: str | None) -> SwapPlan:
+    if generation.name == serving:
+        return SwapPlan()
+    message = f"The retriever swaps from {serving or 'nothing'} to {generation.name}."
+    return SwapPlan(serve=generation.name, state=Progress(reason=Reason.SWAPPING, message=message))

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of a RetrievalIndex: refer, store, retrieve, build, swap, judge. Pure; operator, CLI and tests call it.
+
+A flaw of what the retriever needs leaves the retriever as it is; a flaw of a source stops builds alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from nimblet import labels, names
+from nimblet.api.common import ConditionStatus
+from nimblet.api.indexstatus import (
+    MAX_GENERATIONS,
+    EmbeddingStatus,
+    GateStatus,
+    GenerationStatus,
+    RetrievalIndexStatus,
+)
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
+from nimblet.manifests.common import Manifest
+from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
+from nimblet.plan.index_children import (
+    choose_image,
+    plan_retriever,
+    plan_surroundings,
+    wanted_replicas,
+)
+from nimblet.plan.index_embedding import known_embeddings
+from nimblet.plan.index_keys import plan_index_keys
+from nimblet.plan.index_references import build_problem, retriever_problem
+from nimblet.plan.index_store import StorePlan, plan_store
+from nimblet.plan.index_swap import plan_swap
+from nimblet.plan.index_verdicts import IndexJudgement, index_verdicts, stale_in
+from nimblet.plan.indexfacts import IndexFacts
+from nimblet.plan.modelfacts import not_serving
+from nimblet.plan.result import Plan
+from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
+from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.verdicts import was_true
+from nimblet.settings import Settings
+
+SWAP_SECONDS: Final = 1.0
+"""Until the retriever is asked whether it serves what it was told to."""
+POLL_SECONDS: Final = 10.0
+"""Between two looks at what users put right outside of the spec, and nothing tells us of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexPlan(Plan[RetrievalIndexStatus]):
+    """A plan, and the generation that the retriever is to be told to serve."""
+
+    serve: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Retriever:
+    """What became of the retriever: its configuration and workload, where they could be rendered."""
+
+    children: tuple[Manifest, ...] = ()
+    known: tuple[EmbeddingStatus, ...] = ()
+    revision: str | None = None
+
+
+def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Settings, now: datetime) -> IndexPlan:
+    """Return the children, deletions and status of one index. Same arguments, same plan."""
+    references = retriever_problem(index, facts, settings)
+    sources = build_problem(index, facts, settings)
+    model = _model_state(index, facts)
+    keys = plan_index_keys(index, facts, now)
+    store = plan_store(index, facts, now)
+    retriever = _plan_retriever(index, facts, settings, store=store, flawed=references is not None)
+    known = retriever.known
+    rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
+    stage = Stage(
+        index=index,
+        facts=facts,
+        settings=settings,
+        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else ""),
+        now=now,
+        blocked=_blocked(index, facts, flaws=(references, sources, model), rollout=rollout),
+    )
+    build = plan_build(stage)
+    swap = plan_swap(index, facts, build)
+    image = choose_image(index, facts, settings)
+    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
+        update={"image": image.image, "spec_hash": image.spec_hash}
+    )
+    judgement = IndexJudgement(
+        index=index,
+        references=references,
+        sources=sources,
+        model=model,
+        outage=_outage(facts, model, known=known),
+        store=store.outcome.state,
+        rollout=rollout,
+        retriever=facts.retriever,
+        build=build,
+        swap=swap.state,
+        gate=status.gate,
+        keys=keys.state,
+        write_failures=facts.write_failures,
+        newer_images=image.newer,
+        now=now,
+    )
+    conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
+    flawed = references is not None or sources is not None
+    return IndexPlan(
+        children=(
+            *keys.children,
+            *plan_surroundings(index, settings),
+            *store.outcome.children,
+            *retriever.children,
+            *build.outcome.children,
+        ),
+        deletions=(
+            *store.outcome.deletions,
+            *build.outcome.deletions,
+            *_stopped(index, facts),
+        ),
+        status=status.model_copy(update={"conditions": list(conditions)}),
+        requeue_after=earliest(
+            store.outcome.requeue_after,
+            build.outcome.requeue_after,
+            rollout.requeue_after,
+            keys.requeue_after,
+            stale_in(index, build, now),
+            POLL_SECONDS if flawed else None,
+            SWAP_SECONDS if swap.serve is not None else None,
+        ),
+        serve=swap.serve,
+    )
+
+
+def plan_invalid_index(
+    *, generation: int, status: RetrievalIndexStatus, errors: str, now: datetime
+) -> Plan[RetrievalIndexStatus]:
+    """Return the plan for a spec that does not parse: say so and touch nothing."""
+    state = problem(Reason.INVALID_SPEC, errors)
+    told = (
+        verdict(ConditionType.READY, ConditionStatus.FALSE, state.reason, state.message),
+        verdict(ConditionType.STALLED, ConditionStatus.TRUE, state.reason, state.message),
+    )
+    kept = [item for item in status.conditions if item.type not in (ConditionType.READY, *ABNORMAL_TRUE)]
+    merged = [*merge(status.conditions, told, generation=generation, now=now), *kept]
+    update = {"conditions": sorted(merged, key=lambda item: item.type), "observed_generation": generation}
+    return Plan(children=(), deletions=(), status=status.model_copy(update=update))
+
+
+def _model_state(index: RetrievalIndex, facts: IndexFacts) -> Problem | Progress | None:
+    """Return that a model which is there does not serve."""
+    found = None
+    if index.spec.embedding.model_ref is not None and facts.embedding is not None and facts.embedding.found:
+        found = not_serving(facts.embedding, field="embedding.modelRef")
+    if found is None and index.spec.search.reranker_ref is not None and facts.reranker is not None:
+        found = not_serving(facts.reranker, field="search.rerankerRef") if facts.reranker.found else None
+    return found
+
+
+def _outage(
+    facts: IndexFacts, model: Problem | Progress | None, *, known: tuple[EmbeddingStatus, ...]
+) -> Problem | Progress | None:
+    """Return that the model which searches rely on does not serve: a newly named one is none yet."""
+    embedding = facts.embedding
+    if embedding is None or not embedding.found or embedding.serving or not known:
+        return None
+    return model if embedding.url == known[0].url else None
+
+
+def _plan_retriever(
+    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, store: StorePlan, flawed: bool
+) -> _Retriever:
+    known = known_embeddings(index, facts)
+    if flawed or store.store is None or not known:
+        return _Retriever(known=tuple(index.status.embeddings) if flawed else known)
+    config, workload = plan_retriever(index, facts, settings, store=store.store, known=known)
+    revision = workload["metadata"]
+    if not isinstance(revision, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(revision).__name__}")
+    return _Retriever(children=(config, workload), known=known, revision=str(revision["labels"][labels.REVISION]))
+
+
+def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
+    conditions = index.status.conditions
+    return Expectation(
+        revision=retriever.revision,
+        replicas=wanted_replicas(index),
+        served_before=was_true(conditions, ConditionType.SERVING),
+        ready_before=was_true(conditions, ConditionType.READY)
+        and index.status.observed_generation == index.generation,
+        proof="status",
+        workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
+    )
+
+
+def _blocked(
+    index: RetrievalIndex,
+    facts: IndexFacts,
+    *,
+    flaws: tuple[Problem | None, Problem | None, Problem | Progress | None],
+    rollout: Rollout,
+) -> Problem | Progress | None:
+    """Return why no build can begin: a flaw, or a retriever that is not there, not of this spec, or full."""
+    found = next((flaw for flaw in flaws if flaw is not None), None)
+    if found is not None:
+        return found
+    told = facts.retriever
+    if told is None or rollout.state is not None:
+        return rollout.state or Progress(reason=Reason.STARTING, message="The retriever has not answered yet.")
+    if not told.store.ok:
+        return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
+    if told.full:
+        return problem(Reason.DISK_PRESSURE, f"The store of {index.name} has less free space than its reserve.")
+    if not told.embedding.ok and told.embedding.reason != Reason.EMBEDDING_CHANGED:
+        found_words = told.embedding.message.rstrip(".")
+        return problem(
+            Reason.EMBEDDING_UNAVAILABLE, f"The retriever can't use the embedding model: {found_words}."
+        )
+    return None
+
+
+def _stopped(index: RetrievalIndex, facts: IndexFacts) -> tuple[ChildRef, ...]:
+    """Return the builds of a suspended index: they run no more."""
+    if not index.spec.suspend:
+        return ()
+    return tuple(ChildRef(kind="Job", name=job.name, uid=job.uid) for job in facts.builds if not job.ended)
+
+
+def _status(
+    index: RetrievalIndex, facts: IndexFacts, *, build: BuildPlan, retriever: _Retriever, rollout: Rollout
+) -> RetrievalIndexStatus:
+    """Return the status without conditions; what a silent retriever can't tell stays as it was."""
+    before, told, report = index.status, facts.retriever, build.report
+    serving = told.generation(told.serving) if told is not None else None
+    update: dict[str, object] = {
+        "observed_generation": index.generation,
+        "endpoint": f"http://{names.retriever(index.name)}.{index.namespace}.svc:{HTTP_PORT}",
+        "key_secret": names.purpose_key(index.name, purpose="search"),
+        "building_generation": build.running.generation if build.running is not None else "",
+        "build_percent": _percent(build),
+        "build": build.done,
+        "last_indexed_time": build.done.started_at if build.done is not None else before.last_indexed_time,
+        "embeddings": list(retriever.known),
+        "gate": _gate(index, facts, build),
+        "replicas": rollout.current,
+        "ready_replicas": rollout.answering,
+    }
+    if told is not None and told.store.ok:
+        sealed = [item for item in told.generations if item.sealed][-MAX_GENERATIONS:]
+        update["serving_generation"] = told.serving or ""
+        update["generations"] = [
+            GenerationStatus(name=item.name, documents=item.documents, chunks=item.chunks, bytes=item.bytes)
+            for item in sorted(sealed, key=lambda item: item.name)
+        ]
+        update["documents"] = serving.documents if serving is not None else 0
+        update["chunks"] = serving.chunks if serving is not None else 0
+        update["bytes"] = serving.bytes if serving is not None else 0
+    if report is not None:
+        update["sources"] = report.source_statuses
+        update["refused"] = report.refused
+        update["errors"] = report.file_errors
+    return before.model_copy(update=update)
+
+
+def _percent(build: BuildPlan) -> int | None:
+    running = build.running
+    return running.percent // 10 * 10 if running is not None and running.percent is not None else None
+
+
+def _gate(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> GateStatus | None:
+    """Return what the golden questions last gave: of the latest build, where it came that far."""
+    if index.spec.quality_gate is None:
+        return None
+    for report in (build.failed, build.report):
+        if report is not None and report.gate_status is not None:
+            return report.gate_status
+    done, told = build.done, facts.retriever
+    known = told.generation(done.generation) if told is not None and done is not None else None
+    if known is None or known.gate is None:
+        return index.status.gate
+    gate = known.gate
+    return GateStatus(
+        generation=known.name,
+        passed=gate.passed,
+        asked=gate.asked,
+        recall=gate.recall,
+        mrr=gate.mrr,
+        ndcg=gate.ndcg,
+        failed=list(gate.failed),
+    )

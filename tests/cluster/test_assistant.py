@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Assistants under the whole operator: they follow what they name, and what their gateway tells of itself."""
+
+from typing import Any
+
+import pytest
+
+from tests.cluster.operator_support import GATEWAY_STATUS, Launcher, Stub, View, eventually
+from tests.cluster.settling import ready, resyncs, settled
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
+QUICK = 15
+"""Seconds within which a recorded failure must show."""
+
+
+@pytest.fixture
+def assistants(view: View) -> View:
+    """The namespace's Assistants."""
+    return view.of("Assistant")
+
+
+def shows(view: View, name: str, type_: str, status: str, reason: str) -> None:
+    """Wait until a condition says this, as long as a recorded failure may take to show."""
+    eventually(
+        lambda: view.condition(name, type_) == (status, reason), seconds=QUICK, what=f"{type_}={status} {reason}"
+    )
+
+
+def gateways(view: View) -> dict[str, Any]:
+    return {name: pod for name, pod in view.children("Pod").items() if "-gateway-" in name}
+
+
+def test_an_assistant_follows_its_model(launcher: Launcher, view: View, assistants: View, stub: Stub) -> None:
+    # Given an Assistant whose model is not there yet
+    process = launcher.start()
+    assistants.create("help")
+    shows(assistants, "help", "Ready", "False", "ModelMissing")
+    assert "help-gateway" not in view.children("Deployment")
+    # When the model comes and serves
+    view.create("small")
+    ready(assistants, "help")
+    # Then the gateway was asked by a key of its own, and nothing is written from then on
+    assert assistants.condition("help", "Serving") == ("True", "Answering")
+    assert set(view.children("Secret")) == {"small-key", "help-gateway-key"}
+    assert len(stub.keys) == 2
+    before = settled(process, view)
+    resyncs(process, 2)
+    assert view.versions() == before
+    # When the model stops, so does the Assistant, and it comes back with it
+    view.edit("small", suspend=True)
+    shows(assistants, "help", "Serving", "False", "ModelNotServing")
+    assert assistants.condition("help", "Ready") == ("False", "ModelNotServing")
+    view.edit("small", suspend=False)
+    ready(assistants, "help")
+
+
+def test_a_bad_edit_leaves_the_gateway_serving_until_it_is_put_right(
+    launcher: Launcher, view: View, assistants: View
+) -> None:
+    launcher.start()
+    view.create("small")
+    assistants.create("help")
+    ready(assistants, "help")
+    before = view.children("Deployment")["help-gateway"]["metadata"]["generation"]
+    assistants.edit("help", modelRef={"name": "missing"})
+    shows(assistants, "help", "Ready", "False", "UpdateFailed")
+    assert assistants.condition("help", "Serving") == ("True", "Answering")
+    assert assistants.condition("help", "Stalled") == ("True", "ModelMissing")
+    assistants.edit("help", grounding="Required", indexRefs=[{"name": "handbook"}], modelRef={"name": "small"})
+    shows(assistants, "help", "Stalled", "True", "IndexMissing")
+    assert view.children("Deployment")["help-gateway"]["metadata"]["generation"] == before
+    assistants.edit("help", grounding="Off", indexRefs=[])
+    ready(assistants, "help")
+    assert view.children("Deployment")["help-gateway"]["metadata"]["generation"] == before
+
+
+def test_a_gateway_that_can_not_answer_is_told_in_its_own_words(
+    launcher: Launcher, view: View, assistants: View, stub: Stub
+) -> None:
+    failed = {"ok": False, "reason": "ModelUnavailable", "message": "the model answered 401"}
+    stub.gateway = {**GATEWAY_STATUS, "selfTest": failed}
+    launcher.start()
+    view.create("small")
+    assistants.create("help")
+    eventually(
+        lambda: assistants.condition("help", "Ready") == ("False", "SelfTestFailed"), what="the failed test told"
+    )
+    conditions = assistants.model("help")["status"]["conditions"]
+    message = next(item["message"] for item in conditions if item["type"] == "Ready")
+    assert "ModelUnavailable: the model answered 401" in message
+    stub.gateway = GATEWAY_STATUS
+    ready(assistants, "help")
+
+
+def test_scaling_keeps_the_running_gateway(launcher: Launcher, view: View, assistants: View) -> None:
+    launcher.start()
+    view.create("small")
+    assistants.create("help")
+    ready(assistants, "help")
+    before = set(gateways(view))
+    assistants.scale("help", 2)
+    eventually(lambda: len(gateways(view)) == 2 and assistants.is_ready("help"), what="two gateways Ready")
+    assert before < set(gateways(view))
+    assert "help-gateway" in view.children("PodDisruptionBudget")
+    seen = assistants.api.get(f"{assistants.models()}/help/scale")
+    assert seen["status"] == {"replicas": 2, "selector": assistants.model("help")["status"]["selector"]}
+
+
+def test_an_operator_killed_at_any_write_ends_the_same(launcher: Launcher, view: View, assistants: View) -> None:
+    view.create("small")
+    assistants.create("help")
+    for writes in (3, 9, 17):
+        process = launcher.start()
+        eventually(lambda writes=writes: len(view.versions()) >= writes, what=f"{writes} objects")  # type: ignore[misc]
+        process.kill()
+    process = launcher.start()
+    ready(view, "small")
+    ready(assistants, "help")
+    settled(process, view)
+    assert set(view.children("Deployment")) == {"small-model", "help-gateway"}
+    made = [name for name in view.children("ConfigMap") if name.startswith("help-")]
+    assert len(made) == 1

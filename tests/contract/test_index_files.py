@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator renders for an index, read by the programs that it is rendered for."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from nimblet.api.retrievalindex import Language
+from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.plan import index_report
+from nimblet.plan.index_report import EXIT_REASONS, LASTING, report_of
+from nimblet_indexer.config import IndexerConfig
+from nimblet_indexer.outcome import Outcome
+from nimblet_indexer.report import Failure, FileError, GateReport, Report, SourceReport, report_text
+from nimblet_retriever.config import RetrieverConfig
+from nimblet_retriever.keys import KeyRing, Scope
+from nimblet_retriever.store.lexical import check_language
+from tests.builders import child
+from tests.golden.cases import INPUTS
+from tests.golden.indexcases import plan_index_case
+from tests.indexes import KEYS, NEW_KEYS, an_index, build_of, first_facts, index_plan
+
+CASES = sorted(path.stem for path in INPUTS.glob("index-*.yaml"))
+RUNS = [name for name in CASES if name != "index-missing-model"]
+
+
+def children_of(name: str) -> list[Any]:
+    plan = plan_index_case(yaml.safe_load((INPUTS / f"{name}.yaml").read_text(encoding="utf-8")))
+    return list(plan.children)
+
+
+def configs_of(name: str, component: str) -> list[str]:
+    found = [item for item in children_of(name) if item["kind"] == "ConfigMap"]
+    label = "app.kubernetes.io/component"
+    return [item["data"]["config.json"] for item in found if item["metadata"]["labels"][label] == component]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_retriever_reads_its_configuration(name: str) -> None:
+    (text,) = configs_of(name, "retriever")
+    config = RetrieverConfig.model_validate_json(text)
+    workload = next(item for item in children_of(name) if item["kind"] in ("StatefulSet", "Deployment"))
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    mounts = [Path(item["mountPath"]) for item in container["volumeMounts"]]
+    embedding = config.embedding.key_file
+    for file in (config.keys_file, *([embedding] if embedding is not None else [])):
+        assert file.parent in mounts, f"{file} is in no volume of the pod"
+
+
+def test_indexer_reads_its_configuration() -> None:
+    (text,) = configs_of("index-building", "build")
+    config = IndexerConfig.model_validate_json(text)
+    job = child(children_of("index-building"), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounts = [Path(item["mountPath"]) for item in container["volumeMounts"]]
+    folders = [folder for source in config.sources if (folder := getattr(source, "folder", None)) is not None]
+    credentials = [found.folder for source in config.sources if (found := getattr(source, "credentials", None))]
+    files = [config.retriever.key_file, *([config.gate.file] if config.gate is not None else [])]
+    assert config.scratch in mounts
+    for path in (*folders, *credentials):
+        assert any(path.is_relative_to(mount) for mount in mounts), f"{path} is in no volume of the pod"
+    for file in files:
+        assert file.parent in mounts, f"{file} is in no volume of the pod"
+
+
+def test_retriever_accepts_the_keys_of_the_secrets(tmp_path: Path) -> None:
+    plan = index_plan(an_index(access={"push": True, "labels": ["staff"]}), first_facts())
+    entries = child(plan.children, "Secret", "handbook-retriever-keys")["data"]
+    (tmp_path / "keys.json").write_bytes(base64.b64decode(entries["keys.json"]))
+    ring = KeyRing(tmp_path / "keys.json", now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    for scope, key in {
+        Scope.SEARCH: KEYS.search,
+        Scope.BUILD: KEYS.build,
+        Scope.PUSH: KEYS.push,
+        Scope.OPERATE: KEYS.operate,
+    }.items():
+        found = ring.find(f"Bearer {key}", scope)
+        assert found is not None, f"the key for {scope} is refused"
+        others = set(Scope) - {scope}
+        assert ring.find(f"Bearer {key}", *others) is None, f"the key for {scope} opens more"
+    search = ring.find(f"Bearer {KEYS.search}", Scope.SEARCH)
+    assert search is not None
+    assert search.access == {"everyone", "staff"}
+    assert ring.find(f"Bearer {NEW_KEYS.search}", Scope.SEARCH) is None
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+def test_engine_knows_every_language(language: str) -> None:
+    check_language(language)
+
+
+def test_operator_reads_the_report() -> None:
+    report = Report(
+        generation="g000007",
+        documents=3,
+        passages=40,
+        sources=(SourceReport(name="docs", revision="c" * 40, hash="h", documents=3, refused=1),),
+        refused=1,
+        errors=(FileError(file="docs/a.pdf", reason="Encrypted", message="remove the password"),),
+        gate=GateReport(passed=False, asked=4, recall=0.5, failed=("q1",)),
+        error=Failure(reason="GateFailed", message="recall 0.500 is below 0.900"),
+    )
+    build = build_of(an_index(), result=report_text(report), failed=True)
+    found = report_of(build)
+    assert found is not None
+    assert found.source_statuses[0].revision == "c" * 40
+    assert found.file_errors[0].reason == "Encrypted"
+    assert found.gate_status is not None
+    assert (found.gate_status.generation, found.gate_status.failed) == ("g000007", ["q1"])
+    assert index_report.build_failure(build).reason is Reason.GATE_FAILED
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_end_of_a_build_is_a_reason_with_a_next_step(outcome: Outcome) -> None:
+    reason = EXIT_REASONS[outcome.exit_code]
+    assert reason == outcome.name
+    assert reason in NEXT_STEP
+    fenced = outcome is Outcome.BuildFenced  # another token took over: this operator's own newer Job
+    assert (reason in LASTING) is not (outcome.retryable or fenced)
+
+
+def test_no_key_is_in_any_child_but_its_secret() -> None:
+    for name in CASES:
+        for item in children_of(name):
+            if item["kind"] != "Secret":
+                text = json.dumps(item)
+                assert not any(f'"nk-{purpose}"' in text for purpose in ("search", "build", "push", "operate"))

@@ -1,0 +1,627 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of a RetrievalIndex: what is made when, and what its conditions say. The truth table of the kind."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from nimblet import labels
+from nimblet.api.indexstatus import RetrievalIndexStatus
+from nimblet.plan.facts import (
+    Answer,
+    ChildRef,
+    ContainerFailure,
+    FailureKind,
+    Observation,
+    SecretFacts,
+    StorageClassFacts,
+    WriteFailure,
+)
+from nimblet.plan.indexfacts import GateFacts, NamedFacts, PartFacts
+from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.retrievalindex import plan_invalid_index
+from nimblet.settings import Settings
+from tests.builders import NOW, child
+from tests.indexes import (
+    DOCS,
+    EARLIER,
+    GATE,
+    JUDGE,
+    MINILM,
+    a_claim,
+    a_generation,
+    a_retriever,
+    an_index,
+    an_index_spec,
+    build_of,
+    built,
+    config_of,
+    ended,
+    first_facts,
+    index_plan,
+    is_true,
+    job_of,
+    jobs_of,
+    running_facts,
+    told,
+    words,
+    workload,
+)
+
+OPEN = Settings.model_validate({"fetch": {"allow": [{"host": "qdrant.example"}, {"host": "embed.example"}]}})
+
+
+def test_first_pass_makes_everything_but_a_build() -> None:
+    plan = index_plan(an_index(), first_facts())
+    assert [str(item["kind"]) for item in plan.children] == [
+        "Secret",
+        "Secret",
+        "Secret",
+        "ServiceAccount",
+        "ServiceAccount",
+        "NetworkPolicy",
+        "NetworkPolicy",
+        "Service",
+        "PersistentVolumeClaim",
+        "ConfigMap",
+        "StatefulSet",
+    ]
+    assert told(plan, "Serving") == ("False", "Progressing")
+    assert told(plan, "Ready") == ("Unknown", "Progressing")
+    assert told(plan, "Resolved") == ("True", "Resolved")
+
+
+def test_a_retriever_that_answers_gets_the_first_build() -> None:
+    plan = index_plan(an_index(), running_facts(an_index()))
+    job = job_of(plan)
+    assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000001"
+    assert told(plan, "Indexed") == ("Unknown", "Building")
+    assert told(plan, "Ready") == ("Unknown", "Building")
+    assert told(plan, "Serving") == ("False", "Building")
+    assert config_of(plan, job["metadata"]["name"])["generation"] == "g000001"
+
+
+def test_no_build_before_the_retriever_answers() -> None:
+    facts = running_facts(an_index())
+    silent = replace(facts.pods[0], ready=False, observation=None, container_id="")
+    plan = index_plan(an_index(), replace(facts, pods=(silent,), retriever=None))
+    assert jobs_of(plan) == []
+    assert told(plan, "Indexed") == ("Unknown", "Starting")
+
+
+def test_running_build_is_left_alone_and_shows_steps_of_ten_percent() -> None:
+    index = an_index()
+    plan = index_plan(index, running_facts(index, builds=(build_of(index, percent=37),)))
+    assert jobs_of(plan) == []
+    assert plan.status.build_percent == 30
+    assert plan.status.building_generation == "g000001"
+    assert "30 %" in words(plan, "Indexed")
+
+
+def test_generation_that_answers_makes_it_serving_and_ready() -> None:
+    index, facts = built(an_index())
+    plan = index_plan(index, facts)
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("True", "Ready")
+    assert told(plan, "Indexed") == ("True", "Indexed")
+    assert told(plan, "GatePassed") == ("Unknown", "NoGate")
+    assert told(plan, "Stalled") is None
+    assert told(plan, "Reconciling") is None
+    assert (plan.status.documents, plan.status.chunks, plan.status.bytes) == (2, 12, 4096)
+    assert plan.status.last_indexed_time == EARLIER
+    assert [item.hash for item in plan.status.sources] == ["h1"]
+
+
+def test_second_look_at_the_same_facts_changes_nothing() -> None:
+    index, facts = built(an_index())
+    again = index_plan(index, facts, now=NOW + timedelta(hours=3))
+    assert again.status == index.status
+    assert jobs_of(again) == []
+    assert again.deletions == ()
+    assert again.serve is None
+
+
+def test_finished_job_may_go_without_another_build() -> None:
+    index, facts = built(an_index())
+    plan = index_plan(index, replace(facts, builds=()))
+    assert jobs_of(plan) == []
+    assert is_true(plan, "Ready")
+
+
+def test_request_asks_for_one_build_of_the_next_generation() -> None:
+    index, facts = built(an_index())
+    asked = index.model_copy(update={"build_requested_at": "today"})
+    plan = index_plan(asked, facts)
+    job = job_of(plan)
+    assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
+    assert job["metadata"]["annotations"][labels.BUILD_REQUESTED_AT] == "today"
+    assert told(plan, "Ready") == ("True", "Ready"), "a refresh does not take Ready away"
+    assert [item.name for item in plan.deletions] == [facts.builds[0].name]
+
+
+def test_schedule_builds_once_each_time_that_it_is_due() -> None:
+    index, facts = built(an_index(schedule="0 * * * *"))
+    before = index_plan(index, facts, now=NOW.replace(hour=2, minute=59))
+    assert jobs_of(before) == []
+    assert before.requeue_after == 60.0 - NOW.second
+    due = index_plan(index, facts)  # 03:04:05, built at 02:54:05
+    assert len(jobs_of(due)) == 1
+    fresh = replace(facts.builds[0], created_at=NOW - timedelta(minutes=2))
+    assert jobs_of(index_plan(index, replace(facts, builds=(fresh,)))) == []
+
+
+def test_edit_of_the_sources_builds_again_while_the_old_generation_serves() -> None:
+    index, facts = built(an_index())
+    other = {**DOCS, "include": ["*.md"]}
+    edited = index.model_copy(update={"spec": an_index_spec(sources=[other]), "generation": 2})
+    plan = index_plan(edited, facts)
+    assert len(jobs_of(plan)) == 1
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("Unknown", "Building")
+
+
+def test_changed_config_map_is_indexed_again() -> None:
+    index, facts = built(an_index())
+    changed = NamedFacts(name="handbook", usable=True, keys=("a.md",), content_hash="content-2")
+    plan = index_plan(index, replace(facts, config_maps={"handbook": changed}))
+    assert len(jobs_of(plan)) == 1
+
+
+def test_an_edit_stops_the_build_of_what_was_before() -> None:
+    index = an_index()
+    running = build_of(index)
+    edited = an_index(generation=2, chunking={"tokens": 128, "overlap": 8})
+    plan = index_plan(edited, running_facts(edited, builds=(running,)))
+    assert job_of(plan)["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
+    assert [item.name for item in plan.deletions] == [running.name]
+
+
+def test_failed_build_is_told_and_tried_again_into_the_same_generation() -> None:
+    index = an_index()
+    failed = ended(build_of(index), error=("SourceUnavailable", "The repository can't be reached."))
+    facts = running_facts(index, builds=(failed,))
+    soon = index_plan(index, facts, now=NOW - timedelta(seconds=55))
+    assert jobs_of(soon) == []
+    assert soon.requeue_after == 10.0
+    assert told(soon, "Indexed") == ("False", "SourceUnavailable")
+    assert told(soon, "Ready") == ("False", "SourceUnavailable")
+    assert is_true(soon, "Stalled")
+    later = index_plan(index, facts)
+    job = job_of(later)
+    assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000001"
+    assert job["metadata"]["annotations"][labels.ATTEMPT] == "2"
+    assert told(later, "Ready") == ("False", "SourceUnavailable")
+    first = config_of(index_plan(index, running_facts(index)), failed.name)
+    assert config_of(later, job["metadata"]["name"])["token"] != first["token"]
+
+
+def test_generation_that_was_complete_is_not_built_again() -> None:
+    index = an_index()
+    failed = ended(build_of(index), error=("RetrieverUnavailable", "It stayed away."))
+    retriever = a_retriever(None, generations=(a_generation("g000001"),))
+    plan = index_plan(index, running_facts(index, retriever, builds=(failed,)))
+    assert job_of(plan)["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "SourceShrunk",
+        "SourceTooLarge",
+        "RobotsRefused",
+        "RetrieverRefused",
+        "EmbeddingRefused",
+        "StoreFull",
+        "IndexEmpty",
+        "GateInvalid",
+    ],
+)
+def test_build_that_would_fail_again_waits_for_a_reason(reason: str) -> None:
+    index = an_index()
+    failed = ended(build_of(index), error=(reason, "What was found; what to do."))
+    facts = running_facts(index, builds=(failed,))
+    plan = index_plan(index, facts, now=NOW + timedelta(days=1))
+    assert jobs_of(plan) == []
+    assert told(plan, "Indexed") == ("False", reason)
+    asked = an_index(requested="once more")
+    assert len(jobs_of(index_plan(asked, facts))) == 1
+    eased = an_index(maxShrinkPercent=100)
+    assert len(jobs_of(index_plan(eased, facts))) == 1
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "VolumeMissing",
+        "RetrieverUnavailable",
+        "KeyRefused",
+        "EmbeddingUnavailable",
+        "StoreUnavailable",
+        "BuildFenced",
+    ],
+)
+def test_build_that_may_succeed_is_tried_again(reason: str) -> None:
+    index = an_index()
+    failed = ended(build_of(index), error=(reason, "What was found; what to do."))
+    plan = index_plan(index, running_facts(index, builds=(failed,)))
+    assert len(jobs_of(plan)) == 1
+    assert told(plan, "Indexed") == ("False", reason)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(61, "SourceShrunk"), (80, "GateFailed"), (137, "BuildFailed")])
+def test_build_without_a_report_is_told_by_its_exit_code(code: int, reason: str) -> None:
+    index = an_index()
+    failed = replace(ended(build_of(index), error=("X", "y")), result=None, exit_code=code)
+    plan = index_plan(index, running_facts(index, builds=(failed,)))
+    assert told(plan, "Indexed") == ("False", reason)
+    assert f"exit code {code}" in words(plan, "Indexed")
+
+
+def test_a_refresh_that_fails_leaves_ready_true() -> None:
+    index, facts = built(an_index(schedule="0 * * * *", freshness={"maxLag": "2h"}))
+    failed = ended(
+        replace(facts.builds[0], name="other", generation="g000002", created_at=NOW - timedelta(minutes=3)),
+        error=("SourceUnavailable", "Away."),
+    )
+    facts = replace(facts, builds=(failed,))
+    plan = index_plan(index, facts)
+    assert told(plan, "Ready") == ("True", "Ready")
+    assert told(plan, "Indexed") == ("False", "SourceUnavailable")
+    assert told(plan, "Fresh") == ("True", "Fresh")
+    late = index_plan(index, facts, now=NOW + timedelta(hours=2))
+    assert told(late, "Fresh") == ("False", "Stale")
+    assert told(late, "Serving") == ("True", "Answering")
+
+
+def test_lag_is_looked_at_when_it_runs_out() -> None:
+    index, facts = built(an_index(schedule="0 3 1 * *", freshness={"maxLag": "40d"}))
+    almost = EARLIER + timedelta(days=40) - timedelta(seconds=30)
+    assert index_plan(index, facts, now=almost).requeue_after == 31.0
+
+
+def test_lag_that_the_schedule_can_not_keep_is_refused() -> None:
+    index, facts = built(an_index(schedule="0 3 * * *", freshness={"maxLag": "1h"}))
+    plan = index_plan(index, facts)
+    assert told(plan, "Fresh") == ("False", "LagUnreachable")
+    assert told(plan, "Ready") == ("True", "Ready")
+
+
+def test_gate_that_fails_keeps_the_old_generation_and_names_the_questions() -> None:
+    index, facts = built(an_index())
+    gated = index.model_copy(update={"spec": an_index_spec(qualityGate=GATE), "generation": 2})
+    wanted = job_of(index_plan(gated, facts))["metadata"]
+    figures = {"passed": False, "asked": 10, "recall": 0.7, "mrr": 0.5, "ndcg": 0.6, "failed": ["q3", "q7"]}
+    failed = ended(
+        replace(
+            facts.builds[0],
+            name=wanted["name"],
+            generation="g000002",
+            inputs=wanted["labels"][labels.BUILD_INPUTS],
+            created_at=NOW,
+        ),
+        error=("GateFailed", "recall 0.700 is below 0.900"),
+        gate=figures,
+    )
+    plan = index_plan(gated, replace(facts, builds=(failed,)))
+    assert told(plan, "GatePassed") == ("False", "GateFailed")
+    assert "q3, q7" in words(plan, "GatePassed")
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", "UpdateFailed")
+    assert is_true(plan, "Stalled")
+    assert plan.status.gate is not None
+    assert plan.status.gate.failed == ["q3", "q7"]
+    assert plan.status.serving_generation == "g000001"
+    assert jobs_of(plan) == []
+
+
+def test_gate_that_passes_shows_its_figures() -> None:
+    index = an_index(qualityGate=GATE)
+    figures = {"passed": True, "asked": 10, "recall": 1.0, "mrr": 0.9, "ndcg": 0.95}
+    done = ended(build_of(index), gate=figures)
+    plan = index_plan(index, running_facts(index, a_retriever("g000001"), builds=(done,)))
+    assert told(plan, "GatePassed") == ("True", "GatePassed")
+    assert "recall 1.000" in words(plan, "GatePassed")
+    gone = index.model_copy(update={"status": plan.status})
+    kept = a_retriever(generations=(a_generation(gate=GateFacts(passed=True, asked=10, recall=1.0)),))
+    assert told(index_plan(gone, running_facts(gone, kept)), "GatePassed") == ("True", "GatePassed")
+
+
+def test_gate_is_pending_before_the_first_build() -> None:
+    index = an_index(qualityGate=GATE)
+    assert told(index_plan(index, running_facts(index)), "GatePassed") == ("Unknown", "Pending")
+
+
+def test_pinned_generation_is_rolled_back_to_and_forth_again() -> None:
+    index, facts = built(an_index())
+    two = a_retriever("g000002", generations=(a_generation("g000001"), a_generation("g000002")))
+    pinned = index.model_copy(update={"spec": an_index_spec(generation="g000001"), "generation": 2})
+    plan = index_plan(pinned, replace(facts, retriever=two))
+    assert plan.serve == "g000001"
+    assert told(plan, "Ready") == ("Unknown", "Swapping")
+    back = replace(two, serving="g000001")
+    plan = index_plan(pinned, replace(facts, retriever=back))
+    assert plan.serve is None
+    assert told(plan, "Ready") == ("True", "Ready")
+    assert "spec.generation pins" in words(plan, "Ready")
+    newest = replace(facts.builds[0], generation="g000002")
+    assert index_plan(index, replace(facts, retriever=back, builds=(newest,))).serve == "g000002"
+
+
+def test_builds_of_a_pinned_index_do_not_serve() -> None:
+    index = an_index(generation=1)
+    pinned = index.model_copy(update={"spec": an_index_spec(generation="g000001")})
+    plan = index_plan(pinned, running_facts(pinned, a_retriever("g000001")))
+    assert config_of(plan, jobs_of(plan)[0])["serve"] is False
+
+
+def test_pin_to_a_generation_that_is_not_kept_names_those_that_are() -> None:
+    index, facts = built(an_index())
+    pinned = index.model_copy(update={"spec": an_index_spec(generation="g000009"), "generation": 2})
+    plan = index_plan(pinned, facts)
+    assert plan.serve is None
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", "GenerationUnknown")
+    assert "there is: g000001" in words(plan, "Ready")
+
+
+def test_a_generation_that_failed_the_gate_is_never_swapped_to() -> None:
+    index, facts = built(an_index(qualityGate=GATE))
+    bad = a_generation("g000002", gate=GateFacts(passed=False))
+    two = a_retriever("g000001", generations=(a_generation("g000001"), bad))
+    newest = replace(facts.builds[0], generation="g000002")
+    assert index_plan(index, replace(facts, retriever=two, builds=(newest,))).serve is None
+
+
+def test_missing_embedding_model_changes_no_child() -> None:
+    gone = ModelReference(name="minilm", found=False)
+    plan = index_plan(an_index(), first_facts(embedding=gone))
+    assert "StatefulSet" not in [item["kind"] for item in plan.children]
+    assert told(plan, "Resolved") == ("False", "ModelMissing")
+    assert told(plan, "Ready") == ("False", "ModelMissing")
+    assert is_true(plan, "Stalled")
+
+
+def test_embedding_model_that_fails_takes_serving_away() -> None:
+    index, facts = built(an_index())
+    down = replace(MINILM, serving=False, ready=False, reason="OOMKilled", message="It was killed.")
+    plan = index_plan(index, replace(facts, embedding=down))
+    assert told(plan, "Serving") == ("False", "ModelNotServing")
+    assert told(plan, "Ready") == ("False", "ModelNotServing")
+    assert workload(plan)["metadata"]["labels"] == workload(index_plan(index, facts))["metadata"]["labels"]
+    words_only = index.model_copy(update={"spec": an_index_spec(search={"mode": "Lexical"})})
+    assert told(index_plan(words_only, replace(facts, embedding=down)), "Serving") == ("True", "Answering")
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("EmbeddingUnavailable", "EmbeddingUnavailable"),
+        ("EmbeddingRefused", "EmbeddingUnavailable"),
+        ("EmbeddingChanged", "EmbeddingChanged"),
+    ],
+)
+def test_what_the_retriever_says_of_the_embedding_model_is_told(reason: str, expected: str) -> None:
+    index, facts = built(an_index())
+    bad = a_retriever(embedding=PartFacts(ok=False, reason=reason, message="it did not answer."))
+    plan = index_plan(index, replace(facts, retriever=bad))
+    assert told(plan, "Serving") == ("False", expected)
+    assert told(plan, "Ready") == ("False", expected)
+    assert "it did not answer" in words(plan, "Ready")
+
+
+def test_another_embedding_model_is_built_with_while_the_former_is_known() -> None:
+    index, facts = built(an_index())
+    former = index.status.embeddings[0].fingerprint
+    serving = a_retriever(generations=(a_generation(embedding=former),))
+    other = replace(MINILM, name="gemma", digest="e" * 32, url="http://gemma-model.team.svc/v1")
+    spec = an_index_spec(embedding={"modelRef": {"name": "gemma"}})
+    edited = index.model_copy(update={"spec": spec, "generation": 2})
+    facts = replace(facts, retriever=serving, embedding=other)
+    plan = index_plan(edited, facts)
+    config = config_of(plan, "handbook-retriever")
+    assert config["embedding"]["url"] == "http://gemma-model.team.svc/v1"
+    assert [item["fingerprint"] for item in config["formerEmbeddings"]] == [former]
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert jobs_of(plan) == [], "the retriever takes up the new configuration first"
+    starting = replace(other, serving=False, ready=False, reason="Downloading")
+    waits = index_plan(edited, replace(facts, embedding=starting))
+    assert told(waits, "Serving") == ("True", "Answering")
+    assert told(waits, "Ready") == ("Unknown", "ModelNotServing")
+    assert "formerEmbeddings" not in config_of(waits, "handbook-retriever")
+
+
+def test_a_model_that_rolls_changes_nothing_before_it_is_ready() -> None:
+    index, facts = built(an_index())
+    rolling = replace(MINILM, ready=False, digest="f" * 32)
+    plan = index_plan(index, replace(facts, embedding=rolling))
+    assert is_true(plan, "Ready")
+    assert jobs_of(plan) == []
+
+
+def test_reranker_that_is_away_leaves_searches() -> None:
+    index, facts = built(an_index(search={"rerankerRef": {"name": "judge"}}))
+    assert config_of(index_plan(index, facts), "handbook-retriever")["reranker"]["url"] == JUDGE.url
+    away = replace(JUDGE, serving=False, reason="Evicted", message="It was evicted.")
+    plan = index_plan(index, replace(facts, reranker=away))
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", "ModelNotServing")
+
+
+def test_full_store_stops_builds_and_leaves_searches() -> None:
+    index, facts = built(an_index())
+    asked = index.model_copy(update={"build_requested_at": "now"})
+    plan = index_plan(asked, replace(facts, retriever=replace(a_retriever(), full=True)))
+    assert jobs_of(plan) == []
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", "DiskPressure")
+    assert told(plan, "Indexed") == ("False", "DiskPressure")
+
+
+def test_store_that_is_away_is_told_in_the_retrievers_words() -> None:
+    index, facts = built(an_index())
+    bad = a_retriever(
+        None, store=PartFacts(ok=False, reason="StoreUnavailable", message="Qdrant refused the key.")
+    )
+    plan = index_plan(index, replace(facts, retriever=bad))
+    assert told(plan, "Serving") == ("False", "StoreUnavailable")
+    assert "Qdrant refused the key." in words(plan, "Ready")
+    assert plan.status.serving_generation == "g000001", "what can't be told stays as it was"
+
+
+def test_retriever_that_does_not_answer_takes_serving_away() -> None:
+    index, facts = built(an_index())
+    failing = replace(facts.pods[0], observation=Observation(answer=Answer.FAILED, detail="the connection failed"))
+    plan = index_plan(index, replace(facts, pods=(failing,), retriever=None))
+    assert told(plan, "Serving") == ("False", "NotAnswering")
+    killed = ContainerFailure(kind=FailureKind.OOM_KILLED, container="retriever", message="")
+    dead = replace(facts.pods[0], ready=False, observation=None, failure=killed)
+    plan = index_plan(index, replace(facts, pods=(dead,), retriever=None))
+    assert told(plan, "Serving") == ("False", "OOMKilled")
+    assert told(plan, "Ready") == ("False", "OOMKilled")
+
+
+@pytest.mark.parametrize(
+    ("config_maps", "reason"),
+    [
+        ({}, "ConfigMapMissing"),
+        ({"handbook": NamedFacts(name="handbook", usable=False)}, "ConfigMapNotUsable"),
+    ],
+)
+def test_config_map_that_can_not_be_read_stops_builds_alone(
+    config_maps: dict[str, NamedFacts], reason: str
+) -> None:
+    plan = index_plan(an_index(), running_facts(an_index(), config_maps=config_maps))
+    assert jobs_of(plan) == []
+    assert told(plan, "Resolved") == ("False", reason)
+    assert told(plan, "Ready") == ("False", reason)
+    assert workload(plan)["kind"] == "StatefulSet"
+    assert plan.requeue_after == 10.0
+    index, facts = built(an_index())
+    later = index_plan(index, replace(facts, config_maps=config_maps))
+    assert told(later, "Serving") == ("True", "Answering")
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [({}, "ClaimNotReady"), ({"files": NamedFacts(name="files", usable=False)}, "ClaimNotUsable")],
+)
+def test_claim_that_can_not_be_read_stops_builds(claims: dict[str, NamedFacts], reason: str) -> None:
+    index = an_index(sources=[{"name": "files", "pvc": {"claimName": "files", "path": "public"}}])
+    plan = index_plan(index, running_facts(index, claims=claims))
+    assert jobs_of(plan) == []
+    assert told(plan, "Resolved") == ("False", reason)
+    there = {"files": NamedFacts(name="files", usable=True)}
+    job = job_of(index_plan(index, running_facts(index, claims=there)))
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    assert {"claimName": "files", "readOnly": True} in [item.get("persistentVolumeClaim") for item in volumes]
+
+
+def test_golden_questions_that_are_missing_stop_builds() -> None:
+    index = an_index(qualityGate={"goldenRef": {"name": "golden", "key": "other.jsonl"}})
+    plan = index_plan(index, running_facts(index))
+    assert told(plan, "Resolved") == ("False", "ConfigMapMissing")
+    assert "no key `other.jsonl`" in words(plan, "Resolved")
+
+
+def test_address_that_the_administrator_does_not_allow_is_refused() -> None:
+    git = {"name": "repo", "git": {"url": "https://git.example/docs.git"}}
+    index = an_index(sources=[git])
+    plan = index_plan(index, running_facts(index))
+    assert told(plan, "Resolved") == ("False", "HostNotAllowed")
+    assert "git.example" in words(plan, "Resolved")
+    external = an_index(store={"type": "External", "url": "https://qdrant.example:6333"})
+    assert told(index_plan(external, first_facts()), "Ready") == ("False", "HostNotAllowed")
+
+
+def test_secret_must_be_usable_and_name_the_host() -> None:
+    store = {"type": "External", "url": "https://qdrant.example:6333", "keySecretRef": {"name": "qdrant"}}
+    index = an_index(store=store)
+    plan = index_plan(index, first_facts(), settings=OPEN)
+    assert told(plan, "Resolved") == ("False", "SecretMissing")
+    secret = SecretFacts(
+        name="qdrant", usable=True, hosts=("other.example",), keys=("api-key",), content_hash="s1"
+    )
+    plan = index_plan(index, first_facts(secrets={"qdrant": secret}), settings=OPEN)
+    assert told(plan, "Resolved") == ("False", "SecretNotUsable")
+    good = replace(secret, hosts=("qdrant.example",))
+    plan = index_plan(index, first_facts(secrets={"qdrant": good}), settings=OPEN)
+    assert told(plan, "Resolved") == ("True", "Resolved")
+    assert workload(plan)["kind"] == "Deployment"
+    store_config = config_of(plan, "handbook-retriever")["store"]
+    assert store_config["url"] == "https://qdrant.example:6333"
+    assert store_config["prefix"] == "uid-index"
+
+
+def test_claim_that_can_not_be_made_is_told_before_any_pod() -> None:
+    index = an_index(store={"storageClassName": "fast"})
+    classes = (StorageClassFacts(name="standard", is_default=True),)
+    plan = index_plan(index, first_facts(storage_classes=classes))
+    assert told(plan, "Ready") == ("False", "StorageClassMissing")
+    assert "StatefulSet" not in [item["kind"] for item in plan.children]
+    smaller = an_index(store={"size": "1Gi"})
+    plan = index_plan(smaller, first_facts(claim=a_claim()))
+    assert told(plan, "Ready") == ("False", "ImmutableField")
+
+
+def test_claim_outlives_its_index_where_asked() -> None:
+    plan = index_plan(an_index(store={"retention": "Retain"}), first_facts())
+    claim = child(plan.children, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {labels.RETAINED_FOR: "RetrievalIndex.handbook"}
+
+
+def test_suspended_index_has_no_pods_and_no_builds() -> None:
+    index, facts = built(an_index())
+    running = replace(
+        facts.builds[0], succeeded=False, finished_at=None, result=None, name="x", generation="g000002"
+    )
+    suspended = index.model_copy(update={"spec": an_index_spec(suspend=True), "generation": 2})
+    plan = index_plan(suspended, replace(facts, pods=(), retriever=None, builds=(running,)))
+    assert workload(plan)["spec"]["replicas"] == 0
+    assert told(plan, "Serving") == ("False", "Suspended")
+    assert told(plan, "Ready") == ("False", "Suspended")
+    assert told(plan, "Stalled") is None
+    assert [item.name for item in plan.deletions] == ["x"]
+
+
+def test_refused_write_is_told() -> None:
+    index, facts = built(an_index())
+    refused = WriteFailure(kind="Service", name="handbook-retriever", category="Conflict", message="Somebody's.")
+    plan = index_plan(index, replace(facts, write_failures=(refused,)))
+    assert told(plan, "Ready") == ("False", "Conflict")
+    assert told(plan, "Serving") == ("True", "Answering")
+
+
+def test_newer_image_waits_for_an_edit() -> None:
+    index, facts = built(an_index())
+    newer = Settings.model_validate({"images": {"retriever": "ghcr.io/nimblet/retriever:9.9.9"}})
+    plan = index_plan(index, facts, settings=newer)
+    container = workload(plan)["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "ghcr.io/nimblet/retriever:0.1.0"
+    assert told(plan, "UpdateAvailable") == ("True", "NewerImages")
+    asked = index.model_copy(update={"restarted_at": "now"})
+    container = workload(index_plan(asked, facts, settings=newer))["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "ghcr.io/nimblet/retriever:9.9.9"
+
+
+def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
+    index, _ = built(an_index())
+    plan = plan_invalid_index(generation=7, status=index.status, errors="spec.sources: bad.", now=NOW)
+    assert plan.children == ()
+    found = {item.type: (item.status.value, item.reason) for item in plan.status.conditions}
+    assert found["Ready"] == ("False", "InvalidSpec")
+    assert found["Serving"] == ("True", "Answering")
+    assert found["Stalled"] == ("True", "InvalidSpec")
+
+
+def test_configurations_of_older_builds_go() -> None:
+    index, facts = built(an_index())
+    part = {"app.kubernetes.io/component": "build"}
+    old = ChildRef(kind="ConfigMap", name="handbook-build-old-1", uid="u1", labels=part)
+    own = ChildRef(kind="ConfigMap", name=facts.builds[0].name, uid="u2", labels=part)
+    plan = index_plan(index, replace(facts, children=(old, own)))
+    assert [item.name for item in plan.deletions] == ["handbook-build-old-1"]
+
+
+def test_status_of_nothing_parses() -> None:
+    assert RetrievalIndexStatus.model_validate({"newer": 1}).serving_generation == ""
