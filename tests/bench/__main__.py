@@ -8,7 +8,7 @@ The aims are printed, not enforced.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from e2e.cluster import cluster as clusters
@@ -79,24 +79,23 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: argparse.Namespace) -> int:
-    if name == "ready":
-        return bench_ready(arguments.cluster)
-    if name == "scale":
-        say(scale.table(scale.measure(arguments.count)))
-        return 0
-    if name == "retriever":
-        say(retriever.table([retriever.measure(size) for size in arguments.chunks]))
-        return 0
-    if name == "gateway":
-        return gateway.main()
-    if name == "sizing":
-        return bench_sizing(arguments.only)
-    if name == "answers":
-        say(answers.measure(answers.options_of(arguments), binary=_binary()))
-        return 0
-    if name == "soak":
-        return bench_soak(arguments.only, arguments.seconds)
-    return loader.main() if name == "loader" else idle.main()
+    runs: dict[str, Callable[[], int]] = {
+        "ready": lambda: bench_ready(arguments.cluster),
+        "loader": loader.main,
+        "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
+        "idle": idle.main,
+        "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
+        "gateway": gateway.main,
+        "sizing": lambda: bench_sizing(arguments.only),
+        "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
+        "soak": lambda: bench_soak(arguments.only, arguments.seconds),
+    }
+    return runs[name]()
+
+
+def _told(text: str) -> int:
+    say(text)
+    return 0
 
 
 def say(text: str) -> None:
