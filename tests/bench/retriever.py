@@ -32,8 +32,8 @@ from qdrant_edge import EdgeShard, Fusion, Prefetch, Query, QueryRequest
 from nimblet_retriever.config import EmbeddedConfig, EmbeddingConfig, RetrieverConfig, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind
 from nimblet_retriever.retrieval import Question, Retriever
-from nimblet_retriever.spaces import CANARY
 from nimblet_retriever.service import Surroundings, service
+from nimblet_retriever.spaces import CANARY
 from nimblet_retriever.store.chunk import Chunk, Selection
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.generation import Manifest
