@@ -36,7 +36,7 @@ from e2e.support.kube import Kube
 RELEASE: Final = "nimblet"
 OPERATOR_NAMESPACE: Final = "nimblet-system"
 OPERATOR: Final = "nimblet-operator"
-DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer")
+DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer", "gateway")
 """Images that the operator's pods run, by their names in the chart's values."""
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 30
