@@ -18,6 +18,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images import IMAGE_NAMES, BuiltImage, build_images
+from e2e.support.grounded import SITE_HOST
 from e2e.support.hub import (
     HUB_HOST,
     HUB_URL,
@@ -73,7 +74,7 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
     """Return the values that point the chart to local images and the hubs inside the cluster."""
     registry = f"{REGISTRY_HOST}:{REGISTRY_PORT}"
     inside = {"allowPrivate": True, "allowHTTP": True}
-    allow: list[Manifest] = [{"host": HUB_HOST, **inside}, {"host": REGISTRY_HOST, **inside}]
+    allow: list[Manifest] = [{"host": host, **inside} for host in (HUB_HOST, REGISTRY_HOST, SITE_HOST)]
     if trust is not None:
         allow.append({"host": WEIGHTS_HOST, "allowPrivate": True, "ca": trust.authority})
     return {
