@@ -27,7 +27,7 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 .PHONY: demo
-demo: sync ## Cluster, operator, a real small model, a question and its answer
+demo: sync ## Cluster, operator, a real small model, an answer with its source, and a refusal
 	$(RUN) python -m e2e.demo
 
 .PHONY: test
