@@ -33,7 +33,7 @@ from e2e.support.objects import Resource
 from e2e.support.searches import searches
 from e2e.support.stack import Stack
 from e2e.support.wait import until
-from nimblet.labels import GROUP
+from nimblet.labels import BUILD_REQUESTED_AT
 
 pytestmark = pytest.mark.timeout(900, func_only=True)
 
@@ -237,7 +237,7 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
     with searches(answers.endpoint, [item.question for item in questions()]) as met:
         until(lambda: met.answered >= 5, what="searches to be answered", seconds=30)
         # a build and its swap
-        annotation = {f"{GROUP}/build-requested-at": "now"}
+        annotation = {BUILD_REQUESTED_AT: "now"}
         desk.kube.patch(INDEX, DOCS, desk.namespace, merge={"metadata": {"annotations": annotation}})
         after = desk.newer_than(before).status.serving_generation
         # the retriever is killed with its pod

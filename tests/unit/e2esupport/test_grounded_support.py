@@ -16,12 +16,17 @@ from e2e.support.answers import answer_of
 from e2e.support.grounded import (
     SITE_HOST,
     SITE_PORT,
+    assistant_manifest,
+    config_map_source,
     copying_pod_manifest,
     documents_manifest,
     golden_manifest,
+    index_manifest,
     site_manifests,
 )
 from e2e.support.searches import Met
+from nimblet.api.assistant import AssistantSpec
+from nimblet.api.retrievalindex import RetrievalIndexSpec
 
 DOCUMENTS = [item for item in corpus.documents() if item.id in {"gannock-cheese-guide", "ildren-wm7-manual"}]
 SITE, NAMESPACE = SITE_HOST.split(".")[:2]
@@ -100,6 +105,8 @@ def test_only_a_503_that_names_a_time_is_no_failure(
 
 def test_the_demos_sample_refers_to_what_is_there() -> None:
     documents, index, assistant = yaml.safe_load_all(GROUNDED_SAMPLE.read_text(encoding="utf-8"))
+    RetrievalIndexSpec.model_validate(index["spec"])
+    AssistantSpec.model_validate(assistant["spec"])
     assert documents["metadata"]["labels"] == {"nimblet.dev/use": "true"}
     assert index["spec"]["sources"][0]["configMap"]["name"] == documents["metadata"]["name"]
     assert assistant["spec"]["indexRefs"] == [{"name": index["metadata"]["name"]}]
@@ -107,3 +114,11 @@ def test_the_demos_sample_refers_to_what_is_there() -> None:
     models = [yaml.safe_load((GROUNDED_SAMPLE.parent / name).read_text(encoding="utf-8")) for name in names]
     named = {index["spec"]["embedding"]["modelRef"]["name"], assistant["spec"]["modelRef"]["name"]}
     assert named == {model["metadata"]["name"] for model in models}
+
+
+def test_what_scenarios_apply_is_what_the_kinds_take() -> None:
+    source = config_map_source("handbooks", config_map="docs")
+    web = {"name": "site", "web": {"sitemap": f"http://{SITE_HOST}:{SITE_PORT}/sitemap.xml"}}
+    index = index_manifest("docs", "team", embedding="minilm", sources=[source, web])
+    RetrievalIndexSpec.model_validate(index["spec"])
+    AssistantSpec.model_validate(assistant_manifest("desk", "team", model="chat", indexes=["docs"])["spec"])
