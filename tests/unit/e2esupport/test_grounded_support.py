@@ -118,7 +118,7 @@ def test_the_demos_sample_refers_to_what_is_there() -> None:
 
 def test_what_scenarios_apply_is_what_the_kinds_take() -> None:
     source = config_map_source("handbooks", config_map="docs")
-    web = {"name": "site", "web": {"sitemap": f"http://{SITE_HOST}:{SITE_PORT}/sitemap.xml"}}
+    web: dict[str, object] = {"name": "site", "web": {"sitemap": f"http://{SITE_HOST}:{SITE_PORT}/sitemap.xml"}}
     index = index_manifest("docs", "team", embedding="minilm", sources=[source, web])
     RetrievalIndexSpec.model_validate(index["spec"])
     AssistantSpec.model_validate(assistant_manifest("desk", "team", model="chat", indexes=["docs"])["spec"])
