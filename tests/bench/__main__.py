@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, gateway, idle, loader, retriever, scale
+from tests.bench import answers, gateway, idle, ingest, loader, retriever, scale
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -28,6 +28,7 @@ BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
     "retriever": "a search's latency against the engine called directly",
+    "ingest": "indexer and retriever against the embedding server's own limit",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "gateway": "what a gateway adds before the first token, and 200 streams at once",
@@ -86,6 +87,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "idle": idle.main,
         "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
         "gateway": gateway.main,
+        "ingest": ingest.main,
         "sizing": lambda: bench_sizing(arguments.only),
         "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
         "soak": lambda: bench_soak(arguments.only, arguments.seconds),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a gateway costs: its first token against model and retriever asked by hand, and many streams at once.
 
-All are processes on loopback; the model and the embeddings are stubs, so that what is measured is the gateway. By hand
-and through the gateway take turns, so that a busy machine slows both. A stream that fails breaks a must.
+All are processes on loopback; the model and the embeddings are stubs, so that what is measured is the gateway. By
+hand and through the gateway take turns, so that a busy machine slows both. A stream that fails breaks a must.
 """
 
 import asyncio

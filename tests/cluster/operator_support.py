@@ -25,6 +25,7 @@ from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement,
 from e2e.cluster.paths import cache_of
 from nimblet import labels
 from nimblet.cluster.permissions import PERMISSIONS, Permission, Scope
+from nimblet.cluster.resources import resource_of
 from tests.builders import artifact_text
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ MISSING_REPOSITORY = "missing"
 NOT_FOUND = '{"version":1,"error":{"reason":"RepositoryNotFound","message":"No repository org/repo."}}'
 COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "Secret": "/api/v1/namespaces/{}/secrets",
@@ -59,21 +61,31 @@ GATEWAY_STATUS: Mapping[str, object] = {
     "model": {"ok": True, "reason": "Ok", "message": ""},
 }
 """What a gateway tells that found a passage and got a token."""
+RETRIEVER_STATUS: Mapping[str, object] = {
+    "index": "stub",
+    "serving": None,
+    "generations": [],
+    "embedding": {"ok": True},
+    "store": {"ok": True, "full": False},
+}
+"""What a retriever tells that nothing was built into."""
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
 
 def stages(*, label: str = labels.MODEL, missing: str = MISSING_REPOSITORY) -> tuple[dict[str, object], ...]:
     """Return Stages: pods that show a container id, resolver pods that end with a loader's words.
 
-    A resolver whose `label` has the value `missing` finds no repository.
+    A resolver whose `label` has the value `missing`, and a build of an index of that name, finds no repository.
     """
     alive = requirement(".metadata.deletionTimestamp", "DoesNotExist")
     of_job = requirement(".metadata.ownerReferences.[].kind", "In", "Job")
 
     def either(bad: str, good: str) -> str:
         # Stages see a pod's container only inside a range, so `$` names the pod.
-        value = f'index $.metadata.labels "{label}"'
-        return f'{{{{ if eq ({value}) "{missing}" }}}}{bad}{{{{ else }}}}{good}{{{{ end }}}}'
+        values = (
+            f'(eq (printf "%v" (index $.metadata.labels "{key}")) "{missing}")' for key in (label, labels.INDEX)
+        )
+        return f"{{{{ if or {' '.join(values)} }}}}{bad}{{{{ else }}}}{good}{{{{ end }}}}"
 
     code, words = either("20", "0"), either(NOT_FOUND, artifact_text())
     completed = POD_COMPLETE_STATUS.replace("Succeeded", either("Failed", "Succeeded")).replace(
@@ -144,6 +156,9 @@ class Stub:
     healthy: bool = True
     keys: set[str] = field(default_factory=set)
     gateway: Mapping[str, object] = field(default_factory=lambda: GATEWAY_STATUS)
+    retriever: Mapping[str, object] = field(default_factory=lambda: RETRIEVER_STATUS)
+    orders: list[str] = field(default_factory=list)
+    """Generations that the retriever was told to serve."""
 
 
 @contextmanager
@@ -157,9 +172,18 @@ def stub_server() -> Iterator[Stub]:
             self._answer(200 if stub.healthy else 500, TOKEN)
 
         def do_GET(self) -> None:
-            """Answer what is asked of a gateway's pod; nobody else here is asked so."""
-            told = "-gateway-" in self.path and self.path.endswith("/v1/status")
-            self._answer(200 if told else 404, stub.gateway if told else {})
+            """Answer what is asked of a gateway's or a retriever's pod; nobody else here is asked so."""
+            parts = {"-gateway-": stub.gateway, "-retriever-": stub.retriever}
+            told = next((status for part, status in parts.items() if part in self.path), None)
+            known = told is not None and self.path.endswith("/v1/status")
+            self._answer(200 if known else 404, told if known and told is not None else {})
+
+        def do_PUT(self) -> None:
+            """Serve the generation that a retriever is told to serve."""
+            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            stub.orders.append(order["generation"])
+            stub.retriever = {**stub.retriever, "serving": order["generation"]}
+            self._answer(200, {})
 
         def _answer(self, status: int, document: Mapping[str, object]) -> None:
             if key := self.headers.get("Authorization"):
@@ -288,6 +312,11 @@ class Launcher:
 SMALLEST: Mapping[str, Mapping[str, object]] = {
     "Assistant": {"modelRef": {"name": "small"}, "grounding": "Off"},
     "CompactModel": {"source": {"uri": "hf://org/repo"}},
+    "RetrievalIndex": {
+        "store": {"type": "External", "url": "https://huggingface.co/qdrant"},
+        "embedding": {"url": "https://huggingface.co/v1", "model": "minilm"},
+        "sources": [{"name": "docs", "configMap": {"name": "handbook"}}],
+    },
 }
 """Kind → a spec that is enough."""
 
@@ -305,7 +334,7 @@ class View:
         return View(api=self.api, namespace=self.namespace, kind=kind)
 
     def models(self) -> str:
-        return f"/apis/{labels.API_VERSION}/namespaces/{self.namespace}/{self.kind.lower()}s"
+        return f"/apis/{labels.API_VERSION}/namespaces/{self.namespace}/{resource_of(self.kind).plural}"
 
     def create(self, name: str, **spec: object) -> None:
         manifest: dict[str, object] = {

@@ -3,6 +3,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,19 @@ from nimblet_retriever.store.lexical import check_language
 from tests.builders import child
 from tests.golden.cases import INPUTS
 from tests.golden.indexcases import plan_index_case
-from tests.indexes import KEYS, NEW_KEYS, an_index, build_of, first_facts, index_plan
+from tests.indexes import (
+    KEYS,
+    MINILM,
+    NEW_KEYS,
+    a_generation,
+    a_retriever,
+    an_index,
+    build_of,
+    built,
+    first_facts,
+    index_plan,
+    workload,
+)
 
 CASES = sorted(path.stem for path in INPUTS.glob("index-*.yaml"))
 RUNS = [name for name in CASES if name != "index-missing-model"]
@@ -87,6 +100,20 @@ def test_retriever_accepts_the_keys_of_the_secrets(tmp_path: Path) -> None:
     assert search is not None
     assert search.access == {"everyone", "staff"}
     assert ring.find(f"Bearer {NEW_KEYS.search}", Scope.SEARCH) is None
+
+
+def test_retriever_reads_a_configuration_with_a_former_model() -> None:
+    index, facts = built(an_index())
+    former = index.status.embeddings[0].fingerprint
+    kept = a_retriever(generations=(a_generation(embedding=former),))
+    other = replace(MINILM, digest="e" * 32, url="http://gemma-model.team.svc/v1")
+    plan = index_plan(index, replace(facts, retriever=kept, embedding=other))
+    text = child(plan.children, "ConfigMap", "handbook-retriever")["data"]["config.json"]
+    config = RetrieverConfig.model_validate_json(text)
+    assert [item.fingerprint for item in config.former_embeddings] == [former]
+    volumes = workload(plan)["spec"]["template"]["spec"]["volumes"]
+    optional = [item["secret"]["optional"] for item in volumes if item["name"] == "embedding-1"]
+    assert optional == [True], "a former model may be gone, and its key with it"
 
 
 @pytest.mark.parametrize("language", get_args(Language))

@@ -4,6 +4,7 @@
 Transport failures become LoaderErrors here; what a status means is the caller's to say. It must not retry.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Client:
         self._policy = policy
         self._rules = policy.rules()
         self._resolve = resolve
+        self._lock = threading.Lock()
         self._pools: dict[tuple[tuple[AllowRule, ...], str | None], httpcore.ConnectionPool] = {}
 
     def close(self) -> None:
@@ -141,6 +143,12 @@ class Client:
         """Send a form without any credential of the Secret; a redirect is an answer like any other."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         with self._ask(url, _Ask("POST", headers, lambda _: {}, urlencode(form).encode())) as answer:
+            yield answer
+
+    @contextmanager
+    def send(self, url: str, content: bytes, headers: Mapping[str, str], *, sign: Sign) -> Iterator[Answer]:
+        """POST bytes; a redirect is an answer like any other."""
+        with self._ask(url, _Ask("POST", headers, sign, content)) as answer:
             yield answer
 
     @contextmanager
@@ -226,7 +234,10 @@ class Client:
             )
 
     def _pool(self, target: Target, rules: tuple[AllowRule, ...]) -> httpcore.ConnectionPool:
-        proxy = self._proxy_for(target)
+        with self._lock:  # several threads may ask
+            return self._pool_of(rules, self._proxy_for(target))
+
+    def _pool_of(self, rules: tuple[AllowRule, ...], proxy: str | None) -> httpcore.ConnectionPool:
         key = (rules, proxy)
         if key not in self._pools:
             context = tls_context(self._policy, next((rule.ca for rule in rules if rule.ca), None))

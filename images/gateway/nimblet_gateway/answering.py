@@ -99,7 +99,7 @@ class Answering:
             record.shown = tuple(passage.id for passage in prompted.shown)
             record.prompt_tokens = estimate(prompted.messages) // 2  # until the model says it, if it does
             counted = _counted(chunks, record)
-            if grounding is Grounding.OFF or not prompted.shown:
+            if grounding is Grounding.OFF or ask.request.has_tools:
                 events = _unchecked(counted)
             else:
                 events = self._checked(counted, prompted, asked, record)
@@ -151,7 +151,11 @@ class Answering:
         record.supported, record.unsupported = checker.supported, checker.unsupported
         self.metrics.sentences.labels("supported").inc(checker.supported)
         self.metrics.sentences.labels("dropped" if required else "kept").inc(checker.unsupported)
-        if released:
+        quoted = checker.quoted() if required and not released and self.config.retrieval.quote_instead else None
+        if quoted is not None:
+            record.is_quote, record.citations, ending = True, tuple(checker.citations), "stop"
+            yield quoted
+        if released or quoted is not None:
             yield Ended(reason=ending)
             return
         async for event in self._refuse("NotSupported", NOT_SUPPORTED, record):

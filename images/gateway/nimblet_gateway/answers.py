@@ -112,6 +112,7 @@ def _extension(record: Record, grounding: Grounding) -> Json:
             "fallback": record.is_fallback,
             "indexes": indexes,
             "passages": list(record.shown),
+            "quote": record.is_quote,
             "sentences": {"supported": record.supported, "unsupported": record.unsupported},
         },
     }

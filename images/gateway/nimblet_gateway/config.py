@@ -37,6 +37,10 @@ class ModelConfig(ConfigModel):
     key_file: Path | None = Field(default=None, description="File with the endpoint's API key.")
     context_length: int = Field(ge=256, description="Tokens that prompt and answer share.")
     parallel: int = Field(default=1, ge=1, description="Requests that the model answers at the same time.")
+    system_role: bool = Field(
+        default=True,
+        description="Whether the chat template has a system role; else system text is put into the user's.",
+    )
 
 
 class IndexConfig(ConfigModel):
@@ -103,6 +107,11 @@ class RetrievalConfig(ConfigModel):
         ge=0,
         le=1,
         description="From which relevance of the passages a question is answered: see docs/grounding.md.",
+    )
+    quote_instead: bool = Field(
+        default=True,
+        description="Required: when no sentence of the model's is supported, answer with the passages' own best "
+        "sentence, marked as a quote; false refuses.",
     )
     wait_seconds: float = Field(
         default=10.0,

@@ -91,3 +91,5 @@ class Record:
     completion_tokens: int = 0
     supported: int = 0
     unsupported: int = 0
+    is_quote: bool = False
+    """Whether the answer is a sentence of the documents, since nothing of the model's was supported."""

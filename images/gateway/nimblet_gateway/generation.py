@@ -123,9 +123,9 @@ async def fit(model: Model, wanted: Wanted) -> Fitted:
 
     Where an upper estimate fits nothing is asked; else the model's own template and tokenizer count.
     """
-    context = model.config.context_length
+    context, role = model.config.context_length, model.config.system_role
     room = context - min(wanted.answer_tokens, context // 4)
-    prompted = wanted.planner.plan(room, _free)
+    prompted = wanted.planner.plan(room, _free, system_role=role)
     tokens = estimate(prompted.messages)
     for _ in range(COUNTS):
         if tokens <= room:
@@ -135,7 +135,7 @@ async def fit(model: Model, wanted: Wanted) -> Fitted:
         tokens = counted if counted is not None else tokens * BYTES_PER_TOKEN // LIKELY_BYTES_PER_TOKEN
         if tokens > room:
             rate = tokens / _bytes(prompted.messages) * MARGIN
-            prompted = wanted.planner.plan(room, partial(_at_rate, rate=rate))
+            prompted = wanted.planner.plan(room, partial(_at_rate, rate=rate), system_role=role)
             tokens = math.ceil(_bytes(prompted.messages) * rate)
     if tokens > room or (wanted.needs_passages and not prompted.shown):
         raise _does_not_fit()

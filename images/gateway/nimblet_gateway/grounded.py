@@ -10,6 +10,7 @@ from nimblet_gateway.chat import Message
 from nimblet_gateway.errors import invalid, too_long
 from nimblet_gateway.events import Citation, Mark, Text
 from nimblet_gateway.grounding import passage as grounding
+from nimblet_gateway.grounding.answer import plan_statement
 from nimblet_gateway.grounding.citation import mark, strip_markers
 from nimblet_gateway.grounding.prompt import Budget, PromptTooLongError, Role, Turn, plan_prompt
 from nimblet_gateway.grounding.relevance import OperatingPoint, judge_relevance, score_passage
@@ -36,11 +37,11 @@ class Planner:
     most: int
     system: str
 
-    def plan(self, tokens: int, count: Callable[[str], int]) -> Prompted:
+    def plan(self, tokens: int, count: Callable[[str], int], *, system_role: bool) -> Prompted:
         """Return the fullest prompt within so many tokens. ApiError where even the barest is longer."""
         if not self.passages:
-            return Prompted(messages=tuple(self._conversation()))
-        budget = Budget(tokens=tokens, count=count, passages=self.most)
+            return Prompted(messages=tuple(self._conversation(system_role=system_role)))
+        budget = Budget(tokens=tokens, count=count, passages=self.most, system_role=system_role)
         seen = [of_grounding(passage) for passage in self.passages]
         try:
             prompt = plan_prompt(self._turns(), seen, budget, style=self._style())
@@ -66,13 +67,17 @@ class Planner:
             raise invalid("expected the last message to be the user's", param="messages")
         return turns
 
-    def _conversation(self) -> Iterator[dict[str, JsonValue]]:
+    def _conversation(self, *, system_role: bool) -> Iterator[dict[str, JsonValue]]:
         style = self._style()
-        if style:
+        if style and system_role:
             yield {"role": "system", "content": style}
         for item in self.messages:
-            if item.role not in ("system", "developer"):
-                yield _message(item)
+            if item.role in ("system", "developer"):
+                continue
+            message = _message(item)
+            if style and not system_role and item.role == "user":
+                message["content"], style = f"{style}\n\n{message['content']}", ""
+            yield message
 
 
 def _message(item: Message) -> dict[str, JsonValue]:
@@ -146,7 +151,15 @@ class Checker:
             self.unsupported += 1
             return Text(text=sentence) if self.keeps_unsupported else None
         self.supported += 1
-        citation = self._cited(support.passage_index, support.quote)
+        return self._marked(sentence, support.passage_index, support.quote)
+
+    def quoted(self) -> Text | None:
+        """Return the passages' own best sentence for the question: for when nothing of the model's holds."""
+        found = plan_statement(self.question, self._seen)
+        return None if found is None else self._marked(visible(found.text), found.passage_index, found.quote)
+
+    def _marked(self, sentence: str, passage: int, quote: grounding.Span) -> Text:
+        citation = self._cited(passage, quote)
         marked = mark(sentence, number=citation.number)
         place = Mark(citation=citation, start_index=self._length, end_index=self._length + marked.marker.end)
         return Text(text=marked.text, marks=(place,))

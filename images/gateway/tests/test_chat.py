@@ -22,6 +22,8 @@ from gateway_testing.process import (
 )
 from gateway_testing.upstream import BREAK, ERROR, ModelServer
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture(scope="module")
 def running(served_model: tuple[ModelServer, str], folder: Path) -> Iterator[Running]:

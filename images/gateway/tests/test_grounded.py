@@ -19,6 +19,8 @@ from gateway_testing.process import (
 )
 from gateway_testing.upstream import ModelServer
 
+pytestmark = pytest.mark.timeout(180)
+
 TOOLS = [{"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}]
 
 
@@ -31,6 +33,19 @@ def required(
     changes: dict[str, Any] = {"grounding": "Required", "systemPrompt": "Be brief."}
     changes["indexes"] = [index_config(folder, index_url)]
     changes["retrieval"] = {"topK": 5, "maxPassages": 4}
+    with gateway(gateway_config(folder, model_url=served_model[1], **changes)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def strict(
+    served_model: tuple[ModelServer, str], index_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A gateway that quotes nothing by itself, for a model without a system role."""
+    folder = tmp_path_factory.mktemp("strict")
+    model = {"url": f"{served_model[1]}/v1", "name": "m", "contextLength": 2048, "systemRole": False}
+    changes: dict[str, Any] = {"grounding": "Required", "indexes": [index_config(folder, index_url)]}
+    changes |= {"model": model, "retrieval": {"quoteInstead": False}, "systemPrompt": "Be brief."}
     with gateway(gateway_config(folder, model_url=served_model[1], **changes)) as made:
         yield made
 
@@ -92,13 +107,23 @@ def test_stream_releases_a_sentence_only_when_it_is_checked(required: Running, m
             assert whole[place["start_index"] : place["end_index"]].endswith("]")
 
 
-def test_nothing_supported_is_a_refusal(required: Running, model: ModelServer) -> None:
+def test_nothing_supported_is_answered_by_a_quote(required: Running, model: ModelServer) -> None:
     model.answers("It was painted by Picasso. It costs 900 euros.")
-    body = required.chat("Who built the Halvorsen pump?").json()
+    body = required.chat("Where was the Halvorsen pump built?").json()
+    assert (body["nimblet"]["quote"], body["nimblet"]["refusal"]) == (True, None)
+    text = body["choices"][0]["message"]["content"]
+    assert text.removesuffix(" [1]") in PUMP
+    assert body["citations"][0]["quote"] in PUMP
+    assert text_of(required.stream("Where was the Halvorsen pump built?")) == text
+
+
+def test_nothing_supported_is_a_refusal_where_no_quote_is_wanted(strict: Running, model: ModelServer) -> None:
+    model.answers("It was painted by Picasso. It costs 900 euros.")
+    body = strict.chat("Who built the Halvorsen pump?").json()
     assert body["nimblet"]["refusal"] == "NotSupported"
     assert body["citations"] == []
     assert "Picasso" not in json.dumps(body)
-    assert "Picasso" not in text_of(required.stream("Who built the Halvorsen pump?"))
+    assert "Picasso" not in text_of(strict.stream("Who built the Halvorsen pump?"))
 
 
 def test_nothing_relevant_is_a_refusal_without_the_model(required: Running, model: ModelServer) -> None:
@@ -140,6 +165,13 @@ def test_documents_reach_no_system_prompt_and_no_control_token(required: Running
     assert "<|im_" not in json.dumps(asked)
 
 
+def test_system_text_goes_to_the_user_where_there_is_no_such_role(strict: Running, model: ModelServer) -> None:
+    strict.chat("How heavy is the Quill compressor?")
+    (asked,) = model.requests
+    assert [item["role"] for item in asked["messages"]] == ["user"]
+    assert asked["messages"][0]["content"].startswith("Be brief.")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -177,7 +209,7 @@ def test_callers_access_labels_narrow(required: Running, model: ModelServer) -> 
     model.answers(PLAN)
     answers = {key: required.chat(question["query"], key=key).json() for key in ("visitor-key", "board-key")}
     assert answers["board-key"]["citations"][0]["document"] == "wiki/plan.md"
-    assert answers["visitor-key"]["nimblet"]["refusal"] is not None
+    assert all(item["document"] != "wiki/plan.md" for item in answers["visitor-key"]["citations"])
     assert "Ostrander" not in json.dumps(answers["visitor-key"])
 
 
@@ -197,9 +229,9 @@ def test_preferred_keeps_unsupported_sentences_without_a_marker(preferred: Runni
 def test_preferred_answers_without_documents_where_nothing_is_relevant(
     preferred: Running, model: ModelServer
 ) -> None:
-    model.answers("A dry white.")
+    model.answers("A dry white. [3]")
     body = preferred.chat("Which wine goes with grilled mackerel tonight?").json()
-    assert body["choices"][0]["message"]["content"] == "A dry white."
+    assert body["choices"][0]["message"]["content"].strip() == "A dry white."
     assert (body["citations"], body["nimblet"]["passages"]) == ([], [])
 
 

@@ -20,6 +20,8 @@ from gateway_testing.upstream import STALL, ModelServer, words
 from nimblet_gateway.selftest import QUESTION
 from retriever_testing.process import serving
 
+pytestmark = pytest.mark.timeout(180)
+
 FREE_SECONDS = 1.0
 REQUEST_SECONDS = 4.0
 

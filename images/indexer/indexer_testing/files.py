@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Sequence
 
 import docx
+from docx.enum.style import WD_STYLE_TYPE
+from docx.shared import Pt
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
@@ -48,6 +50,20 @@ def docx_file(blocks: Sequence[tuple[str, str]], *, table: Sequence[Sequence[str
         for row in table:
             for cell, text in zip(made.add_row().cells, row, strict=True):
                 cell.text = text
+    target = io.BytesIO()
+    document.save(target)
+    return target.getvalue()
+
+
+def docx_hidden(seen: str, hidden: str) -> bytes:
+    """Return a DOCX with hidden text of every kind: by run, by style, and tiny."""
+    document = docx.Document()
+    secret = document.styles.add_style("Secret", WD_STYLE_TYPE.PARAGRAPH)
+    secret.font.hidden = True
+    paragraph = document.add_paragraph(seen)
+    paragraph.add_run(hidden).font.hidden = True
+    paragraph.add_run(hidden).font.size = Pt(1)
+    document.add_paragraph(hidden, style=secret)
     target = io.BytesIO()
     document.save(target)
     return target.getvalue()

@@ -69,7 +69,7 @@ class FolderSource(SourceModel):
 
 
 class GitSource(SourceModel):
-    """A folder of a git repository, read over http(s) without its history, submodules, hooks or large-file store."""
+    """A folder of a git repository over http(s), without history, submodules, hooks and large-file store."""
 
     type: Literal["Git"]
     url: Url = Field(description="Address of the repository.")

@@ -18,6 +18,16 @@ class Refusal(StrEnum):
     UNSUPPORTED = "Unsupported"
     TIMED_OUT = "TimedOut"
     PARSER_DIED = "ParserDied"
+    UNREADABLE = "Unreadable"
+    UNSAFE_NAME = "UnsafeName"
+    LINK = "Link"
+    SUBMODULE = "Submodule"
+    NOT_FOUND = "NotFound"
+    ACCESS_DENIED = "AccessDenied"
+    UNREACHABLE = "Unreachable"
+    OTHER_SITE = "OtherSite"
+    ROBOTS_DISALLOWED = "RobotsDisallowed"
+    TOO_MANY = "TooMany"
 
 
 class FileRefused(Exception):  # noqa: N818 - what happened, in the words that the status has

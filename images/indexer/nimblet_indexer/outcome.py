@@ -11,7 +11,6 @@ from typing import Final
 from nimblet_egress.errors import TERMINATED_EXIT_CODE, Reason, SourceError
 
 TERMINATED: Final = TERMINATED_EXIT_CODE
-INTERNAL: Final = Reason.Internal.exit_code
 
 
 class Outcome(Enum):

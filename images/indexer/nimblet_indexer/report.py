@@ -49,7 +49,7 @@ class SourceReport(ReportModel):
     name: str = Field(description="Name of the source.")
     revision: str = Field(
         default="",
-        description="Commit of a repository; `etags:` and a hash over names and ETags of a bucket or site; else empty.",
+        description="Commit of a repository; `etags:` and a hash over ETags of a bucket or site; else empty.",
     )
     hash: str = Field(description="First 32 hex digits of a SHA-256 over names and contents of what was read.")
     documents: int = Field(default=0, description="Files that were read.")

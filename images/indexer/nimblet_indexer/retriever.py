@@ -40,6 +40,31 @@ class Added(Answer):
     reused: int
 
 
+class Gated(Answer):
+    """What the golden questions gave."""
+
+    passed: bool
+    asked: int = 0
+    recall: float = 0.0
+    mrr: float = 0.0
+    ndcg: float = 0.0
+    failed: tuple[str, ...] = ()
+
+
+class Generation(Answer):
+    """A generation in the store."""
+
+    name: str
+    sealed: bool = True
+
+
+class Generations(Answer):
+    """All of them, and the one that serves."""
+
+    serving: str | None = None
+    generations: tuple[Generation, ...] = ()
+
+
 class _Counts(Answer):
     counts: tuple[int, ...]
 
@@ -55,6 +80,15 @@ class RetrieverError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request; an empty body is none."""
+
+    method: str
+    path: str
+    body: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,38 +122,56 @@ class RetrieverClient:
 
     def begin(self, name: str, token: str) -> Begun:
         """Begin or resume a build."""
-        return self._ask("/v1/builds", {"name": name, "token": token}, Begun)
+        return self._ask(_Call("POST", "/v1/builds", {"name": name, "token": token}), Begun)
 
     def add(self, build: Begun, token: str, passages: Sequence[Mapping[str, object]]) -> Added:
         """Hand passages over: durable when this returns. The same ones again do no harm."""
-        return self._ask(f"/v1/builds/{build.name}/{token}/passages", {"passages": list(passages)}, Added)
+        path = f"/v1/builds/{build.name}/{token}/passages"
+        return self._ask(_Call("POST", path, {"passages": list(passages)}), Added)
 
     def seal(self, build: Begun, token: str) -> None:
         """Complete the build."""
-        self._ask(f"/v1/builds/{build.name}/{token}/seal", {}, Answer)
+        self._ask(_Call("POST", f"/v1/builds/{build.name}/{token}/seal", {}), Answer)
+
+    def gate(self, name: str, request: Mapping[str, object]) -> Gated:
+        """Ask a sealed generation the golden questions."""
+        return self._ask(_Call("POST", f"/v1/generations/{name}/gate", request), Gated)
+
+    def serve(self, name: str) -> None:
+        """Swap to a sealed generation."""
+        self._ask(_Call("PUT", "/v1/serving", {"generation": name}), Answer)
+
+    def generations(self) -> Generations:
+        """List the generations."""
+        return self._ask(_Call("GET", "/v1/generations", {}), Generations)
+
+    def drop(self, name: str) -> None:
+        """Remove a generation."""
+        self._ask(_Call("DELETE", f"/v1/generations/{name}", {}), Answer)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text by the embedding model's tokenizer."""
         counts: list[int] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = list(texts[start : start + TEXTS_AT_ONCE])
-            counts += self._ask("/v1/tokens", {"texts": batch}, _Counts).counts
+            counts += self._ask(_Call("POST", "/v1/tokens", {"texts": batch}), _Counts).counts
         return counts
 
-    def _ask(self, path: str, body: Mapping[str, object], model: type[A]) -> A:
+    def _ask(self, call: _Call, model: type[A]) -> A:
         until = self._clock.now() + self._target.patience_seconds
         while True:
             try:
                 key = self._target.key_file.read_text(encoding="ascii").strip()
-                answer = self._client.post(path, json=body, headers={"Authorization": f"Bearer {key}"})
+                headers = {"Authorization": f"Bearer {key}"}
+                answer = self._client.request(call.method, call.path, json=call.body or None, headers=headers)
             except httpx.HTTPError as error:
                 told = _Told(
                     reason="Unavailable", message=f"the retriever did not answer ({type(error).__name__})"
                 )
                 wait = WAIT_SECONDS
             else:
-                if answer.status_code == httpx.codes.OK:
-                    return _parsed(answer.content, model)
+                if answer.is_success:
+                    return _parsed(answer.content or b"{}", model)
                 told = _told(answer)
                 if answer.status_code not in RETRIED:
                     raise RetrieverError(told.reason, told.message)
@@ -141,7 +193,8 @@ def _told(answer: httpx.Response) -> _Told:
     try:
         return _Told.model_validate_json(answer.content)
     except ValidationError:
-        return _Told(reason="UnexpectedAnswer", message=f"the retriever answered HTTP {answer.status_code}")
+        reason = "Unavailable" if answer.status_code in RETRIED else "UnexpectedAnswer"
+        return _Told(reason=reason, message=f"the retriever answered HTTP {answer.status_code}")
 
 
 def _wait_of(answer: httpx.Response) -> float:

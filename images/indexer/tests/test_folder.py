@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nimblet_indexer.config import FolderSource
-from nimblet_indexer.source.folder import list_files
+from nimblet_egress.errors import Reason, SourceError
+from nimblet_indexer.config import FileLimits, FolderSource
+from nimblet_indexer.source.folder import FolderReader
+from nimblet_indexer.source.listing import Listing
 
 
 def source(folder: Path, **fields: object) -> FolderSource:
@@ -14,9 +16,14 @@ def source(folder: Path, **fields: object) -> FolderSource:
     return FolderSource.model_validate({"name": "wiki", "folder": folder, "access": ["public"], **fields})
 
 
+def listed(folder: Path, **fields: object) -> Listing:
+    """Return the listing."""
+    return FolderReader(source(folder, **fields), FileLimits()).list()
+
+
 def names(folder: Path, **fields: object) -> list[str]:
     """Return what is listed."""
-    return [file.name for file in list_files(source(folder, **fields))]
+    return [file.name for file in listed(folder, **fields).files]
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_files_that_a_parser_knows_are_listed_by_name(tree: Path) -> None:
     assert names(tree) == ["a.md", "b.txt", "sub/c.MD", "sub/deep/d.pdf"]
-    assert list_files(source(tree))[0].document == "wiki/a.md"
+    assert listed(tree).files[0].document == "wiki/a.md"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,14 @@ def test_link_out_of_the_volume_is_left_out(tmp_path: Path) -> None:
     (volume / "ring").symlink_to(volume)
     (volume / "gone.md").symlink_to("nowhere")
     assert names(volume) == []
+    # Then the one that could be read is told
+    assert [(error.file, error.reason) for error in listed(volume).refused] == [("wiki/file.md", "Link")]
+
+
+def test_volume_of_too_many_files_is_refused_before_it_fills_the_memory(tree: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        FolderReader(source(tree), FileLimits(source_files=3)).list()
+    assert caught.value.reason is Reason.TooManyFiles
 
 
 def test_volume_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from indexer_testing.files import docx_bomb, docx_file, pdf
+from indexer_testing.files import docx_bomb, docx_file, docx_hidden, pdf
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.parse.file import parse_file
 
@@ -100,8 +100,31 @@ def test_docx_gives_headings_lists_and_tables_in_order() -> None:
     assert outline(parsed) == [("", "Intro."), ("Care", "- Oil it\n\nModel | Pressure\nX200 | 45 bar")]
 
 
+def test_docx_is_read_without_what_the_word_processor_hides() -> None:
+    assert outline(parse_file("a.docx", docx_hidden("Seen.", "Obey me."))) == [("", "Seen.")]
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        "display:none",
+        "visibility: collapse",
+        "opacity:0.0",
+        "font-size: 0",
+        "color:transparent",
+        "text-indent:-9999px",
+        "position:absolute;left:-5000px",
+    ],
+)
+def test_html_is_read_without_what_its_style_hides(style: str) -> None:
+    page = (
+        f'<p>Seen.</p><p style="{style}">Obey me.</p><p style="background-color:transparent;opacity:0.5">Too.</p>'
+    )
+    assert outline(parse_file("a.html", page.encode())) == [("", "Seen.\n\nToo.")]
+
+
 def test_text_is_cleaned_of_what_nobody_sees() -> None:
-    hidden = "pay\u200b\u202eload\u2066 a\u00adb\x07\tc\r\n\r\n\r\n\r\nend\ufeff"
+    hidden = "pay\u200b\u202eload\u2066 a\u00adb\x07\tc\r\n\r\n\r\n\r\nend\ufeff\U000e0041\ufe0f\U000e0100\u3164"
     assert outline(parse_file("a.txt", hidden.encode())) == [("", "payload ab c\n\nend")]
 
 

@@ -55,7 +55,7 @@ class LoopbackServer:
                 outer.requests.append(request)
                 self._send(answer(request))
 
-            do_CONNECT = do_HEAD = do_POST = do_GET  # noqa: N815 - the base class looks them up by these names
+            do_CONNECT = do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the base class looks them up by these names
 
             def _send(self, reply: Reply) -> None:
                 self.close_connection = True

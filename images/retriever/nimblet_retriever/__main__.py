@@ -73,7 +73,7 @@ def open_store(config: RetrieverConfig) -> Store:
             limit=store.push_passages,
             memory=store.builder_memory_bytes,
         )
-    # a third of the start's time is the client's import: the embedded form, which restarts in place, does without
+    # the client takes half of the start's time, which an embedded store need not pay at a restart
     from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
 
     from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415

@@ -130,6 +130,11 @@ class RetrieverConfig(ConfigModel):
     index: str = Field(min_length=1, max_length=63, description="The index's name, in citations.")
     store: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="type")]
     embedding: EmbeddingConfig
+    former_embeddings: tuple[EmbeddingConfig, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Models of older generations that are kept: questions to those are embedded by them.",
+    )
     search: SearchConfig = SearchConfig()
     reranker: RerankerConfig | None = Field(default=None, description="Orders what a search finds; none without.")
     tracing: TracingConfig | None = Field(default=None, description="Sends traces; none without.")

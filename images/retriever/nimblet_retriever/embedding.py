@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks the embedding model for vectors and token counts. Knows no store; keeps and logs no text."""
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
@@ -13,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nimblet_retriever.config import EmbeddingConfig
 from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
 
-TOKENIZE_AT_ONCE: Final = 8
+TOKENIZE_AT_ONCE: Final = 256
+"""Texts in one request for token counts."""
+SEPARATOR: Final = -1
+"""No token has this number."""
 BYTES_PER_TOKEN: Final = 2
 """Of an estimate: real tokenizers need fewer tokens for any script, so that what is counted fits."""
 SERVER_ERRORS: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -66,20 +68,27 @@ class Embedder:
         """Return the tokens of each text by the model's own tokenizer, or an estimate that is never too low."""
         if self._config.tokenizer == "Estimate":
             return [-(-len(text.encode()) // BYTES_PER_TOKEN) for text in texts]
-        turn = asyncio.Semaphore(TOKENIZE_AT_ONCE)
+        counts: list[int] = []
+        for start in range(0, len(texts), TOKENIZE_AT_ONCE):
+            counts += await self._count(texts[start : start + TOKENIZE_AT_ONCE])
+        return counts
+
+    async def _count(self, texts: Sequence[str]) -> list[int]:
+        """Ask for many texts in one request: a list, in which a token that no vocabulary has ends each text.
+
+        llama.cpp tokenizes each text of such a list by itself and hands on the numbers between them as they are.
+        """
+        content = [part for text in texts for part in (text, SEPARATOR)]
         base = self._config.url.removesuffix("/v1")
-
-        async def one(text: str) -> int:
-            async with turn:
-                body = await self._post(f"{base}/tokenize", {"content": text, "add_special": False})
-            try:
-                return len(_Tokens.model_validate_json(body).tokens)
-            except ValidationError as error:
-                raise EmbeddingRefused(
-                    "the embedding server's /tokenize gave no tokens; set embedding.tokenizer to Estimate"
-                ) from error
-
-        return list(await asyncio.gather(*(one(text) for text in texts)))
+        body = await self._post(f"{base}/tokenize", {"content": content, "add_special": False})
+        try:
+            tokens = _Tokens.model_validate_json(body).tokens
+        except ValidationError as error:
+            raise _no_tokens() from error
+        ends = [place for place, token in enumerate(tokens) if token == SEPARATOR]
+        if len(ends) != len(texts):
+            raise _no_tokens()
+        return [end - begin - 1 for begin, end in zip((-1, *ends), ends, strict=False)]
 
     async def _batch(self, texts: Sequence[str]) -> list[Sequence[float]]:
         request = {"model": self._config.model, "input": list(texts), "encoding_format": "float"}
@@ -120,6 +129,10 @@ class Embedder:
         if answer.status_code != httpx.codes.OK:
             raise EmbeddingRefused(f"the embedding server answered HTTP {answer.status_code}; check key and sizes")
         return answer.content
+
+
+def _no_tokens() -> EmbeddingRefused:
+    return EmbeddingRefused("the embedding server's /tokenize gave no tokens; set embedding.tokenizer to Estimate")
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ or has been missing for too long.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from nimblet_retriever.config import ConfigModel
@@ -41,6 +41,24 @@ SILENT: Final = Health(
     reason="EmbeddingUnavailable",
     message=f"the embedding server did not answer a short text within {PATIENCE_SECONDS:.0f} s; is it overloaded?",
 )
+
+
+class EmbeddingProbes:
+    """The model of new generations, and those of older ones that are kept."""
+
+    def __init__(self, current: "EmbeddingProbe", former: Mapping[str, "EmbeddingProbe"]) -> None:
+        self._current = current
+        self._former = former
+
+    async def look(self, serving: Manifest | None) -> Health:
+        """Return how the model is that the serving generation needs."""
+        probe = self._former.get(serving.embedding, self._current) if serving is not None else self._current
+        return await probe.look(serving)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for probe in (self._current, *self._former.values()):
+            await probe.close()
 
 
 class EmbeddingProbe:

@@ -31,9 +31,10 @@ PAUSE_SECONDS: Final = 5.0
 class Overlaid:
     """The store as questions see it."""
 
-    def __init__(self, store: Store, embedder: Embedder, *, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, model_of: Callable[[str], Embedder], *, clock: Callable[[], float]) -> None:
+        """`model_of` returns the model of a fingerprint: an earlier one where its generation serves still."""
         self._store = store
-        self._embedder = embedder
+        self._model_of = model_of
         self._clock = clock
         self._renewal: asyncio.Task[None] | None = None
         self._paused_until = -math.inf
@@ -70,10 +71,11 @@ class Overlaid:
 
     async def _renew_all(self, space: Space) -> None:
         overlay = await self._store.overlay()
+        model = self._model_of(space.embedding)
         while batch := await overlay.outdated(space.id, AT_ONCE):
             for item in batch:
                 texts = [embedded_text(chunk) for chunk in item.chunks]
-                vectors = await self._embedder.embed(texts, Kind.PASSAGE)
+                vectors = await model.embed(texts, Kind.PASSAGE)
                 renewed = [
                     replace(chunk, vector=vector) for chunk, vector in zip(item.chunks, vectors, strict=True)
                 ]

@@ -61,6 +61,8 @@ class Extras:
 
     reranker: Reranker | None = None
     watch: Watch = field(default_factory=Unwatched)
+    former: tuple[Embedder, ...] = ()
+    """Models of older generations that are kept."""
 
 
 ALONE: Final = Extras()
@@ -102,11 +104,12 @@ class Retriever:
     ) -> None:
         self._store = store
         self._embedder = embedder
+        self._former = {item.fingerprint: item for item in extras.former}
         self._config = config
         self._clock = clock
         self._reranker = extras.reranker
         self._watch = extras.watch
-        self._overlaid = Overlaid(store, embedder, clock=clock)
+        self._overlaid = Overlaid(store, self._model_of, clock=clock)
         self._manifests: dict[str, Manifest] = {}
         """Of sealed generations, which never change."""
         self._trusted: dict[str, float] = {}
@@ -115,14 +118,15 @@ class Retriever:
 
     async def ask(self, question: Question) -> Found:
         """Return the best passages. IndexEmpty, EmbeddingUnavailable, EmbeddingChanged, StoreUnavailable."""
-        with self._watch.stage("embed"):
-            (vector,) = await self._embedder.embed([question.text], Kind.QUESTION)
         for _ in range(BUSY_SWAPS):
             name = await self._store.serving()
             if name is None:
                 raise IndexEmpty("no generation serves yet: the first build is under way, or failed")
-            await self._check_canary(name)
             try:
+                await self._check_canary(name)
+                embedder = await self._embedder_of(name)
+                with self._watch.stage("embed"):
+                    (vector,) = await embedder.embed([question.text], Kind.QUESTION)
                 return await self._found(name, question, vector, pushes=True)
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves
@@ -131,9 +135,10 @@ class Retriever:
     async def try_out(self, name: str, questions: Sequence[Question]) -> AsyncIterator[Found]:
         """Ask one generation, serving or not: for the quality gate. The errors of `ask`, and GenerationUnknown."""
         await self._check_canary(name)
+        embedder = await self._embedder_of(name)
         for start in range(0, len(questions), TRIED_AT_ONCE):
             some = questions[start : start + TRIED_AT_ONCE]
-            vectors = await self._embedder.embed([question.text for question in some], Kind.QUESTION)
+            vectors = await embedder.embed([question.text for question in some], Kind.QUESTION)
             for question, vector in zip(some, vectors, strict=True):
                 yield await self._found(name, question, vector, pushes=False)
 
@@ -260,7 +265,7 @@ class Retriever:
         if self._clock() - self._trusted.get(name, -math.inf) < CANARY_SECONDS:
             return
         manifest = await self._manifest(name)
-        (canary,) = await self._embedder.embed([CANARY], Kind.PASSAGE)
+        (canary,) = await self._model_of(manifest.embedding).embed([CANARY], Kind.PASSAGE)
         likeness = cosine(canary, manifest.canary)
         if likeness < SAME:
             raise EmbeddingChanged(
@@ -268,6 +273,15 @@ class Retriever:
                 f"(likeness {likeness:.3f}); bring it back, or build a generation with this one"
             )
         self._trusted[name] = self._clock()
+
+    async def _embedder_of(self, name: str) -> Embedder:
+        """Return the model that a generation was built with, as far as it is still known."""
+        if not self._former:
+            return self._embedder
+        return self._model_of((await self._manifest(name)).embedding)
+
+    def _model_of(self, embedding: str) -> Embedder:
+        return self._former.get(embedding, self._embedder)
 
     async def _manifest(self, name: str) -> Manifest:
         known = self._manifests.get(name)

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from nimblet_retriever.app import Api, application
 from nimblet_retriever.config import RetrieverConfig
 from nimblet_retriever.embedding import Embedder
-from nimblet_retriever.health import EmbeddingProbe
+from nimblet_retriever.health import EmbeddingProbe, EmbeddingProbes
 from nimblet_retriever.keys import KeyRing
 from nimblet_retriever.metrics import Metrics
 from nimblet_retriever.pushes import Pushes
@@ -51,13 +51,17 @@ async def service(
         reranker = None
         if config.reranker is not None:
             reranker = Reranker(around.client, config.reranker, clock=around.clock, watch=telemetry)
-        extras = Extras(reranker=reranker, watch=telemetry)
+        former = tuple(Embedder(around.client, item) for item in config.former_embeddings)
+        extras = Extras(reranker=reranker, watch=telemetry, former=former)
         retriever = Retriever(store, embedder, config.search, clock=around.clock, extras=extras)
         stack.push_async_callback(retriever.close)
         await retriever.open()
         pushes = Pushes(store, embedder, config.push, language=config.search.language)
         stack.push_async_callback(pushes.close)
-        probe = EmbeddingProbe(embedder, clock=around.clock)
+        probe = EmbeddingProbes(
+            EmbeddingProbe(embedder, clock=around.clock),
+            {item.fingerprint: EmbeddingProbe(item, clock=around.clock) for item in former},
+        )
         stack.push_async_callback(probe.close)
         keys = KeyRing(config.keys_file, now=around.now)
         api = Api(

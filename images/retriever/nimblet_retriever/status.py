@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nimblet_retriever.config import ConfigModel
-from nimblet_retriever.health import EmbeddingProbe, Health
+from nimblet_retriever.health import EmbeddingProbes, Health
 from nimblet_retriever.store.chunk import Room, StoreError
 from nimblet_retriever.store.generation import Gate, Generation
 from nimblet_retriever.store.interface import Store
@@ -78,7 +78,7 @@ class Observer:
 
     index: str
     store: Store
-    embedding: EmbeddingProbe
+    embedding: EmbeddingProbes
     pushes: Callable[[], Awaitable[PushStatus]] = field(default=nothing_pushed)
 
     async def contents(self) -> Contents:

@@ -23,6 +23,7 @@ from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.embedded import EmbeddedStore, free_bytes
 from retriever_testing.embeddings import EmbeddingServer
 
+MODEL = EmbeddingConfig(url="http://model/v1", model="m", fingerprint="digest@1", batch=2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READER, BOARD, BUILDER, OPERATOR = "reader-key", "board-key", "builder-key", "operator-key"
 PUSHER, CHIEF = "pusher-key", "chief-key"
@@ -105,6 +106,8 @@ class Bench:
 class Around:
     """What a test changes of a bench's surroundings."""
 
+    embedding: EmbeddingConfig = MODEL
+    former: tuple[EmbeddingConfig, ...] = ()
     reranker: RerankerConfig | None = None
     tracing: TracingConfig | None = None
     hosts: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
@@ -132,7 +135,8 @@ async def running(folder: Path, around: Around | None = None) -> AsyncIterator[B
         version=1,
         index="docs",
         store=EmbeddedConfig(folder=folder / "index"),
-        embedding=EmbeddingConfig(url="http://model/v1", model="m", fingerprint="digest@1", batch=2),
+        embedding=around.embedding,
+        former_embeddings=around.former,
         reranker=around.reranker,
         tracing=around.tracing,
         keys_file=key_file,

@@ -46,7 +46,12 @@ class EmbeddingServer:
 
     async def tokenize(self, request: Request) -> Response:
         """POST /tokenize."""
-        return JSONResponse({"tokens": list(range(len((await request.json())["content"].split())))})
+        content = (await request.json())["content"]
+        parts = content if isinstance(content, list) else [content]
+        tokens = [part if isinstance(part, int) else range(len(part.split())) for part in parts]
+        return JSONResponse(
+            {"tokens": [token for part in tokens for token in (part if isinstance(part, range) else [part])]}
+        )
 
     def app(self) -> Starlette:
         """Return the ASGI application."""

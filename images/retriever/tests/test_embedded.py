@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nimblet_retriever.store.ballast import BALLAST_BYTES, Ballast
 from nimblet_retriever.store.chunk import GenerationUnknown, StoreBusy, StoreError, StoreFull
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.layout import write_durably
@@ -147,3 +148,26 @@ async def test_pointer_is_replaced_whole(tmp_path: Path) -> None:
     write_durably(tmp_path / "serving", name)
     assert await store.serving() == name
     await store.close()
+
+
+async def test_builder_that_wants_too_much_memory_dies_alone(tmp_path: Path) -> None:
+    # Given a serving generation, and from now on builders with less memory than they need
+    store = EmbeddedStore(tmp_path, reserve=0)
+    serving = await sealed(store, MANY[:1])
+    await store.serve(serving)
+    await store.close()
+    starved = EmbeddedStore(tmp_path, reserve=0, memory=2**20)
+    # When a build begins, then it fails with what happened, and queries are answered
+    build = await starved.begin(manifest(2))
+    with pytest.raises(StoreError, match=r"more than the 1 MiB of memory.*begin the build again"):
+        await build.add(MANY)
+    assert await found(starved, serving, asked("pump")) == ["doc0"]
+    await starved.close()
+
+
+async def test_ballast_makes_room_and_is_taken_again(tmp_path: Path) -> None:
+    ballast = Ballast(tmp_path)
+    assert (tmp_path / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
+    with ballast.given_up():
+        assert not (tmp_path / "ballast").exists()
+    assert (tmp_path / "ballast").stat().st_size == BALLAST_BYTES

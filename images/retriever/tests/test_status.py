@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from nimblet_retriever.config import EmbeddingConfig
 from nimblet_retriever.embedding import Embedder
-from nimblet_retriever.health import PATIENCE_SECONDS, PROBE_SECONDS, EmbeddingProbe
+from nimblet_retriever.health import PATIENCE_SECONDS, PROBE_SECONDS, EmbeddingProbe, EmbeddingProbes
 from nimblet_retriever.status import Observer, Readiness, StatusAnswer
 from nimblet_retriever.store.chunk import StoreUnavailable
 from nimblet_retriever.store.server import ServerStore
@@ -111,7 +111,7 @@ async def test_server_that_is_away_is_told_and_not_ready(tmp_path: Path) -> None
     store = ServerStore(client, prefix="x")
     model, config = EmbeddingServer(), EmbeddingConfig(url="http://model/v1", model="m", fingerprint="f")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=model.app())) as upstream:
-        probe = EmbeddingProbe(Embedder(upstream, config), clock=lambda: 0.0)
+        probe = EmbeddingProbes(EmbeddingProbe(Embedder(upstream, config), clock=lambda: 0.0), {})
         told = await Observer(index="docs", store=store, embedding=probe).status()
         with pytest.raises(StoreUnavailable):
             await Readiness(store).check()

@@ -14,7 +14,7 @@ from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.plan.claim import Wish, binding, claim_problem
 from nimblet.plan.index_config import StoreConfig, embedded_store, server_store
 from nimblet.plan.indexfacts import IndexFacts
-from nimblet.plan.stage import StageOutcome
+from nimblet.plan.stage import StageOutcome, problem
 
 CLASS_LOOK_SECONDS: Final = 5.0
 """No watch tells of a StorageClass that is made: look by the clock."""
@@ -35,6 +35,11 @@ def plan_store(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> Store
         reference = store.key_secret_ref
         key = SecretFile(name="store", secret=reference.name) if reference is not None else None
         return StorePlan(store=server_store(url=store.url, prefix=index.uid, key=key))
+    if store.type == "Dedicated":
+        refused = problem(
+            Reason.STORE_UNSUPPORTED, "store.type Dedicated needs Qdrant servers, which are not run yet."
+        )
+        return StorePlan(outcome=StageOutcome(state=refused))
     return _embedded(index, facts, now)
 
 

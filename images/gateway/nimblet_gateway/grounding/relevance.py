@@ -23,7 +23,7 @@ DOUBT: Final = 1.0
 class OperatingPoint:
     """From which score on a question is answered."""
 
-    threshold: float = 0.4
+    threshold: float = 0.38
 
 
 @dataclass(frozen=True, kw_only=True)

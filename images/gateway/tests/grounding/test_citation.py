@@ -44,16 +44,22 @@ def test_marker_stands_where_it_says(sentence: str, number: int) -> None:
     assert marked.text.replace(f" [{number}]", "", 1) == sentence
 
 
-def test_quote_is_the_sentence_with_the_words() -> None:
-    span = plan_quote(FERRY, {"ticket": 1.0, "3": 4.0})
+def test_quote_is_the_sentence_with_the_words_where_no_more_fits() -> None:
+    span = plan_quote(FERRY, {"ticket": 1.0, "3": 4.0}, most=5)
     assert span is not None
     assert span.of(FERRY.text) == "A ticket costs 3 crowns."
 
 
-def test_quote_grows_over_sentences_that_hold_more() -> None:
-    span = plan_quote(FERRY, {"3": 1.0, "half": 1.0})
+def test_quote_holds_all_the_words_it_can() -> None:
+    span = plan_quote(FERRY, {"3": 1.0, "half": 1.0}, most=8)
     assert span is not None
     assert span.of(FERRY.text) == "A ticket costs 3 crowns.\nDogs pay half."
+
+
+def test_quote_shows_its_neighbours() -> None:
+    span = plan_quote(FERRY, {"ticket": 1.0})
+    assert span is not None
+    assert span.of(FERRY.text) == FERRY.text
 
 
 def test_passage_without_the_words_has_no_quote() -> None:

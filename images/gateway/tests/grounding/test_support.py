@@ -40,7 +40,7 @@ def test_sentence_made_of_one_passage_is_supported(question: str, sentence: str,
     assert verdict.supported
     assert verdict.passage_index is not None
     assert verdict.quote is not None
-    assert verdict.quote.of(PASSAGES[verdict.passage_index].text) == quote
+    assert quote in verdict.quote.of(PASSAGES[verdict.passage_index].text)
 
 
 @pytest.mark.parametrize(

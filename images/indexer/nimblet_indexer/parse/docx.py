@@ -9,6 +9,8 @@ from typing import Final
 import docx
 from docx.document import Document
 from docx.opc.exceptions import OpcError
+from docx.oxml.ns import qn
+from docx.oxml.xmlchemy import BaseOxmlElement
 from docx.table import Table
 from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
@@ -21,6 +23,8 @@ MAX_MEMBERS: Final = 10_000
 MAX_UNPACKED_BYTES: Final = 256 * 2**20
 MAX_XML_BYTES: Final = 64 * 2**20
 """Of the parts that are parsed; pictures may be larger and are not read."""
+TINY: Final = 2
+"""Half points: text of one point is there to be overlooked."""
 _HEADING: Final = re.compile(r"^heading (\d)$", re.IGNORECASE)
 
 
@@ -29,6 +33,7 @@ def parse_docx(data: bytes) -> Parsed:
     _check_archive(data)
     try:
         document = docx.Document(io.BytesIO(data))
+        _remove_hidden(document)
         outline = Outline()
         _collect(document, outline)
         title = outline.title or document.core_properties.title
@@ -54,6 +59,31 @@ def _check_archive(data: bytes) -> None:
             f"it would unpack to {len(members)} parts and {unpacked // 2**20} MiB; "
             f"{MAX_UNPACKED_BYTES // 2**20} MiB are allowed. Split it",
         )
+
+
+def _remove_hidden(document: Document) -> None:
+    """Take out what the word processor does not show: hidden runs, by themselves or by style, and tiny ones."""
+    hidden = {style.style_id for style in document.styles if _is_hidden(style.element.find(qn("w:rPr")))}
+    for run in list(document.element.body.iter(qn("w:r"))):
+        properties = run.find(qn("w:rPr"))
+        paragraph = run.getparent().find(qn("w:pPr")) if run.getparent() is not None else None
+        styles = (_style(properties, "w:rStyle"), _style(paragraph, "w:pStyle"))
+        if _is_hidden(properties) or any(style in hidden for style in styles):
+            run.getparent().remove(run)
+
+
+def _style(properties: BaseOxmlElement | None, name: str) -> str | None:
+    found = properties.find(qn(name)) if properties is not None else None
+    return found.get(qn("w:val")) if found is not None else None
+
+
+def _is_hidden(properties: BaseOxmlElement | None) -> bool:
+    if properties is None:
+        return False
+    vanish, size = properties.find(qn("w:vanish")), properties.find(qn("w:sz"))
+    off = vanish is not None and vanish.get(qn("w:val")) in ("0", "false", "off")
+    points = (size.get(qn("w:val")) if size is not None else None) or ""
+    return (vanish is not None and not off) or (points.isdecimal() and int(points) <= TINY)
 
 
 def _collect(document: Document, outline: Outline) -> None:

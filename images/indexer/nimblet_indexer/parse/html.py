@@ -68,7 +68,9 @@ _BLOCKS: Final = frozenset(
     ]
 )
 _HIDDEN_STYLE: Final = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0(?![.\d])|font-size\s*:\s*0(?![.\d])",
+    r"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|opacity\s*:\s*0(\.0+)?(?![.\d])"
+    r"|font-size\s*:\s*0(\.0+)?(?![.\d])|(?<![-\w])color\s*:\s*transparent"
+    r"|(text-indent|left|top|margin-left)\s*:\s*-\d{3,}",
     re.IGNORECASE,
 )
 

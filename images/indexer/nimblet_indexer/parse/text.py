@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal, Section
+from nimblet_indexer.parse.hidden import IGNORABLE
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -45,9 +46,13 @@ def clean(text: str) -> str:
     What is invisible to people must not reach a model: it is how instructions are hidden in documents.
     """
     composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-    seen = "".join(char for char in composed if char in _KEPT_CONTROLS or unicodedata.category(char)[0] != "C")
+    seen = "".join(char for char in composed if char in _KEPT_CONTROLS or _is_seen(char))
     lines = (line.strip() for line in _SPACES.sub(" ", seen).split("\n"))
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+def _is_seen(char: str) -> bool:
+    return unicodedata.category(char)[0] != "C" and char not in IGNORABLE
 
 
 def document_of(title: str, sections: Iterable[Section]) -> Parsed:

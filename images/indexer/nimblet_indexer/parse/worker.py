@@ -6,15 +6,15 @@ parsed document or the refusal; one that hangs is killed, one that dies is made 
 """
 
 import hashlib
-import multiprocessing
 import resource
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final, Self
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
+from nimblet_indexer.limited import fork_server
 from nimblet_indexer.parse.file import parse_file
 
 START_SECONDS: Final = 60.0
@@ -49,8 +49,8 @@ class ParserProcess:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._context: SpawnContext = multiprocessing.get_context("spawn")
-        self._process: SpawnProcess | None = None
+        self._context = fork_server()
+        self._process: ForkServerProcess | None = None
         self._pipe: Connection | None = None
 
     def __enter__(self) -> Self:

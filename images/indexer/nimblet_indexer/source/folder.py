@@ -6,39 +6,45 @@ alone; hidden files and folders are not listed themselves.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from nimblet_indexer.config import FolderSource
-from nimblet_indexer.parse.file import SUFFIXES
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFile:
-    """A file to be indexed: `document` is its id, `name` its path inside the source, `path` where it lies."""
-
-    document: str
-    name: str
-    path: Path
+from nimblet_indexer.config import FileLimits, FolderSource
+from nimblet_indexer.document import Refusal
+from nimblet_indexer.source.listing import Chooser, Fetched, Listing, SourceFile
 
 
-def list_files(source: FolderSource) -> tuple[SourceFile, ...]:
-    """Return the files that the globs choose and a parser knows, by name. OSError when the folder is not there."""
-    root = source.folder.resolve(strict=True)
-    chosen = []
-    for name in sorted(_names(root)):
-        path = PurePosixPath(name)
-        if (
-            path.suffix.lower() not in SUFFIXES
-            or not _matches(path, source.include)
-            or _matches(path, source.exclude)
-        ):
-            continue
-        real = (root / name).resolve()
-        if real.is_file() and real.is_relative_to(root):
-            chosen.append(SourceFile(document=f"{source.name}/{name}", name=name, path=real))
-    return tuple(chosen)
+class FolderReader:
+    """A mounted volume."""
+
+    def __init__(self, source: FolderSource, limits: FileLimits) -> None:
+        self._source, self._most = source, limits.source_files
+
+    def list(self) -> Listing:
+        """Return the files that the globs choose and a parser knows. OSError when the folder is absent."""
+        root = self._source.folder.resolve(strict=True)
+        chooser = Chooser(source=self._source, most=self._most)
+        for name in _names(root):
+            if not chooser.wants(name):
+                continue
+            real = (root / name).resolve()
+            if not real.is_relative_to(root):
+                chooser.refuse(
+                    name, Refusal.LINK, "it is a link that leads out of the volume; put the file itself"
+                )
+            elif real.is_file():
+                chooser.offer(name, place=str(real))
+        return chooser.listing()
+
+    @contextmanager
+    def fetch(self, file: SourceFile) -> Iterator[Fetched]:
+        """Give the file where it lies."""
+        yield Fetched(path=Path(file.place), parse_as=file.name)
+
+    def revision(self, listing: Listing) -> str:
+        """Return nothing: a volume has no revisions."""
+        return listing.revision
 
 
 def _names(root: Path) -> Iterator[str]:
@@ -48,16 +54,3 @@ def _names(root: Path) -> Iterator[str]:
         for name in files:
             if not name.startswith("."):
                 yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _matches(path: PurePosixPath, globs: Sequence[str]) -> bool:
-    return any(_match(path.parts, PurePosixPath(glob).parts) for glob in globs)
-
-
-def _match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Match whole paths, `**` standing for any number of folders, which this Python's own match does not know."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_match(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
-    return bool(parts) and PurePosixPath(parts[0]).match(pattern[0]) and _match(parts[1:], pattern[1:])

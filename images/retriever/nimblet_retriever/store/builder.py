@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that fills and seals one shard: `python -m nimblet_retriever.store.builder FOLDER MANIFEST MEMORY`.
+"""The process that fills and seals one shard: `python -m nimblet_retriever.store.builder FOLDER MANIFEST`.
 
 It is a process of its own because optimizing holds the interpreter's lock for seconds and a full disk ends the
 engine by SIGBUS: neither may touch the retriever that answers queries. Requests come in frames on stdin, answers
@@ -7,7 +7,6 @@ go out on stdout; the end of stdin ends it.
 """
 
 import fcntl
-import resource
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -30,11 +29,12 @@ from nimblet_retriever.store.generation import Manifest
 
 def main(argv: list[str]) -> int:
     """Serve requests until stdin ends; exit code 0, 2 for a wrong command line."""
-    if len(argv) != 3:  # noqa: PLR2004 - folder, manifest and memory
-        sys.stderr.write("usage: python -m nimblet_retriever.store.builder FOLDER MANIFEST_JSON MEMORY_BYTES\n")
+    if len(argv) != 2:  # noqa: PLR2004 - folder and manifest
+        sys.stderr.write("usage: python -m nimblet_retriever.store.builder FOLDER MANIFEST_JSON\n")
         return 2
     folder, manifest = Path(argv[0]), Manifest.model_validate_json(argv[1])
-    limit_memory(int(argv[2]))
+    # of the container's processes this is the one to end when memory runs short, never the one that answers
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with (folder.parent / "lock").open("a", encoding="ascii") as lock:
         # the builder of a retriever that was killed may still be closing this shard: wait for its end
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,15 +44,6 @@ def main(argv: list[str]) -> int:
         finally:
             shard.close()
     return 0
-
-
-def limit_memory(limit: int) -> None:
-    """Let this process die of a shortage, never the retriever, which has the same container's memory.
-
-    RLIMIT_DATA, not RLIMIT_AS: a shard's mapped files are no memory of ours.
-    """
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def open_shard(folder: Path, manifest: Manifest) -> EdgeShard:

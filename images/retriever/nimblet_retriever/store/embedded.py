@@ -16,6 +16,7 @@ from typing import Final
 from qdrant_edge import EdgeShard
 
 from nimblet_retriever.store import shard as shards
+from nimblet_retriever.store.ballast import Ballast
 from nimblet_retriever.store.chunk import (
     BuildFenced,
     Chunk,
@@ -38,6 +39,8 @@ from nimblet_retriever.store.process import BUILDER_MEMORY, BuilderProcess
 
 RESERVE_BYTES: Final = 256 * 2**20
 """Space that builds leave free: a full disk ends the engine by SIGBUS, and again at each start."""
+NO_SPACE: Final = "No space left"
+"""How the engine tells a full disk: in the words of the system's own error."""
 
 
 def free_bytes(folder: Path) -> int:
@@ -73,6 +76,7 @@ class EmbeddedStore:
         self._limit = limit
         self._memory = memory
         self._layout = Layout(root)
+        self._ballast = Ballast(root)
         self._reserve = reserve
         self._free = free
         self._open: dict[str, _Open] = {}
@@ -212,6 +216,18 @@ class EmbeddedStore:
             await running.fence()
         await asyncio.to_thread(self._layout.discard, self._layout.building(generation))
 
+    def _load(self, name: str) -> _Open:
+        """Open a generation's shard. Blocks; on a full volume the ballast makes the little room that it takes."""
+        folder = self._layout.shard(name)
+        manifest = read_manifest(folder.parent).manifest
+        try:
+            shard = _shard(folder, name)
+        except StoreFull:
+            with self._ballast.given_up():
+                shard = _shard(folder, name)
+        shards.warm(shard, folder, manifest)
+        return _Open(shard=shard, language=manifest.language)
+
     @asynccontextmanager
     async def _opened(self, name: str) -> AsyncIterator[_Open]:
         """Hold a generation's shard open. It is opened once, in a thread: that reads the disk."""
@@ -220,7 +236,7 @@ class EmbeddedStore:
             async with self._opening:
                 opened = self._open.get(name)
                 if opened is None:
-                    opened = await asyncio.to_thread(_load, self._layout.shard(name), name)
+                    opened = await asyncio.to_thread(self._load, name)
                     self._open[name] = opened
         opened.users += 1
         try:
@@ -231,14 +247,13 @@ class EmbeddedStore:
                 _close_unused(opened)
 
 
-def _load(folder: Path, name: str) -> _Open:
-    manifest = read_manifest(folder.parent).manifest
+def _shard(folder: Path, name: str) -> EdgeShard:
     try:
-        shard = EdgeShard.load(str(folder))
+        return EdgeShard.load(str(folder))
     except Exception as error:  # the engine raises nothing narrower
+        if NO_SPACE in str(error):
+            raise StoreFull(f"generation {name} can't be opened on a full volume; enlarge it") from error
         raise StoreError(f"generation {name} can't be opened: {error}; drop it and build it anew") from error
-    shards.warm(shard, folder, manifest)
-    return _Open(shard=shard, language=manifest.language)
 
 
 def _close_unused(opened: _Open) -> None:

@@ -6,6 +6,7 @@ ROOT/serving                    the serving generation's name; replaced by renam
 ROOT/building/NAME.TOKEN/       a build: manifest.json and shard/
 ROOT/generations/NAME/          a sealed generation: manifest.json with its counts, and shard/
 ROOT/pushes/                    the log of pushed documents: pushlog.py
+ROOT/ballast                    given up when the volume is full: ballast.py
 ROOT/trash/                     on its way out
 """
 

@@ -13,7 +13,9 @@ from nimblet_retriever.store.generation import Manifest, StoredModel
 END_SECONDS: Final = 10.0
 """How long a builder may take to close its shard after its stdin ended; then it is killed."""
 BUILDER_MEMORY: Final = 2 * 2**30
-"""Bytes of its own that a builder may have; files that it maps don't count."""
+"""Bytes of its own that a builder may have; files that it maps don't count. Not a resource limit: the engine
+hangs when an allocation fails (seen with RLIMIT_DATA), so that the process is watched and killed."""
+LOOK_SECONDS: Final = 0.25
 LAST_WORDS: Final = 2000
 """Bytes of the process's stderr that an error quotes."""
 
@@ -21,9 +23,12 @@ LAST_WORDS: Final = 2000
 class BuilderProcess:
     """One running builder. Requests are asked one after another."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, memory: int) -> None:
         self._process = process
+        self._memory = memory
         self._turn = asyncio.Lock()
+        self._starved = False
+        self._watch = asyncio.create_task(self._keep_small())
 
     @classmethod
     async def start(cls, folder: Path, manifest: Manifest, *, memory: int) -> "BuilderProcess":
@@ -34,12 +39,11 @@ class BuilderProcess:
             "nimblet_retriever.store.builder",
             str(folder),
             manifest.model_dump_json(by_alias=True),
-            str(memory),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        return cls(process)
+        return cls(process, memory=memory)
 
     @property
     def pid(self) -> int:
@@ -71,10 +75,22 @@ class BuilderProcess:
         stderr = self._process.stderr
         words = (await stderr.read())[-LAST_WORDS:].decode(errors="replace").strip() if stderr is not None else ""
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if self._starved:
+            cause = f"more than the {self._memory // 2**20} MiB of memory that it may have"
         return f"the builder process ended with {cause}; begin the build again, it resumes. {words}".rstrip()
+
+    async def _keep_small(self) -> None:
+        """Kill the process when it has more memory of its own than it may."""
+        while self._process.returncode is None:
+            if _own_memory(self._process.pid) > self._memory:
+                self._starved = True
+                self._process.kill()
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def close(self) -> None:
         """End the process: it closes its shard, or is killed."""
+        self._watch.cancel()
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -83,3 +99,13 @@ class BuilderProcess:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+
+def _own_memory(pid: int) -> int:
+    """Return the bytes that are a process's own; none for one that ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
+    return int(sizes[0]) * 1024 if sizes else 0
