@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a reply may leave: supported sentences, else the passage's own words, else nothing."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.answer import plan_answer
@@ -29,6 +29,7 @@ def test_nothing_leaves_without_passages() -> None:
     assert plan_answer("It costs 3 crowns.", [], QUESTION) == ()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="3 crowns.50ticket\nA[1]"), st.text(alphabet="ticket 3.\n"))
 def test_every_statement_is_cited_from_its_passage(reply: str, text: str) -> None:
     passages = [TICKET, Passage(id="b", text=text)]

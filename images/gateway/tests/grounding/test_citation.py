@@ -2,7 +2,7 @@
 """Markers are the gateway's alone, and a quote is a piece of its passage."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.citation import QUOTE_WORDS, mark, plan_quote, strip_markers
@@ -30,6 +30,7 @@ def test_foreign_markers_are_removed(text: str, left: str) -> None:
     assert strip_markers(text) == left
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="[]^1,2 a()"))
 def test_no_marker_is_left_however_it_was_made(text: str) -> None:
     left = strip_markers(text)
@@ -37,6 +38,7 @@ def test_no_marker_is_left_however_it_was_made(text: str) -> None:
     assert "[1]" not in left
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab .\n"), st.integers(1, 99))
 def test_marker_stands_where_it_says(sentence: str, number: int) -> None:
     marked = mark(sentence, number=number)
@@ -66,6 +68,7 @@ def test_passage_without_the_words_has_no_quote() -> None:
     assert plan_quote(FERRY, {"balloon": 1.0}) is None
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(st.sampled_from(["the", "ferri", "5:07", "a"]), min_size=1))
 def test_quote_is_always_a_short_piece_of_its_passage(text: str, forms: list[str]) -> None:
     passage = Passage(id="a", text=f"{text} The ferry leaves at 5:07. {text}")

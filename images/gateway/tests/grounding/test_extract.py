@@ -2,7 +2,7 @@
 """A passage's own sentence as the answer: word for word, short, of the sort that was asked for."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.extract import EXTRACT_WORDS, Sort, plan_extract, sort_of
@@ -59,6 +59,7 @@ def test_nothing_is_chosen_where_nothing_fits(passages: list[Passage]) -> None:
     assert plan_extract("What opens the vault?", passages) is None
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab ,.A1\n|"), st.text(alphabet="ab1 "))
 def test_extract_is_a_piece_of_its_passage(text: str, question: str) -> None:
     extract = plan_extract(f"who {question}", [Passage(id="a", text=text)])

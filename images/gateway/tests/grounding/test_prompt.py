@@ -2,7 +2,7 @@
 """Prompts: sources are data of the user's turn, the best last, and all of it fits."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.passage import Passage
@@ -75,6 +75,7 @@ def test_question_beyond_the_budget_is_told() -> None:
         plan_prompt([asked("why " * 100)], PASSAGES, budget(100))
 
 
+@settings(deadline=None)
 @given(st.integers(60, 200), st.lists(st.integers(1, 60), max_size=6), st.lists(st.integers(1, 40), max_size=5))
 def test_prompt_never_exceeds_its_budget(tokens: int, passages: list[int], turns: list[int]) -> None:
     found = [Passage(id=str(index), text="word " * count) for index, count in enumerate(passages)]

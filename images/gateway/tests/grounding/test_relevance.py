@@ -2,7 +2,7 @@
 """Whether passages can answer: likeness and words, one threshold, calibrated where golden questions allow."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.passage import Passage
@@ -51,6 +51,7 @@ def test_best_passage_comes_first_and_equals_keep_their_order() -> None:
     assert order_passages(QUESTION, found) == (2, 0, 1)
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_calibration_refuses_what_it_promises_or_keeps_the_default(yes: list[float], no: list[float]) -> None:
     point = calibrate(yes, no)

@@ -4,7 +4,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.sentence import MAX_SENTENCE, take_sentences
@@ -23,6 +23,7 @@ def streamed(pieces: list[str]) -> list[str]:
     return [*found, *take_sentences(rest, ended=True).sentences]
 
 
+@settings(deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 60), max_size=8))
 def test_pieces_of_stream_make_no_difference(text: str, cuts: list[int]) -> None:
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
@@ -30,6 +31,7 @@ def test_pieces_of_stream_make_no_difference(text: str, cuts: list[int]) -> None
     assert streamed(pieces) == streamed([text])
 
 
+@settings(deadline=None)
 @given(text=TEXTS)
 def test_nothing_is_lost_or_added(text: str) -> None:
     assert "".join(streamed(list(text))) == text

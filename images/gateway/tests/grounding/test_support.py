@@ -2,7 +2,7 @@
 """Which sentences a passage supports: everything new must stand in one of them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.passage import Passage
@@ -65,6 +65,7 @@ def test_nothing_is_supported_without_passages() -> None:
     assert not judge_sentence("Thirza Mould", (), "Who runs the store?").supported
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.text(), st.text())
 def test_quote_stands_in_the_passage_named(text: str, sentence: str, question: str) -> None:
     verdict = judge_sentence(sentence, (FERRY, Passage(id="a", text=text)), question)
@@ -73,6 +74,7 @@ def test_quote_stands_in_the_passage_named(text: str, sentence: str, question: s
         assert verdict.quote.of((FERRY.text, text)[verdict.passage_index])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PASSAGES), st.integers(0, 10**6).filter(lambda number: number not in {3, 50, 7, 1500, 1}))
 def test_number_that_stands_nowhere_is_never_supported(passage: Passage, number: int) -> None:
     assert not judge_sentence(f"{passage.text} {number}", PASSAGES, f"Is it {number}?").supported

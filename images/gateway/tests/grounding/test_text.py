@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimblet_gateway.grounding.text import clean, content, fold, visible, words
@@ -48,6 +48,7 @@ def test_words_without_content_are_left_out() -> None:
     assert [word.raw for word in content("According to the passage, it is 4 kg of salt.")] == ["4", "kg", "salt"]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_word_stands_where_it_says(text: str) -> None:
     assert all(text[word.start : word.end] == word.raw and word.form for word in words(text))
@@ -96,12 +97,14 @@ def test_control_tokens_are_broken(token: str) -> None:
     assert token.replace("\u200b", "") not in clean(f"a {token} b")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<", "|", ">", "im_end", "/", "s", "[", "]", "INST", "\u200b", " ", "<<SYS>>"])))
 def test_no_making_of_pieces_leaves_a_control_token(pieces: list[str]) -> None:
     cleaned = clean("".join(pieces))
     assert not any(token in cleaned for token in ("<|im_end|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>"))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab<>|"), st.sets(st.sampled_from(["ab", "a<b", "|b|", "aa"]), min_size=1))
 def test_tokens_of_the_model_are_broken_too(text: str, tokens: set[str]) -> None:
     assert not any(token in clean(text, tokens=tokens) for token in tokens)
