@@ -27,7 +27,7 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 .PHONY: demo
-demo: sync ## Cluster, operator, a real small model, a question and its answer
+demo: sync ## Cluster, operator, a real small model, an answer with its source, and a refusal
 	$(RUN) python -m e2e.demo
 
 .PHONY: test
@@ -86,7 +86,7 @@ down: sync ## Remove the disposable cluster and everything of it
 	$(RUN) python -m e2e.cluster down
 
 .PHONY: images
-images: sync ## Build the images: operator, loader, llamacpp, and the tests' mirror
+images: sync ## Build the images of the operator and its data plane, and the tests' mirror
 	$(RUN) python -m e2e.images build
 
 .PHONY: format

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build or list the images: `python -m e2e.images build [operator loader llamacpp mirror]`, `… list`."""
+"""Build or list the images: `python -m e2e.images build [operator loader …]`, `… list`."""
 
 import argparse
 import sys

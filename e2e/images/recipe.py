@@ -51,13 +51,16 @@ def recipes() -> dict[str, Recipe]:
     listed = (
         _python_recipe("operator", dist="nimblet", project="operator"),
         _python_recipe("loader", dist="nimblet-loader", project="images/loader"),
+        _python_recipe("retriever", dist="nimblet-retriever", project="images/retriever"),
+        _python_recipe("indexer", dist="nimblet-indexer", project="images/indexer"),
+        _python_recipe("gateway", dist="nimblet-gateway", project="images/gateway"),
         Recipe("llamacpp", "images/llamacpp/Containerfile", (), ingredients=(server_recipe(),)),
         Recipe("mirror", "e2e/mirror/Containerfile", ("e2e/mirror",), ingredients=weights),
     )
     return {recipe.name: recipe for recipe in listed}
 
 
-IMAGE_NAMES = ("operator", "loader", "llamacpp", "mirror")
+IMAGE_NAMES = ("operator", "loader", "retriever", "indexer", "gateway", "llamacpp", "mirror")
 
 
 def fingerprint(recipe: Recipe, *, root: Path, base: str) -> str:

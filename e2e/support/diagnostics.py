@@ -11,11 +11,11 @@ LOG_LINES = 60
 def diagnose(kube: Kube, namespace: str) -> str:
     """Return conditions, pods, events, logs of the namespace's containers and the operator's log."""
     inside = f"--namespace={namespace}"
-    columns = "jsonpath={range .items[*]}{.metadata.name} generation {.metadata.generation}{'\\n'}"
+    columns = "jsonpath={range .items[*]}{.kind} {.metadata.name} generation {.metadata.generation}{'\\n'}"
     columns += "{range .status.conditions[*]}  {.type}={.status} {.reason}: {.message}{'\\n'}{end}{end}"
     parts = [
-        ("conditions", ("get", "compactmodels", inside, f"--output={columns}")),
-        ("pods", ("get", "pods,jobs,deployments", inside, "--output=wide")),
+        ("conditions", ("get", "compactmodels,retrievalindexes,assistants", inside, f"--output={columns}")),
+        ("pods", ("get", "pods,jobs,deployments,statefulsets", inside, "--output=wide")),
         ("events", ("get", "events", inside, "--sort-by=.lastTimestamp")),
         ("pod logs", _logs("--selector=app.kubernetes.io/managed-by=nimblet", inside)),
         ("operator log", _logs(f"deployment/{OPERATOR}", f"--namespace={OPERATOR_NAMESPACE}")),

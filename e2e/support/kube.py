@@ -3,18 +3,20 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from e2e.cluster.cluster import Cluster
-from e2e.support.objects import Event, Model, Pod, Thing
+from e2e.support.objects import Event, Model, Pod, Resource, Thing
 from e2e.support.wait import until
 from nimblet.api.common import Condition
 from nimblet.labels import MODEL
 
 Manifest = Mapping[str, object]
+M = TypeVar("M", Model, Resource)
 CHILD_KINDS = (
     "deployments,replicasets,pods,services,serviceaccounts,secrets,configmaps,jobs,networkpolicies,"
     "poddisruptionbudgets,persistentvolumeclaims"
@@ -94,22 +96,32 @@ class Kube:
 
     def wait_condition(self, name: str, namespace: str, *, wanted: Mapping[str, str], seconds: float) -> Model:
         """Wait until conditions of the current spec have these statuses, or reasons where they are no status."""
+        title = f"CompactModel {namespace}/{name}"
+        return _conditions_met(lambda: self.model(name, namespace), title, wanted=wanted, seconds=seconds)
 
-        def holds() -> Model | None:
-            found = self.model(name, namespace)
-            return found if all(_is(found.condition(type_), value) for type_, value in wanted.items()) else None
+    def resource(self, kind: str, name: str, namespace: str) -> Resource:
+        """Return a RetrievalIndex or an Assistant."""
+        return Resource.model_validate(self.get(kind, name, namespace))
 
-        what = ", ".join(f"{type_} {value}" for type_, value in wanted.items())
-        return until(
-            holds,
-            what=f"{what} of CompactModel {namespace}/{name}",
-            seconds=seconds,
-            seen=lambda: conditions_text(self.model(name, namespace)),
-        )
+    def wait_resource(
+        self, kind: str, name: str, namespace: str, *, wanted: Mapping[str, str], seconds: float
+    ) -> Resource:
+        """Wait as `wait_condition` does, for a RetrievalIndex or an Assistant."""
+        title = f"{kind} {namespace}/{name}"
+        return _conditions_met(lambda: self.resource(kind, name, namespace), title, wanted=wanted, seconds=seconds)
 
     def wait_ready(self, name: str, namespace: str, *, seconds: float = 120.0) -> Model:
         """Wait until a model's current spec answers."""
         return self.wait_condition(name, namespace, wanted={"Ready": "True"}, seconds=seconds)
+
+
+def _conditions_met(read: Callable[[], M], title: str, *, wanted: Mapping[str, str], seconds: float) -> M:
+    def holds() -> M | None:
+        found = read()
+        return found if all(_is(found.condition(type_), value) for type_, value in wanted.items()) else None
+
+    what = ", ".join(f"{type_} {value}" for type_, value in wanted.items())
+    return until(holds, what=f"{what} of {title}", seconds=seconds, seen=lambda: conditions_text(read()))
 
 
 def _is(condition: Condition | None, wanted: str) -> bool:
@@ -122,7 +134,7 @@ def _in(namespace: str) -> tuple[str, ...]:
     return (f"--namespace={namespace}",) if namespace else ()
 
 
-def conditions_text(model: Model) -> str:
+def conditions_text(model: Model | Resource) -> str:
     """Return all conditions, one a line."""
     head = f"generation {model.metadata.generation}, observed {model.status.observed_generation}"
     lines = [

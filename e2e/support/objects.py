@@ -2,6 +2,7 @@
 """The parts of Kubernetes objects that the scenarios look at, parsed once at the border. Data only."""
 
 from datetime import datetime
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -47,6 +48,30 @@ class Thing(Parsed):
         return f"{self.kind}/{self.metadata.name}"
 
 
+class Conditioned(Protocol):
+    """The part of a status that every resource of ours has."""
+
+    @property
+    def observed_generation(self) -> int:
+        """Generation that the status is about."""
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Its conditions."""
+
+
+def condition_of(metadata: Metadata, status: Conditioned, type_: str) -> Condition | None:
+    """Return a condition of a status that is about the current spec, or None."""
+    if status.observed_generation != metadata.generation:
+        return None
+    return next((item for item in status.conditions if item.type == type_), None)
+
+
+def shown_of(condition: Condition | None) -> tuple[str, str]:
+    """Return status and reason, ("", "") where there is none."""
+    return (condition.status.value, condition.reason) if condition is not None else ("", "")
+
+
 class Model(Thing):
     """A CompactModel with its status."""
 
@@ -54,14 +79,54 @@ class Model(Thing):
 
     def condition(self, type_: str) -> Condition | None:
         """Return a condition of the status that is about the current spec, or None."""
-        if self.status.observed_generation != self.metadata.generation:
-            return None
-        return next((item for item in self.status.conditions if item.type == type_), None)
+        return condition_of(self.metadata, self.status, type_)
 
     def shown(self, type_: str) -> tuple[str, str]:
         """Return status and reason of a condition, ("", "") where there is none for the current spec."""
-        found = self.condition(type_)
-        return (found.status.value, found.reason) if found is not None else ("", "")
+        return shown_of(self.condition(type_))
+
+
+class Generation(Parsed):
+    """A generation that an index keeps."""
+
+    name: str
+    documents: int = 0
+
+
+class Gate(Parsed):
+    """What the golden questions gave."""
+
+    passed: bool = False
+    asked: int = 0
+    recall: float = 0.0
+    failed: list[str] = Field(default_factory=list)
+
+
+class ResourceStatus(Parsed):
+    """What RetrievalIndex and Assistant tell that scenarios look at."""
+
+    observed_generation: int = 0
+    conditions: list[Condition] = Field(default_factory=list)
+    endpoint: str = ""
+    key_secret: str = ""
+    serving_generation: str = ""
+    documents: int = 0
+    generations: list[Generation] = Field(default_factory=list)
+    gate: Gate | None = None
+
+
+class Resource(Thing):
+    """A RetrievalIndex or an Assistant with its status."""
+
+    status: ResourceStatus = Field(default_factory=ResourceStatus)
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return a condition of the status that is about the current spec, or None."""
+        return condition_of(self.metadata, self.status, type_)
+
+    def shown(self, type_: str) -> tuple[str, str]:
+        """Return status and reason of a condition, ("", "") where there is none for the current spec."""
+        return shown_of(self.condition(type_))
 
 
 class Ended(Parsed):

@@ -27,12 +27,12 @@ NAME: Final = "registry"
 _LABELS: Final = {"app.kubernetes.io/name": NAME}
 _PROGRAM: Final = "/registry"
 _PUSH_SECONDS: Final = 60.0
-_CONTAINER_SECURITY: Final[Manifest] = {
+CONTAINER_SECURITY: Final[Manifest] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-_POD_SECURITY: Final[Manifest] = {
+POD_SECURITY: Final[Manifest] = {
     "runAsNonRoot": True,
     "runAsUser": 65532,
     "runAsGroup": 65532,
@@ -83,7 +83,7 @@ def registry_manifests(image: str) -> list[Manifest]:
             "failureThreshold": 60,
         },
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": _CONTAINER_SECURITY,
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/registry", "readOnly": True},
             {"name": "data", "mountPath": "/data"},
@@ -92,7 +92,7 @@ def registry_manifests(image: str) -> list[Manifest]:
     pod: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": _POD_SECURITY,
+        "securityContext": POD_SECURITY,
         "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "data", "emptyDir": {}}],
     }
@@ -133,7 +133,7 @@ def filling_pod_manifest(claim: str, namespace: str, *, image: str, source: Path
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-c", script, str(source), f"/claim/{target}"],
         "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": _CONTAINER_SECURITY,
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [{"name": "claim", "mountPath": "/claim"}],
     }
     return {
@@ -143,7 +143,7 @@ def filling_pod_manifest(claim: str, namespace: str, *, image: str, source: Path
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            "securityContext": _POD_SECURITY,
+            "securityContext": POD_SECURITY,
             "containers": [container],
             "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": claim}}],
         },

@@ -18,6 +18,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images import IMAGE_NAMES, BuiltImage, build_images
+from e2e.support.grounded import SITE_HOST
 from e2e.support.hub import (
     HUB_HOST,
     HUB_URL,
@@ -36,6 +37,8 @@ from e2e.support.kube import Kube
 RELEASE: Final = "nimblet"
 OPERATOR_NAMESPACE: Final = "nimblet-system"
 OPERATOR: Final = "nimblet-operator"
+DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer", "gateway")
+"""Images that the operator's pods run, by their names in the chart's values."""
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 30
 MAX_FILE_BYTES: Final = 2**50
@@ -71,12 +74,12 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
     """Return the values that point the chart to local images and the hubs inside the cluster."""
     registry = f"{REGISTRY_HOST}:{REGISTRY_PORT}"
     inside = {"allowPrivate": True, "allowHTTP": True}
-    allow: list[Manifest] = [{"host": HUB_HOST, **inside}, {"host": REGISTRY_HOST, **inside}]
+    allow: list[Manifest] = [{"host": host, **inside} for host in (HUB_HOST, REGISTRY_HOST, SITE_HOST)]
     if trust is not None:
         allow.append({"host": WEIGHTS_HOST, "allowPrivate": True, "ca": trust.authority})
     return {
         "operator": {"image": images["operator"]},
-        "images": {"loader": images["loader"], "llamacpp": images["llamacpp"]},
+        "images": {name: images[name] for name in DATA_PLANE},
         "fetch": {
             "hfEndpoint": HUB_URL,
             "oci": {"plainHTTP": [registry]},

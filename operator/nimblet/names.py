@@ -118,3 +118,13 @@ def key_entry(versions: Sequence[int]) -> str:
 def version_text(versions: Sequence[int]) -> str:
     """Return versions of a key as a label's value."""
     return "-".join(str(version) for version in versions)
+
+
+def qdrant(owner: str, *, number: int) -> str:
+    """Everything of a set of Qdrant servers; pods of it are numbered, too, hence the letter."""
+    return f"{owner}-qdrant" if number == 1 else f"{owner}-qdrant-s{number}"
+
+
+def qdrant_keys(owner: str) -> str:
+    """Secret with the keys of an index's Qdrant servers."""
+    return f"{owner}-qdrant-keys"

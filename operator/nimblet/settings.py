@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The administrator's settings: frozen, parsed once from the chart's ConfigMap; every default has its reason."""
 
+from urllib.parse import urlsplit
+
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -137,6 +139,25 @@ class Access(SettingsModel):
     )
 
 
+class Tracing(SettingsModel):
+    """Where traces of requests go."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/v1/traces$",
+        description="OTLP over HTTP, with /v1/traces; nothing is traced when absent.",
+    )
+    namespaces: tuple[str, ...] = Field(
+        default=("monitoring",), description="Namespaces of the collector's pods, which traced pods may reach."
+    )
+
+    @property
+    def port(self) -> int:
+        """Port of the endpoint."""
+        url = urlsplit(self.endpoint or "")
+        return url.port or (443 if url.scheme == "https" else 80)
+
+
 class Settings(SettingsModel):
     """Everything the administrator decides."""
 
@@ -144,6 +165,7 @@ class Settings(SettingsModel):
     fetch: Fetch = Fetch()
     timing: Timing = Timing()
     access: Access = Access()
+    tracing: Tracing = Tracing()
     oci_image_volumes: bool = Field(
         default=False,
         description="Mount the weights of an image (ModelCar) as an image volume where the API server is 1.35 or "

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.operator_support import GATEWAY_STATUS, Launcher, Stub, View, eventually
+from nimblet import labels
+from tests.cluster.operator_support import (
+    GATEWAY_STATUS,
+    RETRIEVER_STATUS,
+    Launcher,
+    Stub,
+    View,
+    eventually,
+)
 from tests.cluster.settling import ready, resyncs, settled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -52,6 +60,35 @@ def test_an_assistant_follows_its_model(launcher: Launcher, view: View, assistan
     shows(assistants, "help", "Serving", "False", "ModelNotServing")
     assert assistants.condition("help", "Ready") == ("False", "ModelNotServing")
     view.edit("small", suspend=False)
+    ready(assistants, "help")
+
+
+def build(view: View, stub: Stub, *, chunks: int) -> View:
+    """Make an index of a ConfigMap, whose first build leaves so many passages; return the namespace's indexes."""
+    indexes = view.of("RetrievalIndex")
+    config = {"name": "handbook", "namespace": view.namespace, "labels": {labels.USE: "true"}}
+    path = f"/api/v1/namespaces/{view.namespace}/configmaps"
+    view.api.create(path, {"metadata": config, "data": {"a.md": "The office opens at nine."}})
+    indexes.create("handbook")
+    eventually(lambda: bool(view.children("Job")), what="the first build")
+    made = {"name": "g000001", "embedding": "e", "documents": 1, "chunks": chunks, "bytes": 1, "sealed": True}
+    stub.retriever = {**RETRIEVER_STATUS, "serving": "g000001", "generations": [{**made, "gate": None}]}
+    return indexes
+
+
+def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistants: View, stub: Stub) -> None:
+    launcher.start()
+    view.create("small")
+    assistants.create("help", grounding="Required", indexRefs=[{"name": "handbook"}])
+    shows(assistants, "help", "Ready", "False", "IndexMissing")
+    indexes = build(view, stub, chunks=7)
+    ready(assistants, "help")
+    assert assistants.model("help")["status"]["indexes"] == [
+        {"name": "handbook", "generation": "g000001", "documents": 1, "chunks": 7}
+    ]
+    indexes.edit("handbook", suspend=True)
+    shows(assistants, "help", "Serving", "False", "IndexNotServing")
+    indexes.edit("handbook", suspend=False)
     ready(assistants, "help")
 
 

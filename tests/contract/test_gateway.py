@@ -12,6 +12,7 @@ from nimblet.cluster.gatewaystatus import GatewayInquiry
 from nimblet.manifests.gateway import CREDENTIALS_DIR, KEYS_DIR
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.facts import Answer
+from nimblet.settings import Settings, Tracing
 from nimblet_gateway.config import GatewayConfig, read_config
 from nimblet_gateway.selftest import DependencyStatus, IndexStatus, SelfTest, Status
 from tests.assistants import OPERATOR_KEY_SHA256, a_reference, an_assistant, an_index, planned, references
@@ -83,6 +84,21 @@ def test_defaults_of_operator_and_gateway_are_the_same(tmp_path: Path) -> None:
     )
     assert config.limits == plain.limits
     assert config.retrieval == plain.retrieval
+
+
+def test_traces_go_where_the_administrator_says(tmp_path: Path) -> None:
+    endpoint = "http://collector.telemetry.svc:4318/v1/traces"
+    settings = Settings(tracing=Tracing(endpoint=endpoint, namespaces=("telemetry",)))
+    children = planned(an_assistant(), references(), settings=settings).children
+    path = tmp_path / "config.json"
+    path.write_text(child(children, "ConfigMap")["data"]["config.json"], encoding="utf-8")
+    tracing = read_config(path).tracing
+    assert tracing is not None
+    assert tracing.endpoint == endpoint
+    assert child(children, "NetworkPolicy")["spec"]["egress"][-1] == {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "telemetry"}}}],
+        "ports": [{"protocol": "TCP", "port": 4318}],
+    }
 
 
 def test_an_assistant_without_grounding_is_read(tmp_path: Path) -> None:

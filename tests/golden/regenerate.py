@@ -4,20 +4,23 @@
 import sys
 from collections.abc import Sequence
 
+from tests.golden import qdrant
 from tests.golden.cases import OUTPUTS, generate
-from tests.golden.texts import COMMAND
+from tests.golden.texts import COMMAND, HEADER
 
 
 def main(argv: Sequence[str]) -> int:
     """Write every output and remove those whose input is gone, or with --check only name what differs."""
-    files = dict(generate())
+    files = {**dict(generate()), **dict(qdrant.generate(HEADER))}
     stale = [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
-    gone = set(OUTPUTS.glob("*.yaml")) - set(files)
+    folders = (OUTPUTS, qdrant.OUTPUTS)
+    gone = {path for folder in folders for path in folder.glob("*.yaml")} - set(files)
     if "--check" in argv:
         for path in (*stale, *sorted(gone)):
             sys.stderr.write(f"{path.name}: expected the generated text, found another; run `{COMMAND}`\n")
         return 1 if stale or gone else 0
-    OUTPUTS.mkdir(exist_ok=True)
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
     for path in gone:
         path.unlink()
     for path in stale:

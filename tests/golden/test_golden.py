@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden import qdrant
 from tests.golden.cases import INPUTS, OUTPUTS, inputs, render
-from tests.golden.texts import COMMAND
+from tests.golden.texts import COMMAND, HEADER
 
 
 @pytest.mark.parametrize("path", inputs(), ids=lambda path: path.stem)
@@ -19,3 +20,9 @@ def test_output_is_the_committed_one(path: Path) -> None:
 
 def test_every_output_has_an_input() -> None:
     assert {path.name for path in OUTPUTS.iterdir()} == {path.name for path in INPUTS.iterdir()}
+
+
+def test_servers_of_dedicated_stores_are_the_committed_ones() -> None:
+    rendered = dict(qdrant.generate(HEADER))
+    committed = {path: path.read_text(encoding="utf-8") for path in qdrant.OUTPUTS.iterdir()}
+    assert rendered == committed, f"run `{COMMAND}` and review the difference"

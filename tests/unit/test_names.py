@@ -23,6 +23,11 @@ def test_resolver_job_fits_a_label_up_to_a_thousand_tries() -> None:
     assert len(name) <= 63
 
 
+def test_pods_and_revisions_of_qdrant_fit_a_label() -> None:
+    # the StatefulSet controller puts name and an eleven characters' hash into one
+    assert len(names.qdrant("n" * names.MAX_OWNER_LENGTH, number=99)) + 11 <= 63
+
+
 def test_hash_ignores_the_order_of_keys() -> None:
     assert names.content_hash({"a": 1, "b": [2]}) == names.content_hash({"b": [2], "a": 1}) == "0855bfc20e"
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import httpx
 
-from retriever_testing.process import free_port, wait_for
+from retriever_testing.process import free_port
 
 ASSISTANT, KEY, OPERATOR = "helpdesk", "client-key", "operator-key"
 BUILDER, SEARCHER = "builder", "searcher"
 END_SECONDS = 15
+PORTS = 3
 Json = dict[str, Any]
 
 
@@ -113,25 +114,33 @@ def index_config(folder: Path, url: str, *, name: str = "docs", key: str = SEARC
 @contextmanager
 def gateway(config: Path) -> Iterator[Running]:
     """Run the gateway with a configuration until the block ends."""
-    port = free_port()
-    command = [sys.executable, "-m", "nimblet_gateway", "--config", str(config), "--host", "127.0.0.1"]
     folder = config.parent
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    with (
-        (folder / "gateway.log").open("wb") as log,
-        subprocess.Popen([*command, "--port", str(port)], stderr=log, stdout=log, env=environment) as process,
-    ):
+    process, url = next(started for started in (_started(config) for _ in range(PORTS)) if started is not None)
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            yield Running(url=url, folder=folder, process=process, client=client)
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            wait_for(f"http://127.0.0.1:{port}/livez")
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, timeout=60) as client:
-                yield Running(url=url, folder=folder, process=process, client=client)
+            process.wait(timeout=END_SECONDS)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=END_SECONDS)
-            finally:
-                process.kill()
+            process.kill()
+            process.wait()
+
+
+def _started(config: Path) -> "tuple[subprocess.Popen[bytes], str] | None":
+    """Return a gateway that serves; None where somebody else took its port in between."""
+    port, log = free_port(), config.parent / "gateway.log"
+    command = [sys.executable, "-m", "nimblet_gateway", "--config", str(config), "--host", "127.0.0.1"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            stderr=out,
+            stdout=out,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
+        )
+    eventually(lambda: process.poll() is not None or b"Uvicorn running" in log.read_bytes(), seconds=60)
+    return (process, f"http://127.0.0.1:{port}") if process.poll() is None else None
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float = 15.0) -> float:

@@ -77,7 +77,7 @@ def test_answer_carries_citations_that_occur_in_their_chunk(required: Running, m
     # annotations name the sentence and its marker
     place = message["annotations"][0]["file_citation"]
     assert message["content"][place["start_index"] : place["end_index"]].endswith("[1]")
-    assert body["nimblet"]["indexes"] == [{"name": "docs", "ok": True, "generation": "g000001"}]
+    assert body["nimblet"]["indexes"] == [{"name": "docs", "ok": True, "generation": "g000001", "push": 0}]
 
 
 def test_unsupported_sentences_are_dropped(required: Running, model: ModelServer) -> None:

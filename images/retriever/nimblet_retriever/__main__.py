@@ -79,7 +79,8 @@ def open_store(config: RetrieverConfig) -> Store:
     from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
 
     key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
-    return ServerStore(AsyncQdrantClient(url=store.url, api_key=key), prefix=store.prefix)
+    client = AsyncQdrantClient(url=store.url, api_key=key)
+    return ServerStore(client, prefix=store.prefix, collection=store.collection)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,25 @@ class EmbeddedConfig(ConfigModel):
     folder: Path = Field(description="Where the volume is mounted.")
     reserve_bytes: int = Field(default=256 * 2**20, ge=0, description="Space that builds and pushes leave free.")
     push_passages: int = Field(
-        default=20_000, ge=0, description="Pushed passages at most: they are held in memory."
+        default=10_000, ge=0, description="Pushed passages at most: they are held in memory."
     )
     builder_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="Memory of a build's own process.")
+
+
+class CollectionConfig(ConfigModel):
+    """How new generations are laid out on a server."""
+
+    shards: int = Field(default=1, ge=1, le=128, description="Parts of a generation, spread over the servers.")
+    replication_factor: int = Field(default=1, ge=1, le=8, description="Copies of each part.")
+    write_consistency_factor: int = Field(
+        default=1, ge=1, le=8, description="Copies that must have a write before it counts."
+    )
+    memory: Literal["InMemory", "OnDisk"] = Field(
+        default="InMemory", description="Vectors and words in memory, or mapped from the volume."
+    )
+    quantization: Literal["None", "Scalar", "Binary"] = Field(
+        default="None", description="The compressed copy that is searched; candidates are scored again whole."
+    )
 
 
 class ServerConfig(ConfigModel):
@@ -41,6 +57,9 @@ class ServerConfig(ConfigModel):
         description="Begins the names of all collections of this index: the resource's uid."
     )
     key_file: Path | None = Field(default=None, description="File with the server's API key.")
+    collection: CollectionConfig | None = Field(
+        default=None, description="How new generations are laid out; as the server does by itself when absent."
+    )
 
 
 class EmbeddingConfig(ConfigModel):

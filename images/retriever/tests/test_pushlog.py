@@ -140,7 +140,7 @@ async def test_pushes_that_wait_together_are_synced_together(tmp_path: Path) -> 
     overlay = opened(tmp_path)
     await asyncio.gather(*(overlay.put(document(f"d{number}", f"crane {number}")) for number in range(100)))
     await overlay.close()
-    assert (tmp_path / "log").read_bytes().count(b"NPL1") <= 3
+    assert (tmp_path / "log").read_bytes().count(b"NPL1") <= 5
     again = opened(tmp_path)
     assert len(await found(again)) == 100
     await again.close()

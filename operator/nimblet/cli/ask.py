@@ -36,6 +36,8 @@ class Question:
     max_tokens: int
     timeout_seconds: float
     task: Task = "Chat"
+    model: str = ""
+    """What the request calls the model; left out when empty: a model server has only one."""
     documents: tuple[str, ...] = ()
     """Task Rerank: what is put in order."""
     labels: tuple[str, ...] = ()
@@ -53,16 +55,28 @@ class Endpoint:
 
 class Message(BaseModel):
     content: str | None = None
+    refusal: str | None = None
 
 
 class Choice(BaseModel):
     message: Message
 
 
+class Citation(BaseModel):
+    """The part of an Assistant's citation that is shown."""
+
+    number: int
+    id: str
+    title: str = ""
+    location: str = ""
+    quote: str = ""
+
+
 class Completion(BaseModel):
-    """The part of a chat completion that is shown."""
+    """The part of a chat completion that is shown; citations are an Assistant's."""
 
     choices: list[Choice] = Field(min_length=1)
+    citations: list[Citation] = Field(default_factory=list)
 
 
 class Ranked(BaseModel):
@@ -86,14 +100,13 @@ class Embeddings(BaseModel):
     data: list[Embedding] = Field(min_length=1)
 
 
-async def read_api_key(client: Client, target: Target) -> str:
+async def read_api_key(client: Client, target: Target, *, name: str) -> str:
     """Return the endpoint's API key out of its Secret."""
-    name = names.api_key(target.name)
     body = await client.get(SECRET, namespace=target.namespace, name=name)
     if body is None:
         raise CommandError(
             f"expected Secret {name} in namespace {target.namespace}, found none; "
-            f"is the model there? see `nimblet status {target.name} -n {target.namespace}`"
+            f"is {target.name} there? see `kubectl get nimblet -n {target.namespace}`"
         )
     encoded = (body.get("data") or {}).get(API_KEY, "")
     try:
@@ -163,7 +176,8 @@ async def ask(endpoint: Endpoint, question: Question) -> str:
 def _body(question: Question) -> dict[str, object]:
     if question.task == "Chat":
         messages = [{"role": "user", "content": question.text}]
-        return {"messages": messages, "max_tokens": question.max_tokens, "stream": False}
+        named = {"model": question.model} if question.model else {}
+        return {**named, "messages": messages, "max_tokens": question.max_tokens, "stream": False}
     if question.task == "Rerank":
         if not question.documents:
             raise CommandError("expected documents to put in order, found none; give --document once for each")
@@ -175,7 +189,7 @@ def _answer(text: str, question: Question) -> str:
     task = question.task
     try:
         if task == "Chat":
-            return Completion.model_validate_json(text).choices[0].message.content or ""
+            return _cited(Completion.model_validate_json(text))
         if task == "Rerank":
             ranking = Ranking.model_validate_json(text).results
             named = [(item.relevance_score, _document(item.index, question.documents)) for item in ranking]
@@ -190,6 +204,16 @@ def _answer(text: str, question: Question) -> str:
         return "\n".join(f"{score:.4f}  {label}" for score, label in ordered)
     first = ", ".join(f"{number:.4f}" for number in vector[:3])
     return f"{len(vector)} numbers of length {math.hypot(*vector):.4f}: {first}, …"
+
+
+def _cited(completion: Completion) -> str:
+    """Return the text, and below it each citation with what it quotes."""
+    message = completion.choices[0].message
+    lines = [message.content or message.refusal or ""]
+    for item in completion.citations:
+        place = ", ".join(part for part in (item.title, item.location) if part)
+        lines.append(f"[{item.number}] {item.id}{f' ({place})' if place else ''}: {item.quote}")
+    return "\n".join(lines)
 
 
 def _document(index: int, documents: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from nimblet import __version__
+from nimblet import __version__, names
 from nimblet.api.compactmodel import CompactModel, Task
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show
@@ -140,6 +140,12 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
         help="ask there instead of through the API server's proxy: a port-forward's http://127.0.0.1:8080, say; "
         "needed where NetworkPolicies are enforced, since the API server is no permitted caller",
     )
+    command.add_argument(
+        "--assistant",
+        action="store_true",
+        help="NAME is an Assistant's: prints its citations too; needs --url, since the API server's proxy takes "
+        "the header with the key for itself",
+    )
     command.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: 128")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: 60")
     command.set_defaults(run=_run_ask)
@@ -261,12 +267,26 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
         timeout_seconds=arguments.timeout,
         documents=tuple(arguments.document),
     )
+    if arguments.assistant:
+        return asyncio.run(_ask_assistant(_target(arguments, world), question, url=arguments.url))
     return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
+
+
+async def _ask_assistant(target: live.Target, question: asking.Question, *, url: str | None) -> str:
+    if url is None:
+        raise CommandError(
+            f"expected --url for an Assistant, found none; run `kubectl port-forward -n {target.namespace} "
+            f"service/{names.gateway(target.name)} 8080` and give --url http://127.0.0.1:8080"
+        )
+    async with live.reading(target.kubeconfig) as client:
+        key = await asking.read_api_key(client, target, name=names.gateway_key(target.name))
+    endpoint = asking.direct_endpoint(url, api_key=key)
+    return await asking.ask(endpoint, replace(question, model=target.name))
 
 
 async def _ask(target: live.Target, question: asking.Question, *, url: str | None) -> str:
     async with live.reading(target.kubeconfig) as client:
-        key = await asking.read_api_key(client, target)
+        key = await asking.read_api_key(client, target, name=names.api_key(target.name))
         model = await live.read_live_model(client, target)
         if url is not None:
             endpoint = asking.direct_endpoint(url, api_key=key)

@@ -127,11 +127,17 @@ def trim_node(body: Object) -> dict[str, object]:
 
 
 def trim_resource(body: Object) -> dict[str, object]:
-    """Keep of our own resources what decides on a new reconcile; for the metrics conditions and an index's age."""
+    """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics.
+
+    Of an index also its age, for the metrics, and what it serves: whoever names it looks again when that changes.
+    """
     status = _part(body, "status")
     conditions = _items(status.get("conditions"))[:MAX_CONDITIONS]
     kept = {"conditions": [_only(item, ("type", "status")) for item in conditions]}
-    return {"metadata": _metadata(body), "status": {**kept, **_only(status, ("lastIndexedTime",))}}
+    return {
+        "metadata": _metadata(body),
+        "status": {**kept, **_only(status, ("lastIndexedTime", "servingGeneration"))},
+    }
 
 
 TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {

@@ -87,15 +87,15 @@ def gateway_config_manifest(part: Part, *, config_hash: str, text: str) -> Manif
     }
 
 
-def gateway_policy_manifest(part: Part, *, callers: Callers) -> Manifest:
-    """Return the gateway's policy: its callers in; DNS, and models and retrievers of the namespace, out.
+def gateway_policy_manifest(part: Part, *, callers: Callers, further: Sequence[Manifest] = ()) -> Manifest:
+    """Return the gateway's policy: its callers in; DNS, models and retrievers of the namespace, and `further` out.
 
     Not only those that the spec names: while an edit rolls or waits, older pods answer from others.
     """
     peers = [{"podSelector": {"matchLabels": {**_OURS, labels.COMPONENT: component}}} for component in ASKED]
     egress: list[Manifest] = [dns_rule(), {"to": peers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
     ingress = [ingress_rule(caller_peers(callers), HTTP_PORT)]
-    return policy_manifest(part, name=names.gateway(part.owner), ingress=ingress, egress=egress)
+    return policy_manifest(part, name=names.gateway(part.owner), ingress=ingress, egress=[*egress, *further])
 
 
 def gateway_manifest(gateway: Gateway) -> Manifest:

@@ -114,6 +114,14 @@ def dns_rule() -> Manifest:
     return {"ports": ports, "to": [{"namespaceSelector": {}}]}
 
 
+def namespaces_rule(names_: Sequence[str], port: int) -> Manifest:
+    """Return the rule that lets pods out to one port in these namespaces."""
+    return {
+        "to": [namespace_peer(name) for name in sorted(set(names_))],
+        "ports": [{"protocol": "TCP", "port": port}],
+    }
+
+
 def filler_policy_manifest(part: Part, *, operator_namespace: str, egress: Sequence[Manifest]) -> Manifest:
     """Return the policy of the pods that fill the cache: the operator asks for progress; DNS and fetching out."""
     ingress = [ingress_rule([namespace_peer(operator_namespace)], PROGRESS_PORT)]

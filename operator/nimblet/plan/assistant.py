@@ -23,7 +23,12 @@ from nimblet.manifests.gateway import (
     gateway_part,
     gateway_policy_manifest,
 )
-from nimblet.manifests.network import HTTP_PORT, disruption_budget_manifest, service_manifest
+from nimblet.manifests.network import (
+    HTTP_PORT,
+    disruption_budget_manifest,
+    namespaces_rule,
+    service_manifest,
+)
 from nimblet.manifests.template import revision_of
 from nimblet.plan.assistantconfig import GatewayConfig, plan_config
 from nimblet.plan.assistantfacts import AssistantFacts
@@ -152,7 +157,7 @@ def _plan_run(
     if references.flaw is not None or not references.known or model is None:
         return _Run()
     spec = assistant.spec
-    config = plan_config(assistant, facts, model)
+    config = plan_config(assistant, facts, model, traces=settings.tracing.endpoint)
     rotated = keys.accepted != FIRST_KEY
     restart = restart_of(assistant.restarted_at, facts)
     own = spec.api_keys_secret_ref
@@ -244,10 +249,11 @@ def _overall(
 def _common(assistant: Assistant, settings: Settings, *, keys: KeyPlan) -> tuple[Manifest, ...]:
     """Return the children that any valid spec has, in the order configuration, identity, network."""
     name, spec = assistant.name, assistant.spec
-    part = gateway_part(name, assistant.namespace)
+    part, traces = gateway_part(name, assistant.namespace), settings.tracing
+    further = [namespaces_rule(traces.namespaces, traces.port)] if traces.endpoint and traces.namespaces else []
     children: list[Manifest] = [
         service_account_manifest(part, name=names.gateway(name)),
-        gateway_policy_manifest(part, callers=callers_of(spec.access, settings)),
+        gateway_policy_manifest(part, callers=callers_of(spec.access, settings), further=further),
         service_manifest(part, name=names.gateway(name), port=HTTP_PORT),
     ]
     if keys.api_key:

@@ -30,7 +30,9 @@ class GatewayConfig:
     credentials: tuple[Credential, ...]
 
 
-def plan_config(assistant: Assistant, facts: AssistantFacts, model: ModelReference) -> GatewayConfig:
+def plan_config(
+    assistant: Assistant, facts: AssistantFacts, model: ModelReference, *, traces: str | None = None
+) -> GatewayConfig:
     """Return the configuration for these referents; `model` is the one of `modelRef`."""
     spec = assistant.spec
     credentials = [Credential(file=MODEL_FILE, secret=model.key_secret)]
@@ -53,6 +55,8 @@ def plan_config(assistant: Assistant, facts: AssistantFacts, model: ModelReferen
     }
     if facts.operator_key_sha256:
         document["operatorKey"] = {"sha256": facts.operator_key_sha256}
+    if traces is not None:
+        document["tracing"] = {"endpoint": traces}
     if facts.fallback is not None:
         credentials.append(Credential(file=FALLBACK_FILE, secret=facts.fallback.key_secret))
         document["fallback"] = _model(facts.fallback, credentials[-1])

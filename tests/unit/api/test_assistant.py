@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local validity of an Assistant's spec."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from nimblet.api.assistant import AssistantSpec
 
+SAMPLES = Path(__file__).parents[3] / "samples"
 SMALL: dict[str, Any] = {"modelRef": {"name": "smollm2"}, "indexRefs": [{"name": "handbook"}]}
 
 
@@ -16,6 +19,13 @@ def test_smallest_spec_has_the_documented_defaults() -> None:
     assert (spec.grounding, spec.replicas, spec.suspend) == ("Required", 1, False)
     assert (spec.retrieval.top_k, spec.retrieval.max_passages) == (10, 3)
     assert (spec.limits.concurrency, spec.limits.queue, spec.limits.requests_per_minute) == (8, 32, None)
+
+
+@pytest.mark.parametrize("name", ["assistant.yaml", "assistant-features.yaml"])
+def test_samples_parse(name: str) -> None:
+    documents = yaml.safe_load_all((SAMPLES / name).read_text(encoding="utf-8"))
+    specs = [item["spec"] for item in documents if item["kind"] == "Assistant"]
+    assert [AssistantSpec.model_validate(spec).model_ref.name for spec in specs]
 
 
 def test_grounding_off_needs_no_index() -> None:

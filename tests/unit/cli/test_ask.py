@@ -56,6 +56,30 @@ async def test_question_goes_to_the_url_with_the_key() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_assistants_answer_is_shown_with_its_sources() -> None:
+    cited = {
+        "number": 1,
+        "id": "handbook/hours.md/0@g000001",
+        "title": "Hours",
+        "location": "Office",
+        "score": 0.9,
+    }
+
+    async def answer(_: web.Request) -> web.Response:
+        choice = {"message": {"content": "At nine [1]."}}
+        return web.json_response({"choices": [choice], "citations": [{**cited, "quote": "opens at nine"}]})
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"message": {"content": None, "refusal": "I found nothing."}}]})
+
+    async with serving(answer) as url:
+        shown = await ask(direct_endpoint(url, api_key="nk-1"), QUESTION)
+    assert shown == "At nine [1].\n[1] handbook/hours.md/0@g000001 (Hours, Office): opens at nine"
+    async with serving(refuse) as url:
+        assert await ask(direct_endpoint(url, api_key="nk-1"), QUESTION) == "I found nothing."
+
+
+@pytest.mark.asyncio
 async def test_question_through_the_api_server_keeps_both_credentials_apart() -> None:
     seen: list[tuple[str, str, str]] = []
 

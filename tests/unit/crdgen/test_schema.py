@@ -4,7 +4,7 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from nimblet.crdgen.node import SchemaError, as_object
@@ -15,12 +15,22 @@ class Inner(BaseModel):
     size: int = 3
 
 
+class Ruled(BaseModel):
+    """An object with a rule."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [{"rule": "self.size < 4"}]})
+
+    size: int = 3
+    name: str | None = None
+
+
 class Tree(BaseModel):
     below: list["Tree"] = []
 
 
 class Sample(BaseModel):
     made: Inner = Field(default_factory=Inner)
+    ruled: Ruled = Field(default_factory=Ruled)
     maybe: Inner | None = Field(default=None, description="Perhaps.")
     needed: Inner
     only: Literal["One"] = "One"
@@ -40,6 +50,10 @@ def spec_property(name: str) -> JsonDict:
 
 def test_an_object_that_is_made_when_absent_gets_an_empty_default_so_that_inner_defaults_apply() -> None:
     assert spec_property("made")["default"] == {}
+
+
+def test_an_object_with_rules_is_made_of_values_that_keep_them() -> None:
+    assert spec_property("ruled")["default"] == {"size": 3}
 
 
 def test_an_optional_object_has_no_default_and_keeps_its_own_description() -> None:

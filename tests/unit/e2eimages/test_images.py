@@ -136,7 +136,7 @@ def test_missing_command_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_unknown_image_is_refused_with_those_there_are() -> None:
-    with pytest.raises(BuildError, match="operator, loader, llamacpp, mirror"):
+    with pytest.raises(BuildError, match=", ".join(IMAGE_NAMES)):
         build_images(name for name in ("none",))
 
 

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from e2e.demo import Shown
+from e2e.images import IMAGE_NAMES
 from e2e.support.hub import WEIGHTS_HOST, make_trust, mirror_manifests, odd_files, weights_manifests
 from e2e.support.manifests import model_manifest
 from e2e.support.objects import Model
@@ -26,7 +27,7 @@ from tests.bench.localserver import BenchError, local_args
 from tests.bench.sizing import prompts
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-IMAGES = {name: f"nimblet.local/{name}:abc" for name in ("operator", "loader", "llamacpp", "mirror")}
+IMAGES = {name: f"nimblet.local/{name}:abc" for name in IMAGE_NAMES}
 
 
 def a_model(*, status: str, generation: int = 1) -> Model:

@@ -32,25 +32,6 @@ class _Row:
     payload: Payload
 
 
-class _Postings:
-    """Rows that hold a term, and the term's weight in each."""
-
-    def __init__(self) -> None:
-        self.rows = array("I")
-        self.weights = array("f")
-
-    def add(self, row: int, weight: float) -> None:
-        """Note one more row."""
-        self.rows.append(row)
-        self.weights.append(weight)
-
-    def live(self, groups: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint32], Floats]:
-        """Return the rows that are not dead, with the weights."""
-        rows = np.array(self.rows, dtype=np.uint32)
-        alive = groups[rows] != DEAD
-        return rows[alive], np.array(self.weights, dtype=np.float32)[alive]
-
-
 class MemoryIndex:
     """Passages whose vectors compare. Rows of removed documents stay dead until half of all are."""
 
@@ -96,11 +77,13 @@ class MemoryIndex:
             return ()
         words = query_vector(search.text, language=self.space.language)
         scores = np.zeros(self._count, dtype=np.float32)
+        terms = np.frombuffer(self._terms, dtype=np.uint32)
         for term, weight in zip(words.indices, words.values, strict=True):
-            postings = self._terms.get(term)
-            if postings is not None:
-                holders, weights = postings.live(self._groups)
-                scores[holders] += weight * _rarity(self._live, len(holders)) * weights
+            holders = np.flatnonzero(terms == term)
+            owners = np.frombuffer(self._owners, dtype=np.uint32)[holders]
+            alive = self._groups[owners] != DEAD
+            owners, weights = owners[alive], np.frombuffer(self._weights, dtype=np.float32)[holders[alive]]
+            scores[owners] += weight * _rarity(self._live, len(owners)) * weights
         rows = np.flatnonzero((scores > 0) & self._visible(search.selection))
         return self._best(rows, scores[rows], search)
 
@@ -108,7 +91,8 @@ class MemoryIndex:
         self._rows: list[_Row | None] = []
         self._live = 0
         self._documents: dict[str, tuple[int, ...]] = {}
-        self._terms: dict[int, _Postings] = {}
+        self._terms, self._owners, self._weights = array("I"), array("I"), array("f")
+        """Every word of every row: term, row and weight; looked through as a whole, which numpy does fast."""
         self._known_groups: dict[tuple[object, ...], int] = {}
         self._samples: list[Payload] = []
         """One payload of each group: passages that every selection treats alike but for the document."""
@@ -133,8 +117,10 @@ class MemoryIndex:
         self._all_groups[row] = self._group(payload)
         self._live += 1
         words = document_vector(chunk.text, language=self.space.language)
-        for term, weight in zip(words.indices, words.values, strict=True):
-            self._terms.setdefault(term, _Postings()).add(row, weight)
+        terms = words.indices
+        self._terms.extend(terms)
+        self._owners.extend([row] * len(terms))
+        self._weights.extend(words.values)
         return row
 
     def _group(self, payload: Payload) -> int:

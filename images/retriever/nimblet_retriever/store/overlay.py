@@ -37,8 +37,10 @@ from nimblet_retriever.store.pushlog import (
 from nimblet_retriever.store.pushplan import Change, Known, Planned, Removal, Renewal, plan_batch
 
 log = logging.getLogger(__name__)
-PASSAGES: Final = 20_000
-"""Pushed passages at most: about 6 KiB of memory each, and 3 ms of a search for all of them."""
+PASSAGES: Final = 10_000
+"""Pushed passages at most: they are read in at each start, which must take seconds only."""
+TOGETHER: Final = 32
+"""Changes in one batch: questions wait while they are put in."""
 DEAD_BYTES: Final = 4 * 2**20
 """The log is rewritten when that much of it, and as much as lives, is of no use any more."""
 
@@ -150,7 +152,7 @@ class EmbeddedOverlay:
     async def _write(self) -> None:
         """Write all that waits, again and again, until nothing does."""
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             planned = plan_batch([item.change for item in batch], self._known())
             try:
                 await self._keep(planned)

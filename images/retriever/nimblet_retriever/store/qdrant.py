@@ -19,7 +19,7 @@ from nimblet_retriever.store.chunk import (
     StoreUnavailable,
 )
 from nimblet_retriever.store.lexical import document_vector, query_vector
-from nimblet_retriever.store.payload import DENSE, INDEXED, LEXICAL, excluded, json_of, payload_of, required
+from nimblet_retriever.store.payload import DENSE, LEXICAL, excluded, json_of, payload_of, required
 
 PAGE: Final = 1000
 NOT_FOUND: Final = 404
@@ -49,26 +49,6 @@ async def answered(request: Awaitable[T]) -> T:
         raise
 
 
-async def create(
-    client: AsyncQdrantClient, collection: str, *, dimension: int, metadata: dict[str, object]
-) -> None:
-    """Make a collection for chunks, with an index on every field that filters name."""
-    await answered(
-        client.create_collection(
-            collection,
-            vectors_config={DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)},
-            sparse_vectors_config={LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-            metadata=metadata,
-        )
-    )
-    for field in INDEXED:
-        await answered(
-            client.create_payload_index(
-                collection, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
-            )
-        )
-
-
 def point_of(chunk: Chunk, *, language: str) -> models.PointStruct:
     """Return a chunk as a point."""
     words = document_vector(chunk.text, language=language)
@@ -86,9 +66,10 @@ class Ranking:
     query: models.Query | list[float] | models.SparseVector
     using: str | None = None
     prefetch: list[models.Prefetch] | None = None
+    params: models.SearchParams | None = None
 
 
-def ranking(asked: Search, *, language: str) -> Ranking | None:
+def ranking(asked: Search, *, language: str, params: models.SearchParams | None = None) -> Ranking | None:
     """Return how the engine ranks, None when there is nothing to rank by.
 
     The filter stands in each half's own request too, so that none sees more.
@@ -102,12 +83,20 @@ def ranking(asked: Search, *, language: str) -> Ranking | None:
     if not halves:
         return None
     if len(halves) == 1:
-        return Ranking(query=halves[0][0], using=halves[0][1])
+        return Ranking(query=halves[0][0], using=halves[0][1], params=_params_of(halves[0][1], params))
     flt = filter_of(asked.selection)
     prefetch = [
-        models.Prefetch(query=vector, using=using, filter=flt, limit=asked.candidates) for vector, using in halves
+        models.Prefetch(
+            query=vector, using=using, filter=flt, limit=asked.candidates, params=_params_of(using, params)
+        )
+        for vector, using in halves
     ]
     return Ranking(query=models.FusionQuery(fusion=models.Fusion.RRF), prefetch=prefetch)
+
+
+def _params_of(using: str, params: models.SearchParams | None) -> models.SearchParams | None:
+    """Only the dense vectors have a compressed copy."""
+    return params if using == DENSE else None
 
 
 def filter_of(selection: Selection) -> models.Filter:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar, cast
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
 
+from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import (
     BuildFenced,
     Chunk,
@@ -23,10 +24,12 @@ from nimblet_retriever.store.chunk import (
     Search,
     StoreError,
 )
+from nimblet_retriever.store.collection import search_params
+from nimblet_retriever.store.creation import create
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.lexical import check_language
 from nimblet_retriever.store.payload import DENSE, check_chunks, hit_of, similarity_of
-from nimblet_retriever.store.qdrant import answered, any_of, create, filter_of, point_of, ranking, scroll
+from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
 from nimblet_retriever.store.serveroverlay import ServerOverlay
 
 METADATA_KEY: Final = "nimblet"
@@ -37,9 +40,12 @@ T = TypeVar("T")
 class ServerStore:
     """A Store on a server. `prefix` is the index's own: the CR's uid, so that indexes share a server."""
 
-    def __init__(self, client: AsyncQdrantClient, *, prefix: str) -> None:
+    def __init__(
+        self, client: AsyncQdrantClient, *, prefix: str, collection: CollectionConfig | None = None
+    ) -> None:
         self._client = client
         self._prefix = prefix
+        self._collection = collection
         self._known: dict[str, tuple[str, Generation]] = {}
         """Sealed generations by name, with their collections: they never change, so they are looked up once."""
         self._overlay: ServerOverlay | None = None
@@ -69,6 +75,7 @@ class ServerStore:
                 collection,
                 dimension=manifest.dimension,
                 metadata=_metadata(Generation(manifest=manifest)),
+                config=self._collection,
             )
         return ServerBuild(self._client, collection, manifest)
 
@@ -109,7 +116,8 @@ class ServerStore:
     async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
         """Search one generation."""
         collection, generation = await self._sealed(name)
-        ranked = ranking(search, language=generation.manifest.language)
+        params = search_params(self._collection)
+        ranked = ranking(search, language=generation.manifest.language, params=params)
         if ranked is None:
             return ()
         found = await answered(
@@ -118,6 +126,7 @@ class ServerStore:
                 query=ranked.query,
                 using=ranked.using,
                 prefetch=ranked.prefetch,
+                search_params=ranked.params,
                 query_filter=filter_of(search.selection),
                 limit=search.limit,
                 with_payload=True,
@@ -152,7 +161,7 @@ class ServerStore:
     async def overlay(self) -> ServerOverlay:
         """Return the pushed documents."""
         if self._overlay is None:
-            self._overlay = await ServerOverlay.open(self._client, prefix=self._prefix)
+            self._overlay = await ServerOverlay.open(self._client, prefix=self._prefix, config=self._collection)
         return self._overlay
 
     async def note(self, name: str, notes: Notes) -> None:

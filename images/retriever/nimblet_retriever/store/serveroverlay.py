@@ -14,7 +14,9 @@ from typing import Final, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
+from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError
+from nimblet_retriever.store.creation import create, create_entries
 from nimblet_retriever.store.generation import StoredModel
 from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
 from nimblet_retriever.store.pushed import (
@@ -30,7 +32,7 @@ from nimblet_retriever.store.pushed import (
     next_version,
     ranked,
 )
-from nimblet_retriever.store.qdrant import answered, any_of, create, filter_of, point_of, ranking, scroll
+from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
 
 _IDS: Final = uuid.UUID("0c1d6f0e-5f0a-5b0e-8a53-3f6c9b7f2a11")
 """Namespace of the ids here: any fixed UUID of our own."""
@@ -66,16 +68,19 @@ class _View:
 class ServerOverlay:
     """An Overlay on a server. Changes of one process are made one after another."""
 
-    def __init__(self, client: AsyncQdrantClient, *, prefix: str) -> None:
+    def __init__(self, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None) -> None:
         self._client = client
+        self._config = config
         self._entries = f"{prefix}-push"
         self._turn = asyncio.Lock()
         self._view = _View(state=State(revision=-1), hidden=frozenset(), spaces=(), occupied=frozenset())
 
     @classmethod
-    async def open(cls, client: AsyncQdrantClient, *, prefix: str) -> "ServerOverlay":
-        """Make what is missing."""
-        overlay = cls(client, prefix=prefix)
+    async def open(
+        cls, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None = None
+    ) -> "ServerOverlay":
+        """Make what is missing, with as many copies as generations have."""
+        overlay = cls(client, prefix=prefix, config=config)
         if not await answered(client.collection_exists(overlay._entries)):
             await overlay._create()
         return overlay
@@ -191,7 +196,7 @@ class ServerOverlay:
         """Nothing is held: the store closes the client."""
 
     async def _create(self) -> None:
-        await answered(self._client.create_collection(self._entries, vectors_config={}))
+        await create_entries(self._client, self._entries, self._config)
         for field in ("kind", "space"):
             await answered(
                 self._client.create_payload_index(
@@ -252,7 +257,7 @@ class ServerOverlay:
     async def _write(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
         collection = self._passages(space.id)
         if not await answered(self._client.collection_exists(collection)):
-            await create(self._client, collection, dimension=space.dimension, metadata={})
+            await create(self._client, collection, dimension=space.dimension, metadata={}, config=self._config)
         await answered(self._client.upsert(self._entries, [_point(_SPACE, space.id, space)], wait=True))
         points = []
         for chunk in chunks:

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers of a Dedicated store: their size, and how one set of servers gives way to another. Pure.
+
+More servers join the set that is there and get parts of the next generation. Fewer servers, another size or
+another StorageClass mean a new set beside the old: the next generation is built there, and once it serves the old
+set is deleted. Nothing moves a part of a generation that is being searched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from nimblet.api.scheduling import Scheduling
+from nimblet.manifests.common import Manifest, Part
+from nimblet.manifests.qdrant import QdrantKeys, QdrantSet, qdrant_keys_manifest, qdrant_manifests
+from nimblet.plan.facts import ChildRef
+from nimblet.quantity import MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores
+
+FLOAT_BYTES: Final = 4
+GRAPH: Final = 1.5
+"""Vectors and their HNSW graph over the vectors alone (Qdrant's capacity planning)."""
+COMPRESSION: Final = {"None": 0.0, "Scalar": 1 / 4, "Binary": 1 / 32}
+"""Size of the compressed copy over 4-byte floats: int8, and one bit."""
+MAPPED: Final = 0.1
+"""Share of mapped vectors that is taken as being in use, where nothing is kept in memory: an assumption."""
+LEXICAL_BYTES: Final = 2048
+"""Words of a passage of 256 tokens: up to some 130 of 8 bytes (index and weight), stored and inverted."""
+INDEX_BYTES: Final = 512
+"""Entries of a passage in five keyword indexes: an assumption."""
+PAYLOAD_BYTES: Final = 2048
+"""Text, title and place of a passage on the volume: an assumption."""
+BASE_BYTES: Final = 256 * MEBIBYTE
+"""Program, threads, segments and buffers of an idle server: an assumption."""
+RESIDENT: Final = 0.8
+"""Share of the limit that may be resident before a server is in trouble (Qdrant's capacity planning)."""
+DISK_FACTOR: Final = 2
+"""Data, and the copy that the optimizer writes beside it."""
+WAL_BYTES: Final = 2 * 32 * MEBIBYTE
+"""Write-ahead log of one part: its capacity of 32 MiB, and the segment after it."""
+BASE_MILLICORES: Final = 250
+CHUNKS_PER_CORE: Final = 1_000_000
+"""Passages of a server for each core: an assumption."""
+MAX_MILLICORES: Final = 16000
+
+REFUSED: Final = (
+    "Fewer servers, and claims of another size or StorageClass, need a second set of servers, which the retriever "
+    "can't move to yet; the servers stay as they are. Take the change back, or make a new RetrievalIndex."
+)
+
+Memory = Literal["InMemory", "OnDisk"]
+Quantization = Literal["None", "Scalar", "Binary"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantShape:
+    """What the spec asks for."""
+
+    replicas: int = 1
+    shards: int = 1
+    replication_factor: int = 1
+    memory: Memory = "InMemory"
+    quantization: Quantization = "None"
+    size: str = "10Gi"
+    storage_class: str | None = None
+    retained: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantLoad:
+    """What the servers hold: passages of the largest generation, and how many generations at once."""
+
+    chunks: int
+    dimension: int
+    generations: int = 3
+    """The serving one, the one before, and the one that is being built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetFacts:
+    """A set of servers that is there, read off its StatefulSet."""
+
+    number: int
+    replicas: int
+    memory: str
+    cpu: str
+    size: str
+    storage_class: str | None
+    retained: bool
+    children: Sequence[ChildRef] = ()
+    """All that goes when the set goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantOwner:
+    """Whose servers they are, and what they are made of."""
+
+    name: str
+    namespace: str
+    kind_label: str
+    kind: str
+    image: str
+    pull_policy: str
+    keys: QdrantKeys
+    callers: Sequence[Manifest]
+    metrics_namespaces: Sequence[str] = ()
+    scheduling: Scheduling = field(default_factory=Scheduling)
+    movable: bool = True
+    """The retriever can answer from one set while it builds on another, and takes pushed documents along."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantSizing:
+    """Of one server; `formula` is the arithmetic for people."""
+
+    memory: str
+    cpu: str
+    disk_bytes: int
+    formula: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionShape:
+    """How a generation's collection is created: what the retriever's configuration says."""
+
+    shards: int
+    replication_factor: int
+    write_consistency_factor: int
+    memory: Memory
+    quantization: Quantization
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantPlan:
+    """What to apply, what to delete, and what the retriever must know."""
+
+    children: tuple[Manifest, ...]
+    deletions: tuple[ChildRef, ...]
+    target: str
+    """Address of the servers that builds go to."""
+    previous: str | None
+    """Address of those that answer until the target serves."""
+    collection: CollectionShape
+    sizing: QdrantSizing
+    moving: str = ""
+    """Why there are two sets, in words."""
+    short: str = ""
+    """Why the claims are too small for the load, in words."""
+    refused: str = ""
+    """Why the servers stay as they are, in words, where there can't be the second set that the shape needs."""
+
+
+def plan_qdrant(
+    owner: QdrantOwner,
+    shape: QdrantShape,
+    *,
+    load: QdrantLoad,
+    live: Sequence[SetFacts],
+    serving: int | None,
+) -> QdrantPlan:
+    """Return the servers to have. `serving` is the set that answers: 0 for none yet, None while nobody knows.
+
+    While nobody knows it is taken to be the oldest, and nothing is deleted.
+    """
+    sizing = size_server(shape, load)
+    answering = min((item.number for item in live), default=0) if serving is None else serving
+    number = _target(shape, live, answering=answering)
+    refused = ""
+    if not owner.movable and live and number not in {item.number for item in live}:
+        refused, number = REFUSED, answering or min(item.number for item in live)
+    current = next((item for item in live if item.number == number), None)
+    target = _wanted(owner, shape, number, sizing=sizing, current=current)
+    kept = next((item for item in live if item.number == answering != number), None)
+    leaving = [item for item in live if item.number not in {number, answering} and serving is not None]
+    others = [_servers(owner, kept)] if kept is not None else []
+    # a set's claims go with it only if it says so before it goes
+    others += [_servers(owner, replace(item, retained=False)) for item in leaving if item.retained]
+    children = [qdrant_keys_manifest(_keys_part(owner), owner.keys)]
+    for servers in (target, *others):
+        children += qdrant_manifests(servers)
+    return QdrantPlan(
+        children=tuple(children),
+        deletions=tuple(child for item in leaving if not item.retained for child in item.children),
+        target=target.url,
+        previous=_servers(owner, kept).url if kept is not None else None,
+        collection=collection_shape(shape),
+        sizing=sizing,
+        moving=_moving(target, kept) if kept is not None else "",
+        short=_short(shape, sizing),
+        refused=refused,
+    )
+
+
+def collection_shape(shape: QdrantShape) -> CollectionShape:
+    """Return how collections are created; a majority of the copies must have a write."""
+    return CollectionShape(
+        shards=shape.shards,
+        replication_factor=shape.replication_factor,
+        write_consistency_factor=shape.replication_factor // 2 + 1,
+        memory=shape.memory,
+        quantization=shape.quantization,
+    )
+
+
+def size_server(shape: QdrantShape, load: QdrantLoad) -> QdrantSizing:
+    """Return what one server needs: its share of every generation, by the constants above."""
+    dense = load.dimension * FLOAT_BYTES
+    compressed = COMPRESSION[shape.quantization]
+    if shape.memory == "InMemory":
+        per_chunk = dense * (1 + compressed) * GRAPH + LEXICAL_BYTES
+    else:
+        per_chunk = dense * compressed * GRAPH or dense * MAPPED
+    copies = load.chunks * load.generations * shape.replication_factor
+    share = -(-copies // shape.replicas)
+    resident = BASE_BYTES + int(share * (per_chunk + INDEX_BYTES))
+    memory = stepped(int(resident / RESIDENT))
+    stored = dense * (1 + compressed) * GRAPH + LEXICAL_BYTES + INDEX_BYTES + PAYLOAD_BYTES
+    parts = -(-shape.shards * shape.replication_factor * load.generations // shape.replicas)
+    disk = int(share * stored) * DISK_FACTOR + parts * WAL_BYTES
+    cpu = min(BASE_MILLICORES + share * 1000 // CHUNKS_PER_CORE, MAX_MILLICORES)
+    held = f"{load.chunks} passages x {load.generations} generations x {shape.replication_factor} copies"
+    need = f"({human_bytes(BASE_BYTES)} + {share} x {per_chunk + INDEX_BYTES:.0f} bytes) / {RESIDENT:g}"
+    return QdrantSizing(
+        memory=mebibytes(memory),
+        cpu=millicores(-(-cpu // 50) * 50),
+        disk_bytes=disk,
+        formula=(
+            f"one server: {held} / {shape.replicas} servers = {share} passages",
+            f"memory: {need}, in steps = {human_bytes(memory)}",
+            f"disk: {share} x {stored:.0f} bytes x {DISK_FACTOR} + logs = {human_bytes(disk)}",
+        ),
+    )
+
+
+def stepped(count: int) -> int:
+    """Return bytes rounded up to one of four steps an octave, so that a growing index rolls its servers rarely."""
+    step = max(1 << max(count.bit_length() - 3, 0), MEBIBYTE)
+    return -(-count // step) * step
+
+
+def _target(shape: QdrantShape, live: Sequence[SetFacts], *, answering: int) -> int:
+    """Return the number of the set that builds go to: the answering one where it fits, else another, else new."""
+    fitting = [item.number for item in live if _fits(item, shape)]
+    if answering in fitting:
+        return answering
+    return max(fitting, default=max((item.number for item in live), default=0) + 1)
+
+
+def _fits(live: SetFacts, shape: QdrantShape) -> bool:
+    """Tell whether a set can become what is asked for; of claims and fewer servers it can't."""
+    same_class = shape.storage_class is None or shape.storage_class == live.storage_class
+    return live.replicas <= shape.replicas and same_class and bytes_of(live.size) == bytes_of(shape.size)
+
+
+def _wanted(
+    owner: QdrantOwner, shape: QdrantShape, number: int, *, sizing: QdrantSizing, current: SetFacts | None
+) -> QdrantSet:
+    """Return the target; what it has of memory and CPU is never taken away, since that would restart it."""
+    memory, cpu = sizing.memory, sizing.cpu
+    size, storage_class, replicas = shape.size, shape.storage_class, shape.replicas
+    if current is not None:
+        enough = bytes_of(current.memory) >= bytes_of(memory)
+        memory, cpu = (current.memory, current.cpu) if enough else (memory, cpu)
+        size, storage_class = current.size, current.storage_class
+        replicas = max(replicas, current.replicas)
+    return _servers(
+        owner,
+        SetFacts(
+            number=number,
+            replicas=replicas,
+            memory=memory,
+            cpu=cpu,
+            size=size,
+            storage_class=storage_class,
+            retained=shape.retained,
+        ),
+    )
+
+
+def _keys_part(owner: QdrantOwner) -> Part:
+    return Part(owner=owner.name, namespace=owner.namespace, component="qdrant-keys", kind_label=owner.kind_label)
+
+
+def _servers(owner: QdrantOwner, values: SetFacts) -> QdrantSet:
+    return QdrantSet(
+        owner=owner.name,
+        namespace=owner.namespace,
+        kind_label=owner.kind_label,
+        kind=owner.kind,
+        number=values.number,
+        replicas=values.replicas,
+        memory=values.memory,
+        cpu=values.cpu,
+        size=values.size,
+        storage_class=values.storage_class,
+        retained=values.retained,
+        image=owner.image,
+        pull_policy=owner.pull_policy,
+        keys=owner.keys,
+        callers=owner.callers,
+        metrics_namespaces=owner.metrics_namespaces,
+        scheduling=owner.scheduling,
+    )
+
+
+def _moving(target: QdrantSet, kept: SetFacts) -> str:
+    return (
+        f"{kept.replicas} servers answer until a generation was built on {target.name} "
+        f"({target.replicas} servers) and serves; then they are deleted."
+    )
+
+
+def _short(shape: QdrantShape, sizing: QdrantSizing) -> str:
+    if sizing.disk_bytes <= bytes_of(shape.size):
+        return ""
+    need, have = human_bytes(sizing.disk_bytes), human_bytes(bytes_of(shape.size))
+    return f"Each server's claim has {have}; this index needs about {need}. Raise store.size or the replicas."
