@@ -12,7 +12,11 @@ from e2e.models import MODELS
 
 _IGNORED_FOLDERS = frozenset({"__pycache__", "tests", "build", "dist", ".venv", ".mypy_cache", ".ruff_cache"})
 _KEY_DIGITS = 16
-_LIBRARIES = {"loader": ("images/egress",), "indexer": ("images/egress",)}
+_LIBRARIES = {
+    "loader": ("images/egress",),
+    "indexer": ("images/egress",),
+    "retriever": ("images/indexer", "images/egress"),
+}
 """Workspace members that an image uses besides its own."""
 _BUILDERS = tuple(f"e2e/images/{module}.py" for module in ("base", "context", "engine", "sitepackages"))
 """Code that decides what ends up in an image: a change of it builds anew."""
