@@ -115,8 +115,8 @@ def index_plan(
 
 def workload(plan: IndexPlan) -> dict[str, Any]:
     """Return the retriever's StatefulSet or Deployment."""
-    kind = "StatefulSet" if any(item["kind"] == "StatefulSet" for item in plan.children) else "Deployment"
-    return child(plan.children, kind)
+    named: list[Any] = [item for item in plan.children if item["kind"] in ("StatefulSet", "Deployment")]
+    return next(item for item in named if item["metadata"]["name"] == "handbook-retriever")
 
 
 def running_facts(index: RetrievalIndex, retriever: RetrieverFacts | None = None, **overrides: Any) -> IndexFacts:

@@ -140,7 +140,7 @@ class Reason(StrEnum):
     EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
     EMBEDDING_CHANGED = "EmbeddingChanged"
     STORE_UNAVAILABLE = "StoreUnavailable"
-    STORE_UNSUPPORTED = "StoreUnsupported"
+    STORE_TOO_SMALL = "StoreTooSmall"
     DISK_PRESSURE = "DiskPressure"
     BUILD_FAILED = "BuildFailed"
     VOLUME_MISSING = "VolumeMissing"
@@ -253,7 +253,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
     Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
-    Reason.STORE_UNSUPPORTED: "Make a RetrievalIndex with the store Embedded or External.",
+    Reason.STORE_TOO_SMALL: "Raise store.size or dedicated.replicas, or lower dedicated.passages: claims stay.",
     Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
     Reason.INDEX_EMPTY: "Give the index documents that can be read: check its sources, globs and access labels.",
     Reason.BUILD_FAILED: "See the log of the named Job's pod; it is tried again.",

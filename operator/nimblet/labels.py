@@ -70,6 +70,9 @@ BUILD_GENERATION: Final = f"{GROUP}/generation"
 BUILD_INPUTS: Final = f"{GROUP}/build-inputs"
 """Label on a build Job: hash of what it reads and how."""
 
+SERVERS: Final = f"{GROUP}/servers"
+"""Annotation on the StatefulSet of Qdrant servers: how many there are, also while it is scaled to none."""
+
 WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
 """Pod-template label: first digits of the digest of the image that the weights are mounted from."""
 

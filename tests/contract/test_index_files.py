@@ -57,11 +57,12 @@ def configs_of(name: str, component: str) -> list[str]:
 def test_retriever_reads_its_configuration(name: str) -> None:
     (text,) = configs_of(name, "retriever")
     config = RetrieverConfig.model_validate_json(text)
-    workload = next(item for item in children_of(name) if item["kind"] in ("StatefulSet", "Deployment"))
+    made = [item for item in children_of(name) if item["kind"] in ("StatefulSet", "Deployment")]
+    workload = next(item for item in made if item["metadata"]["name"].endswith("-retriever"))
     (container,) = workload["spec"]["template"]["spec"]["containers"]
     mounts = [Path(item["mountPath"]) for item in container["volumeMounts"]]
-    embedding = config.embedding.key_file
-    for file in (config.keys_file, *([embedding] if embedding is not None else [])):
+    others = (config.embedding.key_file, getattr(config.store, "key_file", None))
+    for file in (config.keys_file, *(file for file in others if file is not None)):
         assert file.parent in mounts, f"{file} is in no volume of the pod"
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from nimblet import labels
+from nimblet import labels, names
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.parse import InvalidIndex, parse_retrievalindex
 from nimblet.plan.index_build import wanted_build
@@ -49,6 +49,8 @@ def plan_index_case(document: Mapping[str, Any]) -> IndexPlan:
 def _revision(index: RetrievalIndex, facts: IndexFacts, settings: Settings) -> str:
     for item in plan_retrievalindex(index, facts, settings, NOW).children:
         metadata = item["metadata"]
-        if item["kind"] in ("StatefulSet", "Deployment") and isinstance(metadata, Mapping):
+        if not isinstance(metadata, Mapping) or metadata["name"] != names.retriever(index.name):
+            continue
+        if labels.REVISION in metadata["labels"]:
             return str(metadata["labels"][labels.REVISION])
     return "none"

@@ -67,6 +67,13 @@ class BuildStatus(StatusModel):
     finished_at: datetime | None = Field(default=None, description="When it ended.")
 
 
+class ServersStatus(StatusModel):
+    """Where the serving generation lies in a Dedicated store."""
+
+    count: int = Field(default=0, ge=0, description="Servers that its parts are spread over.")
+    copies: int = Field(default=1, ge=1, description="Copies of each part.")
+
+
 class EmbeddingStatus(StatusModel):
     """The embedding model of a generation, as the retriever asks it."""
 
@@ -114,6 +121,9 @@ class RetrievalIndexStatus(StatusModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = Field(default_factory=list, description="Complete generations that are kept; `spec.generation` names one.")
+    servers: ServersStatus | None = Field(
+        default=None, description="Where the serving generation lies in a Dedicated store."
+    )
     sources: Annotated[
         list[SourceStatus],
         Field(

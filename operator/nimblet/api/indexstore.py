@@ -45,13 +45,20 @@ class Dedicated(SpecModel):
     model_config = ConfigDict(json_schema_extra=rules(FACTOR_RULE))
 
     replicas: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
-        default=1, description="Servers. More take effect with the next generation; fewer make new servers."
+        default=1,
+        description="Servers. More take effect with the next generation, which is built at once; fewer are "
+        "refused: make a new RetrievalIndex.",
     )
     shards: Annotated[int, Field(strict=True, ge=1, le=128)] = Field(
-        default=1, description="Parts that each generation is spread over."
+        default=1, description="Parts that each generation is spread over; another number builds one anew."
     )
     replication_factor: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(
         default=1, description="Copies of each part; two or more outlive the loss of a server."
+    )
+    passages: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)] = Field(
+        default=100_000,
+        description="Passages that the servers are made for before an index is there. A larger one gets more "
+        "memory by itself, which restarts the servers one after the other; their claims never grow.",
     )
     memory: Literal["InMemory", "OnDisk"] = Field(
         default="InMemory",
@@ -79,14 +86,14 @@ class Store(SpecModel):
     type: StoreType = Field(
         default="Embedded",
         description="Embedded: Qdrant's engine in the retriever, on a claim `<name>-index`; one pod, and a "
-        "restart of it is a pause of some seconds. Dedicated: Qdrant servers of its own. External: a Qdrant "
-        "server of yours. Immutable.",
+        "restart of it is a pause of some seconds. Dedicated: Qdrant servers of its own, `<name>-qdrant`. "
+        "External: a Qdrant server of yours. Immutable.",
         json_schema_extra=rules(TYPE_RULE),
     )
     size: Quantity = Field(
         default="10Gi",
-        description="Size of the claim, or of each server's with Dedicated. It grows where the StorageClass "
-        "allows it and never shrinks.",
+        description="Size of the claim, which grows where the StorageClass allows it and never shrinks. With "
+        "Dedicated that of each server's two claims, of data and of snapshots, which can't be changed.",
     )
     storage_class_name: ObjectName | None = Field(
         default=None,
@@ -95,8 +102,8 @@ class Store(SpecModel):
     )
     retention: Literal["Delete", "Retain"] = Field(
         default="Delete",
-        description="Delete: the claim goes with the RetrievalIndex. Retain: it stays, with pushed documents, and "
-        "only a RetrievalIndex of the same name takes it up again.",
+        description="Delete: the claims go with the RetrievalIndex. Retain: they stay, with pushed documents, and "
+        "only a RetrievalIndex of the same name takes them up again.",
     )
     dedicated: Dedicated | None = Field(default=None, description="How the servers of a Dedicated store are.")
     url: Url | None = Field(

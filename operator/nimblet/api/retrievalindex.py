@@ -62,6 +62,12 @@ LAG_RULE = Rule(
     field_path=".freshness",
 )
 
+SERVERS_RULE = Rule(
+    rule="!has(self.resources.qdrant) || self.store.type == 'Dedicated'",
+    message="resources.qdrant is for a Dedicated store",
+    field_path=".resources.qdrant",
+)
+
 
 class Embedding(SpecModel):
     """What turns text into vectors. Another one, or another prefix, means a full new generation."""
@@ -182,6 +188,10 @@ class IndexResources(SpecModel):
     indexer: ContainerResources = Field(
         default_factory=ContainerResources, description="The build Jobs; 500m and 2Gi when absent."
     )
+    qdrant: ContainerResources | None = Field(
+        default=None,
+        description="Each server of a Dedicated store; computed from the passages when absent.",
+    )
 
 
 class IndexAccess(SpecModel):
@@ -219,7 +229,7 @@ class IndexAccess(SpecModel):
 class RetrievalIndexSpec(SpecModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(LAG_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(LAG_RULE, SERVERS_RULE))
 
     store: Store = Field(default_factory=Store, description="Where generations are kept and searched.")
     embedding: Embedding = Field(description="What turns text into vectors.")
@@ -286,6 +296,8 @@ class RetrievalIndexSpec(SpecModel):
     def _check(self) -> Self:
         if self.freshness is not None and self.schedule is None:
             raise ValueError(LAG_RULE.message)
+        if self.resources.qdrant is not None and self.store.type != "Dedicated":
+            raise ValueError(SERVERS_RULE.message)
         return self
 
 

@@ -35,7 +35,7 @@ __all__ = ["ApplyContext", "Owner", "apply_children", "delete_children"]
 
 log = logging.getLogger(__name__)
 
-WORKLOADS: Final = frozenset({"Deployment", "Job"})
+WORKLOADS: Final = frozenset({"Deployment", "Job", "StatefulSet"})
 """Kinds that start pods: held back while something before them in the plan was refused (a NetworkPolicy, say)."""
 
 

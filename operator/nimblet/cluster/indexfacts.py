@@ -33,11 +33,20 @@ from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
 from nimblet.cluster.podfailure import INDEXER
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
 from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
+from nimblet.cluster.serverfacts import gather_servers
 from nimblet.cluster.stuck import next_setup_look
 from nimblet.manifests.retriever import COMPONENT
 from nimblet.plan.facts import FIRST_KEY, JobFacts, KeyFacts, PodFacts, SecretFacts, WriteFailure
 from nimblet.plan.index_config import credentials_of
-from nimblet.plan.indexfacts import AcceptedKeys, BuildFacts, IndexFacts, KeySet, NamedFacts, RetrieverFacts
+from nimblet.plan.indexfacts import (
+    AcceptedKeys,
+    BuildFacts,
+    IndexFacts,
+    KeySet,
+    NamedFacts,
+    RetrieverFacts,
+    ServersFacts,
+)
 from nimblet.plan.modelfacts import ModelReference
 
 PURPOSES: Final = ("search", "build", "push", "operate")
@@ -95,11 +104,15 @@ async def gather_index_facts(
     keys = await _keys(gatherer, index)
     named = await _named(gatherer, index)
     operate = keys.operate(index.spec.access.key_version)
+    servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     seen = await gatherer.observer.observe(
-        key, (*pods, *builders), key_of=lambda _: operate, questions=RetrieverInquiry(epoch=_epoch(named))
+        key,
+        (*pods, *builders),
+        key_of=lambda _: operate,
+        questions=RetrieverInquiry(epoch=_epoch(named, servers.facts)),
     )
     builds, look_again = await _builds(gatherer, key, index, pods=owned, working=seen[len(pods) :], now=now)
-    embedded = index.spec.store.type == "Embedded"
+    embedded, claimed = index.spec.store.type == "Embedded", index.spec.store.type != "External"
     kind = WORKLOADS.get(index.spec.store.type, "Deployment")
     facts = IndexFacts(
         children=children(mirror, key, uid=index.uid),
@@ -112,13 +125,14 @@ async def gather_index_facts(
         keys=keys.known,
         builds=builds,
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
-        storage_classes=await storage_classes(gatherer.client) if embedded else None,
+        storage_classes=await storage_classes(gatherer.client) if claimed else None,
         retriever=_told(seen[: len(pods)]),
         embedding=named.embedding,
         reranker=named.reranker,
         secrets=named.secrets,
         config_maps=named.config_maps,
         claims=named.claims,
+        servers=servers.facts,
     )
     asked = any(pod.observation is not None for pod in seen)
     waits = (
@@ -126,6 +140,7 @@ async def gather_index_facts(
         gatherer.observer.next_look(seen),
         LASTS_SECONDS if asked else None,
         next_setup_look(retrievers, now=now),
+        servers.look_again,
     )
     return GatheredIndex(
         facts=facts,
@@ -149,10 +164,11 @@ def _age(pod: PodFacts) -> float:
     return pod.created_at.timestamp() if pod.created_at is not None else 0.0
 
 
-def _epoch(named: _Named) -> str:
-    """Return how the models stand: when that changes, the retriever is asked at once."""
+def _epoch(named: _Named, servers: ServersFacts) -> str:
+    """Return how models and servers stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
-    return names.content_hash(models)
+    there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
+    return names.content_hash([*models, *there])
 
 
 async def _builds(

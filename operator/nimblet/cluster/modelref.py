@@ -41,6 +41,7 @@ def model_reference(model: CompactModel) -> ModelReference:
         context_length=status.resolved.context_length if status.resolved is not None else 0,
         parallel=model.spec.runtime.parallel,
         replicas=status.ready_replicas,
+        dimension=(status.artifact.dimension or 0) if status.artifact is not None else 0,
         labels=tuple(status.artifact.labels or ()) if status.artifact is not None else (),
         digest=names.content_hash([[item.path, item.sha256] for item in files], length=32) if files else "",
     )

@@ -192,6 +192,46 @@ class Claim(Observed):
     status: ClaimStatus = ClaimStatus()
 
 
+class Amounts(Observed):
+    cpu: str = "0"
+    memory: str = "0"
+
+
+class ContainerResources(Observed):
+    requests: Amounts = Amounts()
+
+
+class Container(Observed):
+    image: str = ""
+    resources: ContainerResources = ContainerResources()
+
+
+class ContainersSpec(Observed):
+    containers: Listed[Container] = ()
+
+
+class ContainersTemplate(Observed):
+    spec: ContainersSpec = ContainersSpec()
+
+
+class ClaimRetention(Observed):
+    when_deleted: str = "Retain"
+
+
+class StatefulSetSpec(Observed):
+    replicas: int = 1
+    template: ContainersTemplate = ContainersTemplate()
+    volume_claim_templates: Listed[Claim] = ()
+    persistent_volume_claim_retention_policy: ClaimRetention = ClaimRetention()
+
+
+class StatefulSet(Observed):
+    """A StatefulSet with claims of its own."""
+
+    metadata: Metadata = Metadata()
+    spec: StatefulSetSpec = StatefulSetSpec()
+
+
 class StorageClass(Observed):
     metadata: Metadata = Metadata()
     allow_volume_expansion: bool = False

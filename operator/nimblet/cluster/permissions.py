@@ -91,7 +91,7 @@ PERMISSIONS: Final = (
     _child("", "services", "the endpoint of a model or an Assistant"),
     _child("", "serviceaccounts", "identity, without a token, of a model's pods and its resolver"),
     _child("", "persistentvolumeclaims", "the cache of a model, the store of an index"),
-    _child("apps", "statefulsets", "the retriever of an index over its claim"),
+    _child("apps", "statefulsets", "the retriever of an index over its claim, its Qdrant servers"),
     _child("apps", "deployments", "the model server, the gateway of an Assistant"),
     _child("batch", "jobs", "the resolver of a model's source, the filler of its cache, the builds of an index"),
     _child("networking.k8s.io", "networkpolicies", "default deny around every pod we start"),

@@ -71,6 +71,15 @@ async def blocked_job(client: Client, job: Job, pods: Sequence[Pod], *, now: dat
     return ContainerFailure(kind=FailureKind.REFUSED, container=RESOLVER, message=refusal_words(event.note))
 
 
+async def blocked_set(client: Client, found: Metadata, *, missing: bool, now: datetime) -> str:
+    """Return why a StatefulSet makes no more pods, in the API server's words; empty where nothing is told."""
+    since = found.creation_timestamp
+    if not missing or since is None or (now - since).total_seconds() < FIRST_LOOK_SECONDS:
+        return ""
+    event = await newest_warning(client, found, reasons=REFUSALS)
+    return refusal_words(event.note) if event is not None else ""
+
+
 def next_job_look(job: Job, pods: Sequence[Pod], *, now: datetime) -> float:
     """Return seconds until an unfinished Job should be looked at again: a refused pod sends no event of ours."""
     if is_podless(job, pods):

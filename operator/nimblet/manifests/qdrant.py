@@ -25,6 +25,7 @@ from nimblet.manifests.network import (
 )
 from nimblet.manifests.scheduling import server_fields
 
+COMPONENT: Final = "qdrant"
 REST_PORT: Final = 6333
 PEER_PORT: Final = 6335
 """Consensus and replication between the servers; they read each other's snapshots by REST."""
@@ -92,11 +93,13 @@ class QdrantSet:
     """Peers of the NetworkPolicy that may ask: the retriever's pods."""
     metrics_namespaces: Sequence[str] = ()
     scheduling: Scheduling = field(default_factory=Scheduling)
+    suspended: bool = False
+    """No pod is wanted; claims and all else stay."""
 
     @property
     def part(self) -> Part:
         """Labels and selector; each set has its own."""
-        component = "qdrant" if self.number == 1 else f"qdrant-s{self.number}"
+        component = COMPONENT if self.number == 1 else f"{COMPONENT}-s{self.number}"
         return Part(owner=self.owner, namespace=self.namespace, component=component, kind_label=self.kind_label)
 
     @property
@@ -186,10 +189,15 @@ def _stateful_set(servers: QdrantSet) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": metadata(servers.name, servers.namespace, labels_=part.labels),
+        "metadata": metadata(
+            servers.name,
+            servers.namespace,
+            labels_=part.labels,
+            annotations={labels.SERVERS: str(servers.replicas)},
+        ),
         "spec": {
             "serviceName": servers.headless,
-            "replicas": servers.replicas,
+            "replicas": 0 if servers.suspended else servers.replicas,
             # in order, the first would wait to be ready for peers that wait for it
             "podManagementPolicy": "Parallel",
             "revisionHistoryLimit": 2,

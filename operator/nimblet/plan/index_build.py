@@ -12,6 +12,7 @@ from typing import Final
 
 from nimblet import names
 from nimblet.api.indexstatus import BuildStatus
+from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
@@ -68,7 +69,7 @@ def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str) 
     mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
     named = [*mapped, *([gate.golden_ref.name] if gate is not None else [])]
     contents = {name: facts.config_maps[name].content_hash for name in named if name in facts.config_maps}
-    inputs = {
+    inputs: dict[str, object] = {
         "sources": [
             source.model_dump(mode="json", by_alias=True, exclude_defaults=True) for source in spec.sources
         ],
@@ -78,6 +79,8 @@ def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str) 
         "gate": gate.model_dump(mode="json", by_alias=True, exclude_none=True) if gate is not None else None,
         "contents": contents,
     }
+    if spec.store.type == "Dedicated":
+        inputs["servers"] = _layout(spec.store.dedicated or Dedicated())
     secrets = [facts.secrets[name] for name in _secret_names(index) if name in facts.secrets]
     room = facts.claim.capacity if facts.claim is not None else ""
     circumstances = [[item.content_hash, list(item.hosts)] for item in secrets]
@@ -86,6 +89,12 @@ def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str) 
         request=request_of(index),
         circumstances=names.content_hash([circumstances, spec.max_shrink_percent, room]),
     )
+
+
+def _layout(dedicated: Dedicated) -> dict[str, object]:
+    """Return how a generation lies on its servers: another way means building it again."""
+    kept: dict[str, object] = dedicated.model_dump(mode="json", by_alias=True, exclude={"passages"})
+    return kept
 
 
 def request_of(index: RetrievalIndex) -> str:

@@ -22,6 +22,8 @@ from nimblet.manifests.network import (
     policy_manifest,
     service_manifest,
 )
+from nimblet.manifests.qdrant import COMPONENT as SERVERS
+from nimblet.manifests.qdrant import REST_PORT
 from nimblet.manifests.retriever import Retriever, config_manifest, retriever_part, workload_manifest
 from nimblet.plan.index_config import StoreConfig, fetches, retriever_config, retriever_secrets
 from nimblet.plan.indexfacts import IndexFacts
@@ -121,9 +123,9 @@ def _callers(index: RetrievalIndex, settings: Settings) -> Callers:
 
 def _retriever_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]:
     """Return what the retriever may reach: models of the namespace, and the network where an address is named."""
-    if index.spec.embedding.url is not None or index.spec.store.url is not None:
-        return [*_fetching(settings), _models_rule()]
-    return [dns_rule(), _models_rule()]
+    outside = index.spec.embedding.url is not None or index.spec.store.url is not None
+    rules = [*(_fetching(settings) if outside else [dns_rule()]), _models_rule()]
+    return [*rules, _servers_rule(index)] if index.spec.store.type == "Dedicated" else rules
 
 
 def _indexer_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]:
@@ -135,6 +137,14 @@ def _indexer_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]
     }
     remote = any(fetches(source) for source in index.spec.sources)
     return [*(_fetching(settings) if remote else [dns_rule()]), to_retriever]
+
+
+def _servers_rule(index: RetrievalIndex) -> Manifest:
+    part = retriever_part(index.name, index.namespace, SERVERS)
+    return {
+        "to": [{"podSelector": {"matchLabels": part.selector}}],
+        "ports": [{"protocol": "TCP", "port": REST_PORT}],
+    }
 
 
 def _models_rule() -> Manifest:

@@ -6,12 +6,12 @@ A contract test reads what is rendered here with the programs' own models.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet import names
 from nimblet.api.indexsource import Source
-from nimblet.api.indexstatus import EmbeddingStatus
+from nimblet.api.indexstatus import EmbeddingStatus, ServersStatus
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.indexer import (
@@ -27,7 +27,9 @@ from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.retriever import API_KEY, INDEX_DIR, KEYS_DIR, KEYS_FILE, SecretFile
 from nimblet.plan.index_embedding import secret_of
 from nimblet.plan.indexfacts import IndexFacts
+from nimblet.plan.qdrant import CollectionShape
 from nimblet.plan.source import LOGIN_KEYS, S3_KEYS, SESSION_KEY
+from nimblet.plan.stage import Problem, Progress, StageOutcome
 from nimblet.settings import Fetch, Settings
 
 VERSION: Final = 1
@@ -46,16 +48,43 @@ class StoreConfig:
     secrets: tuple[SecretFile, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class StorePlan:
+    """Children of the store, how it stands, and how the retriever opens it; None where it can't be opened."""
+
+    outcome: StageOutcome = field(default_factory=StageOutcome)
+    store: StoreConfig | None = None
+    blocks: bool = False
+    """No build begins while `outcome.state` is set."""
+    lost: Problem | Progress | None = None
+    """Why searches fail or lack part of the index, whatever the retriever says."""
+    servers: ServersStatus | None = None
+    """Where a generation lies that was built by now; None while servers are missing."""
+    newer_image: bool = False
+    note: str = ""
+    """What there is to say of a store that is in order."""
+
+
 def embedded_store(claim: str) -> StoreConfig:
     """Return the engine in the retriever, on a claim."""
     return StoreConfig(config={"type": "Embedded", "folder": INDEX_DIR}, claim=claim)
 
 
-def server_store(*, url: str, prefix: str, key: SecretFile | None) -> StoreConfig:
+def server_store(
+    *, url: str, prefix: str, key: SecretFile | None, collection: CollectionShape | None = None
+) -> StoreConfig:
     """Return a Qdrant server, ours or the user's; `prefix` begins the names of the index's collections."""
     config: dict[str, object] = {"type": "Server", "url": url.rstrip("/"), "prefix": prefix}
     if key is not None:
         config["keyFile"] = key.path
+    if collection is not None:
+        config["collection"] = {
+            "shards": collection.shards,
+            "replicationFactor": collection.replication_factor,
+            "writeConsistencyFactor": collection.write_consistency_factor,
+            "memory": collection.memory,
+            "quantization": collection.quantization,
+        }
     return StoreConfig(config=config, secrets=(key,) if key is not None else ())
 
 

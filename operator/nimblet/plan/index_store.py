@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where an index's generations are kept: the claim of an Embedded store, or the server of another. Pure."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -12,35 +11,46 @@ from nimblet.conditions import Reason
 from nimblet.manifests.cache import Claim, claim_manifest
 from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.plan.claim import Wish, binding, claim_problem
-from nimblet.plan.index_config import StoreConfig, embedded_store, server_store
+from nimblet.plan.index_config import StorePlan, embedded_store, server_store
+from nimblet.plan.index_embedding import known_embeddings
+from nimblet.plan.index_servers import plan_servers
 from nimblet.plan.indexfacts import IndexFacts
-from nimblet.plan.stage import StageOutcome, problem
+from nimblet.plan.stage import StageOutcome
+from nimblet.settings import Settings
 
 CLASS_LOOK_SECONDS: Final = 5.0
 """No watch tells of a StorageClass that is made: look by the clock."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StorePlan:
-    """Children of the store, how it stands, and how the retriever opens it; None where it can't be opened."""
-
-    outcome: StageOutcome = field(default_factory=StageOutcome)
-    store: StoreConfig | None = None
-
-
-def plan_store(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> StorePlan:
-    """Return the store of an index."""
+def plan_store(
+    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, edited: bool, now: datetime
+) -> StorePlan:
+    """Return the store of an index. `edited`: the spec is another than the one that children were made for."""
     store = index.spec.store
     if store.type == "External" and store.url is not None:
         reference = store.key_secret_ref
         key = SecretFile(name="store", secret=reference.name) if reference is not None else None
         return StorePlan(store=server_store(url=store.url, prefix=index.uid, key=key))
     if store.type == "Dedicated":
-        refused = problem(
-            Reason.STORE_UNSUPPORTED, "store.type Dedicated needs Qdrant servers, which are not run yet."
-        )
-        return StorePlan(outcome=StageOutcome(state=refused))
+        return _dedicated(index, facts, settings, edited=edited, now=now)
     return _embedded(index, facts, now)
+
+
+def _dedicated(
+    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, edited: bool, now: datetime
+) -> StorePlan:
+    """Return the servers; before there are any, their claims' StorageClass and the model must be known."""
+    if not facts.servers.sets:
+        spec = index.spec.store
+        wish = Wish(
+            access_mode=READ_WRITE_ONCE, storage_class_name=spec.storage_class_name, size=spec.size, place="store"
+        )
+        blocked = claim_problem(wish, None, facts.storage_classes)
+        if blocked is not None:
+            return StorePlan(outcome=StageOutcome(state=blocked, requeue_after=CLASS_LOOK_SECONDS), blocks=True)
+        if not known_embeddings(index, facts):
+            return StorePlan()
+    return plan_servers(index, facts, settings, edited=edited, now=now)
 
 
 def _embedded(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> StorePlan:

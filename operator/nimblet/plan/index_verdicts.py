@@ -36,6 +36,10 @@ class IndexJudgement:
     outage: Problem | Progress | None
     """The same of the embedding model that searches rely on now."""
     store: Problem | Progress | None
+    lost: Problem | Progress | None
+    """Servers of the store are away, without which searches fail."""
+    note: str
+    """What there is to say of a store that is in order."""
     rollout: Rollout
     retriever: RetrieverFacts | None
     build: BuildPlan
@@ -126,6 +130,8 @@ def _silent(state: Problem | Progress | None, *, otherwise: tuple[Reason, str]) 
 
 def _broken(judgement: IndexJudgement) -> Problem | Progress | None:
     """Return why a retriever that answers can't search."""
+    if judgement.lost is not None:
+        return judgement.lost
     told = _told_by_retriever(judgement)
     if told is not None and told.reason is not Reason.DISK_PRESSURE:
         return told
@@ -150,7 +156,8 @@ def _ready(judgement: IndexJudgement, state: Problem | Progress | None) -> Verdi
         if judgement.index.spec.generation is not None
         else "is of this spec"
     )
-    return verdict(ConditionType.READY, TRUE, Reason.READY, f"Generation {name} {why}.")
+    message = f"Generation {name} {why}. {judgement.note}".rstrip()
+    return verdict(ConditionType.READY, TRUE, Reason.READY, message)
 
 
 def _is_edit(judgement: IndexJudgement, state: Problem) -> bool:

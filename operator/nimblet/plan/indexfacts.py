@@ -5,8 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nimblet.plan.facts import ClaimFacts, ContainerFailure, SecretFacts, StorageClassFacts, WorkloadFacts
+from nimblet.plan.facts import (
+    ClaimFacts,
+    ContainerFailure,
+    DeploymentFacts,
+    PodFacts,
+    SecretFacts,
+    StorageClassFacts,
+    WorkloadFacts,
+)
 from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.qdrant import SetFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +129,18 @@ class NamedFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServersFacts:
+    """The Qdrant servers of a Dedicated store, and their keys: HMACs, empty when planning offline."""
+
+    sets: tuple[SetFacts, ...] = ()
+    workload: DeploymentFacts | None = None
+    """The StatefulSet of the first set."""
+    pods: tuple[PodFacts, ...] = ()
+    key: str = field(default="", repr=False)
+    reader: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IndexFacts(WorkloadFacts):
     """All that `plan_retrievalindex` may look at besides the CR, the settings and the time.
 
@@ -143,3 +164,4 @@ class IndexFacts(WorkloadFacts):
     """Generated keys by version: the wanted, and those that are still accepted."""
     accepted: AcceptedKeys | None = None
     """The retriever's key Secret; None where it is absent, or was never rotated and is not looked at."""
+    servers: ServersFacts = ServersFacts()

@@ -40,6 +40,8 @@ class ModelReference:
     """Its pods that answer."""
     digest: str = ""
     """Of what decides on its answers: its files' digests. Empty while unresolved."""
+    dimension: int = 0
+    """Task Embedding: numbers of a vector; 0 while unknown."""
     labels: tuple[str, ...] = ()
     """Task Classify: names of the classes, in the order of their scores."""
 

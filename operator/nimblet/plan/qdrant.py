@@ -14,7 +14,7 @@ from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.qdrant import QdrantKeys, QdrantSet, qdrant_keys_manifest, qdrant_manifests
 from nimblet.plan.facts import ChildRef
-from nimblet.quantity import MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores
+from nimblet.quantity import MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 FLOAT_BYTES: Final = 4
 GRAPH: Final = 1.5
@@ -63,6 +63,9 @@ class QdrantShape:
     size: str = "10Gi"
     storage_class: str | None = None
     retained: bool = False
+    server_memory: str | None = None
+    """Memory of each server as somebody wrote it; computed when None."""
+    server_cpu: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,7 @@ class SetFacts:
     size: str
     storage_class: str | None
     retained: bool
+    image: str = ""
     children: Sequence[ChildRef] = ()
     """All that goes when the set goes."""
 
@@ -106,6 +110,7 @@ class QdrantOwner:
     scheduling: Scheduling = field(default_factory=Scheduling)
     movable: bool = True
     """The retriever can answer from one set while it builds on another, and takes pushed documents along."""
+    suspended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,16 +264,20 @@ def _wanted(
     size, storage_class, replicas = shape.size, shape.storage_class, shape.replicas
     if current is not None:
         enough = bytes_of(current.memory) >= bytes_of(memory)
-        memory, cpu = (current.memory, current.cpu) if enough else (memory, cpu)
-        size, storage_class = current.size, current.storage_class
+        if enough:
+            # in our own form: the API server writes 1024Mi as 1Gi
+            memory = mebibytes(bytes_of(current.memory))
+            cpu = millicores(millicores_of(current.cpu))
+        size = size if bytes_of(current.size) == bytes_of(size) else current.size
+        storage_class = current.storage_class
         replicas = max(replicas, current.replicas)
     return _servers(
         owner,
         SetFacts(
             number=number,
             replicas=replicas,
-            memory=memory,
-            cpu=cpu,
+            memory=shape.server_memory or memory,
+            cpu=shape.server_cpu or cpu,
             size=size,
             storage_class=storage_class,
             retained=shape.retained,
@@ -299,6 +308,7 @@ def _servers(owner: QdrantOwner, values: SetFacts) -> QdrantSet:
         callers=owner.callers,
         metrics_namespaces=owner.metrics_namespaces,
         scheduling=owner.scheduling,
+        suspended=owner.suspended,
     )
 
 
@@ -313,4 +323,4 @@ def _short(shape: QdrantShape, sizing: QdrantSizing) -> str:
     if sizing.disk_bytes <= bytes_of(shape.size):
         return ""
     need, have = human_bytes(sizing.disk_bytes), human_bytes(bytes_of(shape.size))
-    return f"Each server's claim has {have}; this index needs about {need}. Raise store.size or the replicas."
+    return f"Each server's claim has {have}; this index needs about {need}."

@@ -16,6 +16,7 @@ from nimblet.api.indexstatus import (
     GateStatus,
     GenerationStatus,
     RetrievalIndexStatus,
+    ServersStatus,
 )
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
@@ -29,10 +30,11 @@ from nimblet.plan.index_children import (
     plan_surroundings,
     wanted_replicas,
 )
+from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import plan_index_keys
 from nimblet.plan.index_references import build_problem, retriever_problem
-from nimblet.plan.index_store import StorePlan, plan_store
+from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_swap import plan_swap
 from nimblet.plan.index_verdicts import IndexJudgement, index_verdicts, stale_in
 from nimblet.plan.indexfacts import IndexFacts
@@ -71,7 +73,9 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     sources = build_problem(index, facts, settings)
     model = _model_state(index, facts)
     keys = plan_index_keys(index, facts, now)
-    store = plan_store(index, facts, now)
+    image = choose_image(index, facts, settings)
+    edited = image.spec_hash != index.status.spec_hash
+    store = plan_store(index, facts, settings, edited=edited, now=now)
     retriever = _plan_retriever(index, facts, settings, store=store, flawed=references is not None)
     known = retriever.known
     rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
@@ -81,13 +85,21 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         settings=settings,
         wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else ""),
         now=now,
-        blocked=_blocked(index, facts, flaws=(references, sources, model), rollout=rollout),
+        blocked=_blocked(
+            index,
+            facts,
+            flaws=(references, sources, model, store.outcome.state if store.blocks else None),
+            rollout=rollout,
+        ),
     )
     build = plan_build(stage)
     swap = plan_swap(index, facts, build)
-    image = choose_image(index, facts, settings)
     status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
-        update={"image": image.image, "spec_hash": image.spec_hash}
+        update={
+            "image": image.image,
+            "spec_hash": image.spec_hash,
+            "servers": _servers(index, facts, build, store),
+        }
     )
     judgement = IndexJudgement(
         index=index,
@@ -96,6 +108,8 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         model=model,
         outage=_outage(facts, model, known=known),
         store=store.outcome.state,
+        lost=store.lost,
+        note=store.note,
         rollout=rollout,
         retriever=facts.retriever,
         build=build,
@@ -103,7 +117,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         gate=status.gate,
         keys=keys.state,
         write_failures=facts.write_failures,
-        newer_images=image.newer,
+        newer_images=image.newer or store.newer_image,
         now=now,
     )
     conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
@@ -200,7 +214,7 @@ def _blocked(
     index: RetrievalIndex,
     facts: IndexFacts,
     *,
-    flaws: tuple[Problem | None, Problem | None, Problem | Progress | None],
+    flaws: tuple[Problem | Progress | None, ...],
     rollout: Rollout,
 ) -> Problem | Progress | None:
     """Return why no build can begin: a flaw, or a retriever that is not there, not of this spec, or full."""
@@ -263,6 +277,13 @@ def _status(
         update["refused"] = report.refused
         update["errors"] = report.file_errors
     return before.model_copy(update=update)
+
+
+def _servers(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan, store: StorePlan) -> ServersStatus | None:
+    """Return where the serving generation lies: on the servers of now, once it was built for them."""
+    done, told = build.done, facts.retriever
+    serves = build.current and done is not None and told is not None and told.serving == done.generation
+    return store.servers if serves and store.servers is not None else index.status.servers
 
 
 def _percent(build: BuildPlan) -> int | None:

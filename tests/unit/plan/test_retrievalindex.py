@@ -570,13 +570,6 @@ def test_claim_outlives_its_index_where_asked() -> None:
     assert claim["metadata"]["annotations"] == {labels.RETAINED_FOR: "RetrievalIndex.handbook"}
 
 
-def test_dedicated_store_is_refused_and_makes_no_claim() -> None:
-    plan = index_plan(an_index(store={"type": "Dedicated", "dedicated": {"replicas": 3}}), first_facts())
-    kinds = {str(item["kind"]) for item in plan.children}
-    assert told(plan, "Ready") == ("False", "StoreUnsupported")
-    assert kinds.isdisjoint({"PersistentVolumeClaim", "StatefulSet", "Deployment", "Job"})
-
-
 def test_suspended_index_has_no_pods_and_no_builds() -> None:
     index, facts = built(an_index())
     running = replace(

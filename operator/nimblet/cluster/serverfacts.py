@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Qdrant servers of an index as facts: their StatefulSets, their pods, their keys. Reads only.
+
+Their claims are made by the StatefulSet controller and not mirrored: a claim that is not bound shows in the words
+of the pod that waits for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from nimblet import labels, names
+from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.cluster.child import is_ours
+from nimblet.cluster.facts import Gatherer, children, deployment_facts, of_component, told_by_events
+from nimblet.cluster.key import Key
+from nimblet.cluster.masterkey import purpose_key
+from nimblet.cluster.observed import Container, Pod, StatefulSet
+from nimblet.cluster.resources import STATEFUL_SET
+from nimblet.cluster.stuck import NEXT_LOOK_SECONDS, blocked_set, next_setup_look
+from nimblet.manifests.qdrant import COMPONENT
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.index_servers import KEY_VERSION
+from nimblet.plan.indexfacts import ServersFacts
+from nimblet.plan.qdrant import SetFacts
+
+WRITES: Final = "qdrant"
+READS: Final = "qdrant-read"
+"""Purposes of the servers' two keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatheredServers:
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+
+    facts: ServersFacts = field(default_factory=ServersFacts)
+    look_again: float | None = None
+
+
+async def gather_servers(
+    gatherer: Gatherer, index: RetrievalIndex, key: Key, *, pods: Sequence[Pod], now: datetime
+) -> GatheredServers:
+    """Return the servers of a Dedicated store; of another store there are none."""
+    if index.spec.store.type != "Dedicated":
+        return GatheredServers()
+    mirror, master = gatherer.mirror, gatherer.master_key
+    mine = of_component(pods, COMPONENT)
+    found = [await told_by_events(gatherer, pod, now=now) for pod in mine]
+    body = mirror.get(STATEFUL_SET.kind, index.namespace, names.qdrant(index.name, number=1))
+    ours = body is not None and is_ours(body, kind=key.kind, name=key.name, uid=index.uid)
+    live = StatefulSet.model_validate(body) if ours else None
+    missing = live is not None and len(mine) < live.spec.replicas
+    workload = deployment_facts(mirror, key, uid=index.uid, kind=STATEFUL_SET.kind)
+    if live is not None and workload is not None:
+        words = await blocked_set(gatherer.client, live.metadata, missing=missing, now=now)
+        workload = replace(workload, refused=words)
+    waits = (next_setup_look(mine, now=now), NEXT_LOOK_SECONDS if missing else None)
+    return GatheredServers(
+        facts=ServersFacts(
+            sets=(set_facts(live, children(mirror, key, uid=index.uid)),) if live is not None else (),
+            workload=workload,
+            pods=tuple(found),
+            key=purpose_key(master, uid=index.uid, purpose=WRITES, version=KEY_VERSION),
+            reader=purpose_key(master, uid=index.uid, purpose=READS, version=KEY_VERSION),
+        ),
+        look_again=min((wait for wait in waits if wait is not None), default=None),
+    )
+
+
+def set_facts(live: StatefulSet, owned: Sequence[ChildRef]) -> SetFacts:
+    """Return what a StatefulSet says of its servers; how many stands there also while it is scaled to none."""
+    container = live.spec.template.spec.containers[0] if live.spec.template.spec.containers else Container()
+    claim = live.spec.volume_claim_templates[0].spec if live.spec.volume_claim_templates else None
+    told = live.metadata.annotations.get(labels.SERVERS, "")
+    return SetFacts(
+        number=1,
+        replicas=int(told) if told.isdecimal() else live.spec.replicas,
+        memory=container.resources.requests.memory,
+        cpu=container.resources.requests.cpu,
+        size=(claim.resources.requests.storage or "0") if claim is not None else "0",
+        storage_class=claim.storage_class_name if claim is not None else None,
+        retained=live.spec.persistent_volume_claim_retention_policy.when_deleted == "Retain",
+        image=container.image,
+        children=tuple(ref for ref in owned if ref.labels.get(labels.COMPONENT) == COMPONENT),
+    )
