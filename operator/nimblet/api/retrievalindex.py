@@ -63,7 +63,7 @@ LAG_RULE = Rule(
 )
 
 SERVERS_RULE = Rule(
-    rule="!has(self.resources.qdrant) || self.store.type == 'Dedicated'",
+    rule="!has(self.resources) || !has(self.resources.qdrant) || self.store.type == 'Dedicated'",
     message="resources.qdrant is for a Dedicated store",
     field_path=".resources.qdrant",
 )
