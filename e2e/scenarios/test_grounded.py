@@ -229,6 +229,7 @@ def test_a_changed_fact_changes_the_answer_and_a_rollback_brings_it_back(desk: D
     # Then the old answer is back
     assert corpus.is_right(answers.ask(question.question).text, question)
     desk.kube.patch(INDEX, DOCS, desk.namespace, merge={"spec": {"generation": None}})
+    desk.newer_than(old)
     desk.apply_documents(documents())
 
 

@@ -81,10 +81,10 @@ async def test_protocols_own_client_connects_to_the_process(tmp_path: Path) -> N
             result = await client.call_tool("search", {"query": "zebra"})
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=START_SECONDS)
-    # And the embedding model that is away is told, and the question is in no log
+    # And the index without a generation is told, and the question is in no log
     assert result.is_error
     assert isinstance(result.content[0], TextContent)
-    assert result.content[0].text.startswith("EmbeddingUnavailable")
+    assert result.content[0].text.startswith("IndexEmpty")
     assert "zebra" not in told
 
 
