@@ -91,6 +91,18 @@ class Desk:
         self.kube.apply(documents_manifest(DOCS, self.namespace, changed))
         return self.newer_than(before)
 
+    def indexed_told(self, reason: str) -> Resource:
+        """Wait until the last build is told to have failed for this reason.
+
+        A build's pod may first have to wait until pods that are draining free their CPU: told too, and passing.
+        """
+
+        def told() -> Resource | None:
+            found = self.index()
+            return found if found.shown("Indexed") == ("False", reason) else None
+
+        return until(told, what=reason, seconds=BUILD_SECONDS, seen=lambda: repr(self.index().status))
+
     def newer_than(self, generation: str) -> Resource:
         """Wait until a generation after this one serves and the index is Ready."""
 
@@ -282,8 +294,7 @@ def test_an_unreachable_source_is_told_and_the_old_generation_serves(desk: Desk,
     # Given a web site that nobody serves
     nowhere: Manifest = {"name": SITE, "web": {"urls": [f"http://{SITE_HOST}:{SITE_PORT}/a.html"]}}
     desk.kube.apply(docs_index(desk.namespace, config_map_source(SOURCE, config_map=DOCS), nowhere))
-    told = desk.indexed(Indexed="False")
-    assert told.shown("Indexed") == ("False", "SourceUnavailable")
+    told = desk.indexed_told("SourceUnavailable")
     # Then what was indexed is answered from
     assert told.status.serving_generation == serving
     assert told.shown("Serving")[0] == "True"

@@ -55,7 +55,7 @@ class Generation(Answer):
     """A generation in the store."""
 
     name: str
-    sealed: bool = True
+    sealed: bool
 
 
 class Generations(Answer):

@@ -102,10 +102,11 @@ class ServeRequest(ConfigModel):
 
 
 class GenerationAnswer(ConfigModel):
-    """One generation; without counts it is being built."""
+    """One generation; it is being built until it is sealed, and has its counts from then on."""
 
     name: str
     embedding: str
+    sealed: bool
     counts: Counts | None
 
 
@@ -142,5 +143,8 @@ def passage_of(hit: Hit, *, index: str, generation: str) -> PassageAnswer:
 def generation_of(generation: Generation) -> GenerationAnswer:
     """Return a generation as it is answered."""
     return GenerationAnswer(
-        name=generation.name, embedding=generation.manifest.embedding, counts=generation.counts
+        name=generation.name,
+        embedding=generation.manifest.embedding,
+        sealed=generation.sealed,
+        counts=generation.counts,
     )
