@@ -3,7 +3,16 @@
 
 from collections.abc import Mapping
 
-from tests.cluster.operator_support import Process, View, eventually
+from tests.cluster.operator_support import Launcher, Process, View, eventually
+
+RESYNCS = 'nimblet_resyncs_total{outcome="done"}'
+
+
+def started(launcher: Launcher) -> Process:
+    """Start an operator that has read the cluster once: how long it takes to tell is counted from then on."""
+    process = launcher.start()
+    eventually(lambda: process.metric(RESYNCS) >= 1, what="the operator's first read of the cluster")
+    return process
 
 
 def ready(view: View, *names: str) -> None:
@@ -13,9 +22,8 @@ def ready(view: View, *names: str) -> None:
 
 def resyncs(process: Process, count: int) -> None:
     """Return after `count` more resyncs and an empty queue."""
-    metric = 'nimblet_resyncs_total{outcome="done"}'
-    goal = process.metric(metric) + count
-    eventually(lambda: process.metric(metric) >= goal, what=f"{count} resyncs")
+    goal = process.metric(RESYNCS) + count
+    eventually(lambda: process.metric(RESYNCS) >= goal, what=f"{count} resyncs")
     eventually(lambda: process.metric("nimblet_queue_depth") == 0, what="an empty queue")
 
 

@@ -14,7 +14,7 @@ from tests.cluster.operator_support import (
     View,
     eventually,
 )
-from tests.cluster.settling import ready, resyncs, settled
+from tests.cluster.settling import ready, resyncs, settled, started
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -41,7 +41,7 @@ def gateways(view: View) -> dict[str, Any]:
 
 def test_an_assistant_follows_its_model(launcher: Launcher, view: View, assistants: View, stub: Stub) -> None:
     # Given an Assistant whose model is not there yet
-    process = launcher.start()
+    process = started(launcher)
     assistants.create("help")
     shows(assistants, "help", "Ready", "False", "ModelMissing")
     assert "help-gateway" not in view.children("Deployment")
@@ -77,7 +77,7 @@ def build(view: View, stub: Stub, *, chunks: int) -> View:
 
 
 def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistants: View, stub: Stub) -> None:
-    launcher.start()
+    started(launcher)
     view.create("small")
     assistants.create("help", grounding="Required", indexRefs=[{"name": "handbook"}])
     shows(assistants, "help", "Ready", "False", "IndexMissing")
@@ -95,7 +95,7 @@ def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistan
 def test_a_bad_edit_leaves_the_gateway_serving_until_it_is_put_right(
     launcher: Launcher, view: View, assistants: View
 ) -> None:
-    launcher.start()
+    started(launcher)
     view.create("small")
     assistants.create("help")
     ready(assistants, "help")
@@ -117,7 +117,7 @@ def test_a_gateway_that_can_not_answer_is_told_in_its_own_words(
 ) -> None:
     failed = {"ok": False, "reason": "ModelUnavailable", "message": "the model answered 401"}
     stub.gateway = {**GATEWAY_STATUS, "selfTest": failed}
-    launcher.start()
+    started(launcher)
     view.create("small")
     assistants.create("help")
     eventually(
@@ -131,7 +131,7 @@ def test_a_gateway_that_can_not_answer_is_told_in_its_own_words(
 
 
 def test_scaling_keeps_the_running_gateway(launcher: Launcher, view: View, assistants: View) -> None:
-    launcher.start()
+    started(launcher)
     view.create("small")
     assistants.create("help")
     ready(assistants, "help")

@@ -17,7 +17,7 @@ from tests.cluster.operator_support import (
     View,
     eventually,
 )
-from tests.cluster.settling import ready, resyncs, settled
+from tests.cluster.settling import ready, resyncs, settled, started
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -102,7 +102,7 @@ def first_build(view: View, indexes: View, stub: Stub) -> None:
 def test_an_index_is_built_served_and_then_left_alone(
     launcher: Launcher, view: View, indexes: View, stub: Stub
 ) -> None:
-    process = launcher.start()
+    process = started(launcher)
     first_build(view, indexes, stub)
     assert indexes.condition("handbook", "Serving") == ("True", "Answering")
     shows(indexes, "handbook", "Indexed", "True", "Indexed")
@@ -120,14 +120,14 @@ def test_an_index_is_built_served_and_then_left_alone(
 
 
 def test_changed_documents_are_indexed_again(launcher: Launcher, view: View, indexes: View, stub: Stub) -> None:
-    launcher.start()
+    started(launcher)
     first_build(view, indexes, stub)
     documents(view, "Nimblet is quick.")
     eventually(lambda: generations(view) == ["g000002"], what="a build of the changed documents")
 
 
 def test_rolling_back_is_one_field(launcher: Launcher, view: View, indexes: View, stub: Stub) -> None:
-    launcher.start()
+    started(launcher)
     first_build(view, indexes, stub)
     indexes.edit("handbook", annotations={labels.BUILD_REQUESTED_AT: "now"})
     eventually(lambda: generations(view) == ["g000002"], what="a second build")
@@ -146,7 +146,7 @@ def test_rolling_back_is_one_field(launcher: Launcher, view: View, indexes: View
 def test_what_is_missing_is_named_and_healed_by_its_coming(
     launcher: Launcher, view: View, indexes: View, stub: Stub
 ) -> None:
-    launcher.start()
+    started(launcher)
     indexes.create("handbook")
     shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing", seconds=LOOK)
     assert view.children("Job") == {}
@@ -165,7 +165,7 @@ def test_what_is_missing_is_named_and_healed_by_its_coming(
 
 
 def test_a_build_that_fails_is_told_and_tried_again(launcher: Launcher, view: View, indexes: View) -> None:
-    launcher.start()
+    started(launcher)
     documents(view)
     indexes.create(MISSING_REPOSITORY)
     shows(indexes, MISSING_REPOSITORY, "Indexed", "False", "RepositoryNotFound", seconds=60)
@@ -177,7 +177,7 @@ def test_a_build_that_fails_is_told_and_tried_again(launcher: Launcher, view: Vi
 def test_what_a_retriever_says_takes_serving_away_and_brings_it_back(
     launcher: Launcher, view: View, indexes: View, stub: Stub
 ) -> None:
-    launcher.start()
+    started(launcher)
     first_build(view, indexes, stub)
     well = stub.retriever
     down = {"ok": False, "reason": "EmbeddingUnavailable", "message": "the embedding server did not answer"}
@@ -193,7 +193,7 @@ def test_what_a_retriever_says_takes_serving_away_and_brings_it_back(
 def test_an_embedded_store_is_a_set_of_one_over_its_claim(
     launcher: Launcher, view: View, indexes: View, stub: Stub, storage: str
 ) -> None:
-    launcher.start()
+    started(launcher)
     documents(view)
     indexes.create("handbook", store={"type": "Embedded", "storageClassName": "nowhere"})
     shows(indexes, "handbook", "Ready", "False", "StorageClassMissing")

@@ -73,7 +73,10 @@ async def run(config: GatewayConfig, *, host: str, port: int) -> None:
         settings = uvicorn.Config(
             application(api), host=host, port=port, access_log=False, log_config=None, lifespan="off"
         )
-        await uvicorn.Server(settings).serve()
+        server = uvicorn.Server(settings)
+        # only a defect ends it: what is told of the dependencies would stay as it is for ever
+        examining.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        await server.serve()
 
 
 def assembled(config: GatewayConfig, *, client: httpx.AsyncClient, traces: Tracing) -> Api:

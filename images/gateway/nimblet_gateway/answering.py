@@ -13,11 +13,11 @@ from typing import Final
 from nimblet_gateway.chat import ChatRequest, Message, parameters
 from nimblet_gateway.config import GatewayConfig, Grounding
 from nimblet_gateway.conversation import questions
-from nimblet_gateway.errors import ApiError, unavailable
+from nimblet_gateway.errors import ApiError, too_long, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted, estimate
 from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
-from nimblet_gateway.guard import Guard
+from nimblet_gateway.guard import TEXT_TOO_LONG, Guard
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
 from nimblet_gateway.model import Chunk
@@ -168,6 +168,8 @@ class Answering:
             with trace.span("guard") as here:
                 allowed = await self.guard.allows(messages, here.headers())
         except Failed as failed:
+            if failed.reason == TEXT_TOO_LONG:  # no client may make the guard count as ill
+                raise too_long(failed.message) from failed
             self.health.failed("guard", failed)
             self.metrics.failures.labels("guard", failed.reason).inc()
             raise unavailable(f"no verdict of the guard: {failed.message}", code="guard_unavailable") from failed

@@ -19,6 +19,10 @@ GUARD_SECONDS: Final = 30.0
 VERDICT_TOKENS: Final = 32
 SAFE: Final = re.compile(r"\s*(?:safety\s*:\s*)?safe\b", re.IGNORECASE)
 """How guard models say yes: Llama Guard 3's first line, Qwen3Guard's `Safety: Safe` (their model cards)."""
+TOO_LONG: Final = (b"too large to process", b"exceed_context_size_error", b"context_length_exceeded")
+"""How llama.cpp (the first with HTTP 500, of a classifier) and servers like OpenAI's say that it does not fit."""
+TEXT_TOO_LONG: Final = "TextTooLong"
+"""Of what is to be judged, not of the guard's state."""
 UNSAFE: Final = re.compile(r"\s*(?:safety\s*:\s*)?(?:unsafe|controversial)\b", re.IGNORECASE)
 
 
@@ -104,6 +108,8 @@ class Guard:
             )
         except httpx.HTTPError as error:
             raise unreachable(error, who=self.who) from error
+        if answer.status_code != HTTPStatus.OK and any(words in answer.content for words in TOO_LONG):
+            raise Failed(TEXT_TOO_LONG, f"{self.who} takes no text as long as this; send a shorter one", False)
         if answer.status_code != HTTPStatus.OK:
             raise status_failure(answer.status_code, who=self.who)
         return answer.content

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway_testing.corpus import PASSAGES
@@ -184,6 +184,16 @@ def test_guard_without_a_verdict_lets_nothing_through(bench: Bench, fault: Respo
     bench.guard.fault = fault
     answer = bench.running.chat(QUESTION)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "guard_unavailable")
+    assert bench.model.requests == []
+
+
+def test_text_that_the_guard_can_not_take_is_its_senders_to_shorten(bench: Bench) -> None:
+    told = {
+        "error": {"code": 500, "message": "input (900 tokens) is too large to process", "type": "server_error"}
+    }
+    bench.guard.fault = JSONResponse(told, status_code=500)
+    answer = bench.running.chat(QUESTION)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert bench.model.requests == []
 
 

@@ -19,6 +19,10 @@ SEPARATOR: Final = -1
 BYTES_PER_TOKEN: Final = 2
 """Of an estimate: real tokenizers need fewer tokens for any script, so that what is counted fits."""
 SERVER_ERRORS: Final = frozenset({408, 429, 500, 502, 503, 504})
+TOO_LONG: Final = (b"too large to process", b"exceed_context_size_error", b"context_length_exceeded")
+"""How llama.cpp (the first with HTTP 500) and OpenAI-like servers tell that a text does not fit the context."""
+HALVINGS: Final = 6
+"""Of a question that does not fit: the longest one ends at 125 characters, which fit every model."""
 
 
 class Kind(Enum):
@@ -63,6 +67,23 @@ class Embedder:
             batch = [prefix + text for text in texts[start : start + self._config.batch]]
             vectors += await self._batch(batch)
         return vectors
+
+    async def embed_question(self, text: str) -> Sequence[float]:
+        """Return a question's vector; where it does not fit the context, that of as much of its end as does.
+
+        A pasted text with a question below it is what gets so long. EmbeddingUnavailable, EmbeddingRefused.
+        """
+        for _ in range(HALVINGS):
+            try:
+                (vector,) = await self.embed([text], Kind.QUESTION)
+            except EmbeddingRefused as error:
+                if not error.is_too_long:
+                    raise
+                text = text[len(text) // 2 :]
+            else:
+                return vector
+        (vector,) = await self.embed([text], Kind.QUESTION)
+        return vector
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text by the model's own tokenizer, or an estimate that is never too low."""
@@ -115,20 +136,39 @@ class Embedder:
         return [number / length for number in vector]
 
     async def _post(self, url: str, body: Mapping[str, object]) -> bytes:
-        headers = {}
-        if self._config.key_file is not None:  # read each time: a rotated key counts at once
-            headers["Authorization"] = f"Bearer {self._config.key_file.read_text(encoding='ascii').strip()}"
         try:
             answer = await self._client.post(
-                url, json=body, headers=headers, timeout=self._config.timeout_seconds, follow_redirects=False
+                url,
+                json=body,
+                headers=self._headers(),
+                timeout=self._config.timeout_seconds,
+                follow_redirects=False,
             )
         except httpx.HTTPError as error:
             raise EmbeddingUnavailable(f"the embedding server did not answer ({type(error).__name__})") from error
+        if answer.status_code != httpx.codes.OK and any(words in answer.content for words in TOO_LONG):
+            raise EmbeddingRefused(
+                "a text is longer than the embedding model takes; cut passages shorter, or give it more context",
+                is_too_long=True,
+            )
         if answer.status_code in SERVER_ERRORS:
             raise EmbeddingUnavailable(f"the embedding server answered HTTP {answer.status_code}")
         if answer.status_code != httpx.codes.OK:
             raise EmbeddingRefused(f"the embedding server answered HTTP {answer.status_code}; check key and sizes")
         return answer.content
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers with the key, whose file is read each time: a rotated one counts at once."""
+        if self._config.key_file is None:
+            return {}
+        try:
+            key = self._config.key_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:  # a former model's Secret may be gone
+            kind = type(error).__name__
+            raise EmbeddingUnavailable(
+                f"the embedding server's key can't be read ({kind}); see its Secret"
+            ) from error
+        return {"Authorization": f"Bearer {key}"}
 
 
 def _no_tokens() -> EmbeddingRefused:

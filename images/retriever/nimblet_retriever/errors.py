@@ -9,6 +9,10 @@ class EmbeddingUnavailable(Exception):  # noqa: N818 - what happened
 class EmbeddingRefused(Exception):  # noqa: N818
     """The embedding model refused the request, its key or its size; asking again does not help."""
 
+    def __init__(self, message: str, *, is_too_long: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_long = is_too_long
+
 
 class EmbeddingChanged(Exception):  # noqa: N818
     """The model embeds otherwise than it did for a generation: a search would compare what can't be compared."""

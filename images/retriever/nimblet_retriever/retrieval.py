@@ -126,7 +126,7 @@ class Retriever:
                 await self._check_canary(name)
                 embedder = await self._embedder_of(name)
                 with self._watch.stage("embed"):
-                    (vector,) = await embedder.embed([question.text], Kind.QUESTION)
+                    vector = await embedder.embed_question(question.text)
                 return await self._found(name, question, vector, pushes=True)
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves

@@ -23,6 +23,8 @@ class EmbeddingServer:
     key: str | None = None
     salt: str = ""
     fault: Response | None = None
+    context: int = 10_000
+    """Words that a text may have."""
     embedded: list[str] = field(default_factory=list)
 
     def vector(self, text: str) -> list[float]:
@@ -40,6 +42,11 @@ class EmbeddingServer:
         if self.fault is not None:
             return self.fault
         texts = (await request.json())["input"]
+        if any(len(text.split()) > self.context for text in texts):  # as llama.cpp says it
+            message = f"input is too large to process. increase the physical batch size (now: {self.context})"
+            return JSONResponse(
+                {"error": {"code": 500, "message": message, "type": "server_error"}}, status_code=500
+            )
         self.embedded += texts
         data = [{"index": index, "embedding": self.vector(text)} for index, text in enumerate(texts)]
         return JSONResponse({"data": list(reversed(data))})  # the order is the index's to tell

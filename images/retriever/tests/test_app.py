@@ -166,6 +166,21 @@ async def test_ill_embedding_server_is_told(bench: Bench, fault: Response, statu
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 
 
+async def test_long_question_is_searched_by_its_end(bench: Bench) -> None:
+    await bench.index(PUMP)
+    bench.model.context = 100
+    answer = await bench.ask(f"{'a pasted text ' * 500} pump")
+    assert answer.status_code == 200
+    assert len(bench.model.embedded[-1].split()) <= 100
+    assert bench.model.embedded[-1].endswith("pump")
+
+
+async def test_passage_that_does_not_fit_the_model_is_refused_for_good(bench: Bench) -> None:
+    bench.model.context = 20
+    answer = await bench.index({**PUMP, "text": "bar " * 21})
+    assert (answer.status_code, answer.json()["reason"]) == (502, "EmbeddingRefused")
+
+
 async def test_errors_of_builds_have_statuses(bench: Bench) -> None:
     await bench.index(PUMP)
     unknown = await bench.post("/v1/builds/g000009/x/passages", {"passages": [passage(**PUMP)]})

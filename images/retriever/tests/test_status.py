@@ -105,6 +105,21 @@ async def test_model_that_hangs_is_told_without_holding_the_status_up() -> None:
     assert "within 15 s" in silent.message
 
 
+async def test_key_that_is_missing_is_told_and_its_coming_too(tmp_path: Path) -> None:
+    model, key, clock = EmbeddingServer(key="secret"), tmp_path / "key", [0.0]
+    config = EmbeddingConfig(url="http://model/v1", model="m", fingerprint="f", key_file=key)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=model.app())) as upstream:
+        probe = EmbeddingProbe(Embedder(upstream, config), clock=lambda: clock[0])
+        missing = [await probe.look(None) for _ in range(2)]
+        key.write_text("secret")
+        clock[0] += PROBE_SECONDS
+        found = await probe.look(None)
+        await probe.close()
+    assert [health.reason for health in missing] == ["EmbeddingUnavailable"] * 2
+    assert "Secret" in missing[0].message
+    assert found.ok
+
+
 async def test_server_that_is_away_is_told_and_not_ready(tmp_path: Path) -> None:
     # Given a store on a server that nobody runs
     client = AsyncQdrantClient(url=f"http://127.0.0.1:{free_port()}", check_compatibility=False)

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from nimblet.api.common import StatusModel
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
@@ -19,7 +20,8 @@ from nimblet.cluster.keyfacts import gather_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.named import Named, gather_named
 from nimblet.cluster.observed import Job, Pod
-from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP
+from nimblet.cluster.parse import status_of
+from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource
 from nimblet.cluster.resync import rebuild
 from nimblet.conditions import ConditionType, find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
@@ -27,6 +29,8 @@ from nimblet.settings import Settings
 
 SETTINGS_NAME: Final = "nimblet-operator"
 SETTINGS_KEY: Final = "settings.json"
+
+S = TypeVar("S", bound=StatusModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,17 @@ async def read_live_model(client: Client, target: Target) -> CompactModel:
             "see `kubectl get compactmodels -A`, and give -n NAMESPACE"
         )
     return model_of(body, where=f"{target.namespace}/{target.name}", namespace=target.namespace)
+
+
+async def read_live_status(client: Client, target: Target, resource: Resource, status: type[S]) -> S:
+    """Return the stored status of a resource of another kind of ours."""
+    body = await client.get(resource, namespace=target.namespace, name=target.name)
+    if body is None:
+        raise CommandError(
+            f"expected the {resource.kind} {target.name} in namespace {target.namespace}, found none; "
+            f"see `kubectl get {resource.plural} -A`, and give -n NAMESPACE"
+        )
+    return status_of(body, status)
 
 
 async def with_live_status(client: Client, model: CompactModel) -> CompactModel:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from nimblet import __version__, names
+from nimblet.api.assistant import AssistantStatus
 from nimblet.api.compactmodel import CompactModel, Task
+from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show
 from nimblet.cli.errors import CommandError
 from nimblet.cluster.login import read_login
+from nimblet.cluster.resources import ASSISTANT, RETRIEVAL_INDEX, Resource
 from nimblet.plan.artifact import Header
 from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import ModelFacts
@@ -32,6 +35,8 @@ EXAMPLES: Final = (
     "nimblet size -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml --context 8192",
     "nimblet size --gguf-facts artifact.json --context 8192 --parallel 4 --kv-cache-type q8_0",
     "nimblet status smollm2 -n team",
+    "nimblet status help -n team --assistant",
+    "nimblet status handbook -n team --index",
     'nimblet ask smollm2 -n team "What is the capital of France?"',
 )
 FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
@@ -77,7 +82,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_plan(_command(commands, "plan", "show what the operator would make of a CompactModel"))
     _add_size(_command(commands, "size", "show the memory and CPU of a model, with the arithmetic"))
-    _add_status(_command(commands, "status", "show a model's conditions and the next steps"))
+    _add_status(
+        _command(
+            commands, "status", "show the conditions of a model, an index or an Assistant, and the next steps"
+        )
+    )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
     return top
 
@@ -122,6 +131,9 @@ def _add_size(command: argparse.ArgumentParser) -> None:
 
 def _add_status(command: argparse.ArgumentParser) -> None:
     _add_target(command)
+    kinds = command.add_mutually_exclusive_group()
+    kinds.add_argument("--assistant", action="store_true", help="NAME is an Assistant's")
+    kinds.add_argument("--index", action="store_true", help="NAME is a RetrievalIndex's")
     command.set_defaults(run=_run_status)
 
 
@@ -152,7 +164,7 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", help="name of the CompactModel")
+    command.add_argument("name", help="name of the CompactModel, unless an option says otherwise")
     command.add_argument("-n", "--namespace", default="default", help="default: default")
     _add_kubeconfig(command)
 
@@ -251,7 +263,20 @@ def _target(arguments: argparse.Namespace, world: World) -> live.Target:
 
 
 def _run_status(arguments: argparse.Namespace, world: World) -> str:
-    return asyncio.run(_status(_target(arguments, world)))
+    target = _target(arguments, world)
+    if arguments.assistant:
+        return asyncio.run(_status_of(target, ASSISTANT, AssistantStatus, show.assistant_text))
+    if arguments.index:
+        return asyncio.run(_status_of(target, RETRIEVAL_INDEX, RetrievalIndexStatus, show.index_text))
+    return asyncio.run(_status(target))
+
+
+async def _status_of(
+    target: live.Target, resource: Resource, status: type[live.S], text: Callable[[str, str, live.S], str]
+) -> str:
+    async with live.reading(target.kubeconfig) as client:
+        found = await live.read_live_status(client, target, resource, status)
+    return text(target.name, target.namespace, found)
 
 
 async def _status(target: live.Target) -> str:

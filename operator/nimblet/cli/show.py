@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import yaml
 
+from nimblet.api.assistant import AssistantStatus
 from nimblet.api.common import Condition
 from nimblet.api.compactmodel import CompactModelStatus, SizingStatus
+from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.result import Plan
 
@@ -81,9 +83,7 @@ def conditions_text(conditions: Sequence[Condition]) -> str:
 
 def status_text(name: str, namespace: str, status: CompactModelStatus) -> str:
     """Return a model's status for people."""
-    lines = [f"CompactModel {namespace}/{name}"]
-    if status.endpoint:
-        lines.append(f"Endpoint: {status.endpoint} (key: Secret {status.key_secret}, entry api-key)")
+    lines = [f"CompactModel {namespace}/{name}", *_endpoint_lines(status.endpoint, status.key_secret)]
     lines.append(
         f"Pods: {status.ready_replicas} of {status.replicas} answer, {status.updated_replicas} up to date"
     )
@@ -94,6 +94,38 @@ def status_text(name: str, namespace: str, status: CompactModelStatus) -> str:
         files = ", ".join(file.path for file in status.artifact.files)
         lines.append(f"Model: {files} at {status.artifact.commit}")
     return "\n".join([*lines, conditions_text(status.conditions)])
+
+
+def assistant_text(name: str, namespace: str, status: AssistantStatus) -> str:
+    """Return an Assistant's status for people."""
+    lines = [
+        f"Assistant {namespace}/{name}",
+        *_endpoint_lines(status.endpoint, status.key_secret),
+        f"Pods: {status.ready_replicas} of {status.replicas} answer, {status.updated_replicas} up to date",
+        *(
+            f"Index: {item.name} at {item.generation or 'nothing'}, {item.chunks} passages"
+            for item in status.indexes
+        ),
+    ]
+    return "\n".join([*lines, conditions_text(status.conditions)])
+
+
+def index_text(name: str, namespace: str, status: RetrievalIndexStatus) -> str:
+    """Return a RetrievalIndex's status for people."""
+    kept = ", ".join(item.name for item in status.generations) or "none"
+    lines = [
+        f"RetrievalIndex {namespace}/{name}",
+        *_endpoint_lines(status.endpoint, status.key_secret),
+        f"Serves: {status.serving_generation or 'nothing'}",
+        f"Holds: {status.documents} documents, {status.chunks} passages",
+        f"Generations: {kept}",
+        *(f"Left out: {item.file}: {item.reason}: {item.message}" for item in status.errors),
+    ]
+    return "\n".join([*lines, conditions_text(status.conditions)])
+
+
+def _endpoint_lines(endpoint: str, key_secret: str) -> list[str]:
+    return [f"Endpoint: {endpoint} (key: Secret {key_secret}, entry api-key)"] if endpoint else []
 
 
 def _sizing_lines(sizing: SizingStatus | None) -> list[str]:

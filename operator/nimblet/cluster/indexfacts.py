@@ -209,10 +209,10 @@ def build_facts(job: Job, facts: JobFacts) -> BuildFacts:
 
 
 async def _keys(gatherer: Gatherer, index: RetrievalIndex) -> _Keys:
-    """Return the keys; our Secrets are not read where they were never rotated."""
+    """Return the keys; our Secrets are not read where they were never rotated: the first version, never edited."""
     wanted, master = index.spec.access.key_version, gatherer.master_key
     stored, accepted = None, None
-    if wanted != FIRST_KEY[0]:
+    if wanted != FIRST_KEY[0] or index.generation > 1:
         client, namespace = gatherer.client, index.namespace
         search = names.purpose_key(index.name, purpose="search")
         body = await client.get(SECRET, namespace=namespace, name=search)

@@ -8,6 +8,7 @@ keeps no body. What was answered is remembered in memory only: a restarted opera
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -108,6 +109,11 @@ class Observer:
         if any(pod.loading for pod in pods):
             waits.append(PROGRESS_SECONDS)
         return min(waits, default=None)
+
+    def ask_again(self, key: Key) -> None:
+        """Have the pods of a resource asked at its next pass; what they said stands until they answer."""
+        for record in self._records.get(key, {}).values():
+            record.asked_at = -math.inf
 
     def forget(self, key: Key) -> None:
         """Drop all that is known of a resource that is gone."""

@@ -54,5 +54,5 @@ async def give(observer: Observer, order: ServeOrder) -> bool:
         order.generation,
         detail,
     )
-    observer.forget(order.key)
+    observer.ask_again(order.key)
     return taken

@@ -121,7 +121,6 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         now=now,
     )
     conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
-    flawed = references is not None or sources is not None
     return IndexPlan(
         children=(
             *keys.children,
@@ -130,19 +129,12 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             *retriever.children,
             *build.outcome.children,
         ),
-        deletions=(
-            *store.outcome.deletions,
-            *build.outcome.deletions,
-            *_stopped(index, facts),
-        ),
+        deletions=(*store.outcome.deletions, *build.outcome.deletions, *_stopped(index, facts)),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
-            store.outcome.requeue_after,
-            build.outcome.requeue_after,
-            rollout.requeue_after,
-            keys.requeue_after,
+            *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
             stale_in(index, build, now),
-            POLL_SECONDS if flawed else None,
+            POLL_SECONDS if any(flaw is not None for flaw in (references, sources)) else None,
             SWAP_SECONDS if swap.serve is not None else None,
         ),
         serve=swap.serve,

@@ -2,8 +2,10 @@
 """Status as text, and that no output shows a Secret's value."""
 
 from nimblet.api.compactmodel import CompactModelStatus
-from nimblet.cli.show import HIDDEN, plan_text, plan_yaml, status_text
+from nimblet.cli.show import HIDDEN, assistant_text, index_text, plan_text, plan_yaml, status_text
+from tests.assistants import an_assistant, planned, serving
 from tests.builders import API_KEY, a_model, base_facts, plan_of, serving_facts
+from tests.indexes import an_index, built, index_plan
 
 
 def test_status_names_endpoint_model_and_every_condition() -> None:
@@ -33,3 +35,23 @@ def test_secret_values_are_hidden() -> None:
     assert "kind: Secret" in shown
     assert HIDDEN in shown
     assert API_KEY not in shown + plan_text(plan)
+
+
+def test_status_of_an_index_tells_what_serves() -> None:
+    index, facts = built(an_index())
+    text = index_text("handbook", "team", index_plan(index, facts).status)
+    assert "RetrievalIndex team/handbook" in text
+    assert "Serves: g000001" in text
+    assert "Holds: 2 documents, 12 passages" in text
+    assert "Generations: g000001" in text
+    assert "Secret handbook-search-key" in text
+    assert "Ready: True (Ready)" in text
+
+
+def test_status_of_an_assistant_tells_what_it_answers_from() -> None:
+    assistant = an_assistant()
+    text = assistant_text("help", "team", planned(assistant, serving(assistant)).status)
+    assert "Assistant team/help" in text
+    assert "Pods: 1 of 1 answer, 1 up to date" in text
+    assert "Index: handbook at g000001, 40 passages" in text
+    assert "Ready: True (Ready)" in text

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from nimblet.api.compactmodel import CompactModel
 from nimblet.plan.facts import KeyFacts, ModelFacts, TextFacts
+from nimblet.plan.indexfacts import NamedFacts
 from nimblet.plan.task import CACHELESS
+from nimblet.settings import Settings
+from tests.assistants import an_assistant, planned, references
 from tests.builders import (
     API_KEY,
     DIGEST,
@@ -29,6 +32,7 @@ from tests.builders import (
     stored,
 )
 from tests.cached import RWX, a_claim, cached_facts, facts_of
+from tests.indexes import DOCS, GATE, an_index, first_facts, index_plan, job_of, running_facts, workload
 
 RESTRICTED_VOLUMES: Final = {
     "configMap",
@@ -78,6 +82,15 @@ ROTATING = plan_of(
         deployment=a_deployment("any"),
     ),
 )
+INDEX = an_index(sources=[DOCS, {"name": "shared", "pvc": {"claimName": "shared"}}], qualityGate=GATE)
+BUILDING = index_plan(INDEX, running_facts(INDEX, claims={"shared": NamedFacts(name="shared", usable=True)}))
+EXTERNAL = index_plan(
+    an_index(store={"type": "External", "url": "https://qdrant.example"}),
+    first_facts(),
+    settings=Settings.model_validate({"fetch": {"allow": [{"host": "qdrant.example"}]}}),
+)
+ASSISTANT = an_assistant(replicas=2)
+GATEWAY = planned(ASSISTANT, references())
 PODS: Final[Mapping[str, Any]] = {
     "everything": child(ROTATING.children, "Deployment")["spec"]["template"]["spec"],
     "resolver": child(RESOLVING.children, "Job")["spec"]["template"]["spec"],
@@ -86,6 +99,10 @@ PODS: Final[Mapping[str, Any]] = {
     **{f"{name} with a claim": pod for name, pod in pods_of(CLAIM).items()},
     "filler": child(FILLING.children, "Job")["spec"]["template"]["spec"],
     "cached server": child(CACHED.children, "Deployment")["spec"]["template"]["spec"],
+    "indexer": job_of(BUILDING)["spec"]["template"]["spec"],
+    "retriever": workload(BUILDING)["spec"]["template"]["spec"],
+    "external retriever": workload(EXTERNAL)["spec"]["template"]["spec"],
+    "gateway": child(GATEWAY.children, "Deployment")["spec"]["template"]["spec"],
 }
 
 
