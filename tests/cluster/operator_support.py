@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, Final
 
-from e2e.cluster.api import Api
+from e2e.cluster.api import Api, Manifest
 from e2e.cluster.errors import ApiError
 from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement, stage_manifest
 from e2e.cluster.paths import cache_of
@@ -347,17 +347,27 @@ class View:
 
     def edit(self, name: str, *, annotations: Mapping[str, str] | None = None, **spec: object) -> None:
         """Set top-level fields of the spec, and annotations, as `kubectl edit` does: read, replace."""
-        seen = self.model(name)
-        metadata = {**seen["metadata"], "annotations": dict(annotations or {})}
-        self.api.replace(
-            f"{self.models()}/{name}", {**seen, "metadata": metadata, "spec": {**seen["spec"], **spec}}
-        )
+
+        def edited(seen: Any) -> Manifest:
+            metadata = {**seen["metadata"], "annotations": dict(annotations or {})}
+            return {**seen, "metadata": metadata, "spec": {**seen["spec"], **spec}}
+
+        self._replace(f"{self.models()}/{name}", edited)
 
     def scale(self, name: str, replicas: int) -> None:
         """Set the replicas as `kubectl scale` and an HPA do: read /scale, replace /scale."""
-        path = f"{self.models()}/{name}/scale"
-        seen: Any = self.api.get(path)
-        self.api.replace(path, {**seen, "spec": {"replicas": replicas}})
+        self._replace(f"{self.models()}/{name}/scale", lambda seen: {**seen, "spec": {"replicas": replicas}})
+
+    def _replace(self, path: str, edited: Callable[[Any], Manifest]) -> None:
+        """Read and replace; again where the operator wrote a status between the two."""
+        while True:
+            try:
+                self.api.replace(path, edited(self.api.get(path)))
+            except ApiError as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    raise
+            else:
+                return
 
     def model(self, name: str) -> Any:
         return self.api.get(f"{self.models()}/{name}")
