@@ -186,7 +186,7 @@ class IndexResources(SpecModel):
         "about 2 kB a passage, and as much again while a generation is built.",
     )
     indexer: ContainerResources = Field(
-        default_factory=ContainerResources, description="The build Jobs; 500m and 2Gi when absent."
+        default_factory=ContainerResources, description="The build Jobs; 250m and 2Gi when absent."
     )
     qdrant: ContainerResources | None = Field(
         default=None,

@@ -29,7 +29,7 @@ from nimblet.plan.stage import Problem, Progress, StageOutcome
 from nimblet.plan.tries import retry_delay
 from nimblet.settings import Settings
 
-DEFAULT_CPU: Final = "500m"
+DEFAULT_CPU: Final = "250m"
 DEFAULT_MEMORY: Final = "2Gi"
 MAX_REQUEST: Final = 64
 BUILD: Final = "build"
