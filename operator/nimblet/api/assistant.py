@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import EndpointAccess
-from nimblet.api.common import Condition, ModelRef, ObjectName, Quantity, SecretRef, SpecModel, StatusModel
+from nimblet.api.common import Conditions, ModelRef, ObjectName, Quantity, SecretRef, SpecModel, StatusModel
 from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
 from nimblet.api.scheduling import Scheduling
 
@@ -201,13 +201,7 @@ class AssistantStatus(StatusModel):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         description="Serving: it answers now. Ready: the current spec is what answers, and the gateway's test of "
         "itself found a passage and got a token. Reconciling and Stalled exist only while True.",

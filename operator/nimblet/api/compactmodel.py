@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from nimblet.api.access import Access
 from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
-    Condition,
+    Conditions,
     ConfigMapKeyRef,
     Quantity,
     SecretRef,
@@ -318,13 +318,7 @@ class CompactModelStatus(StatusModel):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         description="Serving: it answers now. Ready: the current spec is what answers. Resolved, Verified, "
         "Placed: the stages before. Reconciling and Stalled exist only while True.",

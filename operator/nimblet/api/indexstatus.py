@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from nimblet.api.common import Condition, StatusModel
+from nimblet.api.common import Conditions, StatusModel
 
 MAX_ERRORS: Final = 20
 MAX_FAILED: Final = 20
@@ -91,13 +91,7 @@ class RetrievalIndexStatus(StatusModel):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         description="Serving: it answers now. Ready: what answers is of the current spec. Resolved: all that the "
         "spec names is there. Indexed: how the last build ended. GatePassed: what the golden questions said of "

@@ -8,6 +8,7 @@ nothing else; what a plan says is applied, deleted and told by reconcile.py for 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol, TypeVar
 
 from nimblet import labels
 from nimblet.api.assistant import Assistant
@@ -22,9 +23,7 @@ from nimblet.cluster.indexfacts import gather_index_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import (
-    InvalidAssistant,
-    InvalidIndex,
-    InvalidModel,
+    Invalid,
     parse_assistant,
     parse_compactmodel,
     parse_retrievalindex,
@@ -93,16 +92,55 @@ def owner_of(body: Json) -> Owner:
     )
 
 
+class Parsed(Protocol):
+    """A resource of ours whose spec parsed."""
+
+    @property
+    def status(self) -> StatusModel:
+        """Return its stored status."""
+
+
+R = TypeVar("R", bound=Parsed)
+S = TypeVar("S", bound=StatusModel)
+S_contra = TypeVar("S_contra", bound=StatusModel, contravariant=True)
+
+
+class Refuse(Protocol[S_contra]):
+    """Plans for a spec that does not parse: says so and touches nothing."""
+
+    def __call__(self, *, generation: int, status: S_contra, errors: str, now: datetime) -> Plan[StatusModel]:
+        """Return the plan."""
+
+
+def _kind(
+    resource: Resource,
+    parse: Callable[[Json], R | Invalid[S]],
+    plan: Callable[[R], Planner],
+    refuse: Refuse[S],
+) -> Kind:
+    def read(body: Json) -> Subject:
+        parsed = parse(body)
+        if isinstance(parsed, Invalid):
+            return Subject(status=parsed.status, plan=_refusing(parsed, refuse))
+        return Subject(status=parsed.status, plan=plan(parsed))
+
+    return Kind(resource=resource, read=read)
+
+
+def _refusing(found: Invalid[S], refuse: Refuse[S]) -> Planner:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+        return Planned(plan=refuse(generation=found.generation, status=found.status, errors=found.errors, now=now))
+
+    return plan
+
+
 def assistant_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     """Return the kind Assistant."""
 
-    def read(body: Json) -> Subject:
-        parsed = parse_assistant(body)
-        if isinstance(parsed, InvalidAssistant):
-            return Subject(status=parsed.status, plan=_invalid_assistant(parsed))
-        return Subject(status=parsed.status, plan=_assistant(parsed, gatherer, settings))
+    def plan(parsed: Assistant) -> Planner:
+        return _assistant(parsed, gatherer, settings)
 
-    return Kind(resource=ASSISTANT, read=read)
+    return _kind(ASSISTANT, parse_assistant, plan, plan_invalid_assistant)
 
 
 def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> Planner:
@@ -114,26 +152,13 @@ def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> 
     return plan
 
 
-def _invalid_assistant(found: InvalidAssistant) -> Planner:
-    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
-        told = plan_invalid_assistant(
-            generation=found.generation, status=found.status, errors=found.errors, now=now
-        )
-        return Planned(plan=told)
-
-    return plan
-
-
 def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     """Return the kind CompactModel."""
 
-    def read(body: Json) -> Subject:
-        parsed = parse_compactmodel(body)
-        if isinstance(parsed, InvalidModel):
-            return Subject(status=parsed.status, plan=_invalid_model(parsed))
-        return Subject(status=parsed.status, plan=_model(parsed, gatherer, settings))
+    def plan(parsed: CompactModel) -> Planner:
+        return _model(parsed, gatherer, settings)
 
-    return Kind(resource=COMPACT_MODEL, read=read)
+    return _kind(COMPACT_MODEL, parse_compactmodel, plan, plan_invalid)
 
 
 def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Planner:
@@ -149,24 +174,13 @@ def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Plann
     return plan
 
 
-def _invalid_model(found: InvalidModel) -> Planner:
-    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
-        told = plan_invalid(generation=found.generation, status=found.status, errors=found.errors, now=now)
-        return Planned(plan=told)
-
-    return plan
-
-
 def retrievalindex_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     """Return the kind RetrievalIndex."""
 
-    def read(body: Json) -> Subject:
-        parsed = parse_retrievalindex(body)
-        if isinstance(parsed, InvalidIndex):
-            return Subject(status=parsed.status, plan=_invalid_index(parsed))
-        return Subject(status=parsed.status, plan=_index(parsed, gatherer, settings))
+    def plan(parsed: RetrievalIndex) -> Planner:
+        return _index(parsed, gatherer, settings)
 
-    return Kind(resource=RETRIEVAL_INDEX, read=read)
+    return _kind(RETRIEVAL_INDEX, parse_retrievalindex, plan, plan_invalid_index)
 
 
 def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Planner:
@@ -187,13 +201,5 @@ def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Pla
             await give(gatherer.observer, order)
 
         return Planned(plan=planned, look_again=gathered.look_again, act=act)
-
-    return plan
-
-
-def _invalid_index(found: InvalidIndex) -> Planner:
-    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
-        told = plan_invalid_index(generation=found.generation, status=found.status, errors=found.errors, now=now)
-        return Planned(plan=told)
 
     return plan
