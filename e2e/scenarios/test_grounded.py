@@ -109,7 +109,8 @@ class Desk:
         def newer() -> Resource | None:
             found = self.index()
             serves = found.status.serving_generation > generation
-            return found if serves and found.shown("Ready")[0] == "True" else None
+            current = found.status.observed_generation == found.metadata.generation
+            return found if serves and current and found.shown("Ready")[0] == "True" else None
 
         what = f"a generation after {generation} to serve"
         return until(newer, what=what, seconds=BUILD_SECONDS, seen=lambda: repr(self.index().status))

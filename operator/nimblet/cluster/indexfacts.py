@@ -105,13 +105,13 @@ async def gather_index_facts(
     named = await _named(gatherer, index)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
+    jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
     seen = await gatherer.observer.observe(
         key,
         (*pods, *builders),
         key_of=lambda _: operate,
-        questions=RetrieverInquiry(epoch=_epoch(named, servers.facts)),
+        questions=RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs)),
     )
-    builds, look_again = await _builds(gatherer, key, index, pods=owned, working=seen[len(pods) :], now=now)
     embedded, claimed = index.spec.store.type == "Embedded", index.spec.store.type != "External"
     kind = WORKLOADS.get(index.spec.store.type, "Deployment")
     facts = IndexFacts(
@@ -123,7 +123,7 @@ async def gather_index_facts(
         key=keys.stored,
         accepted=keys.accepted,
         keys=keys.known,
-        builds=builds,
+        builds=_builds(jobs, working=seen[len(pods) :]),
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
         storage_classes=await storage_classes(gatherer.client) if claimed else None,
         retriever=_told(seen[: len(pods)]),
@@ -164,25 +164,18 @@ def _age(pod: PodFacts) -> float:
     return pod.created_at.timestamp() if pod.created_at is not None else 0.0
 
 
-def _epoch(named: _Named, servers: ServersFacts) -> str:
-    """Return how models and servers stand: when that changes, the retriever is asked at once."""
+def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
+    """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
     there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
-    return names.content_hash([*models, *there])
+    return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
-async def _builds(
-    gatherer: Gatherer,
-    key: Key,
-    index: RetrievalIndex,
-    *,
-    pods: Sequence[Pod],
-    working: Sequence[PodFacts],
-    now: datetime,
-) -> tuple[tuple[BuildFacts, ...], float | None]:
-    found, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=pods, now=now)
-    told = with_progress([facts for _, facts in found], working)
-    return tuple(build_facts(job, facts) for (job, _), facts in zip(found, told, strict=True)), look_again
+def _builds(
+    jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]
+) -> tuple[BuildFacts, ...]:
+    told = with_progress([facts for _, facts in jobs], working)
+    return tuple(build_facts(job, facts) for (job, _), facts in zip(jobs, told, strict=True))
 
 
 def build_facts(job: Job, facts: JobFacts) -> BuildFacts:

@@ -32,6 +32,8 @@ from nimblet.settings import Settings
 DEFAULT_CPU: Final = "250m"
 DEFAULT_MEMORY: Final = "2Gi"
 MAX_REQUEST: Final = 64
+TOLD_SECONDS: Final = 15
+"""What a retriever told is never older than this."""
 BUILD: Final = "build"
 """Component of a build's ConfigMap."""
 
@@ -123,7 +125,7 @@ class Stage:
 def plan_build(stage: Stage) -> BuildPlan:
     """Return the build to run, a look at the one that runs, or how the last one ended."""
     job = latest(stage.facts.builds)
-    done, report = _last_good(stage, job)
+    done, report = _last_good(stage, job) if not _lost(stage, job) else (None, None)
     current = done is not None and done.inputs == stage.wanted.inputs
     outcome = _outcome(stage, job, done)
     later = _until_due(stage)
@@ -161,6 +163,16 @@ def _last_good(stage: Stage, job: BuildFacts | None) -> tuple[BuildStatus | None
         finished_at=job.finished_at,
     )
     return found, report_of(job)
+
+
+def _lost(stage: Stage, job: BuildFacts | None) -> bool:
+    """Tell whether the store is empty though a build ended well: its volume or its server was replaced."""
+    told, stored = stage.facts.retriever, stage.index.status.build
+    ended = job.finished_at if job is not None else (stored.finished_at if stored is not None else None)
+    if told is None or not told.store.ok or told.generations or ended is None:
+        return False
+    # what was told may be some seconds older than the build's end
+    return stage.now - ended > timedelta(seconds=TOLD_SECONDS)
 
 
 def _outcome(stage: Stage, job: BuildFacts | None, done: BuildStatus | None) -> StageOutcome:

@@ -30,10 +30,14 @@ def plan_swap(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> Swa
         kept = ", ".join(sorted(sealed)) or "none"
         found = f"spec.generation is {pinned}, but that generation is not kept; there is: {kept}."
         return SwapPlan(state=problem(Reason.GENERATION_UNKNOWN, found))
-    newest = sealed.get(build.done.generation) if build.done is not None else None
-    if newest is None or build.running is not None or not _may_serve(index, newest):
+    if build.done is None or build.running is not None:
         return SwapPlan()
-    return _to(newest, serving=told.serving)
+    newest = sealed.get(build.done.generation)
+    if newest is None:
+        # what the retriever told is older than the build's end, or its store was lost: nothing to claim either way
+        message = f"Generation {build.done.generation} was built; the retriever has not told yet that it has it."
+        return SwapPlan(state=Progress(reason=Reason.SWAPPING, message=message))
+    return _to(newest, serving=told.serving) if _may_serve(index, newest) else SwapPlan()
 
 
 def _may_serve(index: RetrievalIndex, generation: GenerationFacts) -> bool:

@@ -109,6 +109,29 @@ def test_finished_job_may_go_without_another_build() -> None:
     assert is_true(plan, "Ready")
 
 
+def test_ready_waits_for_the_retriever_to_tell_the_generation_that_was_just_built() -> None:
+    # Given a build of an edited spec that has ended, and what the retriever told before that
+    index, facts = built(an_index())
+    newer = replace(facts.builds[0], name="docs-build-2-1", generation="g000002", finished_at=NOW)
+    plan = index_plan(index, replace(facts, builds=(newer,)))
+    # Then nobody claims that the old generation is of this spec
+    assert told(plan, "Ready") == ("Unknown", "Swapping")
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert jobs_of(plan) == []
+
+
+def test_a_store_that_lost_everything_is_built_again() -> None:
+    index, facts = built(an_index())
+    empty = replace(facts, retriever=a_retriever(serving=None, generations=()))
+    plan = index_plan(index, empty)
+    assert job_of(plan)["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
+    assert told(plan, "Ready") == ("Unknown", "Building")
+    assert told(plan, "Serving") == ("False", "Building")
+    assert len(jobs_of(index_plan(index, replace(empty, builds=())))) == 1, "its Job may be gone too"
+    just = replace(facts.builds[0], finished_at=NOW)
+    assert jobs_of(index_plan(index, replace(empty, builds=(just,)))) == [], "the retriever was asked before"
+
+
 def test_request_asks_for_one_build_of_the_next_generation() -> None:
     index, facts = built(an_index())
     asked = index.model_copy(update={"build_requested_at": "today"})
