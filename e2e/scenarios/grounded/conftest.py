@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The desk that all files of this folder share: made once, since it takes a minute to be Ready."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -18,6 +21,10 @@ from e2e.support.desk import (
 from e2e.support.grounded import SITE_HOST, assistant_manifest, documents_manifest
 from e2e.support.kube import Kube
 from e2e.support.manifests import Manifest, model_manifest, namespace_manifest
+from e2e.support.troubles import Stage, stage_of, table
+
+WRITE: Final = "NIMBLET_WRITE_MATRIX"
+DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "index-troubles.md"
 
 
 @pytest.fixture(scope="package")
@@ -28,6 +35,17 @@ def namespace(kube: Kube) -> Iterator[str]:
     kube.apply(namespace_manifest(name))
     yield name
     kube.run("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="package")
+def stage(kube: Kube, namespace: str) -> Iterator[Stage]:
+    """What is told while the tests of this folder run; at the end the table of what was provoked."""
+    with stage_of(kube, namespace) as watched:
+        yield watched
+        if watched.rows:
+            print(f"\n{table(watched.rows)}")
+        if os.environ.get(WRITE) == "1":
+            DOCUMENT.write_text(table(watched.rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="package")

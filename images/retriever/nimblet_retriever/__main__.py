@@ -21,6 +21,7 @@ from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.keyfile import KeyFile
 
 log = logging.getLogger("nimblet_retriever")
 
@@ -78,8 +79,8 @@ def open_store(config: RetrieverConfig) -> Store:
 
     from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
 
-    key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
-    client = AsyncQdrantClient(url=store.url, api_key=key)
+    key = KeyFile(store.key_file) if store.key_file is not None else None
+    client = AsyncQdrantClient(url=store.url, auth=key, check_compatibility=False)
     return ServerStore(client, prefix=store.prefix, collection=store.collection)
 
 

@@ -4,6 +4,7 @@
 import math
 import os
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from nimblet_retriever.store.server import ServerStore
 DIMENSION = 8
 BUILD = "a"
 URL, KEY = "NIMBLET_QDRANT_URL", "NIMBLET_QDRANT_KEY"
+TIMEOUT_SECONDS = 30
 PUBLIC = Selection(access=frozenset({"public"}))
 
 Opener = Callable[[], Store]
@@ -50,7 +52,12 @@ def _make(kind: str, folder: Path) -> Store:
     prefix = f"nimblet-test-{uuid.uuid4().hex[:12]}"
     if kind == "memory":
         return ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix)
-    client = AsyncQdrantClient(url=os.environ[URL], api_key=os.environ.get(KEY))
+    with warnings.catch_warnings():
+        # a server for tests is asked in plain HTTP, and may be two minor versions older than the client
+        warnings.simplefilter("ignore", UserWarning)
+        client = AsyncQdrantClient(
+            url=os.environ[URL], api_key=os.environ.get(KEY), check_compatibility=False, timeout=TIMEOUT_SECONDS
+        )
     return ServerStore(client, prefix=prefix)
 
 

@@ -23,6 +23,7 @@ from nimblet_retriever.store.payload import DENSE, LEXICAL, excluded, json_of, p
 
 PAGE: Final = 1000
 NOT_FOUND: Final = 404
+REFUSED: Final = frozenset({401, 403})
 NO_SPACE: Final = "No space left"
 """How the server says in its answer that its disk is full, in the words of the system's own error."""
 
@@ -38,6 +39,9 @@ async def answered(request: Awaitable[T]) -> T:
             raise GenerationUnknown("the collection is gone") from error
         if NO_SPACE.encode() in error.content:
             raise StoreFull("the Qdrant server's disk is full; enlarge it or drop old generations") from error
+        if error.status_code in REFUSED:
+            refused = f"the Qdrant server refused the key (HTTP {error.status_code})"
+            raise StoreUnavailable(f"{refused}; put the server's key into its Secret") from error
         raise StoreUnavailable(f"the Qdrant server answered HTTP {error.status_code}; see its log") from error
     except (ApiException, QdrantException, OSError) as error:
         raise StoreUnavailable(
