@@ -29,7 +29,7 @@ from nimblet.cluster.keyfacts import key_facts, key_versions, time_of
 from nimblet.cluster.masterkey import purpose_key
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
-from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
+from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
 from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
@@ -65,7 +65,9 @@ class GatheredIndex:
 
     def answering(self) -> PodFacts | None:
         """Return the pod that an order is given to: the newest that answers."""
-        return next((pod for pod in _newest_first(self.facts.pods) if retriever_facts(pod.observation)), None)
+        return next(
+            (pod for pod in _newest_first(self.facts.pods, ready=True) if retriever_facts(pod.observation)), None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,8 @@ async def gather_index_facts(
         builds=_builds(jobs, working=seen[len(pods) :]),
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
         storage_classes=await storage_classes(gatherer.client) if claimed else None,
-        retriever=_told(seen[: len(pods)]),
+        retriever=_told(seen[: len(pods)], ready=True),
+        starting=_told(seen[: len(pods)], ready=False),
         embedding=named.embedding,
         reranker=named.reranker,
         secrets=named.secrets,
@@ -149,15 +152,15 @@ async def gather_index_facts(
     )
 
 
-def _told(pods: Sequence[PodFacts]) -> RetrieverFacts | None:
+def _told(pods: Sequence[PodFacts], *, ready: bool) -> RetrieverFacts | None:
     """Return what the newest retriever that answers told: two of them only run while one replaces the other."""
-    found = (retriever_facts(pod.observation) for pod in _newest_first(pods))
+    found = (retriever_facts(pod.observation) for pod in _newest_first(pods, ready=ready))
     return next((facts for facts in found if facts is not None), None)
 
 
-def _newest_first(pods: Sequence[PodFacts]) -> list[PodFacts]:
-    ready = [pod for pod in pods if pod.ready and not pod.terminating]
-    return sorted(ready, key=_age, reverse=True)
+def _newest_first(pods: Sequence[PodFacts], *, ready: bool) -> list[PodFacts]:
+    chosen = [pod for pod in pods if pod.ready is ready and not pod.terminating]
+    return sorted(chosen, key=_age, reverse=True)
 
 
 def _age(pod: PodFacts) -> float:
@@ -171,9 +174,7 @@ def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFa
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
-def _builds(
-    jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]
-) -> tuple[BuildFacts, ...]:
+def _builds(jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]) -> tuple[BuildFacts, ...]:
     told = with_progress([facts for _, facts in jobs], working)
     return tuple(build_facts(job, facts) for (job, _), facts in zip(jobs, told, strict=True))
 

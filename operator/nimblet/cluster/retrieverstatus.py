@@ -99,6 +99,7 @@ class RetrieverInquiry:
     path: str = STATUS_PATH
     body: Mapping[str, object] | None = None
     lasts: float | None = LASTS_SECONDS
+    early: bool = True
 
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return that it answered, with what facts are read from; `source_hash` does not matter to it."""

@@ -42,6 +42,8 @@ class IndexJudgement:
     """What there is to say of a store that is in order."""
     rollout: Rollout
     retriever: RetrieverFacts | None
+    starting: RetrieverFacts | None
+    """What a retriever tells that is not ready."""
     build: BuildPlan
     swap: Problem | Progress | None
     """The generation that is to serve is not the one that does."""
@@ -79,7 +81,7 @@ def overall(judgement: IndexJudgement) -> Problem | Progress | None:
     stages = (
         judgement.references,
         judgement.store,
-        judgement.rollout.state,
+        _held_back(judgement) or judgement.rollout.state,
         _told_by_retriever(judgement),
         judgement.model,
         None if build.current else (judgement.sources or build.outcome.state),
@@ -89,13 +91,26 @@ def overall(judgement: IndexJudgement) -> Problem | Progress | None:
     return next((stage for stage in stages if stage is not None), None)
 
 
+def _held_back(judgement: IndexJudgement) -> Problem | None:
+    """Return why pods that start do not become ready, where one of them tells: its store has not answered."""
+    told = judgement.starting
+    return _store_problem(told) if told is not None and isinstance(judgement.rollout.state, Progress) else None
+
+
+def _store_problem(told: RetrieverFacts) -> Problem | None:
+    if told.store.ok:
+        return None
+    return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
+
+
 def _told_by_retriever(judgement: IndexJudgement) -> Problem | None:
     """Return what the retriever itself says is wrong."""
     told = judgement.retriever
     if told is None:
         return None
-    if not told.store.ok:
-        return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
+    away = _store_problem(told)
+    if away is not None:
+        return away
     if told.full:
         return problem(Reason.DISK_PRESSURE, "The store has less free space than its reserve.")
     if told.embedding.ok or judgement.index.spec.search.mode == "Lexical":

@@ -153,6 +153,8 @@ class IndexFacts(WorkloadFacts):
     """None where they can't be read or are not asked for."""
     retriever: RetrieverFacts | None = None
     """None while no pod of it answers."""
+    starting: RetrieverFacts | None = None
+    """What a pod told whose probe does not call it ready: why it is not."""
     embedding: ModelReference | None = None
     """The CompactModel that embeds, where the spec names one."""
     reranker: ModelReference | None = None

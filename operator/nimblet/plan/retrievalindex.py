@@ -112,6 +112,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         note=store.note,
         rollout=rollout,
         retriever=facts.retriever,
+        starting=facts.starting,
         build=build,
         swap=swap.state,
         gate=status.gate,

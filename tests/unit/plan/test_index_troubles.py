@@ -142,6 +142,34 @@ def test_store_that_is_away_is_told_in_the_retrievers_words() -> None:
     assert plan.status.serving_generation == "g000001", "what can't be told stays as it was"
 
 
+def test_retriever_that_does_not_get_ready_says_why_its_store_does_not_answer() -> None:
+    # Given a first start that the store's answer holds back
+    refused = a_retriever(None, store=PartFacts(ok=False, message="the server refused the key."))
+    index = an_index()
+    facts = running_facts(index)
+    starting = tuple(replace(pod, ready=False, observation=None) for pod in facts.pods)
+    plan = index_plan(index, replace(facts, pods=starting, retriever=None, starting=refused))
+    # Then its own words are told, and nothing else than waiting for a pod that tells nothing
+    assert told(plan, "Ready") == ("False", "StoreUnavailable")
+    assert told(plan, "Serving") == ("False", "StoreUnavailable")
+    assert "the server refused the key." in words(plan, "Ready")
+    silent = index_plan(index, replace(facts, pods=starting, retriever=None))
+    assert told(silent, "Ready") == ("Unknown", "Starting")
+
+
+def test_edit_whose_store_does_not_answer_leaves_the_older_retriever_serving() -> None:
+    # Given a retriever that serves, and one of another spec that its store holds back
+    index, facts = built(an_index())
+    (pod,) = facts.pods
+    refused = a_retriever(None, store=PartFacts(ok=False, message="no answer"))
+    newer = replace(pod, name="newer", uid="uid-newer", ready=False, observation=None)
+    older = replace(pod, revision="older")
+    plan = index_plan(index, replace(facts, pods=(older, newer), starting=refused))
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", "UpdateFailed")
+    assert told(plan, "Stalled") == ("True", "StoreUnavailable")
+
+
 def test_retriever_that_does_not_answer_takes_serving_away() -> None:
     index, facts = built(an_index())
     failing = replace(facts.pods[0], observation=Observation(answer=Answer.FAILED, detail="the connection failed"))
