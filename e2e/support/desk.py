@@ -83,18 +83,6 @@ class Desk:
         self.kube.apply(documents_manifest(DOCS, self.namespace, changed))
         return self.newer_than(before)
 
-    def indexed_told(self, reason: str) -> Resource:
-        """Wait until the last build is told to have failed for this reason.
-
-        A build's pod may first have to wait until pods that are draining free their CPU: told too, and passing.
-        """
-
-        def told() -> Resource | None:
-            found = self.index()
-            return found if found.shown("Indexed") == ("False", reason) else None
-
-        return until(told, what=reason, seconds=BUILD_SECONDS, seen=lambda: repr(self.index().status))
-
     def newer_than(self, generation: str, *, name: str = DOCS) -> Resource:
         """Wait until a generation after this one serves and the index is Ready."""
 

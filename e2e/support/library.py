@@ -88,7 +88,7 @@ def qdrant_manifests(namespace: str, *, image: str, key: str = STORE_KEY) -> lis
             port=QDRANT_PORT,
             script=_HERE / "qdrant_standin.py",
             path="/healthz",
-            environment={"QDRANT_FOLDER": "/data", "QDRANT_KEY": key},
+            environment={"QDRANT_FOLDER": "/data", "QDRANT_KEY": key, "TMPDIR": "/data"},
             volumes={"/data": {"persistentVolumeClaim": {"claimName": QDRANT_HOST.split(".")[0]}}},
         )
     )

@@ -4,7 +4,7 @@
 It watches and times; what breaks and what heals is the scenario's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -151,15 +151,21 @@ its cause was recorded. Nothing was deleted to heal. Written by such a run with 
 """
 
 
-def table(rows: list[Trouble]) -> str:
-    """Return the page."""
-    return HEAD + "".join(f"{line_of(row)}\n" for row in rows)
+def table(rows: Sequence[Trouble], *, before: str = "") -> str:
+    """Return the page; what was not provoked keeps its line of the page `before`."""
+    old = [line for line in before.splitlines()[len(HEAD.splitlines()) :] if line]
+    lines = {_title(line): line for line in old} | {row.title: line_of(row) for row in rows}
+    return HEAD + "".join(f"{line}\n" for line in lines.values())
+
+
+def _title(line: str) -> str:
+    return line.split(" | ", maxsplit=1)[0].removeprefix("| ")
 
 
 def line_of(row: Trouble) -> str:
     """Return a row."""
     message = row.message.replace("|", "\\|")
-    told, healed = f"{row.told_seconds:.1f} s", f"{row.healed_seconds:.1f} s"
+    told, healed = f"{max(row.told_seconds, 0.0):.1f} s", f"{row.healed_seconds:.1f} s"
     cells = (row.title, f"`{row.reason}`", message, row.recorded, told, row.cure, healed)
     return f"| {' | '.join(cells)} |"
 

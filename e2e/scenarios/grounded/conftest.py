@@ -45,7 +45,8 @@ def stage(kube: Kube, namespace: str) -> Iterator[Stage]:
         if watched.rows:
             print(f"\n{table(watched.rows)}")
         if os.environ.get(WRITE) == "1":
-            DOCUMENT.write_text(table(watched.rows), encoding="utf-8")
+            before = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+            DOCUMENT.write_text(table(watched.rows, before=before), encoding="utf-8")
 
 
 @pytest.fixture(scope="package")

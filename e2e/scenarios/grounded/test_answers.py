@@ -10,7 +10,7 @@ import pytest
 from e2e.data import corpus
 from e2e.data.canonical import normalise
 from e2e.data.corpus import Question, Split
-from e2e.support.answers import INDEX, Answer, Answers, searching
+from e2e.support.answers import ASSISTANT, INDEX, Answer, Answers, searching
 from e2e.support.asking import endpoint_of
 from e2e.support.clients import CLIENTS, run_client
 from e2e.support.desk import (
@@ -39,6 +39,7 @@ from e2e.support.manifests import Manifest
 from e2e.support.objects import Thing
 from e2e.support.searches import searches
 from e2e.support.stack import Stack
+from e2e.support.troubles import MODELS, Stage, Trouble, now
 from e2e.support.wait import until
 from nimblet.labels import BUILD_REQUESTED_AT
 
@@ -160,39 +161,83 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
     assert met.longest_seconds <= LONGEST_WAIT_SECONDS
 
 
-def test_a_missing_embedding_model_is_told_and_heals(desk: Desk) -> None:
+def test_a_missing_embedding_model_is_told_and_heals(desk: Desk, stage: Stage) -> None:
     kube, namespace = desk.kube, desk.namespace
+    begun = now()
     kube.run("delete", "compactmodel", EMBEDDER, f"--namespace={namespace}", "--timeout=60s")
+    gone = now()
     # the retriever may miss it first: the reason that stays is waited for
-    wanted = {"Serving": "False", "Ready": "ModelMissing"}
-    kube.wait_resource(INDEX, DOCS, namespace, wanted=wanted, seconds=TOLD_SECONDS)
+    told = stage.told(INDEX, DOCS, {"Ready": "ModelMissing", "Serving": "False"}, since=begun)
     desk.assistant(Serving="False", Ready="IndexNotServing")
+    mended = now()
     kube.apply(embedder_manifest(namespace))
+    healed = stage.healed(INDEX, DOCS, since=mended)
     desk.settled()
+    stage.row(
+        Trouble(
+            title="the embedding model is gone",
+            reason=told.reason,
+            message=told.message,
+            recorded="the CompactModel's deletion",
+            told_seconds=(told.seen_at - gone).total_seconds(),
+            cure="make the CompactModel again",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_a_model_that_is_not_ready_is_told_and_heals(desk: Desk) -> None:
+def test_a_model_that_is_not_ready_is_told_and_heals(desk: Desk, stage: Stage) -> None:
+    begun = now()
     desk.kube.patch("compactmodel", MODEL, desk.namespace, merge={"spec": {"suspend": True}})
-    desk.assistant(Serving="False", Ready="ModelNotServing")
+    stopped = stage.told(MODELS, MODEL, {"Serving": "False"}, since=begun).seen_at
+    told = stage.told(ASSISTANT, HELPDESK, {"Ready": "ModelNotServing", "Serving": "False"}, since=begun)
+    mended = now()
     desk.kube.patch("compactmodel", MODEL, desk.namespace, merge={"spec": {"suspend": False}})
+    healed = stage.healed(ASSISTANT, HELPDESK, since=mended)
     desk.settled()
+    stage.row(
+        Trouble(
+            title="an Assistant's model does not serve",
+            reason=told.reason,
+            message=told.message,
+            recorded="the CompactModel's own Serving",
+            told_seconds=(told.seen_at - stopped).total_seconds(),
+            cure="let the model serve",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_an_unreachable_source_is_told_and_the_old_generation_serves(desk: Desk, answers: Answers) -> None:
+def test_an_unreachable_source_is_told_and_the_old_generation_serves(
+    desk: Desk, answers: Answers, stage: Stage
+) -> None:
     serving = desk.index().status.serving_generation
     # Given a web site that nobody serves
     nowhere: Manifest = {"name": SITE, "web": {"urls": [f"http://{SITE_HOST}:{SITE_PORT}/a.html"]}}
+    begun = now()
     desk.kube.apply(docs_index(desk.namespace, config_map_source(SOURCE, config_map=DOCS), nowhere))
-    told = desk.indexed_told("SourceUnavailable")
+    ended = stage.pod_ended(f"{DOCS}-build-", since=begun)
+    told = stage.told(INDEX, DOCS, {"Indexed": "SourceUnavailable", "Serving": "True"}, since=begun)
     # Then what was indexed is answered from
-    assert told.status.serving_generation == serving
-    assert told.shown("Serving")[0] == "True"
+    assert desk.index().status.serving_generation == serving
     assert answers.ask(questions()[0].question).text
+    mended = now()
     desk.kube.apply(docs_index(desk.namespace))
-    desk.settled()
+    healed = stage.healed(INDEX, DOCS, since=mended)
+    stage.row(
+        Trouble(
+            title="a source can't be reached",
+            reason=told.reason,
+            message=told.message,
+            recorded="the end of the build's pod",
+            told_seconds=(told.seen_at - ended).total_seconds(),
+            cure="take the source out of the spec",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: Desk) -> None:
+def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: Desk, stage: Stage) -> None:
     kube, namespace = desk.kube, desk.namespace
     serving = desk.index().status.serving_generation
     # Given golden questions, one of which no document answers
@@ -200,19 +245,33 @@ def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: De
     impossible = replace_quote(asked[0])
     kube.apply(golden_manifest(GOLDEN, namespace, [impossible, *asked[1:]], documents=documents()))
     gate: Manifest = {"goldenRef": {"name": GOLDEN, "key": GOLDEN_KEY}, "minRecall": 1.0}
+    begun = now()
     kube.apply(docs_index(namespace, qualityGate=gate))
-    told = desk.indexed(GatePassed="False")
+    ended = stage.pod_ended(f"{DOCS}-build-", since=begun)
+    told = stage.told(INDEX, DOCS, {"GatePassed": "GateFailed", "Serving": "True"}, since=begun)
     # Then nothing was swapped and the question is named
-    assert told.shown("GatePassed") == ("False", "GateFailed")
-    assert told.status.gate is not None
-    assert impossible.id in told.status.gate.failed
-    assert told.status.serving_generation == serving
-    assert told.shown("Serving")[0] == "True"
+    failed = desk.indexed(GatePassed="False").status
+    assert failed.gate is not None
+    assert impossible.id in failed.gate.failed
+    assert failed.serving_generation == serving
     # When the question is put right
+    mended = now()
     kube.apply(golden_manifest(GOLDEN, namespace, asked, documents=documents()))
+    healed = stage.healed(INDEX, DOCS, since=mended)
     desk.indexed(GatePassed="True")
     kube.apply(docs_index(namespace))
     desk.settled()
+    stage.row(
+        Trouble(
+            title="golden questions fall",
+            reason=told.reason,
+            message=told.message,
+            recorded="the end of the build's pod",
+            told_seconds=(told.seen_at - ended).total_seconds(),
+            cure="put the golden question right",
+            healed_seconds=healed,
+        )
+    )
 
 
 def replace_quote(question: Question) -> Question:
