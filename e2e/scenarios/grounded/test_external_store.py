@@ -22,6 +22,7 @@ from e2e.support.library import (
 from e2e.support.registry import claim_manifest
 from e2e.support.stack import Stack
 from e2e.support.troubles import Stage, Trouble, now
+from nimblet import labels
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -44,6 +45,9 @@ def test_a_wrong_key_and_a_server_that_goes_away_are_told_and_heal(stack: Stack,
     # When the key is put right, then the index is built and answers
     righted = now()
     kube.apply(secret_manifest(STORE_KEYS, namespace, {"api-key": STORE_KEY}, host=QDRANT_HOST))
+    # the kubelet looks at a Secret once a minute, and at once when the pod changes
+    retriever = f"--selector={labels.INDEX}={SHARED},{labels.COMPONENT}=retriever"
+    kube.run("annotate", "pods", retriever, f"--namespace={namespace}", "example.com/hurry=now")
     healed = stage.healed(INDEX, SHARED, since=righted)
     assert_found(desk)
     stage.row(
