@@ -17,6 +17,7 @@ from e2e.support.wait import until
 from e2e.support.watching import Sighting, Watch, watch
 
 SOON: Final = timedelta(seconds=15)
+CLOCK_GRAIN: Final = timedelta(seconds=1)
 PATIENCE_SECONDS: Final = 240.0
 """For builds, too: what records a failure may be the end of one."""
 MODELS: Final = "compactmodel"
@@ -80,7 +81,8 @@ class Stage:
                 return None
             ends = [item.state.terminated for item in pod.containers if item.state.terminated is not None]
             failed = [end.finished_at for end in ends if end.exit_code != 0 and end.finished_at is not None]
-            return min(failed, default=None)
+            # an older pod may be seen once more, and times are whole seconds, cut off
+            return min((at for at in failed if at >= since - CLOCK_GRAIN), default=None)
 
         return self._first(PODS, holds, what=f"the end of a pod {prefix}…")
 
