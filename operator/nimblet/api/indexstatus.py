@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from nimblet.api.common import Conditions, StatusModel
+from nimblet.api.teepolicy import PolicyStatus
 
 MAX_ERRORS: Final = 20
 MAX_FAILED: Final = 20
@@ -140,6 +141,9 @@ class RetrievalIndexStatus(StatusModel):
     ] = Field(
         default_factory=list,
         description="Embedding models that the retriever knows: the spec's, then those of kept generations.",
+    )
+    policy: PolicyStatus | None = Field(
+        default=None, description="What the TEEPolicies that bind it come to; absent where none does."
     )
     image: str = Field(default="", description="Image of the retriever.")
     spec_hash: str = Field(default="", description="Hash of the spec that the image was chosen for.")

@@ -27,6 +27,8 @@ class IndexJudgement:
     """How every stage stands."""
 
     index: RetrievalIndex
+    policy: Problem | None
+    """What TEEPolicies ask for and is not there: no pod is made."""
     references: Problem | None
     """What is wrong with what the retriever needs of others."""
     sources: Problem | None
@@ -77,6 +79,7 @@ def overall(judgement: IndexJudgement) -> Problem | Progress | None:
         return None
     build = judgement.build
     stages = (
+        judgement.policy,
         judgement.references,
         judgement.store,
         judgement.rollout.state,

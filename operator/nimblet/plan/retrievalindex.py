@@ -4,11 +4,11 @@
 A flaw of what the retriever needs leaves the retriever as it is; a flaw of a source stops builds alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from nimblet import labels, names
+from nimblet import names
 from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import (
     MAX_GENERATIONS,
@@ -22,7 +22,9 @@ from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.manifests.template import revision_of
 from nimblet.plan.facts import ChildRef
+from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
 from nimblet.plan.index_children import (
     choose_image,
@@ -42,11 +44,14 @@ from nimblet.plan.modelfacts import not_serving
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.verdicts import was_true
 from nimblet.settings import Settings
 
 SWAP_SECONDS: Final = 1.0
 """Until the retriever is asked whether it serves what it was told to."""
+EXTERNAL_STORE: Final = "The store at store.url."
+EXTERNAL_MODEL: Final = "The embedding model at embedding.url."
 POLL_SECONDS: Final = 10.0
 """Between two looks at what users put right outside of the spec, and nothing tells us of."""
 
@@ -75,8 +80,10 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     keys = plan_index_keys(index, facts, now)
     image = choose_image(index, facts, settings)
     edited = image.spec_hash != index.status.spec_hash
+    guard = plan_guard(_bindable(index), facts.tee, facts.nodes)
     store = plan_store(index, facts, settings, edited=edited, now=now)
-    retriever = _plan_retriever(index, facts, settings, store=store, flawed=references is not None)
+    flawed = references is not None
+    retriever = _guarded(guard, _plan_retriever(index, facts, settings, store=store, flawed=flawed))
     known = retriever.known
     rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
     stage = Stage(
@@ -88,7 +95,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         blocked=_blocked(
             index,
             facts,
-            flaws=(references, sources, model, store.outcome.state if store.blocks else None),
+            flaws=(guard.blocked, references, sources, model, store.outcome.state if store.blocks else None),
             rollout=rollout,
         ),
     )
@@ -99,10 +106,12 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             "image": image.image,
             "spec_hash": image.spec_hash,
             "servers": _servers(index, facts, build, store),
+            "policy": policy_status(guard, uncovered=_uncovered(index)),
         }
     )
     judgement = IndexJudgement(
         index=index,
+        policy=guard.blocked,
         references=references,
         sources=sources,
         model=model,
@@ -120,8 +129,11 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         newer_images=image.newer or store.newer_image,
         now=now,
     )
-    conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
-    return IndexPlan(
+    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=now)
+    allowed = hold(
+        guard,
+        facts.tee,
         children=(
             *keys.children,
             *plan_surroundings(index, settings),
@@ -130,11 +142,15 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             *build.outcome.children,
         ),
         deletions=(*store.outcome.deletions, *build.outcome.deletions, *_stopped(index, facts)),
+    )
+    return IndexPlan(
+        children=allowed.children,
+        deletions=allowed.deletions,
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
             *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
             stale_in(index, build, now),
-            POLL_SECONDS if any(flaw is not None for flaw in (references, sources)) else None,
+            POLL_SECONDS if any(flaw is not None for flaw in (guard.blocked, references, sources)) else None,
             SWAP_SECONDS if swap.serve is not None else None,
         ),
         serve=swap.serve,
@@ -183,10 +199,27 @@ def _plan_retriever(
     if flawed or store.store is None or not known:
         return _Retriever(known=tuple(index.status.embeddings) if flawed else known)
     config, workload = plan_retriever(index, facts, settings, store=store.store, known=known)
-    revision = workload["metadata"]
-    if not isinstance(revision, dict):
-        raise TypeError(f"expected metadata to be a dict, found {type(revision).__name__}")
-    return _Retriever(children=(config, workload), known=known, revision=str(revision["labels"][labels.REVISION]))
+    return _Retriever(children=(config, workload), known=known, revision=revision_of(workload))
+
+
+def _guarded(guard: Guard, retriever: _Retriever) -> _Retriever:
+    """Return what will be applied: in the place that policies ask for."""
+    if not retriever.children:
+        return retriever
+    config, workload = retriever.children
+    placed = confined(guard, workload)
+    return replace(retriever, children=(config, placed), revision=revision_of(placed))
+
+
+def _bindable(index: RetrievalIndex) -> Bindable:
+    before = index.status.policy
+    return Bindable(ref=index.spec.tee_policy_ref, before=before.technology if before is not None else "")
+
+
+def _uncovered(index: RetrievalIndex) -> list[str]:
+    """Return what of an index no policy protects."""
+    found = [CLAIMS] if index.spec.store.type != "External" else [EXTERNAL_STORE]
+    return [*found, EXTERNAL_MODEL] if index.spec.embedding.url is not None else found
 
 
 def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
