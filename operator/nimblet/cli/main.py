@@ -210,7 +210,7 @@ async def _live(
             else await live.read_live_settings(client, operator_namespace=arguments.operator_namespace)
         )
         model = await live.with_live_status(client, model)
-        return model, await live.read_live_facts(client, model), settings
+        return model, await live.read_live_facts(client, model, settings), settings
 
 
 def _run_size(arguments: argparse.Namespace, world: World) -> str:

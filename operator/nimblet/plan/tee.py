@@ -211,8 +211,13 @@ def _confinement(place: Place, *, annotations: Mapping[str, str]) -> Confinement
     )
 
 
+def bound_policies(ref: PolicyRef | None, tee: TEEFacts) -> tuple[TEEPolicy, ...]:
+    """Return the policies that bind a resource: by its namespace's labels, or because it names them."""
+    return tuple(policy for policy in tee.policies if _binds(policy, ref, tee.namespace_labels))
+
+
 def _binding(ref: PolicyRef | None, tee: TEEFacts) -> _Demands:
-    bound = [policy for policy in tee.policies if _binds(policy, ref, tee.namespace_labels)]
+    bound = bound_policies(ref, tee)
     return _Demands(
         required=tuple(policy for policy in bound if policy.spec.enforcement == "Required"),
         preferred=tuple(policy for policy in bound if policy.spec.enforcement == "Preferred"),
