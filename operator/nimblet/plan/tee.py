@@ -296,14 +296,14 @@ def _technologies(demands: _Demands) -> tuple[Technology, ...]:
 
 
 def _overridden(place: Place, demands: _Demands) -> Place | str:
-    """Return the place as this cluster calls it, or how the policies contradict each other."""
-    given = [
-        item
-        for policy in demands.deciding
-        for item in policy.spec.overrides
-        if item.technology == place.technology
-    ]
-    classes = {item.runtime_class_name for item in given if item.runtime_class_name is not None}
+    """Return the place as this cluster calls it, or how the policies contradict each other.
+
+    A policy without an override asks for the usual RuntimeClass, as the ValidatingAdmissionPolicy has it.
+    """
+    asking = [policy.spec for policy in demands.deciding if place.technology in policy.spec.technologies]
+    given = [item for spec in asking for item in spec.overrides if item.technology == place.technology]
+    named = [item.runtime_class_name for item in given if item.runtime_class_name is not None]
+    classes = {*named, *(place.classes[:1] if len(named) < len(asking) else ())}
     if len(classes) > 1:
         return f"{place.technology}: the policies name different RuntimeClasses ({', '.join(sorted(classes))})"
     wanted: dict[str, str] = {}
@@ -312,7 +312,7 @@ def _overridden(place: Place, demands: _Demands) -> Place | str:
             if wanted.setdefault(key, value) != value:
                 return f"{place.technology}: the policies ask for different values of the node label {key}"
     done = replace(place, node_labels=wanted or place.node_labels)
-    return replace(done, runtime_class=classes.pop(), server_class="") if classes else done
+    return replace(done, runtime_class=named[0], server_class="") if named else done
 
 
 def _lacks(place: Place, tee: TEEFacts, nodes: Sequence[NodeFacts], *, lives: bool) -> str:
