@@ -7,6 +7,7 @@ The last step of every kind's plan, so that no child escapes it. Pure.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from nimblet import labels
 from nimblet.api.common import ConditionStatus
 from nimblet.api.teepolicy import PolicyStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
@@ -17,6 +18,8 @@ from nimblet.plan.stage import problem
 from nimblet.plan.tee import NAMED, Guard
 from nimblet.plan.teefacts import LiveWorkload, TEEFacts
 
+NOBODY = "none"
+"""No RuntimeClass has this name: no pod may mount it."""
 TRANSPORT = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
 SECRETS = "Secrets and ConfigMaps: the cluster's API holds them."
 CLAIMS = "Claims: what lies on them lies outside of the guest."
@@ -65,6 +68,8 @@ def _held(
 ) -> Manifest | None:
     """Return a child as it may be applied; None where it may not be now."""
     kind = str(child["kind"])
+    if kind == "Secret" and guard.required:
+        return _marked(child, guard)
     if kind not in WORKLOADS:
         return child
     identity = (kind, _name(child))
@@ -79,6 +84,14 @@ def _held(
     if guard.blocked is not None:
         return None if makes_pods(child) else child
     return confine(child, guard.confinement) if guard.confinement is not None else child
+
+
+def _marked(secret: Manifest, guard: Guard) -> Manifest:
+    """Return a Secret that tells which pods may mount it: the API server's admission can ask nobody."""
+    metadata = _metadata(secret)
+    given = metadata.get("annotations")
+    mark = {labels.RUNTIME_CLASSES: ",".join(sorted(guard.allowed)) or NOBODY}
+    return {**secret, "metadata": {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}}}
 
 
 def _outside(guard: Guard, tee: TEEFacts) -> tuple[str, ...]:
@@ -142,7 +155,11 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _name(child: Manifest) -> str:
+    return str(_metadata(child)["name"])
+
+
+def _metadata(child: Manifest) -> Manifest:
     metadata = child["metadata"]
     if not isinstance(metadata, dict):
         raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
-    return str(metadata["name"])
+    return metadata
