@@ -88,14 +88,16 @@ def runtime_classes() -> tuple[RuntimeClassFacts, ...]:
     )
 
 
-def placement(policy: str, pool: str) -> str:
-    """Return the RuntimeClass of a model's server, `outside`, or the reason of the refusal."""
+def placement(policy: str, pool: str, *, server: bool = True) -> str:
+    """Return the RuntimeClass of a model's server (or its resolver), `outside`, or the reason of the refusal."""
     bound = a_policy("p", POLICIES[policy])
     tee = TEEFacts(policies=(bound,), runtime_classes=runtime_classes())
     guard = plan_guard(Bindable(ref=PolicyRef(name="p"), signed=False), tee, nodes_of(pool))
     if guard.blocked is not None:
         return str(guard.blocked.reason)
-    return guard.confinement.server_class if guard.confinement is not None else "outside"
+    if guard.confinement is None:
+        return "outside"
+    return guard.confinement.server_class if server else guard.confinement.runtime_class
 
 
 def table() -> str:

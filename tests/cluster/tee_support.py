@@ -91,8 +91,13 @@ def grant(api: Api, namespace: str, user: str, rules: Sequence[Mapping[str, obje
 
 
 def refusal(api: Api, path: str, manifest: Mapping[str, object], *, verb: str = "create") -> str:
-    """Return the server's words where it refuses a write (a dry run); "" where it would do it."""
+    """Return the server's words where it refuses a write (a dry run); "" where it would do it.
+
+    A replacement counts whatever changed meanwhile: controllers write beside the tests.
+    """
     target = f"{path}?dryRun=All"
+    metadata: Any = manifest["metadata"]
+    manifest = {**manifest, "metadata": {key: metadata[key] for key in metadata if key != "resourceVersion"}}
     try:
         (api.replace if verb == "replace" else api.create)(target, manifest)
     except ApiError as error:

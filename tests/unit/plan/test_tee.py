@@ -329,7 +329,7 @@ def plans(tee: TEEFacts, pool: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     ("spec", "pool"),
     [({}, "plain"), ({"onViolation": "Evict"}, "plain"), ({"attestation": {"mode": "Hardware"}}, "TDX")],
 )
-def test_no_plan_makes_a_pod_that_is_not_allowed(spec: dict[str, object], pool: str) -> None:
+def test_no_plan_makes_a_pod_that_is_not_allowed(spec: dict[str, Any], pool: str) -> None:
     made = dict(plans(facts(policy(**spec)), pool))
     assert len(made) > 30
     assert [name for name, found in made.items() for item in found if item["spec"].get("replicas") != 0] == []
