@@ -179,9 +179,9 @@ class Stub:
 
 
 @contextmanager
-def stub_server(stub: Stub | None = None) -> Iterator[Stub]:
+def stub_server(given: Stub | None = None) -> Iterator[Stub]:
     """Serve a Stub on loopback."""
-    stub = stub if stub is not None else Stub()
+    stub = given if given is not None else Stub()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

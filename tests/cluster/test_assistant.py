@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assistants under the whole operator: they follow what they name, and what their gateway tells of itself."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
+from nimblet.cli.main import main
 from tests.cluster.operator_support import (
     GATEWAY_STATUS,
     RETRIEVER_STATUS,
@@ -90,6 +95,49 @@ def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistan
     shows(assistants, "help", "Serving", "False", "IndexNotServing")
     indexes.edit("handbook", suspend=False)
     ready(assistants, "help")
+
+
+def test_a_plan_of_what_runs_changes_nothing_and_one_of_an_edit_shows_it(
+    launcher: Launcher,
+    view: View,
+    assistants: View,
+    stub: Stub,
+    plane: ControlPlane,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started(launcher)
+    view.create("small")
+    assistants.create("help", grounding="Required", indexRefs=[{"name": "handbook"}])
+    build(view, stub, chunks=7)
+    ready(assistants, "help")
+    file, settings = tmp_path / "all.yaml", tmp_path / "defaults.yaml"
+    settings.write_text("{}", encoding="utf-8")
+    stored = [view.model("small"), view.of("RetrievalIndex").model("handbook"), assistants.model("help")]
+
+    def planned(*changed: Any) -> dict[str, Any]:
+        file.write_text(yaml.safe_dump_all([{**item, "status": {}} for item in changed]), encoding="utf-8")
+        argv = ["plan", "-f", file, "--kubeconfig", plane.kubeconfig, "--settings", settings, "-o", "yaml"]
+        assert main([str(part) for part in argv]) == 0
+        documents = list(yaml.safe_load_all(capsys.readouterr().out))
+        return {f"{item['kind']}/{item['metadata']['name']}": item for item in documents}
+
+    found = planned(*stored)
+    for name in ("small", "handbook", "help"):
+        kind = next(kind for kind in ("CompactModel", "RetrievalIndex", "Assistant") if f"{kind}/{name}" in found)
+        conditions = {item["type"]: item["status"] for item in found[f"{kind}/{name}"]["status"]["conditions"]}
+        assert (name, conditions["Ready"], conditions["Serving"]) == (name, "True", "True")
+    running = {f"Deployment/{name}": item for name, item in view.children("Deployment").items()}
+    assert {name for name in found if name.startswith("Deployment/")} == set(running)
+    for name, live in running.items():
+        assert labels.REVISION in live["spec"]["template"]["metadata"]["labels"]
+        rendered, head = found[name]["spec"]["template"]["metadata"], live["spec"]["template"]["metadata"]
+        assert rendered["labels"][labels.REVISION] == head["labels"][labels.REVISION]
+    assert not [name for name in found if name.startswith("Job/")], "nothing is built again"
+    edited = json.loads(json.dumps(stored[2]))
+    edited["spec"]["modelRef"] = {"name": "nobody"}
+    told = planned(edited)["Assistant/help"]["status"]["conditions"]
+    assert {item["type"]: (item["status"], item["reason"]) for item in told}["Stalled"] == ("True", "ModelMissing")
 
 
 def test_a_bad_edit_leaves_the_gateway_serving_until_it_is_put_right(

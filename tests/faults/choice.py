@@ -25,7 +25,7 @@ SECONDS: Final = 7200 if FULL else 1500
 
 
 def chosen(writes: int, count: int, *, first: int = 1) -> list[int]:
-    """Return `count` of the numbers 1 to `writes`, evenly, from `first` on; all of them in full runs, or the part."""
+    """Return `count` of the numbers 1 to `writes`, evenly, from `first` on; in full runs all, or the part."""
     if FULL:
         return list(range(PART, writes + 1, PARTS))
     return [first + index * writes // count for index in range(count)]

@@ -253,7 +253,7 @@ class GroundedStory(Story):
         self.after("deleted")
 
     def answers_from(self, generation: str) -> bool:
-        """Tell whether all three are Ready as they are written now, over this generation, and nothing is under way."""
+        """Tell whether all three are Ready as written now, over this generation, and nothing is under way."""
         if not all(view.is_ready(name) for view, name in self._all()):
             return False
         index, assistant = self.indexes.model(INDEX), self.assistants.model(ASSISTANT)

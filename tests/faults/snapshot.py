@@ -100,7 +100,8 @@ def generated_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 def hashed_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the masks of hashes over an owner's uid: a gateway's templates by number, tokens, keys."""
-    objects, names = list(objects), {}
+    objects = list(objects)
+    names: dict[str, str] = {}
     replica_sets = [item for item in objects if item["kind"] == "ReplicaSet" and component(item) == GATEWAY]
     for item in sorted(replica_sets, key=revision_number):
         number, head = revision_number(item), item["spec"]["template"]["metadata"]["labels"]
