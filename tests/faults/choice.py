@@ -6,7 +6,6 @@ write is one, or with NIMBLET_FAULTS_PART=2/8 the second of every eight.
 """
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -73,7 +72,7 @@ def going_back(to: str, at: str, *, story: type[Story] = ModelStory) -> Scenario
         told.first_part()
         run.settle()
         told.second_part()
-        run.wait(lambda: time.monotonic() > stale.until, "the past to end")
+        run.wait(stale.is_over, "the past to end")
         run.resyncs(1)
         run.finish()
         run.note([] if stale.served else ["none"], "lists from the past that were served")

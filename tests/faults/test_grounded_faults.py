@@ -15,7 +15,7 @@ from tests.faults.proxy import Action, Verb
 from tests.faults.rig import Outcome, Reference, Scenario, World, perform_all
 from tests.faults.snapshot import difference
 
-CRASH_WRITES: Final = 3
+CRASH_WRITES: Final = 2
 """Writes before which `make test` crashes the operator, and as many others after which it does."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
