@@ -77,8 +77,8 @@ WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
 """Pod-template label: first digits of the digest of the image that the weights are mounted from."""
 
 RUNTIME_CLASSES: Final = f"{GROUP}/runtime-classes"
-"""Annotation on the Secrets of a resource that a Required TEEPolicy binds: RuntimeClasses of the pods that may mount
-them, separated by commas, for the ValidatingAdmissionPolicy; absent otherwise."""
+"""Annotation on the Secrets of a resource that a Required TEEPolicy binds, for the ValidatingAdmissionPolicy:
+RuntimeClasses of the pods that may mount them, separated by commas; absent otherwise."""
 
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 

@@ -4,6 +4,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -103,7 +104,7 @@ async def read_live_settings(client: Client, *, operator_namespace: str) -> Sett
     return parse_settings(text, where=f"ConfigMap {operator_namespace}/{SETTINGS_NAME}")
 
 
-async def read_live_facts(client: Client, model: CompactModel, settings: Settings) -> ModelFacts:
+async def read_live_facts(client: Client, model: CompactModel, *, operator_namespace: str) -> ModelFacts:
     """Return the facts as the operator would gather them, but for two things.
 
     Pods are not asked for a token: a ready one counts as it did in the stored status. And the API key is not
@@ -112,9 +113,10 @@ async def read_live_facts(client: Client, model: CompactModel, settings: Setting
     mirror = Mirror()
     await rebuild(client, mirror, namespaces=(model.namespace,), kinds=TRIMS.keys() - WAKING_KINDS)
     key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
-    jobs = _jobs(mirror, key, model)
-    namespace = settings.access.operator_namespace
-    bound = Bound(key=key, ref=model.spec.tee_policy_ref, operator_namespace=namespace)
+    ended = find(model.status.conditions, ConditionType.RESOLVED)
+    otherwise = ended.last_transition_time if ended is not None else None
+    jobs = tuple(facts for _, facts in jobs_as_read(mirror, key, otherwise=otherwise))
+    bound = Bound(key=key, ref=model.spec.tee_policy_ref, operator_namespace=operator_namespace)
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(client, model, master_key=b"")
     secret, own_keys = _as_planned(named, jobs, deployment)
@@ -135,16 +137,15 @@ async def read_live_facts(client: Client, model: CompactModel, settings: Setting
     )
 
 
-def _jobs(mirror: Mirror, key: Key, model: CompactModel) -> tuple[JobFacts, ...]:
+def jobs_as_read(mirror: Mirror, key: Key, *, otherwise: datetime | None) -> tuple[tuple[Job, JobFacts], ...]:
+    """Return the Jobs of a resource; one without a time of its own counts from `otherwise`, without that not."""
     pods = [Pod.model_validate(body) for body in mirror.owned(key, "Pod")]
-    ended = find(model.status.conditions, ConditionType.RESOLVED)
-    fallback = ended.last_transition_time if ended is not None else None
     found = []
     for body in mirror.owned(key, "Job"):
         job = Job.model_validate(body)
-        created = job.metadata.creation_timestamp or fallback
+        created = job.metadata.creation_timestamp or otherwise
         if created is not None:
-            found.append(job_facts(job, pods, now=created))
+            found.append((job, job_facts(job, pods, now=created)))
     return tuple(found)
 
 

@@ -68,22 +68,18 @@ def _held(
 ) -> Manifest | None:
     """Return a child as it may be applied; None where it may not be now."""
     kind = str(child["kind"])
-    if kind == "Secret" and guard.required:
-        return _marked(child, guard)
     if kind not in WORKLOADS:
-        return child
+        return _marked(child, guard) if kind == "Secret" and guard.required else child
     identity = (kind, _name(child))
-    if kind == "Job" and identity in live:
-        return None  # its template can't change, and it runs once
     ends = any((item.kind, item.name) == identity for item in evicted)
     if kind == "StatefulSet" and guard.evicts and (ends or _outside(guard, tee)):
         # scaled, not deleted: its claims may go with it. Its pods are to be gone before others come
-        return stopped(confine(child, guard.confinement) if guard.confinement is not None else child)
-    if ends:
-        return None  # deleted in this pass, made anew in the next
-    if guard.blocked is not None:
-        return None if makes_pods(child) else child
-    return confine(child, guard.confinement) if guard.confinement is not None else child
+        return stopped(confined(guard, child))
+    runs_once = kind == "Job" and identity in live  # its template can't change
+    # what ends is deleted in this pass, and made anew in the next
+    if runs_once or ends or (guard.blocked is not None and makes_pods(child)):
+        return None
+    return confined(guard, child)
 
 
 def _marked(secret: Manifest, guard: Guard) -> Manifest:
@@ -91,7 +87,10 @@ def _marked(secret: Manifest, guard: Guard) -> Manifest:
     metadata = _metadata(secret)
     given = metadata.get("annotations")
     mark = {labels.RUNTIME_CLASSES: ",".join(sorted(guard.allowed)) or NOBODY}
-    return {**secret, "metadata": {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}}}
+    return {
+        **secret,
+        "metadata": {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}},
+    }
 
 
 def _outside(guard: Guard, tee: TEEFacts) -> tuple[str, ...]:
