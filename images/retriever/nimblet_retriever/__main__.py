@@ -74,13 +74,9 @@ def open_store(config: RetrieverConfig) -> Store:
             memory=store.builder_memory_bytes,
         )
     # the client takes half of the start's time, which an embedded store need not pay at a restart
-    from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
+    from nimblet_retriever.store.opening import open_servers  # noqa: PLC0415
 
-    from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
-
-    key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
-    client = AsyncQdrantClient(url=store.url, api_key=key)
-    return ServerStore(client, prefix=store.prefix, collection=store.collection)
+    return open_servers(store)
 
 
 if __name__ == "__main__":
