@@ -20,6 +20,7 @@ from nimblet_retriever.store.chunk import (
     Room,
     Search,
     StoreError,
+    StoreFull,
     StoreMoved,
     StoreUnavailable,
 )
@@ -27,6 +28,7 @@ from nimblet_retriever.store.generation import Generation, Manifest, Notes
 from nimblet_retriever.store.look import Look, ServerLook, joined
 from nimblet_retriever.store.overlaymove import home_of, move
 from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Receipt, Space, Totals
+from nimblet_retriever.store.qdrant import FULL
 from nimblet_retriever.store.server import ServerBuild, ServerStore
 from nimblet_retriever.store.serveroverlay import ServerOverlay
 
@@ -131,7 +133,10 @@ class MovingStore:
         looks = []
         for place in self._places:
             used = place is home or (serving is not None and place is serving[0])
-            looks.append(await _looked_at(place, used=used))
+            look = await _looked_at(place, used=used)
+            if look.full and place is not self._target:  # builds have room all the same
+                look = replace(look, full=False, trouble=StoreFull(FULL))
+            looks.append(look)
         return joined(looks)
 
     async def close(self) -> None:

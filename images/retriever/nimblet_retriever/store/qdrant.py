@@ -30,6 +30,8 @@ REFUSALS: Final = frozenset({401, 403})
 NO_SPACE: Final = ("No space left", "Not enough space available")
 """How the server says that its disk is full: the system's own words, and those of its optimizer."""
 
+FULL: Final = "the Qdrant server's disk is full; enlarge it or drop old generations"
+
 T = TypeVar("T")
 
 
@@ -65,7 +67,7 @@ def _refusal(error: UnexpectedResponse) -> StoreError:
             f"the Qdrant server refuses the key (HTTP {error.status_code}); give one that may read and write"
         )
     if is_full(error.content.decode(errors="replace")):
-        return StoreFull("the Qdrant server's disk is full; enlarge it or drop old generations")
+        return StoreFull(FULL)
     return StoreUnavailable(f"the Qdrant server answered HTTP {error.status_code}; see its log")
 
 

@@ -34,7 +34,7 @@ from nimblet_retriever.store.look import Look, ServerLook, version_note
 from nimblet_retriever.store.overlaymove import Site, home_of
 from nimblet_retriever.store.overlaypoints import entries_of
 from nimblet_retriever.store.payload import DENSE, check_chunks, hit_of, similarity_of
-from nimblet_retriever.store.qdrant import answered, any_of, filter_of, is_full, point_of, ranking, scroll
+from nimblet_retriever.store.qdrant import FULL, answered, any_of, filter_of, is_full, point_of, ranking, scroll
 from nimblet_retriever.store.serveroverlay import ServerOverlay
 from nimblet_retriever.store.troubles import Troubles
 
@@ -253,7 +253,7 @@ class ServerStore:
         if not isinstance(told, models.OptimizersStatusOneOf1):
             return None
         if is_full(told.error):
-            return StoreFull("the Qdrant server's disk is full; enlarge it or drop old generations")
+            return StoreFull(FULL)
         return StoreUnavailable(f"the Qdrant server can't optimize collection {collection}; see its log and disk")
 
     async def _served(self) -> str | None:
