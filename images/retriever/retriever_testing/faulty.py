@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client in local mode that dies or is refused at a chosen write: what processes and servers do."""
+"""A client in local mode that dies at a chosen write, as a process does."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-import httpx
 from qdrant_client import AsyncQdrantClient
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 WRITES: Final = frozenset(
     {
@@ -49,15 +47,6 @@ def killed_after(writes: int, *clients: FaultyClient) -> None:
 
     for client in clients:
         client.before = count
-
-
-def refuse(client: FaultyClient, status: int, words: str) -> None:
-    """Have every write answered with an error, as a server would."""
-
-    def answer() -> None:
-        raise UnexpectedResponse(status, "", words.encode(), httpx.Headers())
-
-    client.before = answer
 
 
 def heal(*clients: FaultyClient) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 from qdrant_client import AsyncQdrantClient
 
 from nimblet_retriever.store.chunk import Chunk, Mode, Search, Selection
@@ -19,6 +20,7 @@ from nimblet_retriever.store.interface import Store
 from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.pushed import Document, Space
 from nimblet_retriever.store.server import ServerStore
+from retriever_testing.restserver import RestServer
 
 DIMENSION = 8
 BUILD = "a"
@@ -32,9 +34,9 @@ Opener = Callable[[], Store]
 def kinds() -> list[str]:
     """Return the stores to test: a real server where the environment names one.
 
-    `moving` is an index that leaves servers, where nothing is, for others.
+    `moving` is an index that leaves servers, where nothing is, for others; `rest` is a make-believe server.
     """
-    return ["embedded", "memory", "moving", *(["server"] if URL in os.environ else [])]
+    return ["embedded", "memory", "moving", "rest", *(["server"] if URL in os.environ else [])]
 
 
 @asynccontextmanager
@@ -55,10 +57,18 @@ def _make(kind: str, folder: Path) -> Store:
     prefix = f"nimblet-test-{uuid.uuid4().hex[:12]}"
     if kind == "memory":
         return ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix)
+    if kind == "rest":
+        return on_rest(RestServer(key="secret"), FixedKey("secret"))
     if kind == "moving":
         former, target = (ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix) for _ in range(2))
         return MovingStore(target, [former])
     return real_server(prefix)
+
+
+def on_rest(server: RestServer, auth: httpx.Auth | None) -> ServerStore:
+    """Return a store on a make-believe server."""
+    client = connect(server.url, auth, transport=server.transport())
+    return ServerStore(client, prefix="uid", url=server.url)
 
 
 def real_server(prefix: str) -> ServerStore:

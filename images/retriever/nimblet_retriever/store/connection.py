@@ -54,6 +54,13 @@ class FileKey(httpx.Auth):
         return self._key
 
 
-def connect(url: str, auth: httpx.Auth | None) -> AsyncQdrantClient:
-    """Return a client. It compares no versions by itself: the store asks for the server's and tells it."""
-    return AsyncQdrantClient(url=url, auth=auth, timeout=TIMEOUT_SECONDS, check_compatibility=False)
+def connect(
+    url: str, auth: httpx.Auth | None, *, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncQdrantClient:
+    """Return a client. It compares no versions by itself: the store asks for the server's and tells it.
+
+    `transport`: another way there than the network.
+    """
+    return AsyncQdrantClient(
+        url=url, auth=auth, transport=transport, timeout=TIMEOUT_SECONDS, check_compatibility=False
+    )

@@ -281,12 +281,14 @@ class ServerOverlay:
         for space in (await self._current()).spaces:
             kept = but.sequence if but is not None and but.space == space.id else None
             selector = models.FilterSelector(filter=of_document(document, but=kept))
-            await answered(self._client.delete(self._passages(space.id), selector, wait=True))
+            passages = self._passages(space.id)
+            await self._troubles.written(passages, self._client.delete(passages, selector, wait=True))
 
     async def _drop_empty(self, space: str) -> None:
         if await self._living(space) == 0:
             ids = models.PointIdsList(points=[id_of(SPACE, space)])
-            await answered(self._client.delete(self._entries, ids, wait=True))
+            deleted = self._client.delete(self._entries, ids, wait=True)
+            await self._troubles.written(self._entries, deleted, field="kind")
             await answered(self._client.delete_collection(self._passages(space)))
 
     async def _look(self, search: Search, space: str | None, view: _View) -> Found:
