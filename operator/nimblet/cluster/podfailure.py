@@ -10,13 +10,13 @@ from typing import Final
 
 from nimblet.cluster.observed import ContainerStatus, Pod, Terminated, Waiting
 from nimblet.plan.facts import ContainerFailure, FailureKind
+from nimblet.plan.failure import RETRIEVER
 
 SERVER: Final = "server"
 LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
 FILLER: Final = "filler"
 INDEXER: Final = "indexer"
-RETRIEVER: Final = "retriever"
 TELLING: Final = frozenset({LOADER, RETRIEVER})
 """Containers whose termination message names a reason."""
 

@@ -13,11 +13,12 @@ from typing import Final
 from nimblet import labels
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.child import is_ours
+from nimblet.cluster.client import Client
 from nimblet.cluster.facts import Gatherer, children, of_component, told_by_events, workload_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import purpose_key
 from nimblet.cluster.observed import Container, Pod, StatefulSet, metadata_of
-from nimblet.cluster.resources import STATEFUL_SET
+from nimblet.cluster.resources import CLAIM, RETRIEVAL_INDEX, STATEFUL_SET
 from nimblet.cluster.stuck import NEXT_LOOK_SECONDS, blocked_set, next_setup_look
 from nimblet.cluster.trim import Object
 from nimblet.manifests.qdrant import COMPONENT, component_of, number_of
@@ -58,11 +59,23 @@ async def gather_servers(
             sets=tuple(sorted((crew.facts for crew in crews), key=lambda item: item.number)),
             workloads={crew.facts.number: crew.workload for crew in crews},
             pods={crew.facts.number: crew.pods for crew in crews},
+            retained=await _retained(gatherer.client, index) if not crews else None,
             key=purpose_key(master, uid=index.uid, purpose=WRITES, version=KEY_VERSION),
             reader=purpose_key(master, uid=index.uid, purpose=READS, version=KEY_VERSION),
         ),
         look_again=min((crew.look_again for crew in crews if crew.look_again is not None), default=None),
     )
+
+
+async def _retained(client: Client, index: RetrievalIndex) -> int | None:
+    """Return the oldest set whose claims an index of this name left behind; they have their set's labels."""
+    mark = labels.retained_for(RETRIEVAL_INDEX.kind, index.name)
+    numbers = []
+    async for body in client.list(CLAIM, namespace=index.namespace, label_selector=f"{labels.INDEX}={index.name}"):
+        number = number_of(_component(body))
+        if number is not None and metadata_of(body).annotations.get(labels.RETAINED_FOR) == mark:
+            numbers.append(number)
+    return min(numbers, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,8 @@ def _planned(
     sets, load = facts.servers.sets, _load(index, facts)
     serving = answering if answering is not None else (None if sets else 0)
     owner = _owner(index, facts, settings, image=settings.images.qdrant)
-    plan = plan_qdrant(owner, shape, load=load, live=sets, serving=serving)
+    first = facts.servers.retained or 1
+    plan = plan_qdrant(owner, shape, load=load, live=sets, serving=serving, first=first)
     kept = next((item.image for item in sets if item.number == plan.number), "")
     if edited or not kept:
         return plan

@@ -154,6 +154,8 @@ class ServersFacts:
     """StatefulSets by the numbers of their sets."""
     pods: Mapping[int, tuple[PodFacts, ...]] = field(default_factory=dict)
     """Servers by the numbers of their sets."""
+    retained: int | None = None
+    """Where there is no set: the number of the one whose claims were kept for this index."""
     key: str = field(default="", repr=False)
     reader: str = field(default="", repr=False)
 

@@ -160,14 +160,16 @@ def plan_qdrant(
     load: QdrantLoad,
     live: Sequence[SetFacts],
     serving: int | None,
+    first: int = 1,
 ) -> QdrantPlan:
     """Return the servers to have. `serving` is the set that answers: 0 for none yet, None while nobody knows.
 
-    While nobody knows it is taken to be the oldest, all may be asked, and nothing is deleted.
+    While nobody knows it is taken to be the oldest, all may be asked, and nothing is deleted. `first`: the number
+    of a set where there is none, which takes up the claims that one of that number left.
     """
     sizing = size_server(shape, load)
     answering = min((item.number for item in live), default=0) if serving is None else serving
-    number = _target(shape, live, answering=answering)
+    number = _target(shape, live, answering=answering) if live else first
     current = next((item for item in live if item.number == number), None)
     target = _wanted(owner, shape, number, sizing=sizing, current=current)
     kept = [item for item in live if item.number != number and (serving is None or item.number == answering)]

@@ -23,6 +23,7 @@ from tests.indexes import (
     build_of,
     config_of,
     ended,
+    first_facts,
     index_plan,
     job_of,
     jobs_of,
@@ -30,6 +31,7 @@ from tests.indexes import (
     words,
 )
 from tests.unit.plan.test_index_servers import (
+    KNOWN,
     STORE,
     a_workload,
     config_revision,
@@ -238,6 +240,15 @@ def test_roll_back_to_a_generation_that_went_with_its_servers_says_so() -> None:
         plan, "Ready"
     )
     assert told(plan, "Serving") == ("True", "Answering")
+
+
+def test_claims_that_were_kept_are_taken_up_by_a_set_of_their_number() -> None:
+    index = an_index(store={**FEWER, "retention": "Retain"})
+    empty = ServersFacts(key="nk-write", reader="nk-read", retained=2)
+    plan = index_plan(index, first_facts(embedding=KNOWN, servers=empty))
+    assert sets_of(plan) == {"handbook-qdrant-s2": 1}
+    config = config_of(plan, "handbook-retriever")["store"]
+    assert (config["url"], "former" in config) == (NEW, False)
 
 
 def test_suspended_in_the_middle_all_servers_rest_and_none_goes() -> None:
