@@ -109,8 +109,8 @@ class Store(SpecModel):
     dedicated: Dedicated | None = Field(default=None, description="How the servers of a Dedicated store are.")
     url: Url | None = Field(
         default=None,
-        description="REST address of an External server (Qdrant 1.16 or newer), port 6333 unless it names one; its "
-        "host must be in the administrator's fetch.allow. Collections are named by this resource's uid.",
+        description="REST address of an External server (Qdrant 1.16 or newer), port 6333 unless it names one; "
+        "its host must be in the administrator's fetch.allow. Collections are named by this resource's uid.",
     )
     key_secret_ref: SecretRef | None = Field(
         default=None,
