@@ -142,6 +142,9 @@ class Reason(StrEnum):
     EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
     EMBEDDING_CHANGED = "EmbeddingChanged"
     STORE_UNAVAILABLE = "StoreUnavailable"
+    STORE_REFUSED = "StoreRefused"
+    STORE_UNSUPPORTED = "StoreUnsupported"
+    STORE_FAILING = "StoreFailing"
     STORE_TOO_SMALL = "StoreTooSmall"
     DISK_PRESSURE = "DiskPressure"
     BUILD_FAILED = "BuildFailed"
@@ -266,6 +269,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
     Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
+    Reason.STORE_REFUSED: "Put a key that may read and write all into the store's key Secret: it is read anew.",
+    Reason.STORE_UNSUPPORTED: "Run Qdrant servers of the version that is named.",
+    Reason.STORE_FAILING: "See the log and the volumes of the Qdrant servers; searches go on while they answer.",
     Reason.STORE_TOO_SMALL: "Raise store.size or dedicated.replicas, or lower dedicated.passages: claims stay.",
     Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
     Reason.INDEX_EMPTY: "Give the index documents that can be read: check its sources, globs and access labels.",

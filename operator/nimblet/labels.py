@@ -72,6 +72,8 @@ BUILD_INPUTS: Final = f"{GROUP}/build-inputs"
 
 SERVERS: Final = f"{GROUP}/servers"
 """Annotation on the StatefulSet of Qdrant servers: how many there are, also while it is scaled to none."""
+STORE_MEMORY: Final = f"{GROUP}/store-memory"
+"""Annotation on the StatefulSet of Qdrant servers: the memory mode that they were made for."""
 
 WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
 """Pod-template label: first digits of the digest of the image that the weights are mounted from."""

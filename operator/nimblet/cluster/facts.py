@@ -272,9 +272,12 @@ def artifacts(mirror: Mirror, key: Key, *, uid: str) -> tuple[ArtifactFacts, ...
 def deployment_facts(mirror: Mirror, key: Key, *, uid: str, kind: str = "Deployment") -> DeploymentFacts | None:
     """Return the resource's Deployment, or its workload of another kind; None where there is none."""
     bodies = [body for body in mirror.owned(key, kind) if _controls(body, uid)]
-    if not bodies:
-        return None
-    found = Deployment.model_validate(bodies[0])
+    return workload_facts(bodies[0]) if bodies else None
+
+
+def workload_facts(body: Object) -> DeploymentFacts:
+    """Return what a Deployment or another workload says of itself."""
+    found = Deployment.model_validate(body)
     template, annotations = found.spec.template.metadata.labels, found.spec.template.metadata.annotations
     conditions = {condition.type: condition for condition in found.status.conditions}
     progressing, refused = conditions.get("Progressing"), conditions.get("ReplicaFailure")

@@ -168,7 +168,7 @@ def _age(pod: PodFacts) -> float:
 def _epoch(named: IndexNamed, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
     """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
-    there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
+    there = [any(pod.ready for pod in servers.pods.get(item.number, ())) for item in servers.sets]
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 

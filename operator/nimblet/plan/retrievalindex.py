@@ -11,12 +11,14 @@ from typing import Final
 from nimblet import names
 from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import (
+    MAX_COLLECTIONS,
     MAX_GENERATIONS,
+    MAX_SERVERS,
     EmbeddingStatus,
     GateStatus,
     GenerationStatus,
     RetrievalIndexStatus,
-    ServersStatus,
+    StoreServerStatus,
 )
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
@@ -36,8 +38,10 @@ from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import plan_index_keys
 from nimblet.plan.index_references import build_problem, retriever_problem
+from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_swap import plan_swap
+from nimblet.plan.index_trouble import store_problem, write_trouble
 from nimblet.plan.index_verdicts import IndexJudgement, index_verdicts, stale_in
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.modelfacts import not_serving
@@ -90,22 +94,22 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         index=index,
         facts=facts,
         settings=settings,
-        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else ""),
+        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else "", servers=store.number),
         now=now,
         blocked=_blocked(
-            index,
             facts,
             flaws=(guard.blocked, references, sources, model, store.outcome.state if store.blocks else None),
             rollout=rollout,
         ),
     )
     build = plan_build(stage)
+    retires = released(index, facts, store, steady=rollout.state is None)
     swap = plan_swap(index, facts, build)
     status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
         update={
             "image": image.image,
             "spec_hash": image.spec_hash,
-            "servers": _servers(index, facts, build, store),
+            "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
             "policy": policy_status(guard, uncovered=_uncovered(index)),
         }
     )
@@ -118,7 +122,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         outage=_outage(facts, model, known=known),
         store=store.outcome.state,
         lost=store.lost,
-        note=store.note,
+        note=f"{store.note} {facts.retriever.note if facts.retriever is not None else ''}".strip(),
         rollout=rollout,
         retriever=facts.retriever,
         build=build,
@@ -136,12 +140,17 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         facts.tee,
         children=(
             *keys.children,
-            *plan_surroundings(index, settings),
+            *plan_surroundings(index, settings, sets=store.sets),
             *store.outcome.children,
+            *(store.retire.children if retires else ()),
             *retriever.children,
             *build.outcome.children,
         ),
-        deletions=(*store.outcome.deletions, *build.outcome.deletions, *_stopped(index, facts)),
+        deletions=(
+            *(store.retire.deletions if retires else ()),
+            *build.outcome.deletions,
+            *_stopped(index, facts),
+        ),
     )
     return IndexPlan(
         children=allowed.children,
@@ -236,7 +245,6 @@ def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
 
 
 def _blocked(
-    index: RetrievalIndex,
     facts: IndexFacts,
     *,
     flaws: tuple[Problem | Progress | None, ...],
@@ -249,10 +257,9 @@ def _blocked(
     told = facts.retriever
     if told is None or rollout.state is not None:
         return rollout.state or Progress(reason=Reason.STARTING, message="The retriever has not answered yet.")
-    if not told.store.ok:
-        return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
-    if told.full:
-        return problem(Reason.DISK_PRESSURE, f"The store of {index.name} has less free space than its reserve.")
+    stopping = store_problem(told) or write_trouble(told)
+    if stopping is not None:
+        return stopping
     if not told.embedding.ok and told.embedding.reason != Reason.EMBEDDING_CHANGED:
         found_words = told.embedding.message.rstrip(".")
         return problem(
@@ -288,6 +295,12 @@ def _status(
         "ready_replicas": rollout.answering,
     }
     if told is not None and told.store.ok:
+        update["store_servers"] = [
+            StoreServerStatus(
+                url=item.url, version=item.version, collections=list(item.collections[:MAX_COLLECTIONS])
+            )
+            for item in told.servers[:MAX_SERVERS]
+        ]
         sealed = [item for item in told.generations if item.sealed][-MAX_GENERATIONS:]
         update["serving_generation"] = told.serving or ""
         update["generations"] = [
@@ -304,11 +317,10 @@ def _status(
     return before.model_copy(update=update)
 
 
-def _servers(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan, store: StorePlan) -> ServersStatus | None:
-    """Return where the serving generation lies: on the servers of now, once it was built for them."""
+def _serves_built(facts: IndexFacts, build: BuildPlan) -> bool:
+    """Tell whether the serving generation is the one that was built for the current spec."""
     done, told = build.done, facts.retriever
-    serves = build.current and done is not None and told is not None and told.serving == done.generation
-    return store.servers if serves and store.servers is not None else index.status.servers
+    return build.current and done is not None and told is not None and told.serving == done.generation
 
 
 def _percent(build: BuildPlan) -> int | None:
