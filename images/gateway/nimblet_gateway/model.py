@@ -80,6 +80,18 @@ class _Prompt(_Loose):
     prompt: str
 
 
+class _Meta(_Loose):
+    n_params: int | None = None
+
+
+class _Listed(_Loose):
+    meta: _Meta | None = None
+
+
+class _Models(_Loose):
+    data: tuple[_Listed, ...] = ()
+
+
 class PromptTooLong(Exception):  # noqa: N818 - what happened
     """The model says that the prompt does not fit its context."""
 
@@ -195,8 +207,11 @@ class Model:
             raise Failed("BrokenOff", f"{self.who} broke off before its answer was complete", True)
 
 
-async def probe(client: httpx.AsyncClient, url: str, key_file: Path | None, *, who: str) -> None:
-    """Ask a model's server for its list of models, its cheapest question. Failed says why it can't be used."""
+async def probe(client: httpx.AsyncClient, url: str, key_file: Path | None, *, who: str) -> int | None:
+    """Ask a model's server for its list of models, its cheapest question. Failed says why it can't be used.
+
+    Return the model's number of weights where the server tells it, as llama.cpp does.
+    """
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             answer = await client.get(f"{url}/models", headers=bearer(key_file, who=who))
@@ -206,6 +221,11 @@ async def probe(client: httpx.AsyncClient, url: str, key_file: Path | None, *, w
         raise Failed("TimedOut", f"{who} did not answer within {PROBE_SECONDS:g} s", transient=True) from error
     if answer.status_code != HTTPStatus.OK:
         raise status_failure(answer.status_code, who=who)
+    try:
+        listed = _Models.model_validate_json(answer.content).data
+    except ValidationError:
+        return None  # it answers; what it lists is its own
+    return next((item.meta.n_params for item in listed if item.meta is not None), None)
 
 
 def _is_too_long(error: _ErrorBody | str) -> bool:
