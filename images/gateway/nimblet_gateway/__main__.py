@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import httpx
 import uvicorn
 from pydantic import ValidationError
 
@@ -30,7 +29,7 @@ from nimblet_gateway.retriever import Index
 from nimblet_gateway.search import Indexes
 from nimblet_gateway.selftest import Examiner
 from nimblet_gateway.telemetry import Metrics, Tracing, tracing
-from nimblet_gateway.web import CONNECT_SECONDS
+from nimblet_gateway.web import Client, opened
 
 log = logging.getLogger("nimblet_gateway")
 
@@ -48,7 +47,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request says nothing that metrics don't
     try:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
@@ -62,9 +60,7 @@ def main(argv: Sequence[str]) -> int:
 async def run(config: GatewayConfig, *, host: str, port: int) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
-        bounds = httpx.Limits(max_connections=None, max_keepalive_connections=config.limits.concurrency + 16)
-        seconds = httpx.Timeout(config.limits.request_seconds, connect=CONNECT_SECONDS)
-        client = await stack.enter_async_context(httpx.AsyncClient(limits=bounds, timeout=seconds))
+        client = await stack.enter_async_context(opened())
         traces = tracing(config.tracing, assistant=config.assistant)
         stack.callback(traces.close)
         api = assembled(config, client=client, traces=traces)
@@ -79,15 +75,16 @@ async def run(config: GatewayConfig, *, host: str, port: int) -> None:
         await server.serve()
 
 
-def assembled(config: GatewayConfig, *, client: httpx.AsyncClient, traces: Tracing) -> Api:
+def assembled(config: GatewayConfig, *, client: Client, traces: Tracing) -> Api:
     """Return the parts put together."""
     clock, metrics = time.monotonic, Metrics()
     names = ["model", *(f"index/{index.name}" for index in config.indexes)]
     names += ["guard"] if config.guard is not None else []
     names += ["fallback"] if config.fallback is not None else []
     health = Health(names, metrics=metrics, clock=clock)
-    model = Model(client=client, config=config.model)
-    fallback = Model(client=client, config=config.fallback) if config.fallback is not None else None
+    chat = partial(Model, client=client, seconds=config.limits.request_seconds)
+    model = chat(config=config.model)
+    fallback = chat(config=config.fallback) if config.fallback is not None else None
     guard = Guard(client=client, config=config.guard) if config.guard is not None else None
     each = tuple(Index(client=client, config=index, clock=clock) for index in config.indexes)
     indexes = Indexes(
