@@ -25,6 +25,7 @@ from nimblet_gateway.health import Health
 from nimblet_gateway.keys import KeyRing
 from nimblet_gateway.limits import Rates, Turnstile
 from nimblet_gateway.model import Model
+from nimblet_gateway.replicas import Replicas
 from nimblet_gateway.retriever import Index
 from nimblet_gateway.search import Indexes
 from nimblet_gateway.selftest import Examiner
@@ -53,17 +54,18 @@ def main(argv: Sequence[str]) -> int:
         log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
         return 2
     with asyncio.Runner(loop_factory=uvicorn.Config(app="", loop="auto").get_loop_factory()) as runner:
-        runner.run(run(config, host=options.host, port=options.port))
+        runner.run(run(options.config, config, host=options.host, port=options.port))
     return 0
 
 
-async def run(config: GatewayConfig, *, host: str, port: int) -> None:
+async def run(path: Path, config: GatewayConfig, *, host: str, port: int) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(opened())
         traces = tracing(config.tracing, assistant=config.assistant)
         stack.callback(traces.close)
-        api = assembled(config, client=client, traces=traces)
+        replicas = Replicas(path, known=config.replicas, clock=time.monotonic)
+        api = assembled(config, client=client, traces=traces, replicas=replicas)
         examining = asyncio.ensure_future(api.examiner.run())
         stack.push_async_callback(_ended, examining)
         settings = uvicorn.Config(
@@ -75,7 +77,7 @@ async def run(config: GatewayConfig, *, host: str, port: int) -> None:
         await server.serve()
 
 
-def assembled(config: GatewayConfig, *, client: Client, traces: Tracing) -> Api:
+def assembled(config: GatewayConfig, *, client: Client, traces: Tracing, replicas: Replicas) -> Api:
     """Return the parts put together."""
     clock, metrics = time.monotonic, Metrics()
     names = ["model", *(f"index/{index.name}" for index in config.indexes)]
@@ -105,7 +107,7 @@ def assembled(config: GatewayConfig, *, client: Client, traces: Tracing) -> Api:
             config=config, model=model, fallback=fallback, indexes=each, guard=guard, health=health, now=now
         ),
         keys=KeyRing(config.keys_dir, now=now, clock=clock),
-        rates=Rates(config.limits, replicas=config.replicas, clock=clock),
+        rates=Rates(config.limits, replicas=replicas, clock=clock),
         turnstile=turnstile,
         metrics=metrics,
         tracing=traces,
