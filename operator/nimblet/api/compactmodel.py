@@ -13,14 +13,28 @@ from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Conditions,
     ConfigMapKeyRef,
+    Parsed,
+    PodsStatus,
+    PolicyRef,
     Quantity,
     SecretRef,
     Sha256,
     SpecModel,
     StatusModel,
 )
-from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
+from nimblet.api.definition import (
+    AGE_COLUMN,
+    NAME_RULE,
+    REASON_COLUMN,
+    STATE_COLUMNS,
+    Definition,
+    PrinterColumn,
+    Rule,
+    ScalePaths,
+    rules,
+)
 from nimblet.api.scheduling import Scheduling
+from nimblet.api.teepolicy import PolicyStatus
 
 URI_PATTERN: Final = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -235,6 +249,11 @@ class CompactModelSpec(SpecModel):
         default=None,
         description="Keeps the model's files on a claim. When absent, every pod fetches them for itself.",
     )
+    tee_policy_ref: PolicyRef | None = Field(
+        default=None,
+        description="A TEEPolicy that binds this resource beside those that select its namespace: it can add "
+        "demands and take none away.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -275,6 +294,9 @@ class SizingStatus(StatusModel):
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    overhead_bytes: int | None = Field(
+        default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."
+    )
     memory: str = Field(default="", description="Memory request and limit of the server container.")
     cpu: str = Field(default="", description="CPU request of the server container.")
     threads: int = Field(default=0, description="Compute threads of the server.")
@@ -314,7 +336,7 @@ class ArtifactStatus(StatusModel):
     )
 
 
-class CompactModelStatus(StatusModel):
+class CompactModelStatus(PodsStatus):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
@@ -329,6 +351,9 @@ class CompactModelStatus(StatusModel):
     cache: CacheStatus | None = Field(
         default=None, description="The claim that holds the files, with `spec.cache`."
     )
+    policy: PolicyStatus | None = Field(
+        default=None, description="What the TEEPolicies that bind it come to; absent where none does."
+    )
     endpoint: str = Field(
         default="", description="Base URL inside the cluster; spec.task tells the path below it."
     )
@@ -336,10 +361,6 @@ class CompactModelStatus(StatusModel):
     download_percent: int | None = Field(
         default=None, description="Progress of the slowest running download, in steps of 10."
     )
-    replicas: int = Field(default=0, ge=0, description="Pods that exist.")
-    ready_replicas: int = Field(default=0, ge=0, description="Pods that answer.")
-    updated_replicas: int = Field(default=0, ge=0, description="Pods of the current spec.")
-    selector: str = Field(default="", description="Label selector of the pods, for /scale.")
 
 
 DEFINITION: Final = Definition(
@@ -349,30 +370,20 @@ DEFINITION: Final = Definition(
     short_names=("cmodel",),
     description="A compact generative model that serves an OpenAI-compatible endpoint.",
     columns=(
-        PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
-        PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+        *STATE_COLUMNS,
         PrinterColumn(name="Runtime", json_path=".status.resolved.runtime"),
         PrinterColumn(name="Profile", json_path=".status.resolved.profile"),
         PrinterColumn(name="Model", json_path=".spec.source.uri"),
-        PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date"),
-        PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        AGE_COLUMN,
+        REASON_COLUMN,
     ),
     root_rules=(NAME_RULE,),
     scale=ScalePaths(),
 )
 
 
-class CompactModel(SpecModel):
-    """A parsed CompactModel: the parts of its metadata that planning may see, its spec and its status."""
+class CompactModel(Parsed):
+    """A parsed CompactModel."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    deleting: bool = False
-    restarted_at: str = ""
-    """Value of the annotation that asks for a restart; any text, another text asks again."""
     spec: CompactModelSpec
     status: CompactModelStatus
