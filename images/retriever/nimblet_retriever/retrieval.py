@@ -20,16 +20,7 @@ from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
 from nimblet_retriever.overlaid import Overlaid
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.spaces import CANARY, SAME, same_model
-from nimblet_retriever.store.chunk import (
-    Chunk,
-    GenerationUnknown,
-    Hit,
-    Mode,
-    Search,
-    Selection,
-    StoreError,
-    StoreUnavailable,
-)
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection, StoreError
 from nimblet_retriever.store.fusion import Fused
 from nimblet_retriever.store.generation import Counts, Generation, Manifest
 from nimblet_retriever.store.interface import Build, Store
@@ -175,16 +166,9 @@ class Retriever:
         return Fused(push=0, hits=await self._store.search(name, search), outdated=False)
 
     async def open(self) -> None:
-        """Read in what was pushed, and the serving generation, so that no question waits for that.
-
-        A server that does not answer, or refuses the key, ends nothing: the status tells it, and readiness waits.
-        """
-        try:
-            await self._store.overlay()
-            serving = await self._store.serving()
-        except StoreUnavailable as error:
-            log.warning("the store does not answer yet: %s", error)
-            return
+        """Read in what was pushed, and the serving generation, so that no question waits for that."""
+        await self._store.overlay()
+        serving = await self._store.serving()
         if serving is None:
             return
         try:

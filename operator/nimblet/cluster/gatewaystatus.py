@@ -66,7 +66,6 @@ class GatewayInquiry:
     path: str = STATUS_PATH
     body: Mapping[str, object] | None = None
     lasts: float | None = LASTS_SECONDS
-    early: bool = False
 
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return what a status says; `source_hash` does not matter to it."""

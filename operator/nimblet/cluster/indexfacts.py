@@ -65,13 +65,11 @@ class GatheredIndex:
 
     def answering(self) -> PodFacts | None:
         """Return the pod that an order is given to: the newest that answers."""
-        return next(
-            (pod for pod in _newest_first(self.facts.pods, ready=True) if retriever_facts(pod.observation)), None
-        )
+        return next((pod for pod in _newest_first(self.facts.pods) if retriever_facts(pod.observation)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Named:
+class IndexNamed:
     """What the spec names of others."""
 
     embedding: ModelReference | None
@@ -104,7 +102,7 @@ async def gather_index_facts(
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
     builders = working_pods(of_component(owned, INDEXER), INDEXER)
     keys = await _keys(gatherer, index)
-    named = await _named(gatherer, index)
+    named = await gather_index_named(gatherer.client, index, master_key=gatherer.master_key)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
@@ -121,6 +119,7 @@ async def gather_index_facts(
         deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
         pods=seen[: len(pods)],
         nodes=gatherer.nodes.of(mirror),
+        tee=await gatherer.tee(key, index.spec.tee_policy_ref),
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,
@@ -128,8 +127,7 @@ async def gather_index_facts(
         builds=_builds(jobs, working=seen[len(pods) :]),
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
         storage_classes=await storage_classes(gatherer.client) if claimed else None,
-        retriever=_told(seen[: len(pods)], ready=True),
-        starting=_told(seen[: len(pods)], ready=False),
+        retriever=_told(seen[: len(pods)]),
         embedding=named.embedding,
         reranker=named.reranker,
         secrets=named.secrets,
@@ -152,25 +150,25 @@ async def gather_index_facts(
     )
 
 
-def _told(pods: Sequence[PodFacts], *, ready: bool) -> RetrieverFacts | None:
+def _told(pods: Sequence[PodFacts]) -> RetrieverFacts | None:
     """Return what the newest retriever that answers told: two of them only run while one replaces the other."""
-    found = (retriever_facts(pod.observation) for pod in _newest_first(pods, ready=ready))
+    found = (retriever_facts(pod.observation) for pod in _newest_first(pods))
     return next((facts for facts in found if facts is not None), None)
 
 
-def _newest_first(pods: Sequence[PodFacts], *, ready: bool) -> list[PodFacts]:
-    chosen = [pod for pod in pods if pod.ready is ready and not pod.terminating]
-    return sorted(chosen, key=_age, reverse=True)
+def _newest_first(pods: Sequence[PodFacts]) -> list[PodFacts]:
+    ready = [pod for pod in pods if pod.ready and not pod.terminating]
+    return sorted(ready, key=_age, reverse=True)
 
 
 def _age(pod: PodFacts) -> float:
     return pod.created_at.timestamp() if pod.created_at is not None else 0.0
 
 
-def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
+def _epoch(named: IndexNamed, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
     """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
-    there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
+    there = [any(pod.ready for pod in servers.pods.get(item.number, ())) for item in servers.sets]
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
@@ -238,8 +236,9 @@ def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
     return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
 
 
-async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
-    client, namespace, spec = gatherer.client, index.namespace, index.spec
+async def gather_index_named(client: Client, index: RetrievalIndex, *, master_key: bytes) -> IndexNamed:
+    """Return what the spec names: models, Secrets, ConfigMaps, claims."""
+    namespace, spec = index.namespace, index.spec
     secrets = [credentials_of(source) for source in spec.sources]
     secrets += [ref.name for ref in (spec.embedding.key_secret_ref, spec.store.key_secret_ref) if ref is not None]
     mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
@@ -249,10 +248,10 @@ async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
     embedding, reranker = await asyncio.gather(
         *(_model(client, namespace, ref) for ref in (spec.embedding.model_ref, spec.search.reranker_ref))
     )
-    return _Named(
+    return IndexNamed(
         embedding=embedding,
         reranker=reranker,
-        secrets=await _secrets(gatherer, namespace, (name for name in secrets if name is not None)),
+        secrets=await _secrets(client, namespace, (name for name in secrets if name is not None), master_key),
         config_maps={
             name: it for name in sorted(set(mapped)) if (it := await _config_map(client, namespace, name))
         },
@@ -264,10 +263,12 @@ async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelR
     return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
 
 
-async def _secrets(gatherer: Gatherer, namespace: str, wanted: Iterable[str]) -> dict[str, SecretFacts]:
+async def _secrets(
+    client: Client, namespace: str, wanted: Iterable[str], master_key: bytes
+) -> dict[str, SecretFacts]:
     found = {}
     for name in sorted(set(wanted)):
-        facts = await named_secret(gatherer.client, namespace, SecretRef(name=name), gatherer.master_key)
+        facts = await named_secret(client, namespace, SecretRef(name=name), master_key)
         if facts is not None:
             found[name] = facts
     return found
@@ -291,6 +292,10 @@ def config_map_facts(body: dict[str, object]) -> NamedFacts:
 
 async def _claim(client: Client, namespace: str, name: str) -> NamedFacts | None:
     body = await client.get(CLAIM, namespace=namespace, name=name)
-    if body is None:
-        return None
-    return NamedFacts(name=name, usable=metadata_of(body).labels.get(labels.USE) == "true")
+    return claim_facts(body) if body is not None else None
+
+
+def claim_facts(body: dict[str, object]) -> NamedFacts:
+    """Return what a plan may know of a user's claim."""
+    metadata = metadata_of(body)
+    return NamedFacts(name=metadata.name, usable=metadata.labels.get(labels.USE) == "true")

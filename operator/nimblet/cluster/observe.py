@@ -94,7 +94,7 @@ class Observer:
             if run not in records and gone.task is not None:
                 gone.task.cancel()
         self._records[key] = records
-        asked = [pod for pod in pods if _may_be_asked(pod, early=questions.early)]
+        asked = [pod for pod in pods if pod.ready and not pod.terminating and pod.ip]
         loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
         await asyncio.gather(
             self._ask_all(key, asked, key_of=key_of, questions=questions),
@@ -177,11 +177,6 @@ class Observer:
         percent = await download_percent(self.session, self.url_of(pod, PROGRESS_PORT))
         if percent is not None:
             record.percent = percent
-
-
-def _may_be_asked(pod: PodFacts, *, early: bool) -> bool:
-    runs = bool(pod.container_id) and not pod.ended and not pod.loading
-    return (pod.ready or (early and runs)) and not pod.terminating and bool(pod.ip)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,10 +65,6 @@ class Inquiry(Protocol):
     def lasts(self) -> float | None:
         """Seconds that a good answer holds; None for as long as the container runs."""
 
-    @property
-    def early(self) -> bool:
-        """Whether a running pod is asked before its probe calls it ready: it may tell why it is not."""
-
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return what the body of a good answer says; it is not quoted."""
 
@@ -82,7 +78,6 @@ class Questions:
     method: Literal["POST"] = "POST"
     epoch: str = ""
     lasts: float | None = None
-    early: bool = False
 
     @property
     def path(self) -> str:

@@ -178,22 +178,6 @@ async def test_only_ready_pods_that_stay_are_asked() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_pod_that_runs_is_asked_before_it_is_ready_where_it_may_tell_why_it_is_not() -> None:
-    early = Questions(early=True)
-    waiting = replace(POD, ready=False)
-    others = (
-        replace(waiting, uid="u2", container_id=""),
-        replace(waiting, uid="u3", loading=True),
-        replace(waiting, uid="u4", ended=True),
-    )
-    async with stub_server() as stub, bench(stub) as b:
-        seen = await b.observer.observe(SMALL, (waiting, *others), key_of=lambda _: "nk-1", questions=early)
-        assert len(stub.asked) == 1
-        assert seen[0].observation is not None
-        assert [pod.observation for pod in seen[1:]] == [None, None, None]
-
-
-@pytest.mark.asyncio
 async def test_a_download_is_told_in_steps_of_ten() -> None:
     loading = replace(POD, ready=False, loading=True)
     async with stub_server() as stub, bench(stub) as b:
