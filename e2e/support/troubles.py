@@ -79,25 +79,13 @@ class Stage:
             pod = Pod.model_validate(sighting.body)
             if not pod.metadata.name.startswith(prefix) or sighting.seen_at < since:
                 return None
-            ends = [item.state.terminated for item in pod.containers if item.state.terminated is not None]
+            states = [state for item in pod.containers for state in (item.state, item.last_state)]
+            ends = [state.terminated for state in states if state.terminated is not None]
             failed = [end.finished_at for end in ends if end.exit_code != 0 and end.finished_at is not None]
             # an older pod may be seen once more, and times are whole seconds, cut off
             return min((at for at in failed if at >= since - CLOCK_GRAIN), default=None)
 
         return self._first(PODS, holds, what=f"the end of a pod {prefix}…")
-
-    def pod_running(self, prefix: str, *, since: datetime) -> datetime:
-        """Return when a container of such a pod was started, by the kubelet's own record."""
-
-        def holds(sighting: Sighting) -> datetime | None:
-            pod = Pod.model_validate(sighting.body)
-            if not pod.metadata.name.startswith(prefix) or sighting.seen_at < since:
-                return None
-            running = (item.state.running for item in pod.status.container_statuses)
-            begun = (item.started_at for item in running if item is not None)
-            return min((at for at in begun if at is not None), default=None)
-
-        return self._first(PODS, holds, what=f"a pod {prefix}… to run")
 
     def pod_gone(self, prefix: str, *, since: datetime) -> datetime:
         """Return when such a pod was seen to be no longer ready, or gone."""

@@ -39,7 +39,7 @@ def test_a_wrong_key_and_a_server_that_goes_away_are_told_and_heal(stack: Stack,
     kube.apply(secret_manifest(STORE_KEYS, namespace, {"api-key": "another"}, host=QDRANT_HOST))
     applied = now()
     kube.apply(shared_manifest(namespace, config_map=DOCS))
-    running = stage.pod_running(f"{SHARED}-retriever", since=applied)
+    ended = stage.pod_ended(f"{SHARED}-retriever", since=applied)
     told = stage.told(INDEX, SHARED, {"Ready": "StoreRefused", "Serving": "False"}, since=applied)
     # When the key is put right, then the index is built and answers
     righted = now()
@@ -54,8 +54,8 @@ def test_a_wrong_key_and_a_server_that_goes_away_are_told_and_heal(stack: Stack,
             title="a wrong key of an External store",
             reason=told.reason,
             message=told.message,
-            recorded="the start of the retriever's container",
-            told_seconds=(told.seen_at - running).total_seconds(),
+            recorded="the end of the retriever's container",
+            told_seconds=(told.seen_at - ended).total_seconds(),
             cure="put the right key into the Secret",
             healed_seconds=healed,
         )
