@@ -16,9 +16,6 @@ from nimblet.labels import API_VERSION, USE
 SITE_PORT: Final = 8000
 SITE_HOST: Final = "site.grounded.svc"
 """The web site of the scenarios; the administrator's allow-list names it."""
-QDRANT_PORT: Final = 6333
-QDRANT_HOST: Final = "qdrant.grounded.svc"
-"""The stand-in for a Qdrant server."""
 GOLDEN_KEY: Final = "golden.jsonl"
 USABLE: Final = {USE: "true"}
 

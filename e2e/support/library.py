@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects of an index over a git server, a bucket and a claim, and of one on a Qdrant server. Pure."""
+"""The objects of an index over a git server, a bucket and a claim, with a reranker and an Assistant. Pure."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,11 +11,8 @@ from e2e.support.bounded import CLASS
 from e2e.support.desk import EMBEDDER, documents
 from e2e.support.git_server import BRANCH, REPOSITORY
 from e2e.support.grounded import (
-    QDRANT_HOST,
-    QDRANT_PORT,
     USABLE,
     assistant_manifest,
-    config_map_source,
     index_manifest,
 )
 from e2e.support.hub import GIT_HOST, GIT_PORT, NAMESPACE, S3_HOST, TLS_SECRET
@@ -23,14 +20,13 @@ from e2e.support.manifests import RERANK_URI, Manifest, model_manifest
 from e2e.support.programs import FILES_DIR, Program, program_manifests
 from nimblet.labels import HOSTS
 
-LIBRARY, RERANKER, LIBRARIAN, SHARED = "library", "reranker", "librarian", "shared"
+LIBRARY, RERANKER, LIBRARIAN = "library", "reranker", "librarian"
 GIT_IDS, S3_IDS, CLAIM_IDS = ("weir-power-coop-faq",), ("umbrella-museum",), ("tollan-t30-pump",)
 """Markdown, HTML and a PDF."""
 EVERYONE, BOARD = "everyone", "board"
 BUCKET, PREFIX = "papers", "museum"
 KEYS, KEY_ID, KEY_SECRET = "bucket", "e2e-reader", "e2e-reader-secret"
 READER, READER_KEY = "readers", "a-key-for-everyone"
-STORE_KEYS, STORE_KEY = "qdrant", "the-stores-key"
 CLAIM: Final = "papers"
 STORE_MIB: Final = 512
 _HERE: Final = Path(__file__).parent
@@ -73,23 +69,6 @@ def bucket_manifests(image: str) -> list[Manifest]:
             files=files,
             script=_HERE / "s3_standin.py",
             environment={"S3_KEY_ID": KEY_ID, "S3_SECRET": KEY_SECRET},
-        )
-    )
-
-
-def qdrant_manifests(namespace: str, *, image: str, key: str = STORE_KEY) -> list[Manifest]:
-    """Return the stand-in for a Qdrant server, over a claim of its name; `image` is the retriever's."""
-    return program_manifests(
-        Program(
-            QDRANT_HOST.split(".")[0],
-            namespace,
-            image=image,
-            command=[],
-            port=QDRANT_PORT,
-            script=_HERE / "qdrant_standin.py",
-            path="/healthz",
-            environment={"QDRANT_FOLDER": "/data", "QDRANT_KEY": key, "TMPDIR": "/data"},
-            volumes={"/data": {"persistentVolumeClaim": {"claimName": QDRANT_HOST.split(".")[0]}}},
         )
     )
 
@@ -145,20 +124,3 @@ def library_manifests(namespace: str) -> list[Manifest]:
         index,
         assistant,
     ]
-
-
-def shared_manifest(namespace: str, *, config_map: str) -> Manifest:
-    """Return an index that is kept on the stand-in for a Qdrant server."""
-    store = {
-        "type": "External",
-        "url": f"http://{QDRANT_HOST}:{QDRANT_PORT}",
-        "keySecretRef": {"name": STORE_KEYS},
-    }
-    return index_manifest(
-        SHARED,
-        namespace,
-        embedding=EMBEDDER,
-        sources=[config_map_source("docs", config_map=config_map)],
-        store=store,
-        resources=_SMALL,
-    )

@@ -15,9 +15,7 @@ from e2e.support.library import (
     bucket_manifests,
     git_manifests,
     library_manifests,
-    qdrant_manifests,
     rendered,
-    shared_manifest,
 )
 from e2e.support.manifests import Manifest
 from e2e.support.s3_standin import listing, signature
@@ -36,15 +34,14 @@ SPECS: dict[str, type[BaseModel]] = {
 SERVERS = {
     "git": git_manifests("m:1"),
     "s3": bucket_manifests("m:1"),
-    "qdrant": qdrant_manifests("team", image="m:1"),
 }
 
 
 def test_what_the_library_applies_is_what_the_kinds_take() -> None:
-    made = [*library_manifests("team"), shared_manifest("team", config_map="docs")]
+    made = library_manifests("team")
     kinds = [str(item["kind"]) for item in made]
     assert sorted(kinds) == [
-        *sorted(["Assistant", "CompactModel", "RetrievalIndex", "RetrievalIndex"]),
+        *sorted(["Assistant", "CompactModel", "RetrievalIndex"]),
         *["Secret"] * 2,
     ]
     for item in made:
