@@ -15,23 +15,32 @@ from typing import Literal
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.retry import Pace, with_retries
 from nimblet_loader.connector import Body, Connector, Snapshot, Span
-from nimblet_loader.contract import MAX_MESSAGE_BYTES, VERSION, Artifact, ArtifactFile, FetchPolicy, Source, encode
+from nimblet_loader.contract import (
+    MAX_MESSAGE_BYTES,
+    VERSION,
+    Artifact,
+    ArtifactFile,
+    FetchPolicy,
+    Source,
+    encode,
+)
 from nimblet_loader.facts import check_extent, header_error, header_facts
 from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
 from nimblet_loader.selection import Entry, select
-from nimblet_loader.trust import require_digests, require_url_digest
+from nimblet_loader.trust import Trusted, require_digests, require_url_digest
 
 _FIRST_WINDOW = 512 * 2**10
 _LARGEST_WINDOW = 8 * 2**20
 _log = logging.getLogger(__name__)
 
 
-def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
+def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
     """Return the artifact of a source, or raise SourceError."""
+    source = trusted.source
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
-    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     _check_named(source, snapshot)
+    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     require_digests(source, (entry.path for entry in selected))
     chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
     commit = snapshot.commit or _own_commit(source, chosen)
@@ -49,6 +58,7 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
         commit=commit,
         files=tuple(files),
         digest_source=_digest_source(files, source, measured=any(entry.measured for entry in chosen)),
+        signer=trusted.signer,
         format="GGUF",
         header=header_facts(chosen[0].path, headers),
     )
@@ -66,6 +76,12 @@ def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
 
 def _check_named(source: Source, snapshot: Snapshot) -> None:
     unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
+    if unknown and source.signature is not None:
+        raise SourceError(
+            Reason.SignedFileMissing,
+            f"Expected the source to hold every signed file; it has no {listed(unknown)}. "
+            "Put them back, or sign what is there.",
+        )
     if unknown:
         raise SourceError(
             Reason.FileNotFound,
@@ -152,6 +168,12 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
         )
     wanted = source.sha256.get(entry.path)
     if wanted is not None and entry.sha256 not in (None, wanted):
+        if source.signature is not None:
+            raise SourceError(
+                Reason.SignatureMismatch,
+                f"Expected {quoted(entry.path)} as it was signed, with sha256 {wanted}; the source tells "
+                f"{entry.sha256}. It was changed after it was signed, or the signature is another model's.",
+            )
         raise SourceError(
             Reason.DigestMismatch,
             f"Expected sha256 {wanted} of {quoted(entry.path)}; the source tells {entry.sha256}. "
@@ -162,9 +184,11 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
 
 def _digest_source(
     files: Sequence[ArtifactFile], source: Source, *, measured: bool
-) -> Literal["Spec", "Source", "Resolver", "None"]:
+) -> Literal["Spec", "Signature", "Source", "Resolver", "None"]:
     if any(file.sha256 is None for file in files):
         return "None"
+    if source.signature is not None:
+        return "Signature"
     if source.sha256:
         return "Spec"
     return "Resolver" if measured else "Source"

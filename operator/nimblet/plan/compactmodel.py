@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.common import Condition
 from nimblet.api.compactmodel import (
     ArtifactFile,
     ArtifactStatus,
@@ -18,7 +19,7 @@ from nimblet.api.compactmodel import (
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import ConditionType, Reason, merge
+from nimblet.conditions import ConditionType, Reason, find, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
@@ -26,10 +27,11 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
+from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
-from nimblet.plan.resolve import Resolution, plan_resolution, secret_poll, secret_problem
+from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
@@ -81,11 +83,15 @@ def plan_compactmodel(
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
-    loader = _loader_pod(model, settings, image=images.loader)
+    trust = trust_of(model, facts.trust)
+    loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
-    resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    if isinstance(trust, Problem):
+        resolution = blocked(model, trust, now=now)
+    else:
+        resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
     weights = weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
     cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
@@ -123,6 +129,7 @@ def plan_compactmodel(
         proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
+        method=method_of(model.spec.integrity),
     )
     children = [
         *plan_common(model, facts, settings, keys=keys, image=weights),
@@ -139,10 +146,10 @@ def plan_compactmodel(
         deletions=(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
-            *_superseded(model, facts, loader, rollout),
+            *_superseded(model, facts, None if isinstance(trust, Problem) else loader, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
-        status=status.model_copy(update={"conditions": list(conditions)}),
+        status=_with_conditions(status, conditions),
         requeue_after=earliest(
             resolution.outcome.requeue_after,
             cache.outcome.requeue_after,
@@ -155,7 +162,16 @@ def plan_compactmodel(
     )
 
 
-def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> LoaderPod:
+def _with_conditions(status: CompactModelStatus, conditions: tuple[Condition, ...]) -> CompactModelStatus:
+    """Return the status with its conditions and, in its artifact, since when Verified has been True."""
+    verified, artifact = find(conditions, ConditionType.VERIFIED), status.artifact
+    since = verified.last_transition_time if was_true(conditions, ConditionType.VERIFIED) and verified else None
+    if artifact is not None:
+        artifact = artifact.model_copy(update={"verified_time": since})
+    return status.model_copy(update={"conditions": list(conditions), "artifact": artifact})
+
+
+def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
     source, scheme = model.spec.source, scheme_of(model.spec)
     ref = source.credentials_secret_ref
     return LoaderPod(
@@ -163,8 +179,8 @@ def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> Loade
         namespace=model.namespace,
         image=image,
         pull_policy=settings.images.pull_policy,
-        source_json=source_text(model.spec),
-        source_hash=source_hash(model.spec, settings),
+        source_json=source_text(model.spec, trust),
+        source_hash=source_hash(model.spec, settings, trust),
         secret_name=ref.name if ref is not None else None,
         secret_keys=required_keys(scheme),
         optional_secret_keys=optional_keys(scheme),
@@ -280,14 +296,15 @@ def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Pr
 
 
 def _superseded(
-    model: CompactModel, facts: ModelFacts, loader: LoaderPod, rollout: Rollout
+    model: CompactModel, facts: ModelFacts, loader: LoaderPod | None, rollout: Rollout
 ) -> tuple[ChildRef, ...]:
     """Return artifacts no pod needs any more and a budget that one replica makes pointless.
 
     Artifacts go only when the rollout is complete: until then a pod of an older template may be made anew.
+    Without a loader it is not known which one is needed.
     """
     gone = []
-    if rollout.state is None and not any(pod.terminating for pod in facts.pods):
+    if loader is not None and rollout.state is None and not any(pod.terminating for pod in facts.pods):
         gone += [
             ChildRef(kind="ConfigMap", name=item.name, uid=item.uid)
             for item in facts.artifacts
@@ -355,6 +372,8 @@ def _artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) 
         commit=artifact.commit,
         files=files,
         digest_source=artifact.digest_source,
+        method=artifact.method or None,
+        signer=artifact.signer.name if artifact.signer is not None else None,
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
         dimension=answer_width(task, artifact.header) if task == "Embedding" else None,

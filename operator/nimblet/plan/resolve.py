@@ -53,11 +53,9 @@ def plan_resolution(
         return Resolution(outcome=done, artifact=artifact)
     if model.spec.suspend:
         return Resolution(outcome=StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED)))
-    blocked = secret_problem(model, facts)
-    if blocked is not None:
-        return Resolution(
-            outcome=StageOutcome(state=blocked, requeue_after=secret_poll(model.status.conditions, now))
-        )
+    unusable = secret_problem(model, facts)
+    if unusable is not None:
+        return blocked(model, unusable, now=now)
     job = newest(job for job in facts.jobs if job.source_hash == loader.source_hash)
     if job is not None and _is_done(job) and job.result is not None:
         artifact = parse_artifact(job.result)
@@ -73,6 +71,11 @@ def plan_resolution(
         damaged = ChildRef(kind="ConfigMap", name=stored.name, uid=stored.uid)
         outcome = replace(outcome, deletions=(damaged, *outcome.deletions))
     return Resolution(outcome=outcome)
+
+
+def blocked(model: CompactModel, state: Problem, *, now: datetime) -> Resolution:
+    """Return a stage that waits for an object which nothing tells us of: it is looked at again."""
+    return Resolution(outcome=StageOutcome(state=state, requeue_after=secret_poll(model.status.conditions, now)))
 
 
 def _may_heal(model: CompactModel, state: Problem | Progress | None) -> bool:
