@@ -26,7 +26,10 @@ from nimblet_loader.contract import (
 )
 from nimblet_loader.facts import check_extent, header_error, header_facts
 from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
-from nimblet_loader.selection import Entry, select
+from nimblet_loader.safetensors import SafetensorsError, SafetensorsHeader
+from nimblet_loader.safetensors import check_extent as check_safetensors
+from nimblet_loader.safetensors import parse_header as parse_safetensors
+from nimblet_loader.selection import Entry, foreign_weights, select
 from nimblet_loader.trust import Trusted, require_digests, require_url_digest
 
 _FIRST_WINDOW = 512 * 2**10
@@ -40,6 +43,7 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
     _check_named(source, snapshot)
+    _refuse_foreign(connector, snapshot, source, pace)
     selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     require_digests(source, (entry.path for entry in selected))
     chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
@@ -88,6 +92,38 @@ def _check_named(source: Source, snapshot: Snapshot) -> None:
             f"Expected the source to hold the files that digests are given for; it has no {listed(unknown)}. "
             "Correct the names in integrity.sha256.",
         )
+
+
+def _refuse_foreign(connector: Connector, snapshot: Snapshot, source: Source, pace: Pace) -> None:
+    """Refuse a model that no server here loads, after a look at whether it is one at all."""
+    weights = foreign_weights(snapshot.entries, source.files)
+    headers = [
+        with_retries(partial(_inspect_foreign, connector, entry, snapshot.commit or ""), pace) for entry in weights
+    ]
+    if headers:
+        parameters = sum(header.parameters for header in headers)
+        types = sorted({dtype for header in headers for dtype in header.bytes_by_type})
+        raise SourceError(
+            Reason.UnsupportedFormat,
+            f"Expected a .gguf file; {listed(entry.path for entry in weights)} is safetensors with {parameters} "
+            f"parameters of {', '.join(types) or 'no type'}, and llama.cpp loads GGUF alone. Use a source that "
+            "holds the model as GGUF.",
+        )
+
+
+def _inspect_foreign(connector: Connector, entry: Entry, commit: str) -> SafetensorsHeader:
+    windows = _Windows(connector, entry, commit)
+    with closing(windows.chunks()) as chunks:
+        try:
+            header = parse_safetensors(chunks)
+            if windows.entry.size is not None:
+                check_safetensors(header, windows.entry.size)
+        except SafetensorsError as error:
+            raise SourceError(
+                Reason.HeaderInvalid,
+                f"Expected {quoted(entry.path)} to be a sound safetensors file; {error}. Use another source.",
+            ) from error
+    return header
 
 
 def _inspect(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, GGUFHeader]:

@@ -38,7 +38,9 @@ def source_text(spec: CompactModelSpec, trust: Trust) -> str:
         document["signature"] = dict(trust.signature)
     if source.role_arn is not None:
         document["roleARN"] = source.role_arn
-    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    # Kubernetes expands $(NAME) and $$ in a variable's value: nobody's text may refer to another variable.
+    return text.replace("$", "\\u0024")
 
 
 def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust) -> str:
