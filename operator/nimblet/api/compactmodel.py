@@ -301,8 +301,8 @@ class ArtifactStatus(StatusModel):
     )
     method: str | None = Field(
         default=None,
-        description="How the files are verified: Digest (against the spec's), Key, Certificate or Sigstore; absent "
-        "where the spec demands nothing.",
+        description="How the files are verified: Digest (against the spec's), Key, Certificate or Sigstore; "
+        "absent where the spec demands nothing.",
     )
     signer: str | None = Field(
         default=None,

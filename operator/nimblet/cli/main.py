@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `nimblet`: plan, size, status, ask. Parses arguments, calls, prints; decides nothing itself."""
+"""The command line `nimblet`: plan, size, status, ask, digest, sign.
+
+Parses arguments, calls, prints; decides nothing itself.
+"""
 
 import argparse
 import asyncio
@@ -16,13 +19,14 @@ from nimblet.api.assistant import AssistantStatus
 from nimblet.api.compactmodel import CompactModel, Task
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
-from nimblet.cli import inputs, live, show
+from nimblet.cli import inputs, live, show, trust
 from nimblet.cli.errors import CommandError
 from nimblet.cluster.login import read_login
 from nimblet.cluster.resources import ASSISTANT, RETRIEVAL_INDEX, Resource
 from nimblet.plan.artifact import Header
 from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import ModelFacts
+from nimblet.plan.integrity import manifest_text
 from nimblet.plan.sizing import KV_BYTES, Demand, size_model
 from nimblet.plan.task import suitable_tasks
 from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
@@ -38,6 +42,10 @@ EXAMPLES: Final = (
     "nimblet status help -n team --assistant",
     "nimblet status handbook -n team --index",
     'nimblet ask smollm2 -n team "What is the capital of France?"',
+    "nimblet digest ./models/smollm2 -o configmap --name smollm2-digests -n team",
+    "nimblet digest --model smollm2 -n team -o spec",
+    "nimblet sign ./models/smollm2 --key builds.key",
+    "nimblet sign ./models/smollm2 --key builds.key --certificate builds.pem -o configmap -n team",
 )
 FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   nodes:                      # what the plan may place on, by totals
@@ -46,6 +54,7 @@ FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
   ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
   chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
+  trust: {digests/sha256sums: "…"} # texts that integrity names, by ConfigMap and key
 """
 
 
@@ -88,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
+    _add_digest(_command(commands, "digest", "print the digests that spec.integrity takes"))
+    _add_sign(_command(commands, "sign", "sign a model by OpenSSF model-signing v1"))
     return top
 
 
@@ -161,6 +172,23 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: 128")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: 60")
     command.set_defaults(run=_run_ask)
+
+
+def _add_digest(command: argparse.ArgumentParser) -> None:
+    trust.add_digest(command)
+    _add_place(command)
+    command.set_defaults(run=_run_digest)
+
+
+def _add_sign(command: argparse.ArgumentParser) -> None:
+    trust.add_sign(command)
+    _add_place(command)
+    command.set_defaults(run=_run_sign)
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-n", "--namespace", help="of --model (default: default), and of the ConfigMap")
+    _add_kubeconfig(command)
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -280,8 +308,7 @@ async def _status_of(
 
 
 async def _status(target: live.Target) -> str:
-    async with live.reading(target.kubeconfig) as client:
-        model = await live.read_live_model(client, target)
+    model = await _model(target)
     return show.status_text(target.name, target.namespace, model.status)
 
 
@@ -295,6 +322,39 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
     if arguments.assistant:
         return asyncio.run(_ask_assistant(_target(arguments, world), question, url=arguments.url))
     return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
+
+
+def _run_digest(arguments: argparse.Namespace, world: World) -> str:
+    digests = _digests(arguments, world)
+    return trust.digest_text(digests, output=arguments.output, name=arguments.name, namespace=arguments.namespace)
+
+
+def _run_sign(arguments: argparse.Namespace, world: World) -> str:
+    key = trust.SigningKey(key=arguments.key, certificate=arguments.certificate, chain=tuple(arguments.chain))
+    digests = _digests(arguments, world)
+    signature = trust.sign(digests, key)
+    if arguments.output == "configmap":
+        return trust.config_map(arguments.name, arguments.namespace, {trust.SIGNATURE_FILE: signature})
+    trust.write_signature(signature, arguments.out, force=arguments.force)
+    return f"{manifest_text(digests)}{arguments.out} is the signature of these files."
+
+
+def _digests(arguments: argparse.Namespace, world: World) -> dict[str, str]:
+    if (arguments.path is None) == (arguments.model is None):
+        raise CommandError("expected a PATH or --model NAME, and not both; see --help")
+    if arguments.path is not None:
+        return trust.local_digests(arguments.path)
+    target = live.Target(
+        name=arguments.model,
+        namespace=arguments.namespace or "default",
+        kubeconfig=_kubeconfig(arguments, world),
+    )
+    return trust.resolved_digests(asyncio.run(_model(target)))
+
+
+async def _model(target: live.Target) -> CompactModel:
+    async with live.reading(target.kubeconfig) as client:
+        return await live.read_live_model(client, target)
 
 
 async def _ask_assistant(target: live.Target, question: asking.Question, *, url: str | None) -> str:
