@@ -29,7 +29,7 @@ from nimblet.cluster.keyfacts import key_facts, key_versions, time_of
 from nimblet.cluster.masterkey import purpose_key
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
-from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
+from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
 from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
@@ -171,9 +171,7 @@ def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFa
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
-def _builds(
-    jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]
-) -> tuple[BuildFacts, ...]:
+def _builds(jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]) -> tuple[BuildFacts, ...]:
     told = with_progress([facts for _, facts in jobs], working)
     return tuple(build_facts(job, facts) for (job, _), facts in zip(jobs, told, strict=True))
 
