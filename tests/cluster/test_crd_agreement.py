@@ -137,9 +137,28 @@ OTHER_SOURCES = st.fixed_dictionaries(
 )
 KEYS = text("[a-z]{1,5}([.][a-z]{1,3})?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?", 317)
 VALUES = text("([A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?)?", 63)
+TEXTS = st.fixed_dictionaries({"name": st.sampled_from(["a", "B_"]), "key": st.sampled_from(["k.pub", "a b"])})
+SIGNATURES = st.fixed_dictionaries(
+    {"bundleRef": TEXTS},
+    optional={
+        "key": st.fixed_dictionaries({"publicKeyRef": TEXTS}),
+        "certificate": st.fixed_dictionaries(
+            {"rootsRef": TEXTS}, optional={"identity": st.sampled_from(["CN x", "é"])}
+        ),
+        "sigstore": st.fixed_dictionaries(
+            {
+                "identity": st.sampled_from(["a@b.example", ""]),
+                "issuer": st.sampled_from(["https://i.example", "http://i.example"]),
+                "trustRootRef": TEXTS,
+            }
+        ),
+    },
+)
 LABELS = st.dictionaries(KEYS, VALUES, max_size=3)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
-    "integrity": st.fixed_dictionaries({"sha256": DIGESTS}),
+    "integrity": st.fixed_dictionaries(
+        {}, optional={"sha256": DIGESTS, "manifestRef": TEXTS, "signature": SIGNATURES}
+    ),
     "task": st.just("Chat"),
     "runtime": st.fixed_dictionaries(
         {},

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coverage-guided fuzzing of the header parsers (`make fuzz`): any error but their own, or much memory, is a find.
 
-Usage: python -m loader_testing.fuzz gguf|safetensors SECONDS. The same properties run by hypothesis in `make test`.
+Usage: python -m loader_testing.fuzz gguf|safetensors SECONDS. Hypothesis holds the same properties in `make test`.
 """
 
 import struct

@@ -33,6 +33,20 @@ CREDENTIAL_REASONS: Final = frozenset(
 )
 """Failures of a source that another content of the Secret may heal."""
 
+TRUST_REASONS: Final = frozenset(
+    {
+        Reason.SIGNATURE_INVALID,
+        Reason.SIGNATURE_MISMATCH,
+        Reason.SIGNER_MISMATCH,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.UNSIGNED_FILE,
+        Reason.SIGNED_FILE_MISSING,
+    }
+)
+"""Failures that another signature heals, or another key."""
+MANIFEST_REASONS: Final = frozenset({Reason.DIGEST_MISMATCH, Reason.DIGEST_REQUIRED, Reason.FILE_NOT_FOUND})
+"""Failures that another manifest of digests may heal."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
@@ -79,9 +93,13 @@ def blocked(model: CompactModel, state: Problem, *, now: datetime) -> Resolution
 
 
 def _may_heal(model: CompactModel, state: Problem | Progress | None) -> bool:
-    """Tell whether another content of the source's Secret may heal a failure."""
-    named = model.spec.source.credentials_secret_ref is not None
-    return named and isinstance(state, Problem) and state.reason in CREDENTIAL_REASONS
+    """Tell whether another content of the source's Secret, or of what integrity names, may heal a failure."""
+    if not isinstance(state, Problem):
+        return False
+    integrity = model.spec.integrity
+    if integrity is not None and integrity.references and state.reason in TRUST_REASONS | MANIFEST_REASONS:
+        return True
+    return model.spec.source.credentials_secret_ref is not None and state.reason in CREDENTIAL_REASONS
 
 
 def _is_done(job: JobFacts) -> bool:

@@ -8,6 +8,7 @@ from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
 from nimblet.plan.artifact import DIGEST, Artifact
 from nimblet.plan.facts import WriteFailure
+from nimblet.plan.resolve import TRUST_REASONS
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, problem
 
@@ -18,19 +19,7 @@ _WRITE_REASONS = {
     "ImmutableField": Reason.IMMUTABLE_FIELD,
     "Refused": Reason.APPLY_REFUSED,
 }
-_DIFFERS = frozenset(
-    {
-        Reason.DIGEST_MISMATCH,
-        Reason.SIZE_MISMATCH,
-        Reason.CACHE_CORRUPTED,
-        Reason.SIGNATURE_INVALID,
-        Reason.SIGNATURE_MISMATCH,
-        Reason.SIGNER_MISMATCH,
-        Reason.CERTIFICATE_EXPIRED,
-        Reason.UNSIGNED_FILE,
-        Reason.SIGNED_FILE_MISSING,
-    }
-)
+_DIFFERS = TRUST_REASONS | {Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED}
 
 
 _PINNED = {

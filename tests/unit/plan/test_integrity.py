@@ -21,6 +21,8 @@ from tests.builders import (
     base_facts,
     child,
     edited,
+    failed_job,
+    hash_of,
     kinds,
     message,
     plan_of,
@@ -110,6 +112,18 @@ def test_nothing_is_resolved_while_what_is_demanded_is_not_known(
         "Unknown",
         "Resolving",
     )
+
+
+@pytest.mark.parametrize("reason", ["SignerMismatch", "SignatureInvalid", "UnsignedFile", "CertificateExpired"])
+def test_a_refused_signature_is_told_and_its_texts_are_looked_at_again(reason: str) -> None:
+    model = a_model(integrity={"signature": SIGNATURE})
+    digest = hash_of(model, trust=texts())
+    job = failed_job(a_model(), reason, source_hash=digest, attempt=9, name="job")
+    plan = plan_of(model, base_facts(model, artifacts=(), jobs=(job,), trust=texts()))
+    assert (shown(plan, "Ready"), shown(plan, "Verified")) == (("False", reason), ("False", reason))
+    assert "Deployment" not in kinds(plan)
+    assert plan.requeue_after is not None
+    assert plan.requeue_after <= 30
 
 
 def test_a_broken_manifest_leaves_what_serves_alone() -> None:
