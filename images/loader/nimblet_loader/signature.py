@@ -2,7 +2,8 @@
 """Verifies OpenSSF model-signing v1 signatures and tells which digests were signed, and by whom. Offline.
 
 What is verified is the library's business; that the files have those digests is the loader's, which reads each of
-them once. A bundle is hostile until it is verified: whatever the library trips over means that it is not valid.
+them once: so the library's inner steps are used, since its outer one reads a whole folder. A bundle is hostile
+until it is verified: whatever the library trips over means that it is not valid.
 """
 
 import os
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -26,13 +27,14 @@ from cryptography.x509 import (
     UniformResourceIdentifier,
     load_der_x509_certificate,
 )
+from model_signing._signing import sign_certificate, sign_ec_key, sign_sigstore, sign_sigstore_pb
+from model_signing.manifest import Manifest
+from OpenSSL.crypto import X509StoreContextError
+from sigstore.errors import VerificationError
 
 from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_egress.paths import unsafe_path
 from nimblet_loader.contract import Signature, Signer
-
-if TYPE_CHECKING:
-    from model_signing.manifest import Manifest
 
 MAX_SIGNED_FILES: Final = 1024
 _SHA256_BYTES: Final = 32
@@ -59,10 +61,7 @@ def verify_signature(signature: Signature, now: datetime) -> Signed:
     return Signed(digests, Signer(method=signature.method, name=name[:256]))
 
 
-def _verify_key(signature: Signature, _: datetime) -> "tuple[Manifest, str]":
-    # The library takes 45 MiB and half a second to import: only a spec with a signature pays for it.
-    from model_signing._signing.sign_ec_key import Verifier  # noqa: PLC0415
-    from model_signing._signing.sign_sigstore_pb import Signature as Bundle  # noqa: PLC0415
+def _verify_key(signature: Signature, _: datetime) -> tuple[Manifest, str]:
 
     try:
         key = load_pem_public_key(signature.trust.encode())
@@ -70,32 +69,29 @@ def _verify_key(signature: Signature, _: datetime) -> "tuple[Manifest, str]":
         raise _bad_trust("a PEM public key") from error
     own = sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
     with _in_memory(signature.bundle) as path:
-        bundle = Bundle.read(path)
+        bundle = sign_sigstore_pb.Signature.read(path)
     named = bundle.bundle.verification_material.public_key
     if named is None:
         raise _mismatch("a signature made with a key", "one made otherwise")
     if named.hint and named.hint != own:
         raise _mismatch(f"a signature by the key {own}", f"one by the key {named.hint[:64]}")
     with _in_memory(signature.trust) as path:
-        verifier = Verifier(path)
+        verifier = sign_ec_key.Verifier(path)
     try:
         return verifier.verify(bundle), f"sha256:{own}"
     except InvalidSignature as error:
         raise _invalid("this key did not make it, or its content was changed") from error
 
 
-def _verify_certificate(signature: Signature, now: datetime) -> "tuple[Manifest, str]":
-    from model_signing._signing.sign_certificate import Verifier  # noqa: PLC0415
-    from model_signing._signing.sign_sigstore_pb import Signature as Bundle  # noqa: PLC0415
-    from OpenSSL.crypto import X509StoreContextError  # noqa: PLC0415
+def _verify_certificate(signature: Signature, now: datetime) -> tuple[Manifest, str]:
 
     try:
         with _in_memory(signature.trust) as path:
-            verifier = Verifier([path])
+            verifier = sign_certificate.Verifier([path])
     except ValueError as error:
         raise _bad_trust("PEM certificates") from error
     with _in_memory(signature.bundle) as path:
-        bundle = Bundle.read(path)
+        bundle = sign_sigstore_pb.Signature.read(path)
     chain = bundle.bundle.verification_material.x509_certificate_chain
     if chain is None or not chain.certificates:
         raise _mismatch("a signature made with a certificate", "one made otherwise")
@@ -114,26 +110,23 @@ def _verify_certificate(signature: Signature, now: datetime) -> "tuple[Manifest,
     return manifest, certificates[0].subject.rfc4514_string() or _shown(certificates[0])
 
 
-def _verify_sigstore(signature: Signature, _: datetime) -> "tuple[Manifest, str]":
-    from model_signing._signing.sign_sigstore import Signature as Bundle  # noqa: PLC0415
-    from model_signing._signing.sign_sigstore import Verifier  # noqa: PLC0415
-    from sigstore.errors import VerificationError  # noqa: PLC0415
+def _verify_sigstore(signature: Signature, _: datetime) -> tuple[Manifest, str]:
 
     identity, issuer = signature.identity or "", signature.issuer or ""
     try:
         with _in_memory(signature.trust) as path:
-            verifier = Verifier(identity=identity, oidc_issuer=issuer, trust_config=path)
+            verifier = sign_sigstore.Verifier(identity=identity, oidc_issuer=issuer, trust_config=path)
     except Exception as error:
         raise _bad_trust("sigstore's trust configuration as JSON") from error
     with _in_memory(signature.bundle) as path:
-        bundle = Bundle.read(path)
+        bundle = sign_sigstore.Signature.read(path)
     try:
         return verifier.verify(bundle), identity
     except VerificationError as error:
         raise _mismatch(f"a signature by {quoted(identity)} of {quoted(issuer)}", str(error)[:200]) from error
 
 
-def _digests(manifest: "Manifest") -> dict[str, str]:
+def _digests(manifest: Manifest) -> dict[str, str]:
     """Return path → SHA-256 of the signed files, in a form that the loader can check while it streams."""
     kind = manifest.serialization_type
     if kind.get("method") != "files" or kind.get("hash_type") != "sha256":

@@ -13,7 +13,6 @@ from datetime import datetime
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.connectors import DIGEST_REQUIRED
 from nimblet_loader.contract import Artifact, Signer, Source, url_file_name
-from nimblet_loader.signature import verify_signature
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
@@ -30,6 +29,9 @@ def trusted(source: Source, now: datetime) -> Trusted:
     """Verify the source's signature, if it asks for one, and put the signed digests in place of its own."""
     if source.signature is None:
         return Trusted(source)
+    # Importing it takes 30 MiB and half a second: only a spec with a signature pays for them.
+    from nimblet_loader.signature import verify_signature  # noqa: PLC0415
+
     signed = verify_signature(source.signature, now)
     for path, wanted in source.sha256.items():
         found = signed.digests.get(path)
