@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -80,6 +80,29 @@ def add_sign(command: argparse.ArgumentParser) -> None:
     )
 
 
+def run_digest(arguments: argparse.Namespace, resolved: Callable[[], CompactModel]) -> str:
+    """Return what `nimblet digest` prints; `resolved` reads the model that --model names."""
+    digests = _chosen(arguments, resolved)
+    return digest_text(digests, output=arguments.output, name=arguments.name, namespace=arguments.namespace)
+
+
+def run_sign(arguments: argparse.Namespace, resolved: Callable[[], CompactModel]) -> str:
+    """Write the signature, or return it as a ConfigMap."""
+    key = SigningKey(key=arguments.key, certificate=arguments.certificate, chain=tuple(arguments.chain))
+    digests = _chosen(arguments, resolved)
+    signature = sign(digests, key)
+    if arguments.output == "configmap":
+        return config_map(arguments.name, arguments.namespace, {SIGNATURE_FILE: signature})
+    write_signature(signature, arguments.out, force=arguments.force)
+    return f"{manifest_text(digests)}{arguments.out} is the signature of these files."
+
+
+def _chosen(arguments: argparse.Namespace, resolved: Callable[[], CompactModel]) -> dict[str, str]:
+    if (arguments.path is None) == (arguments.model is None):
+        raise CommandError("expected a PATH or --model NAME, and not both; see --help")
+    return local_digests(arguments.path) if arguments.path is not None else resolved_digests(resolved())
+
+
 def _add_files(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "path",
@@ -93,6 +116,7 @@ def _add_files(command: argparse.ArgumentParser) -> None:
         help="instead of PATH, the files of a CompactModel as its source was resolved: look at them first, since "
         "this takes them as they are",
     )
+    command.add_argument("-n", "--namespace", help="of --model (default: default), and of the ConfigMap")
 
 
 def local_digests(path: Path) -> dict[str, str]:
