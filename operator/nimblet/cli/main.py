@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `nimblet`: plan, size, status, ask, digest, sign.
-
-Parses arguments, calls, prints; decides nothing itself.
-"""
+"""The command line `nimblet`. Parses arguments, calls, prints; decides nothing itself."""
 
 import argparse
 import asyncio
@@ -20,8 +17,10 @@ from nimblet.api.compactmodel import CompactModel, Task
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show, trust
+from nimblet.cli import purge as purging
 from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
+from nimblet.cli.help import EXAMPLES, FACTS_FORMAT
 from nimblet.cli.liveplan import Live
 from nimblet.cli.offline import Offline
 from nimblet.cli.planning import Circumstances, Planned, plan_bundle
@@ -34,35 +33,6 @@ from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
 from nimblet.settings import Settings
 
 DEFAULT_TASK: Final[Task] = "Chat"
-EXAMPLES: Final = (
-    "nimblet plan -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml",
-    "nimblet plan -f model.yaml --kubeconfig ~/.kube/config -o yaml",
-    "nimblet plan -f models.yaml -f samples/assistant-ferry.yaml --facts facts.yaml --assume-serving",
-    "nimblet size -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml --context 8192",
-    "nimblet size --gguf-facts artifact.json --context 8192 --parallel 4 --kv-cache-type q8_0",
-    "nimblet status smollm2 -n team",
-    "nimblet status help -n team --assistant",
-    "nimblet status handbook -n team --index",
-    'nimblet ask smollm2 -n team "What is the capital of France?"',
-    "nimblet digest ./models/smollm2 -o configmap --name smollm2-digests -n team",
-    "nimblet digest --model smollm2 -n team -o spec",
-    "nimblet sign ./models/smollm2 --key builds.key",
-    "nimblet sign ./models/smollm2 --key builds.key --certificate builds.pem -o configmap -n team",
-)
-FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
-  nodes:                      # what the plan may place on, by totals
-    - {name: node-1, memory: 24Gi, cpu: "2"}
-  artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
-  artifacts: {smollm2: {version: 1, ...}}   # the same by the model's name, for several models
-  secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
-  ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
-  chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
-  secrets: {store: {hosts: [qdrant.example], keys: [api-key]}}   # what an index or an Assistant names, by name,
-  configMaps: {handbook: [a.md]}   # with the keys, where it is not in the planned files itself
-  claims: [documents]
-  storageClasses: [standard]       # the default first; without it they are not looked at
-  trust: {digests/sha256sums: "…"} # texts that integrity names, by ConfigMap and key
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +43,15 @@ class World:
     now: Callable[[], datetime]
 
 
+Command = Callable[[argparse.Namespace, World], str]
+"""A command: what it prints, or CommandError."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 not (the reason is on standard error), 2 wrong usage."""
     arguments = parser().parse_args(argv)
     world = World(environment=os.environ, now=lambda: datetime.now(UTC))
-    command: Callable[[argparse.Namespace, World], str] = arguments.run
+    command: Command = arguments.run
     try:
         print(command(arguments, world).rstrip("\n"))
     except CommandError as error:
@@ -105,8 +79,17 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
-    _add_digest(_command(commands, "digest", "print the digests that spec.integrity takes"))
-    _add_sign(_command(commands, "sign", "sign a model by OpenSSF model-signing v1"))
+    _add_live(
+        _command(commands, "digest", "print the digests that spec.integrity takes"), trust.add_digest, _run_digest
+    )
+    _add_live(_command(commands, "sign", "sign a model by OpenSSF model-signing v1"), trust.add_sign, _run_sign)
+    index = _command(commands, "index", "look after what indexes keep elsewhere")
+    purge = _command(
+        index.add_subparsers(required=True, metavar="COMMAND"),
+        "purge",
+        "delete the collections that a deleted RetrievalIndex left on an External Qdrant server",
+    )
+    _add_live(purge, purging.add_purge, _run_purge)
     return top
 
 
@@ -196,16 +179,12 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_run_ask)
 
 
-def _add_digest(command: argparse.ArgumentParser) -> None:
-    trust.add_digest(command)
+def _add_live(
+    command: argparse.ArgumentParser, add: Callable[[argparse.ArgumentParser], None], run: Command
+) -> None:
+    add(command)
     _add_kubeconfig(command)
-    command.set_defaults(run=_run_digest)
-
-
-def _add_sign(command: argparse.ArgumentParser) -> None:
-    trust.add_sign(command)
-    _add_kubeconfig(command)
-    command.set_defaults(run=_run_sign)
+    command.set_defaults(run=run)
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -256,7 +235,11 @@ async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle
             if arguments.settings is not None
             else await live.read_live_settings(client, operator_namespace=arguments.operator_namespace)
         )
-        return await plan_bundle(bundle, Live(client=client), _under(arguments, world, settings))
+        return await plan_bundle(
+            bundle,
+            Live(client=client, operator_namespace=settings.access.operator_namespace),
+            _under(arguments, world, settings),
+        )
 
 
 def _run_size(arguments: argparse.Namespace, world: World) -> str:
@@ -397,3 +380,18 @@ async def _ask(target: live.Target, question: asking.Question, *, url: str | Non
             endpoint = asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key)
     labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
     return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
+
+
+def _run_purge(arguments: argparse.Namespace, world: World) -> str:
+    return asyncio.run(_purge(arguments, _kubeconfig(arguments, world)))
+
+
+async def _purge(arguments: argparse.Namespace, kubeconfig: Path | None) -> str:
+    uid, namespace = purging.parse_uid(arguments.uid), arguments.namespace
+    key = inputs.read_key(arguments.key_file) if arguments.key_file is not None else None
+    async with live.reading(kubeconfig) as client:
+        await purging.check_deleted(client, uid, namespace=namespace)
+        if arguments.key_secret is not None:
+            target = live.Target(name=arguments.key_secret, namespace=namespace, kubeconfig=kubeconfig)
+            key = await asking.read_api_key(client, target, name=arguments.key_secret)
+    return await purging.purge(purging.Server(url=arguments.url, key=key), uid, confirmed=arguments.yes)

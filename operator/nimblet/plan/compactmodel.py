@@ -10,25 +10,25 @@ from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names
-from nimblet.api.common import Condition
 from nimblet.api.compactmodel import (
-    ArtifactFile,
-    ArtifactStatus,
     CompactModel,
     CompactModelStatus,
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import ConditionType, Reason, find, merge
+from nimblet.conditions import ConditionType, Reason, merge
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
+from nimblet.plan.overhead import tell_overhead, with_overhead
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
@@ -47,7 +47,9 @@ from nimblet.plan.source import (
     source_text,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.task import PROOF, answer_width, task_problem
+from nimblet.plan.task import PROOF, task_problem
+from nimblet.plan.tee import Bindable, Guard, plan_guard
+from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
@@ -84,6 +86,7 @@ def plan_compactmodel(
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
     trust = trust_of(model, facts.trust)
+    guard = plan_guard(_bindable(model), facts.tee, facts.nodes)
     loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
@@ -92,7 +95,11 @@ def plan_compactmodel(
         resolution = blocked(model, trust, now=now)
     else:
         resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
-    weights = weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
+    weights = (
+        weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
+        if guard.confinement is None
+        else None  # no confidential guest mounts an image
+    )
     cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
         model,
@@ -104,6 +111,7 @@ def plan_compactmodel(
         cache=cache,
         weights=weights,
         keys=keys,
+        guard=guard,
     )
     held = _held_back(model, facts, run)
     if held is not None:
@@ -118,6 +126,7 @@ def plan_compactmodel(
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
+        policy=guard.blocked,
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
@@ -140,35 +149,43 @@ def plan_compactmodel(
     if applied is not None:
         children.append(applied)
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
-    conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
-    return Plan(
-        children=tuple(children),
+    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
+    policy = policy_status(guard, uncovered=[CLAIMS] if model.spec.cache is not None else [])
+    held_plan = hold(
+        guard,
+        facts.tee,
+        children=children,
         deletions=(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
             *_superseded(model, facts, None if isinstance(trust, Problem) else loader, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
-        status=_with_conditions(status, conditions),
+    )
+    return Plan(
+        children=held_plan.children,
+        deletions=held_plan.deletions,
+        status=with_conditions(status.model_copy(update={"policy": policy}), conditions),
         requeue_after=earliest(
             resolution.outcome.requeue_after,
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
             secret_poll(model.status.conditions, now)
-            if run.state is not None and run.state.reason in POLLED
+            if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
             else None,
         ),
     )
 
 
-def _with_conditions(status: CompactModelStatus, conditions: tuple[Condition, ...]) -> CompactModelStatus:
-    """Return the status with its conditions and, in its artifact, since when Verified has been True."""
-    verified, artifact = find(conditions, ConditionType.VERIFIED), status.artifact
-    since = verified.last_transition_time if was_true(conditions, ConditionType.VERIFIED) and verified else None
-    if artifact is not None:
-        artifact = artifact.model_copy(update={"verified_time": since})
-    return status.model_copy(update={"conditions": list(conditions), "artifact": artifact})
+def _bindable(model: CompactModel) -> Bindable:
+    before = model.status.policy
+    return Bindable(
+        ref=model.spec.tee_policy_ref,
+        signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
+        before=before.technology if before is not None else "",
+    )
 
 
 def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
@@ -196,6 +213,7 @@ def plan_invalid(
 ) -> Plan[CompactModelStatus]:
     """Return the plan for a spec that does not parse: say so and touch nothing."""
     judgement = Judgement(
+        policy=None,
         resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
@@ -223,6 +241,7 @@ def _plan_run(
     cache: CachePlan,
     weights: str | None,
     keys: KeyPlan,
+    guard: Guard,
 ) -> _Run:
     if artifact is None:
         return _Run()
@@ -232,8 +251,10 @@ def _plan_run(
     header = artifact.header
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
-    placement = plan_placement(model.spec, sizing, facts.nodes)
-    usable = [node.memory_bytes for node in usable_nodes(model.spec, facts.nodes)]
+    nodes = guard.nodes(facts.nodes)
+    overhead = guard.overhead or RuntimeClassFacts(name="")
+    placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
+    usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
     if placement.shortage and usable and asked.memory is None:
         fits = largest_context(header, asked, budget_bytes=max(usable))
         if fits and bytes_of(sizing.memory) > max(usable):
@@ -251,7 +272,8 @@ def _plan_run(
         cache=cache.mount,
         weights=weights,
     )
-    return _Run(weights=weights, sizing=sizing, placement=placement, deployment=deployment)
+    told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
+    return _Run(weights=weights, sizing=told, placement=placement, deployment=confined(guard, deployment))
 
 
 def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
@@ -343,7 +365,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
+        artifact=artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
         cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
@@ -352,30 +374,4 @@ def _status(
         ready_replicas=rollout.answering,
         updated_replicas=rollout.updated,
         selector=labels.selector_string(pod_selector(model.name, "model")),
-    )
-
-
-def _artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -> ArtifactStatus:
-    """Return what is known of the files; a digest that only a loader found stays while the commit stays."""
-    before, task = model.status, model.spec.task
-    same = before.artifact is not None and before.artifact.commit == artifact.commit
-    told = {file.path: file.sha256 for file in before.artifact.files} if before.artifact and same else {}
-    files = [
-        ArtifactFile(
-            path=file.path,
-            size=file.size,
-            sha256=file.sha256 or told.get(file.path) or rollout.digests.get(file.path) or "",
-        )
-        for file in artifact.files
-    ]
-    return ArtifactStatus(
-        commit=artifact.commit,
-        files=files,
-        digest_source=artifact.digest_source,
-        method=artifact.method or None,
-        signer=artifact.signer.name if artifact.signer is not None else None,
-        architecture=artifact.header.architecture,
-        parameters=artifact.header.parameters,
-        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
-        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )
