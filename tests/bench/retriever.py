@@ -29,6 +29,7 @@ import httpx
 import uvicorn
 from qdrant_edge import EdgeShard, Fusion, Prefetch, Query, QueryRequest
 
+from nimblet_retriever.__main__ import event_loop
 from nimblet_retriever.config import EmbeddedConfig, EmbeddingConfig, RetrieverConfig, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind
 from nimblet_retriever.retrieval import Question, Retriever
@@ -291,4 +292,5 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    with asyncio.Runner(loop_factory=event_loop()) as loop:
+        loop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

@@ -38,13 +38,14 @@ class Overlaid:
         self._clock = clock
         self._renewal: asyncio.Task[None] | None = None
         self._paused_until = -math.inf
+        self._space: tuple[Manifest, Space] | None = None
+        self._named: tuple[Space, str] | None = None
 
     async def search(self, manifest: Manifest, search: Search) -> Fused:
         """Search a generation, by a model that embeds as it was built, and all pushes up to now."""
         overlay = await self._store.overlay()
-        wanted = Space(embedding=manifest.embedding, canary=manifest.canary, language=manifest.language)
-        space = space_like(wanted, await overlay.spaces())
-        fused = await search_both(self._store, overlay, manifest.name, search, space.id)
+        space = space_like(self._space_of(manifest), await overlay.spaces())
+        fused = await search_both(self._store, overlay, manifest.name, search, self._id_of(space))
         if fused.outdated and self._renewal is None and self._clock() >= self._paused_until:
             self._renewal = asyncio.create_task(self._renew(space))
         return fused
@@ -59,6 +60,19 @@ class Overlaid:
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
+
+    def _space_of(self, manifest: Manifest) -> Space:
+        """Return a generation's space; that of the last one is kept, since every question asks for it."""
+        if self._space is None or self._space[0] is not manifest:
+            space = Space(embedding=manifest.embedding, canary=manifest.canary, language=manifest.language)
+            self._space = (manifest, space)
+        return self._space[1]
+
+    def _id_of(self, space: Space) -> str:
+        """Return a space's id; that of the last one is kept, since it is a hash over the canary."""
+        if self._named is None or self._named[0] is not space:
+            self._named = (space, space.id)
+        return self._named[1]
 
     async def _renew(self, space: Space) -> None:
         try:
