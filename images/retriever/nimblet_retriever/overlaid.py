@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from nimblet_retriever.embedding import Embedder, Kind
+from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
 from nimblet_retriever.spaces import space_like
 from nimblet_retriever.store.chunk import Chunk, Search, StoreError
@@ -89,7 +89,7 @@ class Overlaid:
         while batch := await overlay.outdated(space.id, AT_ONCE):
             for item in batch:
                 texts = [embedded_text(chunk) for chunk in item.chunks]
-                vectors = await model.embed(texts, Kind.PASSAGE)
+                vectors = await model.embed_passages(texts)
                 renewed = [
                     replace(chunk, vector=vector) for chunk, vector in zip(item.chunks, vectors, strict=True)
                 ]

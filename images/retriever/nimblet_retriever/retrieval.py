@@ -205,7 +205,7 @@ class Retriever:
         known = await self._known(build, keys)
         keyed = list(zip(keys, passages, strict=True))
         missing = {key: passage.embedded for key, passage in keyed if key not in known}
-        computed = await self._embedder.embed(list(missing.values()), Kind.PASSAGE) if missing else []
+        computed = await self._embedder.embed_passages(list(missing.values())) if missing else []
         vectors = {**known, **dict(zip(missing, computed, strict=True))}
         await build.add([_chunk(passage, key, vectors[key]) for key, passage in keyed])
         return Added(embedded=len(missing), reused=len(passages) - len(missing))
