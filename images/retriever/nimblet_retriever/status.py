@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operator and the scraper are told of an index: GET /v1/status and the gauges. Changes nothing."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.health import EmbeddingProbes, Health
+from nimblet_retriever.overlaid import Refused
 from nimblet_retriever.store.chunk import Room, StoreError
 from nimblet_retriever.store.generation import Gate, Generation
 from nimblet_retriever.store.interface import Store
+
+MAX_REFUSALS: Final = 20
+"""Documents that a status names."""
 
 
 class GenerationStatus(ConfigModel):
@@ -32,12 +37,21 @@ class StoreStatus(Health):
     full: bool = False
 
 
+class PushRefusal(ConfigModel):
+    """A pushed document that the serving generation's model can't embed: it is found by its words only."""
+
+    document: str
+    message: str
+
+
 class PushStatus(ConfigModel):
-    """What was pushed: the last sequence number, and what it amounts to."""
+    """What was pushed: the last sequence number, and what it amounts to; of `unembedded` the first are named."""
 
     sequence: int = 0
     documents: int = 0
     tombstones: int = 0
+    unembedded: int = 0
+    refusals: tuple[PushRefusal, ...] = ()
 
 
 class StatusAnswer(ConfigModel):
@@ -51,6 +65,11 @@ class StatusAnswer(ConfigModel):
     store: StoreStatus
     pushes: PushStatus
     last_served_time: datetime | None
+
+
+def none_refused() -> Sequence[Refused]:
+    """Return what an index has whose pushed documents are all embedded."""
+    return ()
 
 
 async def nothing_pushed() -> PushStatus:
@@ -80,6 +99,7 @@ class Observer:
     store: Store
     embedding: EmbeddingProbes
     pushes: Callable[[], Awaitable[PushStatus]] = field(default=nothing_pushed)
+    refused: Callable[[], Sequence[Refused]] = field(default=none_refused)
 
     async def contents(self) -> Contents:
         """Return what the store holds. StoreError where it does not tell."""
@@ -97,7 +117,7 @@ class Observer:
         else:
             store = store_status(held.room)
         served = held.served
-        pushes = await self.pushes()
+        pushes = await self._pushes()
         return StatusAnswer(
             index=self.index,
             serving=held.serving,
@@ -108,6 +128,11 @@ class Observer:
             pushes=pushes,
             last_served_time=served.notes.served_at if served is not None else None,
         )
+
+    async def _pushes(self) -> PushStatus:
+        refused = self.refused()
+        named = tuple(PushRefusal(document=item.document, message=item.message) for item in refused[:MAX_REFUSALS])
+        return (await self.pushes()).model_copy(update={"unembedded": len(refused), "refusals": named})
 
     async def _generation(self, item: Generation) -> GenerationStatus:
         return GenerationStatus(

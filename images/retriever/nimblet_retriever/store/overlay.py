@@ -7,7 +7,7 @@ on. Everything happens in the event loop but the disk's part, so that a search s
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -128,9 +128,10 @@ class EmbeddedOverlay:
             outdated=any(other is not index for other in others),
         )
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
         """Return some of the documents that are not in a space."""
-        found = (entry for entry in self._entries.values() if entry.passages and entry.space != space)
+        others = (entry for entry in self._entries.values() if entry.passages and entry.space != space)
+        found = (entry for entry in others if entry.document not in but)
         return tuple(
             Outdated(entry=entry, chunks=self._indexes[entry.space].chunks(entry.document))
             for entry, _ in zip(found, range(limit), strict=False)

@@ -8,7 +8,7 @@ last, so that a push that was cut off is as if it never was, and replacing a doc
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -164,12 +164,14 @@ class ServerOverlay:
                 break
         return found  # after LOOKS: whole documents all the same, some perhaps newer than the number
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
         """Return some of the documents that are in another space."""
         wanted = models.Filter(must=[any_of("kind", [_LIVING])], must_not=[any_of("space", [space])])
         found: list[Outdated] = []
         async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=wanted):
             entry = _value(record, Entry)
+            if entry.document in but:
+                continue
             chunks = [
                 chunk_of(Payload.model_validate(item.payload), ())
                 async for item in scroll(
