@@ -38,7 +38,7 @@ from tests.bench.sizing import Case, client_of, server_args
 
 WARM_DOCUMENTS: Final = 4
 DOCUMENTS: Final = 64
-STRAIGHT: Final = 192
+STRAIGHT: Final = 128
 """Passages of those that are sent straight: enough for a rate."""
 SECTIONS: Final = 8
 TOKENS: Final = 256
@@ -86,12 +86,10 @@ class Figure:
         return self.ingestion.report.passages / (self.ingestion.seconds - self.ingestion.start_seconds)
 
 
-def main() -> int:
-    """Measure and print; the exit code is 0 whatever the figures are."""
+def run(documents: int) -> Figure:
+    """Measure with so many documents."""
     with tempfile.TemporaryDirectory(prefix="nimblet-bench-") as name:
-        figure = measure(Path(name))
-    print(table(figure))
-    return 0
+        return measure(Path(name), documents)
 
 
 def table(figure: Figure) -> str:
@@ -103,7 +101,7 @@ def table(figure: Figure) -> str:
     cpu = f"indexer and parsers {done.cpu:.1f} s, retriever and builder {figure.retriever_cpu:.1f} s"
     ratios = f"{figure.rate / figure.limit:.2f} (aim: at least {AIM}); {whole / figure.limit:.2f} with the start"
     rows = {
-        "passages": f"{done.report.passages} of up to {TOKENS} tokens, from {DOCUMENTS} Markdown files",
+        "passages": f"{done.report.passages} of up to {TOKENS} tokens, from {done.report.documents} files",
         "embedding server": f"{figure.limit:.1f} passages/s {straight_way}",
         "start of the indexer": f"{done.start_seconds:.1f} s; phases begin at {phases}, end {done.seconds:.1f}",
         "ingestion": f"{figure.rate:.1f} passages/s from the first file to the end, sealing and swap too",
@@ -119,30 +117,31 @@ def _waits(seconds: Sequence[float]) -> str:
     return f"p50 {statistics.median(seconds):.2f}, longest {max(seconds):.2f} of {len(seconds)}"
 
 
-def measure(folder: Path) -> Figure:
+def measure(folder: Path, documents: int) -> Figure:
     """Run both ways on one server: straight, ingestion, straight again; the better straight run counts."""
-    write_documents(folder / "warm", range(DOCUMENTS, DOCUMENTS + WARM_DOCUMENTS))
-    write_documents(folder / "documents", range(DOCUMENTS))
+    write_documents(folder / "warm", range(documents, documents + WARM_DOCUMENTS))
+    write_documents(folder / "documents", range(documents))
     with embedding_server(folder) as server, ExitStack() as stack:
         port = free_port()
         process = stack.enter_context(retriever(retriever_config(folder, server), port=port))
         url = f"http://127.0.0.1:{port}"
         passages = passages_of(folder / "documents")
+        sent = passages[:STRAIGHT]
         ingest(folder, url, name="g000001", documents=folder / "warm")
         with client_of(server) as client:
-            limits = [straight(client, passages[:STRAIGHT], requests) for requests in CONCURRENCY]
+            limits = [straight(client, sent, requests) for requests in CONCURRENCY]
             with Asker(url) as alone:
                 alone.wait_for(10)
             before = cpu_of(process.pid)
             with Asker(url) as beside:
                 done = ingest(folder, url, name="g000002", documents=folder / "documents")
             used = cpu_of(process.pid) - before
-            limits.append(straight(client, passages[:STRAIGHT], min(limits)[1]))
+            limits.append(straight(client, sent, min(limits)[1]))
     if done.report.passages != len(passages):
         raise RuntimeError(f"expected {len(passages)} passages, found {done.report.passages}")
     seconds, requests = min(limits)
     return Figure(
-        limit=STRAIGHT / seconds,
+        limit=len(sent) / seconds,
         limit_requests=requests,
         ingestion=done,
         retriever_cpu=used,
