@@ -29,7 +29,7 @@ from nimblet.cluster.keyfacts import key_facts, key_versions, time_of
 from nimblet.cluster.masterkey import purpose_key
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
-from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
+from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
 from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
@@ -69,7 +69,7 @@ class GatheredIndex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Named:
+class IndexNamed:
     """What the spec names of others."""
 
     embedding: ModelReference | None
@@ -102,7 +102,7 @@ async def gather_index_facts(
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
     builders = working_pods(of_component(owned, INDEXER), INDEXER)
     keys = await _keys(gatherer, index)
-    named = await _named(gatherer, index)
+    named = await gather_index_named(gatherer.client, index, master_key=gatherer.master_key)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
@@ -164,16 +164,14 @@ def _age(pod: PodFacts) -> float:
     return pod.created_at.timestamp() if pod.created_at is not None else 0.0
 
 
-def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
+def _epoch(named: IndexNamed, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
     """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
     there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
-def _builds(
-    jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]
-) -> tuple[BuildFacts, ...]:
+def _builds(jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]) -> tuple[BuildFacts, ...]:
     told = with_progress([facts for _, facts in jobs], working)
     return tuple(build_facts(job, facts) for (job, _), facts in zip(jobs, told, strict=True))
 
@@ -237,8 +235,9 @@ def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
     return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
 
 
-async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
-    client, namespace, spec = gatherer.client, index.namespace, index.spec
+async def gather_index_named(client: Client, index: RetrievalIndex, *, master_key: bytes) -> IndexNamed:
+    """Return what the spec names: models, Secrets, ConfigMaps, claims."""
+    namespace, spec = index.namespace, index.spec
     secrets = [credentials_of(source) for source in spec.sources]
     secrets += [ref.name for ref in (spec.embedding.key_secret_ref, spec.store.key_secret_ref) if ref is not None]
     mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
@@ -248,10 +247,10 @@ async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
     embedding, reranker = await asyncio.gather(
         *(_model(client, namespace, ref) for ref in (spec.embedding.model_ref, spec.search.reranker_ref))
     )
-    return _Named(
+    return IndexNamed(
         embedding=embedding,
         reranker=reranker,
-        secrets=await _secrets(gatherer, namespace, (name for name in secrets if name is not None)),
+        secrets=await _secrets(client, namespace, (name for name in secrets if name is not None), master_key),
         config_maps={
             name: it for name in sorted(set(mapped)) if (it := await _config_map(client, namespace, name))
         },
@@ -263,10 +262,12 @@ async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelR
     return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
 
 
-async def _secrets(gatherer: Gatherer, namespace: str, wanted: Iterable[str]) -> dict[str, SecretFacts]:
+async def _secrets(
+    client: Client, namespace: str, wanted: Iterable[str], master_key: bytes
+) -> dict[str, SecretFacts]:
     found = {}
     for name in sorted(set(wanted)):
-        facts = await named_secret(gatherer.client, namespace, SecretRef(name=name), gatherer.master_key)
+        facts = await named_secret(client, namespace, SecretRef(name=name), master_key)
         if facts is not None:
             found[name] = facts
     return found
@@ -290,6 +291,10 @@ def config_map_facts(body: dict[str, object]) -> NamedFacts:
 
 async def _claim(client: Client, namespace: str, name: str) -> NamedFacts | None:
     body = await client.get(CLAIM, namespace=namespace, name=name)
-    if body is None:
-        return None
-    return NamedFacts(name=name, usable=metadata_of(body).labels.get(labels.USE) == "true")
+    return claim_facts(body) if body is not None else None
+
+
+def claim_facts(body: dict[str, object]) -> NamedFacts:
+    """Return what a plan may know of a user's claim."""
+    metadata = metadata_of(body)
+    return NamedFacts(name=metadata.name, usable=metadata.labels.get(labels.USE) == "true")
