@@ -46,7 +46,7 @@ async def test_status_of_an_empty_index(tmp_path: Path) -> None:
                 "reserveBytes": 400,
                 "full": False,
             },
-            "pushes": {"sequence": 0, "documents": 0, "tombstones": 0},
+            "pushes": {"sequence": 0, "documents": 0, "tombstones": 0, "unembedded": 0, "refusals": []},
             "lastServedTime": None,
         }
         assert (await bench.get("/readyz")).status_code == 200
