@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from nimblet.plan.facts import Answer, Observation
-from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, RetrieverFacts
+from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, RetrieverFacts, StoreServerFacts
 
 STATUS_PATH: Final = "/v1/status"
 LASTS_SECONDS: Final = 8.0
@@ -33,8 +33,18 @@ class _Health(_Told):
         return PartFacts(ok=self.ok, reason=self.reason, message=words)
 
 
+class _Server(_Told):
+    url: str
+    used: bool
+    version: str = ""
+    collections: tuple[str, ...] = ()
+
+
 class _Store(_Health):
     full: bool = False
+    servers: tuple[_Server, ...] = ()
+    trouble: _Health | None = None
+    note: str = ""
 
 
 class _Gate(_Told):
@@ -86,6 +96,9 @@ class RetrieverStatus(_Told):
             embedding=self.embedding.facts,
             store=self.store.facts,
             full=self.store.full,
+            trouble=self.store.trouble.facts if self.store.trouble is not None else None,
+            servers=tuple(StoreServerFacts(**item.model_dump()) for item in self.store.servers),
+            note=self.store.note,
         )
 
 

@@ -310,6 +310,7 @@ async def _work(operator: Operator, client: Client) -> None:
             observer=observer,
             master_key=master,
             server_minor=server_minor,
+            operator_namespace=options.settings.access.operator_namespace,
         )
         reconciler = Reconciler(
             kinds=kinds_of(gatherer, options.settings),

@@ -62,7 +62,14 @@ async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
         observer = Observer(
             session=session, patience=Patience(timeout=1, retry=1), wake=woken.append, clock=lambda: 0.0
         )
-        yield Gatherer(client=client, mirror=Mirror(), observer=observer, master_key=b"k" * 32, server_minor=35)
+        yield Gatherer(
+            client=client,
+            mirror=Mirror(),
+            observer=observer,
+            master_key=b"k" * 32,
+            server_minor=35,
+            operator_namespace="nimblet-system",
+        )
 
 
 async def test_an_artifact_that_a_stale_list_hid_is_found_by_name() -> None:

@@ -14,8 +14,24 @@ from typing import Final
 from qdrant_client import AsyncQdrantClient, models
 
 from nimblet_retriever.config import CollectionConfig
-from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError
-from nimblet_retriever.store.creation import create, create_entries
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError, StoreMoved
+from nimblet_retriever.store.creation import create_entries, create_passages
+from nimblet_retriever.store.overlaypoints import (
+    GONE,
+    HIDES,
+    LIVING,
+    SPACE,
+    STATE,
+    State,
+    changed,
+    entries_of,
+    entry_point,
+    id_of,
+    kind_of,
+    of_document,
+    passages_of,
+    value_of,
+)
 from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
 from nimblet_retriever.store.pushed import (
     TOMBSTONES,
@@ -34,20 +50,7 @@ from nimblet_retriever.store.pushed import (
     ranked,
 )
 from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
-from nimblet_retriever.store.serverentries import (
-    GONE,
-    HIDES,
-    LIVING,
-    SPACE,
-    STATE,
-    State,
-    changed,
-    id_of,
-    kind_of,
-    passages_filter,
-    point_of_entry,
-    value_of,
-)
+from nimblet_retriever.store.troubles import Troubles
 
 LOOKS: Final = 5
 """How often a search is made again because a document it found was replaced meanwhile."""
@@ -70,6 +73,7 @@ class ServerOverlay:
     def __init__(
         self,
         client: AsyncQdrantClient,
+        troubles: Troubles,
         *,
         prefix: str,
         config: CollectionConfig | None,
@@ -77,8 +81,10 @@ class ServerOverlay:
     ) -> None:
         self._tombstones = tombstones
         self._client = client
+        self._troubles = troubles
         self._config = config
-        self._entries = f"{prefix}-push"
+        self._prefix = prefix
+        self._entries = entries_of(prefix)
         self._turn = asyncio.Lock()
         self._view = _View(state=State(revision=-1), hidden=frozenset(), spaces=(), occupied=frozenset())
 
@@ -86,15 +92,20 @@ class ServerOverlay:
     async def open(
         cls,
         client: AsyncQdrantClient,
+        troubles: Troubles,
         *,
         prefix: str,
         config: CollectionConfig | None = None,
         tombstones: int = TOMBSTONES,
     ) -> "ServerOverlay":
         """Make what is missing, with as many copies as generations have."""
-        overlay = cls(client, prefix=prefix, config=config, tombstones=tombstones)
+        overlay = cls(client, troubles, prefix=prefix, config=config, tombstones=tombstones)
         if not await answered(client.collection_exists(overlay._entries)):
-            await overlay._create()
+            await troubles.written(
+                overlay._entries, create_entries(client, overlay._entries, config), field="kind"
+            )
+        if (await answered(client.count(overlay._entries, exact=True))).count == 0:
+            await overlay._put([entry_point(STATE, "", State())])
         return overlay
 
     async def put(self, document: Document) -> Receipt:
@@ -103,7 +114,7 @@ class ServerOverlay:
             entry = await self.entry(document.id)
             if entry is not None and is_repeated(entry, version=document.version, digest=document.digest):
                 return Receipt(sequence=entry.sequence, version=entry.version)
-            state = await self._state()
+            state = await self._writable()
             made = Entry(
                 document=document.id,
                 version=next_version(entry, document.version),
@@ -142,9 +153,10 @@ class ServerOverlay:
         async with self._turn:
             if await self.entry(entry.document) != entry:
                 return
+            state = await self._writable()
             made = entry.model_copy(update={"space": space.id})
             await self._write(made, chunks, space)
-            await self._enter(made, changed(await self._state(), entry, made))
+            await self._enter(made, changed(state, entry, made))
             await self._clear(entry.document, but=made)
             await self._drop_empty(entry.space)
 
@@ -191,7 +203,7 @@ class ServerOverlay:
                     self._passages(entry.space),
                     fields=True,
                     vectors=False,
-                    flt=passages_filter(entry.document, number=entry.sequence),
+                    flt=of_document(entry.document, number=entry.sequence),
                 )
             ]
             found.append(Outdated(entry=entry, chunks=tuple(sorted(chunks, key=lambda chunk: chunk.position))))
@@ -199,31 +211,27 @@ class ServerOverlay:
                 break
         return tuple(found)
 
-    async def purge(self) -> None:
-        """Remove everything from the server."""
-        listed = await answered(self._client.get_collections())
-        for item in listed.collections:
-            if item.name == self._entries or item.name.startswith(f"{self._entries}-"):
-                await answered(self._client.delete_collection(item.name))
-
     async def close(self) -> None:
         """Nothing is held: the store closes the client."""
-
-    async def _create(self) -> None:
-        await create_entries(self._client, self._entries, self._config)
-        for field in ("kind", "space"):
-            await answered(
-                self._client.create_payload_index(
-                    self._entries, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
-                )
-            )
-        await answered(self._client.upsert(self._entries, [point_of_entry(STATE, "", State())], wait=True))
 
     async def _state(self) -> State:
         found = await answered(self._client.retrieve(self._entries, [id_of(STATE, "")], with_payload=True))
         if not found:
             raise StoreError(f"collection {self._entries} lost its state; remove it, and push its documents again")
         return value_of(found[0], State)
+
+    async def _writable(self) -> State:
+        """Return the state, which a write replaces. StoreMoved where another place has the documents now."""
+        state = await self._state()
+        if state.moved:
+            raise StoreMoved("pushed documents are being taken to other servers; ask again")
+        return state
+
+    async def _put(self, points: list[models.PointStruct]) -> None:
+        """Write entries."""
+        await self._troubles.written(
+            self._entries, self._client.upsert(self._entries, points, wait=True), field="kind"
+        )
 
     async def _current(self) -> _View:
         """Return the view of now, read anew if anything was written since the last one."""
@@ -256,13 +264,12 @@ class ServerOverlay:
 
     async def _enter(self, entry: Entry, state: State) -> None:
         """Commit: the entry and the number in one request."""
-        points = [point_of_entry(kind_of(entry), entry.document, entry), point_of_entry(STATE, "", state)]
-        await answered(self._client.upsert(self._entries, points, wait=True))
+        await self._put([entry_point(kind_of(entry), entry.document, entry), entry_point(STATE, "", state)])
 
     async def _enter_without_passages(
         self, document: str, entry: Entry | None, *, version: int, deleted: bool
     ) -> Receipt:
-        state = await self._state()
+        state = await self._writable()
         made = Entry(document=document, version=version, deleted=deleted, sequence=state.sequence + 1)
         if made.hides and (entry is None or not entry.hides):
             check_hidden(state.tombstones, self._tombstones)
@@ -286,8 +293,9 @@ class ServerOverlay:
     async def _write(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
         collection = self._passages(space.id)
         if not await answered(self._client.collection_exists(collection)):
-            await create(self._client, collection, dimension=space.dimension, metadata={}, config=self._config)
-        await answered(self._client.upsert(self._entries, [point_of_entry(SPACE, space.id, space)], wait=True))
+            made = create_passages(self._client, collection, dimension=space.dimension, config=self._config)
+            await self._troubles.written(self._entries, made, field="kind")
+        await self._put([entry_point(SPACE, space.id, space)])
         points = []
         for chunk in chunks:
             point = point_of(chunk, language=space.language)
@@ -295,19 +303,21 @@ class ServerOverlay:
             point.payload = {**(point.payload or {}), "sequence": entry.sequence}
             points.append(point)
         if points:
-            await answered(self._client.upsert(collection, points, wait=True))
+            await self._troubles.written(collection, self._client.upsert(collection, points, wait=True))
 
     async def _clear(self, document: str, *, but: Entry | None) -> None:
         """Remove a document's passages from all spaces, but those of one entry."""
         for space in (await self._current()).spaces:
             kept = but.sequence if but is not None and but.space == space.id else None
-            selector = models.FilterSelector(filter=passages_filter(document, but=kept))
-            await answered(self._client.delete(self._passages(space.id), selector, wait=True))
+            selector = models.FilterSelector(filter=of_document(document, but=kept))
+            passages = self._passages(space.id)
+            await self._troubles.written(passages, self._client.delete(passages, selector, wait=True))
 
     async def _drop_empty(self, space: str) -> None:
         if await self._living(space) == 0:
             ids = models.PointIdsList(points=[id_of(SPACE, space)])
-            await answered(self._client.delete(self._entries, ids, wait=True))
+            deleted = self._client.delete(self._entries, ids, wait=True)
+            await self._troubles.written(self._entries, deleted, field="kind")
             await answered(self._client.delete_collection(self._passages(space)))
 
     async def _look(self, search: Search, space: str | None, view: _View) -> Found:
@@ -356,7 +366,7 @@ class ServerOverlay:
         return [_numbered(point, search, space) for point in found.points]
 
     def _passages(self, space: str) -> str:
-        return f"{self._entries}-{space}"
+        return passages_of(self._prefix, space)
 
 
 _Numbered = tuple[Hit, tuple[int, str]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the overlay on a Qdrant server keeps among its entries, as points and back. Pure; no request here."""
+"""The points of an overlay's entries on a server: documents, spaces and the state. Pure; no I/O."""
 
 import uuid
 from typing import Final, TypeVar
@@ -26,6 +26,8 @@ class State(StoredModel):
     documents: int = 0
     passages: int = 0
     tombstones: int = 0
+    moved: bool = False
+    """The documents are being taken to other servers: nothing is written here any more."""
 
 
 def changed(state: State, before: Entry | None, after: Entry) -> State:
@@ -41,10 +43,20 @@ def changed(state: State, before: Entry | None, after: Entry) -> State:
 
 
 def kind_of(entry: Entry) -> str:
-    """Return the kind of a document's entry."""
+    """Return the kind of an entry's point."""
     if entry.hides:
         return HIDES
     return LIVING if entry.passages else GONE
+
+
+def entries_of(prefix: str) -> str:
+    """Return the collection of an index's entries; those of passages begin with its name."""
+    return f"{prefix}-push"
+
+
+def passages_of(prefix: str, space: str) -> str:
+    """Return the collection of the passages of one space."""
+    return f"{entries_of(prefix)}-{space}"
 
 
 def id_of(kind: str, name: str) -> str:
@@ -52,7 +64,7 @@ def id_of(kind: str, name: str) -> str:
     return str(uuid.uuid5(_IDS, f"{kind}\0{name}"))
 
 
-def point_of_entry(kind: str, name: str, value: StoredModel) -> models.PointStruct:
+def entry_point(kind: str, name: str, value: StoredModel) -> models.PointStruct:
     """Return the point of an entry, a space or the state; all kinds of entries share their document's id."""
     fixed = kind if kind in (STATE, SPACE) else LIVING
     payload = {"kind": kind, "value": value.model_dump(mode="json", by_alias=True)}
@@ -62,11 +74,11 @@ def point_of_entry(kind: str, name: str, value: StoredModel) -> models.PointStru
 
 
 def value_of(record: models.Record, kind: type[T]) -> T:
-    """Return what a point keeps."""
+    """Return what a point holds."""
     return kind.model_validate((record.payload or {}).get("value"))
 
 
-def passages_filter(document: str, *, number: int | None = None, but: int | None = None) -> models.Filter:
+def of_document(document: str, *, number: int | None = None, but: int | None = None) -> models.Filter:
     """Return the filter of a document's passages: those with a number, or all but those."""
 
     def numbered(value: int) -> models.FieldCondition:
