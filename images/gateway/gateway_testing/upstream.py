@@ -46,6 +46,8 @@ class ModelServer:
     pause: float = 0.0
     """Seconds between pieces."""
     tokenizes: bool = True
+    parameters: int | None = None
+    """Weights, told as llama.cpp tells them."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
@@ -104,7 +106,8 @@ class ModelServer:
             return Response(status_code=401)
         if self.fault is not None:
             return self.fault
-        return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model"}]})
+        meta = {} if self.parameters is None else {"meta": {"n_params": self.parameters}}
+        return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model", **meta}]})
 
     async def embeddings(self, request: Request) -> Response:
         """POST /v1/embeddings: a classifier's scores."""

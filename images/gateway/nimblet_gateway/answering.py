@@ -137,13 +137,12 @@ class Answering:
     ) -> AsyncGenerator[Event, None]:
         """Release sentence by sentence. Nothing released is a refusal."""
         required = self.config.grounding is Grounding.REQUIRED
-        parameters = self.health.state("fallback" if record.is_fallback else "model").parameters
         checker = Checker(
             passages=used.shown,
             question=asked[0],
             keeps_unsupported=not required,
             # a follow-up's own words say too little to find its sentence by
-            agreeing=required and len(asked) == 1 and parameters is not None and parameters < SMALL_MODEL,
+            agreeing=len(asked) == 1 and self._needs_agreement(record),
         )
         thoughts, released, ending = ThinkFilter(), False, "stop"
         async for chunk in chunks:
@@ -168,6 +167,12 @@ class Answering:
             return
         async for event in self._refuse("NotSupported", NOT_SUPPORTED, record):
             yield event
+
+    def _needs_agreement(self, record: Record) -> bool:
+        """Tell whether the model is too small to be believed where the documents' own sentence could stand."""
+        parameters = self.health.state("fallback" if record.is_fallback else "model").parameters
+        quotes = self.config.grounding is Grounding.REQUIRED and self.config.retrieval.quote_instead
+        return quotes and parameters is not None and parameters < SMALL_MODEL
 
     async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace) -> bool:
         if self.guard is None:

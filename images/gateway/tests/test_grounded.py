@@ -3,12 +3,14 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway_testing.corpus import HOSTILE, PASSAGES, PLAN, PUMP
 from gateway_testing.process import (
+    OPERATOR,
     Running,
     chat_body,
     eventually,
@@ -18,6 +20,7 @@ from gateway_testing.process import (
     text_of,
 )
 from gateway_testing.upstream import ModelServer
+from retriever_testing.process import serving
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -240,3 +243,21 @@ def test_tools_and_documents_never_meet(preferred: Running, model: ModelServer) 
     assert body["nimblet"]["passages"] == []
     assert model.requests[0]["tools"] == TOOLS
     assert "310" not in json.dumps(model.requests[0])
+
+
+@pytest.mark.parametrize(("parameters", "says"), [(135 * 10**6, "45 bar"), (7 * 10**9, "1987"), (None, "1987")])
+def test_model_that_is_told_to_be_small_must_agree_with_the_documents(
+    index_url: str, tmp_path: Path, parameters: int | None, says: str
+) -> None:
+    # Given a sentence that a document supports, and that does not answer the question
+    small = ModelServer(parameters=parameters)
+    small.answers("It was built in Tromsdal in 1987.")
+    with serving(small.app()) as url:
+        indexes = [index_config(tmp_path, index_url)]
+        config = gateway_config(tmp_path, model_url=url, grounding="Required", indexes=indexes)
+        with gateway(config) as running:
+            eventually(lambda: bool(running.get("/v1/status", key=OPERATOR).json()["selfTest"]["ok"]), seconds=60)
+            body = running.chat("At how many bar does the Halvorsen pump run?").json()
+    # Then a small model's gives way to the document's own sentence
+    assert says in body["choices"][0]["message"]["content"]
+    assert body["nimblet"]["quote"] is (says == "45 bar")
