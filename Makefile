@@ -19,6 +19,7 @@ export PATH := $(dir $(UV)):$(PATH)
 # Each image's tests are modules named tests.*: checked one image at a time.
 TYPED := "operator/nimblet images/loader e2e tests" images/egress images/gateway images/indexer images/retriever
 LOCAL := tests/unit tests/golden tests/contract images/egress/tests images/gateway/tests images/indexer/tests images/loader/tests images/retriever/tests
+FUZZ_SECONDS ?= 60
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=
 
@@ -51,6 +52,11 @@ prepare: sync ## Build or fetch what the cluster, the images and the tests need;
 .PHONY: test-unit
 test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
 	$(RUN) pytest $(LOCAL) $(ARGS)
+
+.PHONY: fuzz
+fuzz: sync ## Coverage-guided fuzzing of the header parsers, FUZZ_SECONDS (60) each; atheris, Linux only
+	for parser in gguf safetensors; do \
+	  PYTHONPATH=images/loader $(UV) run --frozen --all-packages --group fuzz python -m loader_testing.fuzz $$parser $(FUZZ_SECONDS); done
 
 .PHONY: test-cluster
 test-cluster: prepare ## Tests against etcd, kube-apiserver and controller-manager with make-believe nodes

@@ -27,13 +27,17 @@ from nimblet.plan.facts import (
     Observation,
     PodFacts,
     SecretFacts,
+    TrustTextFacts,
 )
+from nimblet.plan.integrity import known_trust
 from nimblet.plan.result import Plan
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SETTINGS: Final = Settings()
+Texts = Mapping[str, TrustTextFacts]
+NO_TEXTS: Final[Texts] = {}
 GIBIBYTE: Final = 2**30
 API_KEY: Final = "nk-0123456789abcdef"
 COMMIT: Final = "1" * 40
@@ -153,14 +157,16 @@ def a_model(
     )
 
 
-def hash_of(model: CompactModel, settings: Settings = SETTINGS) -> str:
+def hash_of(model: CompactModel, settings: Settings = SETTINGS, *, trust: Texts = NO_TEXTS) -> str:
     """Return the source hash that names the model's Job and artifact."""
-    return source_hash(model.spec, settings)
+    return source_hash(model.spec, settings, known_trust(model, trust))
 
 
-def stored(model: CompactModel, text: str | None = None, *, settings: Settings = SETTINGS) -> ArtifactFacts:
+def stored(
+    model: CompactModel, text: str | None = None, *, settings: Settings = SETTINGS, trust: Texts = NO_TEXTS
+) -> ArtifactFacts:
     """Return the stored artifact of the model's source."""
-    digest = hash_of(model, settings)
+    digest = hash_of(model, settings, trust=trust)
     return ArtifactFacts(
         name=names.artifact(model.name, source_hash=digest),
         uid=f"artifact-{digest}",
@@ -248,10 +254,11 @@ def base_facts(model: CompactModel, **overrides: Any) -> ModelFacts:
     return replace(ModelFacts(artifacts=(stored(model),), nodes=(a_node(),), api_key=API_KEY), **overrides)
 
 
-def revision_of(model: CompactModel, settings: Settings = SETTINGS) -> str:
+def revision_of(model: CompactModel, settings: Settings = SETTINGS, *, trust: Texts = NO_TEXTS) -> str:
     """Return the revision of the model's pod template as the plan renders it."""
     secret = a_secret() if model.spec.source.credentials_secret_ref is not None else None
-    facts = base_facts(model, artifacts=(stored(model, settings=settings),), secret=secret)
+    artifact = stored(model, settings=settings, trust=trust)
+    facts = base_facts(model, artifacts=(artifact,), secret=secret, trust=trust)
     plan = plan_of(model, facts, settings=settings)
     found = child(plan.children, "Deployment")
     return str(found["metadata"]["labels"][labels.REVISION])

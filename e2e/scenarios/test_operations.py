@@ -45,7 +45,11 @@ def test_chart_upgrade_restarts_no_model_pod(stack: Stack, namespace: str) -> No
 
     assert met.failures == []
     assert met.retried == 0
-    assert not set(operator_before) & {pod.metadata.uid for pod in kube.pods(OPERATOR_NAMESPACE)}
+    until(
+        lambda: not set(operator_before) & {pod.metadata.uid for pod in kube.pods(OPERATOR_NAMESPACE)},
+        what="the pods of the operator from before the upgrade gone",
+        seconds=60,
+    )
     assert pods_of(kube, namespace) == before
     assert kube.model(NAME, namespace).metadata.generation == 1
 

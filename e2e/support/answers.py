@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking an Assistant and its indexes, and what came: text, citations, refusal. It judges nothing."""
+"""Asking an Assistant and its indexes, and pushing to them; what came: text, citations. It judges nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, service_url
 from e2e.support.kube import Kube
 from e2e.support.objects import Parsed
+from nimblet import names
 
 ASSISTANT, INDEX = "assistant", "retrievalindex"
 API_KEY = "api-key"
@@ -37,6 +38,9 @@ class Passage(Parsed):
     id: str
     document: str
     text: str
+    source: str = ""
+    title: str = ""
+    location: str = ""
 
 
 class Found(Parsed):
@@ -44,7 +48,13 @@ class Found(Parsed):
 
     generation: str
     push: int = 0
+    reranked: bool | None = None
     passages: list[Passage] = Field(default_factory=list)
+
+    @property
+    def documents(self) -> list[str]:
+        """The documents found, the best first."""
+        return list(dict.fromkeys(item.document for item in self.passages))
 
 
 class Told(Parsed):
@@ -113,15 +123,44 @@ class Searching:
     url: str
     key: str
 
-    def find(self, query: str, *, top_k: int = 5) -> Found:
+    def find(self, query: str, *, top_k: int = 5, access: Sequence[str] | None = None) -> Found:
         """Return what a search finds; httpx's errors where it fails."""
+        narrowed = {} if access is None else {"access": list(access)}
         answer = httpx.post(
             f"{self.url}/v1/retrieve",
-            json={"query": query, "topK": top_k},
-            headers={"Authorization": f"Bearer {self.key}"},
+            json={"query": query, "topK": top_k, **narrowed},
+            headers=bearer(self.key),
             timeout=TIMEOUT_SECONDS,
         )
         return Found.model_validate(answer.raise_for_status().json())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushing:
+    """A retriever's endpoint, and a key that may push."""
+
+    url: str
+    key: str
+
+    def push(self, name: str, text: str, *, access: Sequence[str]) -> httpx.Response:
+        """Push a document."""
+        body = {"id": name, "text": text, "access": list(access)}
+        return httpx.post(f"{self.url}/v1/documents", json=body, headers=bearer(self.key), timeout=TIMEOUT_SECONDS)
+
+    def delete(self, name: str) -> httpx.Response:
+        """Delete one of its documents, or hide a source's."""
+        url = f"{self.url}/v1/documents/{name}"
+        return httpx.delete(url, headers=bearer(self.key), timeout=TIMEOUT_SECONDS)
+
+    def restore(self, name: str) -> httpx.Response:
+        """Show a source's document again."""
+        url = f"{self.url}/v1/documents/{name}/restore"
+        return httpx.post(url, headers=bearer(self.key), timeout=TIMEOUT_SECONDS)
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that a key goes in."""
+    return {"Authorization": f"Bearer {key}"}
 
 
 @contextmanager
@@ -130,6 +169,14 @@ def searching(kube: Kube, index: str, namespace: str) -> Iterator[Searching]:
     key = _key(kube, kube.resource(INDEX, index, namespace).status.key_secret, namespace)
     with service_url(kube, f"{index}-retriever", namespace) as url:
         yield Searching(url=url, key=key)
+
+
+@contextmanager
+def pushing(kube: Kube, index: str, namespace: str) -> Iterator[Pushing]:
+    """Give an index to push to, with the key of its Secret."""
+    key = _key(kube, names.purpose_key(index, purpose="push"), namespace)
+    with service_url(kube, f"{index}-retriever", namespace) as url:
+        yield Pushing(url=url, key=key)
 
 
 def _key(kube: Kube, secret: str, namespace: str) -> str:

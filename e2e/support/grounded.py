@@ -10,12 +10,15 @@ from typing import Final
 from e2e.data.records import Document, Question
 from e2e.data.render import render_document
 from e2e.support.manifests import Manifest
-from e2e.support.registry import CONTAINER_SECURITY, POD_SECURITY
+from e2e.support.programs import FILES_DIR, Program, pod_spec, program_manifests, python_container
 from nimblet.labels import API_VERSION, USE
 
 SITE_PORT: Final = 8000
 SITE_HOST: Final = "site.grounded.svc"
 """The web site of the scenarios; the administrator's allow-list names it."""
+QDRANT_PORT: Final = 6333
+QDRANT_HOST: Final = "qdrant.grounded.svc"
+"""The stand-in for a Qdrant server."""
 GOLDEN_KEY: Final = "golden.jsonl"
 USABLE: Final = {USE: "true"}
 
@@ -99,7 +102,7 @@ def copying_pod_manifest(config_map: str, claim: str, namespace: str, *, image: 
         "[shutil.copyfile(path, pathlib.Path('/claim') / path.name) for path in pathlib.Path('/in').iterdir() "
         "if path.is_file()]"
     )
-    container = _python("copy", image, ["-c", script])
+    container = python_container("copy", image, ["-c", script])
     container["volumeMounts"] = [
         {"name": "in", "mountPath": "/in", "readOnly": True},
         {"name": "claim", "mountPath": "/claim"},
@@ -112,7 +115,7 @@ def copying_pod_manifest(config_map: str, claim: str, namespace: str, *, image: 
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": f"copy-{claim}", "namespace": namespace},
-        "spec": {"restartPolicy": "Never", **_pod(container, volumes)},
+        "spec": {"restartPolicy": "Never", **pod_spec(container, volumes)},
     }
 
 
@@ -126,48 +129,7 @@ def site_manifests(name: str, namespace: str, documents: Iterable[Document], *, 
         f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{pages}</urlset>'
     ).encode()
     files["robots.txt"] = b"User-agent: *\nAllow: /\n"
-    metadata = {"name": name, "namespace": namespace}
-    labels = {"app.kubernetes.io/name": name}
-    container = _python("site", image, ["-m", "http.server", str(SITE_PORT), "--directory", "/site"])
-    container["ports"] = [{"name": "http", "containerPort": SITE_PORT}]
-    container["readinessProbe"] = {"httpGet": {"path": "/robots.txt", "port": "http"}, "periodSeconds": 1}
-    container["volumeMounts"] = [{"name": "site", "mountPath": "/site", "readOnly": True}]
-    pod = _pod(container, [{"name": "site", "configMap": {"name": name}}])
-    spec: Manifest = {
-        "replicas": 1,
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": pod},
-    }
-    ports = [{"name": "http", "port": SITE_PORT, "targetPort": "http"}]
-    content = {path: base64.b64encode(text).decode() for path, text in files.items()}
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": content},
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec},
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata,
-            "spec": {"selector": labels, "ports": ports},
-        },
-    ]
-
-
-def _python(name: str, image: str, arguments: list[str]) -> Manifest:
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", *arguments],
-        "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": CONTAINER_SECURITY,
-    }
-
-
-def _pod(container: Manifest, volumes: list[Manifest]) -> Manifest:
-    return {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
-        "containers": [container],
-        "volumes": volumes,
-    }
+    command = ["-m", "http.server", str(SITE_PORT), "--directory", FILES_DIR]
+    return program_manifests(
+        Program(name, namespace, image=image, command=command, port=SITE_PORT, files=files, path="/robots.txt")
+    )

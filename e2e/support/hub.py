@@ -25,6 +25,12 @@ HUB_URL: Final = f"http://{HUB_HOST}:8080"
 REGISTRY_HOST: Final = "registry.hub.svc.cluster.local"
 REGISTRY_PORT: Final = 5000
 WEIGHTS_HOST: Final = "weights.hub.svc.cluster.local"
+GIT_HOST: Final = "git.hub.svc.cluster.local"
+GIT_PORT: Final = 9418
+S3_HOST: Final = "s3.hub.svc.cluster.local"
+S3_URL: Final = f"http://{S3_HOST}:9000"
+TLS_SECRET: Final = "weights"
+"""Secret with the certificate of all https servers here."""
 WEIGHTS_URL: Final = f"https://{WEIGHTS_HOST}:8443/files"
 UNLOADABLE_FILE: Final = "unloadable.gguf"
 """A sound header of a Llama model, and none of the tensors that one needs: llama-server refuses it."""
@@ -48,9 +54,10 @@ class Trust:
 
 
 def make_trust(*, now: datetime) -> Trust:
-    """Return a new CA and the server's certificate; `now` is the moment of signing (UTC)."""
+    """Return a new CA and the servers' certificate; `now` is the moment of signing (UTC)."""
     authority = Authority(now=now)
-    return Trust(authority.certificate.decode(), authority.issue(Subject(WEIGHTS_HOST, names=(WEIGHTS_HOST,))))
+    names = (WEIGHTS_HOST, GIT_HOST)
+    return Trust(authority.certificate.decode(), authority.issue(Subject(WEIGHTS_HOST, names=names)))
 
 
 def odd_files() -> Mapping[str, bytes]:
@@ -137,7 +144,7 @@ def _deployment_spec(image: str, args: Sequence[str], *, revision: str) -> Manif
         "containers": [container],
         "volumes": [
             {"name": "files", "configMap": {"name": "weights"}},
-            {"name": "tls", "secret": {"secretName": "weights", "defaultMode": 0o440}},
+            {"name": "tls", "secret": {"secretName": TLS_SECRET, "defaultMode": 0o440}},
         ],
     }
     template = {"metadata": {"labels": _LABELS, "annotations": {"revision": revision}}, "spec": pod}

@@ -93,6 +93,14 @@ class Generation(Parsed):
     documents: int = 0
 
 
+class SourceRead(Parsed):
+    """What the last good build read of a source."""
+
+    name: str
+    revision: str = ""
+    documents: int = 0
+
+
 class Gate(Parsed):
     """What the golden questions gave."""
 
@@ -112,6 +120,7 @@ class ResourceStatus(Parsed):
     serving_generation: str = ""
     documents: int = 0
     generations: list[Generation] = Field(default_factory=list)
+    sources: list[SourceRead] = Field(default_factory=list)
     gate: Gate | None = None
 
 

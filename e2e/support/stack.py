@@ -18,13 +18,16 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images import IMAGE_NAMES, BuiltImage, build_images
-from e2e.support.grounded import SITE_HOST
+from e2e.support.grounded import QDRANT_HOST, SITE_HOST
 from e2e.support.hub import (
+    GIT_HOST,
     HUB_HOST,
     HUB_URL,
     NAMESPACE,
     REGISTRY_HOST,
     REGISTRY_PORT,
+    S3_HOST,
+    S3_URL,
     WEIGHTS_HOST,
     Manifest,
     Trust,
@@ -41,6 +44,8 @@ DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer", "gateway")
 """Images that the operator's pods run, by their names in the chart's values."""
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 30
+PLAIN_HOSTS: Final = (HUB_HOST, REGISTRY_HOST, SITE_HOST, S3_HOST, QDRANT_HOST)
+"""What is asked in plain HTTP inside the cluster."""
 MAX_FILE_BYTES: Final = 2**50
 """So that a file which no disk holds is refused by the disk."""
 DRAIN_SECONDS: Final = 10
@@ -74,15 +79,17 @@ def chart_values(images: dict[str, str], *, trust: Trust | None, timing: Manifes
     """Return the values that point the chart to local images and the hubs inside the cluster."""
     registry = f"{REGISTRY_HOST}:{REGISTRY_PORT}"
     inside = {"allowPrivate": True, "allowHTTP": True}
-    allow: list[Manifest] = [{"host": host, **inside} for host in (HUB_HOST, REGISTRY_HOST, SITE_HOST)]
+    allow: list[Manifest] = [{"host": host, **inside} for host in PLAIN_HOSTS]
     if trust is not None:
-        allow.append({"host": WEIGHTS_HOST, "allowPrivate": True, "ca": trust.authority})
+        signed: Manifest = {"allowPrivate": True, "ca": trust.authority}
+        allow += [{"host": host, **signed} for host in (WEIGHTS_HOST, GIT_HOST)]
     return {
         "operator": {"image": images["operator"]},
         "images": {name: images[name] for name in DATA_PLANE},
         "fetch": {
             "hfEndpoint": HUB_URL,
             "oci": {"plainHTTP": [registry]},
+            "s3": {"endpoint": S3_URL},
             "allow": allow,
             "stallTimeoutSeconds": 10,
             "maxFileBytes": MAX_FILE_BYTES,

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     PENDING = "Pending"
     DIGESTS_MATCH = "DigestsMatch"
     PINNED = "Pinned"
+    SIGNATURE_MATCHES = "SignatureMatches"
     UNVERIFIED = "Unverified"
     NEWER_IMAGES = "NewerImages"
     BUILDING = "Building"
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     CONFIG_MAP_MISSING = "ConfigMapMissing"
     CONFIG_MAP_NOT_USABLE = "ConfigMapNotUsable"
     CLAIM_NOT_USABLE = "ClaimNotUsable"
+    INTEGRITY_INVALID = "IntegrityInvalid"
     GENERATION_UNKNOWN = "GenerationUnknown"
     LAG_UNREACHABLE = "LagUnreachable"
     # the source, told by the loader
@@ -100,6 +102,13 @@ class Reason(StrEnum):
     DIGEST_REQUIRED = "DigestRequired"
     DISK_FULL = "DiskFull"
     CACHE_CORRUPTED = "CacheCorrupted"
+    UNSAFE_FORMAT = "UnsafeFormat"
+    SIGNATURE_INVALID = "SignatureInvalid"
+    SIGNATURE_MISMATCH = "SignatureMismatch"
+    SIGNER_MISMATCH = "SignerMismatch"
+    CERTIFICATE_EXPIRED = "CertificateExpired"
+    UNSIGNED_FILE = "UnsignedFile"
+    SIGNED_FILE_MISSING = "SignedFileMissing"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     REDIRECT_REFUSED = "RedirectRefused"
     FILE_TOO_LARGE = "FileTooLarge"
@@ -225,6 +234,16 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.UNSUPPORTED_FORMAT: "Point source at a GGUF file; no other format can be loaded.",
     Reason.TOO_MANY_FILES: "Narrow source.files.",
     Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
+    Reason.INTEGRITY_INVALID: "Correct the ConfigMap that integrity names; `nimblet digest` and `nimblet sign` "
+    "write what is read.",
+    Reason.UNSAFE_FORMAT: "Choose files of the format GGUF; formats that run code when loaded never are.",
+    Reason.SIGNATURE_INVALID: "Don't use these weights; have them signed again (`nimblet sign`).",
+    Reason.SIGNATURE_MISMATCH: "Don't use these weights until the difference is explained; give their own "
+    "signature.",
+    Reason.SIGNER_MISMATCH: "Don't use these weights; if you trust who signed them, correct integrity.signature.",
+    Reason.CERTIFICATE_EXPIRED: "Have the model signed again with a certificate that is valid.",
+    Reason.UNSIGNED_FILE: "Choose files that are signed, or have all files signed.",
+    Reason.SIGNED_FILE_MISSING: "Restore the named files at the source, or have what is there signed.",
     Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
     Reason.CACHE_CORRUPTED: "It is filled anew; if it comes back, check the disk and who writes to the claim.",
     Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",

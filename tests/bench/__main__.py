@@ -67,6 +67,12 @@ def main(argv: Sequence[str]) -> int:
         default=retriever.SIZES,
         help="retriever: sizes of the index (default: %(default)s)",
     )
+    parser.add_argument(
+        "--documents",
+        type=int,
+        default=ingest.DOCUMENTS,
+        help="ingest: files of eight passages each (default: %(default)s)",
+    )
     parser.add_argument("--only", default="", help="models whose name holds this, for sizing and soak")
     parser.add_argument("--seconds", type=float, default=SOAK_SECONDS, help="of each soak (default: %(default)s)")
     answers.add_options(parser)
@@ -87,7 +93,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "idle": idle.main,
         "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
         "gateway": gateway.main,
-        "ingest": ingest.main,
+        "ingest": lambda: _told(ingest.table(ingest.run(arguments.documents))),
         "sizing": lambda: bench_sizing(arguments.only),
         "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
         "soak": lambda: bench_soak(arguments.only, arguments.seconds),

@@ -137,9 +137,31 @@ OTHER_SOURCES = st.fixed_dictionaries(
 )
 KEYS = text("[a-z]{1,5}([.][a-z]{1,3})?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?", 317)
 VALUES = text("([A-Za-z0-9]([A-Za-z0-9_.-]{0,9}[A-Za-z0-9])?)?", 63)
+TEXTS = st.fixed_dictionaries(
+    {"name": text("[a-z0-9]([-a-z0-9.]{0,9}[a-z0-9])?", 253), "key": text("[-._a-zA-Z0-9]{1,9}", 253)}
+)
+IDENTITIES = text("[ -~]{1,20}", 256)
+SIGNERS = st.one_of(
+    st.fixed_dictionaries({"key": st.fixed_dictionaries({"publicKeyRef": TEXTS})}),
+    st.fixed_dictionaries(
+        {"certificate": st.fixed_dictionaries({"rootsRef": TEXTS}, optional={"identity": IDENTITIES})}
+    ),
+    st.fixed_dictionaries(
+        {
+            "sigstore": st.fixed_dictionaries(
+                {"identity": IDENTITIES, "issuer": text("https://[!-~]{1,20}", 256), "trustRootRef": TEXTS}
+            )
+        }
+    ),
+)
+SIGNATURES = st.builds(lambda bundle, signer: {"bundleRef": bundle, **signer}, TEXTS, SIGNERS)
 LABELS = st.dictionaries(KEYS, VALUES, max_size=3)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
-    "integrity": st.fixed_dictionaries({"sha256": DIGESTS}),
+    "integrity": st.one_of(
+        st.fixed_dictionaries({"sha256": DIGESTS}, optional={"signature": SIGNATURES}),
+        st.fixed_dictionaries({"manifestRef": TEXTS}, optional={"signature": SIGNATURES}),
+        st.fixed_dictionaries({"signature": SIGNATURES}),
+    ),
     "task": st.just("Chat"),
     "runtime": st.fixed_dictionaries(
         {},

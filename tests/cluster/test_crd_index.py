@@ -30,6 +30,7 @@ BAD: Mapping[str, Mapping[str, object]] = {
     "an external store without a url": {"store": {"type": "External"}},
     "a url of an embedded store": {"store": {"url": "https://a.example"}},
     "more copies than servers": {"store": {"type": "Dedicated", "dedicated": {"replicationFactor": 2}}},
+    "bounds of an embedded store elsewhere": {"store": {"type": "Dedicated", "embedded": {"reserve": "1Gi"}}},
     "sizes of servers of an embedded store": {"resources": {"qdrant": {"memory": "4Gi"}}},
     "overlap as long as a passage": {"chunking": {"tokens": 32, "overlap": 32}},
     "a lag without a schedule": {"freshness": {"maxLag": "1h"}},

@@ -32,6 +32,7 @@ from tests.cluster.crd_support import (
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 SAMPLES = sorted((ROOT / "samples").glob("compactmodel-*.yaml"))
 DIGEST = "0" * 64
+TEXT = {"name": "a", "key": "k"}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,22 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
         ),
         (valid_spec(integrity={"sha256": {"a b": DIGEST}}), "each key has at most 200 characters"),
         (valid_spec(integrity={"sha256": {"a" * 201: DIGEST}}), "each key has at most 200 characters"),
+        (valid_spec(integrity={}), "integrity needs sha256, manifestRef or signature"),
+        (valid_spec(integrity={"sha256": {"a": DIGEST}, "manifestRef": TEXT}), "set one of them"),
+        (valid_spec(integrity={"signature": {"bundleRef": TEXT}}), "set one of key, certificate and sigstore"),
+        (
+            valid_spec(
+                integrity={
+                    "signature": {
+                        "bundleRef": TEXT,
+                        "key": {"publicKeyRef": TEXT},
+                        "certificate": {"rootsRef": TEXT},
+                    }
+                }
+            ),
+            "set one of key, certificate and sigstore",
+        ),
+        ({"source": {"uri": "https://h/m"}}, "needs integrity.sha256, manifestRef or signature"),
         (valid_spec(podTemplate={}), "unknown field"),
         (valid_spec(cache={"accessMode": "ReadWriteOnce"}), "at most one replica and rollout.strategy Recreate"),
         (

@@ -15,10 +15,12 @@ from nimblet.api.retrievalindex import Language
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.plan import index_report
 from nimblet.plan.index_report import EXIT_REASONS, LASTING, report_of
+from nimblet.plan.retrievalindex import IndexPlan
+from nimblet.settings import Settings, Tracing
 from nimblet_indexer.config import IndexerConfig
 from nimblet_indexer.outcome import Outcome
 from nimblet_indexer.report import Failure, FileError, GateReport, Report, SourceReport, report_text
-from nimblet_retriever.config import RetrieverConfig
+from nimblet_retriever.config import EmbeddedConfig, RerankerConfig, RetrieverConfig
 from nimblet_retriever.keys import KeyRing, Scope
 from nimblet_retriever.store.lexical import check_language
 from tests.builders import child
@@ -101,6 +103,47 @@ def test_retriever_accepts_the_keys_of_the_secrets(tmp_path: Path) -> None:
     assert search is not None
     assert search.access == {"everyone", "staff"}
     assert ring.find(f"Bearer {NEW_KEYS.search}", Scope.SEARCH) is None
+
+
+def retriever_of(plan: IndexPlan) -> RetrieverConfig:
+    text = child(plan.children, "ConfigMap", "handbook-retriever")["data"]["config.json"]
+    return RetrieverConfig.model_validate_json(text)
+
+
+def test_bounds_and_reranking_reach_the_retriever() -> None:
+    bounds = {"reserve": "1Gi", "pushPassages": 500}
+    search = {"rerankerRef": {"name": "ranker"}, "rerankCandidates": 40, "rerankTimeoutSeconds": 3}
+    index, facts = built(an_index(store={"embedded": bounds}, search=search))
+    config = retriever_of(
+        index_plan(index, replace(facts, reranker=replace(MINILM, name="ranker", task="Rerank")))
+    )
+    assert isinstance(config.store, EmbeddedConfig)
+    assert (config.store.reserve_bytes, config.store.push_passages) == (2**30, 500)
+    assert config.reranker is not None
+    assert (config.reranker.candidates, config.reranker.timeout_seconds) == (40, 3)
+
+
+def test_defaults_told_for_bounds_and_reranking_are_the_retrievers() -> None:
+    store = EmbeddedConfig(folder=Path("/index"))
+    reranker = RerankerConfig(url="http://m/v1", model="m")
+    assert (store.reserve_bytes, store.push_passages) == (256 * 2**20, 10_000)
+    assert (reranker.candidates, reranker.timeout_seconds) == (20, 10)
+
+
+def test_traces_of_retrievers_go_where_the_administrator_says() -> None:
+    index, facts = built(an_index())
+    settings = Settings(
+        tracing=Tracing(endpoint="http://collector.telemetry.svc:4318/v1/traces", namespaces=("telemetry",))
+    )
+    assert retriever_of(index_plan(index, facts)).tracing is None
+    plan = index_plan(index, facts, settings=settings)
+    tracing = retriever_of(plan).tracing
+    assert tracing is not None
+    assert tracing.endpoint == "http://collector.telemetry.svc:4318"  # the retriever adds /v1/traces
+    assert child(plan.children, "NetworkPolicy", "handbook-retriever")["spec"]["egress"][-1] == {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "telemetry"}}}],
+        "ports": [{"protocol": "TCP", "port": 4318}],
+    }
 
 
 def test_retriever_reads_a_configuration_with_a_former_model() -> None:

@@ -11,8 +11,10 @@ from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.manifests import loader as manifests
 from nimblet.plan import source
+from nimblet.plan.artifact import Signer as ReadSigner
 from nimblet.plan.artifact import parse_artifact
-from nimblet.plan.facts import ModelFacts
+from nimblet.plan.facts import ModelFacts, TrustTextFacts
+from nimblet.plan.integrity import known_trust, method_of
 from nimblet.plan.source import policy_text, source_text
 from nimblet.settings import OCI, S3, AllowEntry, Fetch, Proxy, Settings
 from nimblet_egress.credentials import LOGIN_KEYS, S3_KEYS, SESSION_KEY, TOKEN_KEY
@@ -21,7 +23,7 @@ from nimblet_egress.policy import S3Policy
 from nimblet_loader.cache import check_folder
 from nimblet_loader.cli import _parser
 from nimblet_loader.connectors import CLAIM_DIR, SCHEMES
-from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, encode, parse_policy, parse_source
+from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, Signer, encode, parse_policy, parse_source
 from nimblet_loader.webidentity import IDENTITY_PATH
 from tests.builders import a_model, plan_of
 from tests.unit.manifests.test_pods import PODS
@@ -46,12 +48,45 @@ DIGEST = "ab" * 32
 def test_the_loader_reads_the_source_that_the_operator_renders(spec: dict[str, object]) -> None:
     parsed = CompactModelSpec.model_validate(spec)
 
-    source = parse_source(source_text(parsed))
+    source = parse_source(source_text(parsed, known_trust(a_model().model_copy(update={"spec": parsed}), {})))
 
     assert source.uri == parsed.source.uri
     assert source.secret == (parsed.source.credentials_secret_ref is not None)
     assert source.role_arn == parsed.source.role_arn
-    assert source.sha256 == (dict(parsed.integrity.sha256) if parsed.integrity else {})
+    assert source.sha256 == (parsed.integrity.sha256 if parsed.integrity else {})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"key": {"publicKeyRef": {"name": "t", "key": "k"}}},
+        {"certificate": {"rootsRef": {"name": "t", "key": "k"}, "identity": "a@b.example"}},
+        {
+            "sigstore": {
+                "identity": "a@b.example",
+                "issuer": "https://issuer.example",
+                "trustRootRef": {"name": "t", "key": "k"},
+            }
+        },
+    ],
+)
+def test_the_loader_reads_the_trust_that_the_operator_renders(method: dict[str, object]) -> None:
+    signature = {"bundleRef": {"name": "t", "key": "b"}, **method}
+    model = a_model(integrity={"manifestRef": {"name": "t", "key": "m"}, "signature": signature})
+    texts = {"b": "{}", "k": "PEM", "m": f"{DIGEST}  m.gguf\n"}
+    found = {f"t/{key}": TrustTextFacts(usable=True, text=text) for key, text in texts.items()}
+
+    source = parse_source(source_text(model.spec, known_trust(model, found)))
+
+    assert source.sha256 == {"m.gguf": DIGEST}
+    assert source.signature is not None
+    assert source.signature.method == method_of(model.spec.integrity)
+    assert (source.signature.bundle, source.signature.trust) == ("{}", "PEM")
+
+
+def test_the_operator_reads_the_signer_that_the_loader_writes() -> None:
+    written = Signer(method="Key", name="sha256:00")
+    assert ReadSigner.model_validate_json(encode(written)).model_dump() == written.model_dump()
 
 
 def test_the_loader_reads_every_field_of_the_policy_that_the_operator_renders() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from e2e.cluster.api import Api
 from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.plan.integrity import NO_TRUST
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 from tests.cluster.operator_support import Stub, View, condition_of
@@ -19,7 +20,7 @@ from tests.faults.admin import eventually
 NAME: Final = "small"
 GOOD: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/repo"}}
 MISSING: Final[Mapping[str, object]] = {"source": {"uri": "hf://org/missing"}}
-MISSING_HASH: Final = source_hash(CompactModelSpec.model_validate(MISSING), Settings())
+MISSING_HASH: Final = source_hash(CompactModelSpec.model_validate(MISSING), Settings(), NO_TRUST)
 """Names the resolver pods that find no repository."""
 EDITED_CONTEXT: Final = 2048
 SECONDS: Final = 240.0

@@ -23,7 +23,7 @@ from nimblet.plan.facts import ArtifactFacts, ModelFacts
 from nimblet.plan.result import Plan
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.settings import Settings
-from tests.builders import NOW, hash_of, plan_of, stored
+from tests.builders import NOW, Texts, hash_of, plan_of, stored
 from tests.golden.assistants import plan_assistant_case
 from tests.golden.indexcases import plan_index_case
 from tests.golden.texts import golden_text
@@ -72,14 +72,16 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
     model = parse_compactmodel(case.model)
     if isinstance(model, InvalidModel):
         raise TypeError(f"expected a valid CompactModel in a golden case, found: {model.errors}")
-    source = hash_of(model, case.settings)
-    kept = _artifacts(case, model)
+    trust = FACTS.validate_python({"trust": case.facts.get("trust", {})}).trust
+    source = hash_of(model, case.settings, trust=trust)
+    kept = _artifacts(case, model, trust)
     text = json.dumps(case.facts).replace("$source", source)
     if case.artifact is not None:
         text = text.replace("$folder", cache_folder(Artifact.model_validate(case.artifact)))
     found = FACTS.validate_python(json.loads(text))
     cache = replace(
         ModelFacts(),
+        trust=trust,
         claim=found.claim,
         fills=found.fills,
         storage_classes=found.storage_classes,
@@ -96,11 +98,11 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
     return plan_of(model, replace(facts, artifacts=(*facts.artifacts, *kept)), settings=case.settings, now=NOW)
 
 
-def _artifacts(case: Case, model: CompactModel) -> tuple[ArtifactFacts, ...]:
+def _artifacts(case: Case, model: CompactModel, trust: Texts) -> tuple[ArtifactFacts, ...]:
     if case.artifact is None:
         return ()
     text = json.dumps(case.artifact, sort_keys=True, separators=(",", ":"))
-    return (stored(model, text, settings=case.settings),)
+    return (stored(model, text, settings=case.settings, trust=trust),)
 
 
 def _revision(model: CompactModel, facts: ModelFacts, settings: Settings) -> str:

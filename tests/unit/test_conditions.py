@@ -34,6 +34,7 @@ PROGRESS = {
     Reason.PLACED,
     Reason.PENDING,
     Reason.DIGESTS_MATCH,
+    Reason.SIGNATURE_MATCHES,
     Reason.PINNED,
     Reason.UNVERIFIED,
     Reason.BUILDING,

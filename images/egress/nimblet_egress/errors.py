@@ -21,6 +21,10 @@ class Reason(Enum):
     RedirectRefused = (13, False)
     UnsafePath = (14, False)
     DigestRequired = (15, False)
+    SignatureMismatch = (16, False)
+    UnsignedFile = (17, False)
+    SignedFileMissing = (18, False)
+    UnsafeFormat = (19, False)
     RepositoryNotFound = (20, False)
     RevisionNotFound = (21, False)
     FileNotFound = (22, False)
@@ -44,6 +48,9 @@ class Reason(Enum):
     UnsupportedFormat = (54, False)
     DiskFull = (55, True)
     CacheCorrupted = (56, False)
+    SignatureInvalid = (57, False)
+    SignerMismatch = (58, False)
+    CertificateExpired = (59, False)
 
     def __init__(self, exit_code: int, retryable: bool) -> None:
         self.exit_code = exit_code

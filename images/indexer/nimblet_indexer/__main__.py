@@ -18,6 +18,7 @@ from nimblet_egress.errors import Reason, redact
 from nimblet_egress.retry import Pace
 from nimblet_indexer.build import Build, Ending
 from nimblet_indexer.config import IndexerConfig, read_config
+from nimblet_indexer.limited import start_fork_server
 from nimblet_indexer.outcome import TERMINATED, BuildFailed, Outcome
 from nimblet_indexer.progress import BuildProgress, served
 from nimblet_indexer.report import Failure, Report, report_text
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
         return _leave(options.report, _unreadable(options.config, error), Reason.ConfigInvalid.exit_code)
+    start_fork_server()
     progress = BuildProgress()
     with served(progress, options.progress_port), RetrieverClient(config.retriever) as client:
         ending = _build(config, client, progress)

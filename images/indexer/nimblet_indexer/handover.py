@@ -5,9 +5,8 @@ A retriever that was restarted has forgotten the build under way: it is begun ag
 """
 
 import threading
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -38,7 +37,7 @@ class HandOver:
         self.counts = Counts()
         self._config, self._client, self._progress = config, client, progress
         self._waiting: list[Passage] = []
-        self._running: deque[Future[Added]] = deque()
+        self._running: set[Future[Added]] = set()
         self._threads = ThreadPoolExecutor(max_workers=config.in_flight, thread_name_prefix="hand-over")
         self._beginning = threading.Lock()
         self._begun: Begun | None = None
@@ -85,14 +84,16 @@ class HandOver:
     def _send(self, batch: list[Passage]) -> None:
         while len(self._running) >= self._config.in_flight:
             self._take()
-        self._running.append(self._threads.submit(self._add, batch))
+        self._running.add(self._threads.submit(self._add, batch))
 
     def _take(self) -> None:
-        added = self._running.popleft().result()
-        self.counts.passages += added.embedded + added.reused
-        self.counts.embedded += added.embedded
-        self.counts.reused += added.reused
-        self._progress.passages(embedded=added.embedded, reused=added.reused)
+        """Wait for any of those on their way: the next one takes its place, whichever it was."""
+        done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
+        for added in (future.result() for future in done):
+            self.counts.passages += added.embedded + added.reused
+            self.counts.embedded += added.embedded
+            self.counts.reused += added.reused
+            self._progress.passages(embedded=added.embedded, reused=added.reused)
 
     def _add(self, batch: list[Passage]) -> Added:
         begun = self._now()

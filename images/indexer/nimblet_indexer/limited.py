@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Generic, TypeVar
@@ -31,13 +32,19 @@ class Work(Generic[A, R]):
 
 
 def fork_server() -> ForkServerContext:
-    """Return how all limited processes are made: forked from one that has the parsers and git already loaded.
+    """Return how all limited processes are made: forked from one that has the parsers already loaded.
 
     So a process that had to be ended is made anew at once. The server itself reads nothing and has no threads.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nimblet_indexer.parse.file", "nimblet_indexer.source.gitfetch"])
+    context.set_forkserver_preload(["nimblet_indexer.parse.file"])
     return context
+
+
+def start_fork_server() -> None:
+    """Have it load the parsers while others are loading, too; whoever forks from it first waits for the rest."""
+    fork_server()
+    forkserver.ensure_running()
 
 
 def run_limited(work: Work[A, R]) -> R:

@@ -6,6 +6,7 @@ import pytest
 from indexer_testing.files import docx_bomb, docx_file, docx_hidden, pdf
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.parse.file import parse_file
+from nimblet_indexer.parse.suffixes import SUFFIXES
 
 MARKDOWN = b"""---
 title: "Pump manual"
@@ -160,3 +161,9 @@ def test_files_that_can_not_be_read_are_refused_with_a_reason(name: str, data: b
         parse_file(name, data)
     assert refused.value.reason is reason
     assert refused.value.message
+
+
+def test_every_suffix_that_sources_choose_has_a_parser() -> None:
+    with pytest.raises(FileRefused) as found:
+        parse_file("a.exe", b"x")
+    assert found.value.message.endswith(f"give {', '.join(sorted(SUFFIXES))}")

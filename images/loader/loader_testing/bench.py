@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loader_testing.hub import COMMIT, REPO, Hub
@@ -22,6 +23,7 @@ from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.gguf import parse_header
 from nimblet_loader.progress import Progress
 from nimblet_loader.resolve import resolve
+from nimblet_loader.trust import trusted
 
 MODEL = "tiny-Q4_0.gguf"
 ADDRESSES = {
@@ -51,6 +53,7 @@ class Bench:
     claim: Path = Path("/nowhere")
     registries: tuple[str, ...] = ()
     stall_seconds: float = 5.0
+    now: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
     @property
     def content(self) -> bytes:
@@ -104,13 +107,17 @@ class Bench:
         """Return retries that wait in no time."""
         return Pace(attempts=self.attempts, sleep=self.naps.append, share=lambda: 0.0)
 
+    def source(self, **overrides: object) -> Source:
+        """Return the hub's repository as a source, or another one."""
+        return Source.model_validate_json(json.dumps({"version": 1, "uri": f"hf://{REPO}", **overrides}))
+
     def resolve(self, **overrides: object) -> Artifact:
         """Resolve the hub's repository, or another source."""
-        source = Source.model_validate_json(json.dumps({"version": 1, "uri": f"hf://{REPO}", **overrides}))
+        source = self.source(**overrides)
         client = self.client()
         try:
             connector = connect(client, self.policy(), uri=source.uri, revision=source.revision, claim=self.claim)
-            return resolve(source, connector, self.policy(), self.pace())
+            return resolve(trusted(source, self.now), connector, self.policy(), self.pace())
         finally:
             client.close()
 

@@ -45,10 +45,38 @@ def url_file_name(url: str) -> str:
     return name
 
 
+class Signature(Contract):
+    """A signature by OpenSSF model-signing v1, and whose it must be.
+
+    `trust` is by method the PEM of the public key, the PEM of the root certificates, or sigstore's trust
+    configuration as JSON. `identity` and `issuer` are whom a certificate must name.
+    """
+
+    method: Literal["Key", "Certificate", "Sigstore"]
+    bundle: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
+    trust: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
+    identity: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,256}$")] | None = None
+    issuer: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")] | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.method == "Sigstore" and (self.identity is None or self.issuer is None):
+            raise ValueError("the method Sigstore needs identity and issuer: its roots sign for everybody")
+        return self
+
+
+class Signer(Contract):
+    """Who signed: the method, and the key's SHA-256, the certificate's subject or the identity."""
+
+    method: Literal["Key", "Certificate", "Sigstore"]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
 class Source(Contract):
     """Where a model comes from (`NIMBLET_SOURCE`, for both commands).
 
-    `sha256` maps a file's path to its expected digest.
+    `sha256` maps a file's path to its expected digest. With `signature` the signed digests take its place once the
+    signature is verified (signature.py).
     """
 
     version: Literal[1]
@@ -57,6 +85,7 @@ class Source(Contract):
     files: tuple[Annotated[str, StringConstraints(min_length=1, max_length=512)], ...] = ()
     quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] | None = None
     sha256: dict[str, Sha256] = Field(default_factory=dict)
+    signature: Signature | None = None
     secret: bool = False
     role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[\x21-\x7e]{1,250}$")] | None = None
 
@@ -161,15 +190,16 @@ class Artifact(Contract):
     """A resolved source: everything that later steps need, pinned.
 
     `commit` is the source's 40-hex commit, or `sha256:<hex>` where the source has none. `digestSource` says
-    who vouches for the weakest digest: the user's spec, the source itself, the resolver, which measured it, or
-    nobody.
+    who vouches for the weakest digest: the user's spec, a signature by whom the spec names, the source itself, the
+    resolver, which measured it, or nobody.
     """
 
     version: Literal[1]
     uri: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     commit: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{64})$")]
     files: Annotated[tuple[ArtifactFile, ...], Field(min_length=1, max_length=MAX_FILES)]
-    digest_source: Literal["Spec", "Source", "Resolver", "None"]
+    digest_source: Literal["Spec", "Signature", "Source", "Resolver", "None"]
+    signer: Signer | None = None
     format: Literal["GGUF"]
     header: HeaderFacts
 

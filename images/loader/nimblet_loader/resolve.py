@@ -15,23 +15,36 @@ from typing import Literal
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.retry import Pace, with_retries
 from nimblet_loader.connector import Body, Connector, Snapshot, Span
-from nimblet_loader.contract import MAX_MESSAGE_BYTES, VERSION, Artifact, ArtifactFile, FetchPolicy, Source, encode
+from nimblet_loader.contract import (
+    MAX_MESSAGE_BYTES,
+    VERSION,
+    Artifact,
+    ArtifactFile,
+    FetchPolicy,
+    Source,
+    encode,
+)
 from nimblet_loader.facts import check_extent, header_error, header_facts
 from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
-from nimblet_loader.selection import Entry, select
-from nimblet_loader.trust import require_digests, require_url_digest
+from nimblet_loader.safetensors import SafetensorsError, SafetensorsHeader
+from nimblet_loader.safetensors import check_extent as check_safetensors
+from nimblet_loader.safetensors import parse_header as parse_safetensors
+from nimblet_loader.selection import Entry, foreign_weights, select
+from nimblet_loader.trust import Trusted, require_digests, require_url_digest
 
 _FIRST_WINDOW = 512 * 2**10
 _LARGEST_WINDOW = 8 * 2**20
 _log = logging.getLogger(__name__)
 
 
-def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
+def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
     """Return the artifact of a source, or raise SourceError."""
+    source = trusted.source
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
-    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     _check_named(source, snapshot)
+    _refuse_foreign(connector, snapshot, source, pace)
+    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     require_digests(source, (entry.path for entry in selected))
     chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
     commit = snapshot.commit or _own_commit(source, chosen)
@@ -49,6 +62,7 @@ def resolve(source: Source, connector: Connector, policy: FetchPolicy, pace: Pac
         commit=commit,
         files=tuple(files),
         digest_source=_digest_source(files, source, measured=any(entry.measured for entry in chosen)),
+        signer=trusted.signer,
         format="GGUF",
         header=header_facts(chosen[0].path, headers),
     )
@@ -66,12 +80,50 @@ def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
 
 def _check_named(source: Source, snapshot: Snapshot) -> None:
     unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
+    if unknown and source.signature is not None:
+        raise SourceError(
+            Reason.SignedFileMissing,
+            f"Expected the source to hold every signed file; it has no {listed(unknown)}. "
+            "Put them back, or sign what is there.",
+        )
     if unknown:
         raise SourceError(
             Reason.FileNotFound,
             f"Expected the source to hold the files that digests are given for; it has no {listed(unknown)}. "
             "Correct the names in integrity.sha256.",
         )
+
+
+def _refuse_foreign(connector: Connector, snapshot: Snapshot, source: Source, pace: Pace) -> None:
+    """Refuse a model that no server here loads, after a look at whether it is one at all."""
+    weights = foreign_weights(snapshot.entries, source.files)
+    headers = [
+        with_retries(partial(_inspect_foreign, connector, entry, snapshot.commit or ""), pace) for entry in weights
+    ]
+    if headers:
+        parameters = sum(header.parameters for header in headers)
+        types = sorted({dtype for header in headers for dtype in header.bytes_by_type})
+        raise SourceError(
+            Reason.UnsupportedFormat,
+            f"Expected a .gguf file; {listed(entry.path for entry in weights)} is safetensors with {parameters} "
+            f"parameters of {', '.join(types) or 'no type'}, and llama.cpp loads GGUF alone. Use a source that "
+            "holds the model as GGUF.",
+        )
+
+
+def _inspect_foreign(connector: Connector, entry: Entry, commit: str) -> SafetensorsHeader:
+    windows = _Windows(connector, entry, commit)
+    with closing(windows.chunks()) as chunks:
+        try:
+            header = parse_safetensors(chunks)
+            if windows.entry.size is not None:
+                check_safetensors(header, windows.entry.size)
+        except SafetensorsError as error:
+            raise SourceError(
+                Reason.HeaderInvalid,
+                f"Expected {quoted(entry.path)} to be a sound safetensors file; {error}. Use another source.",
+            ) from error
+    return header
 
 
 def _inspect(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, GGUFHeader]:
@@ -152,6 +204,12 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
         )
     wanted = source.sha256.get(entry.path)
     if wanted is not None and entry.sha256 not in (None, wanted):
+        if source.signature is not None:
+            raise SourceError(
+                Reason.SignatureMismatch,
+                f"Expected {quoted(entry.path)} as it was signed, with sha256 {wanted}; the source tells "
+                f"{entry.sha256}. It was changed after it was signed, or the signature is another model's.",
+            )
         raise SourceError(
             Reason.DigestMismatch,
             f"Expected sha256 {wanted} of {quoted(entry.path)}; the source tells {entry.sha256}. "
@@ -162,9 +220,11 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
 
 def _digest_source(
     files: Sequence[ArtifactFile], source: Source, *, measured: bool
-) -> Literal["Spec", "Source", "Resolver", "None"]:
+) -> Literal["Spec", "Signature", "Source", "Resolver", "None"]:
     if any(file.sha256 is None for file in files):
         return "None"
+    if source.signature is not None:
+        return "Signature"
     if source.sha256:
         return "Spec"
     return "Resolver" if measured else "Source"

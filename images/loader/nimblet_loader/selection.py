@@ -13,6 +13,17 @@ from nimblet_loader.contract import MAX_FILES
 _SPLIT = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$", re.IGNORECASE)
 
 
+_UNSAFE = {
+    ".bin .pt .pth .pkl .pickle .ckpt .joblib .dill .npy .npz .t7 .h5 .hdf5 .keras .pb .mar .nemo": "can hold "
+    "code that runs when it is loaded",
+    ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .whl": "is an archive, and none is unpacked",
+    ".py .pyc .sh .so .dll .dylib .exe .jar .js .ipynb": "is a program, and none is run",
+}
+"""Why files by their last suffix are never loaded. What is not here and no GGUF isn't loaded either."""
+_FLAWS = {suffix: why for suffixes, why in _UNSAFE.items() for suffix in suffixes.split()}
+_WILD = re.compile(r"[*?\[]")
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file that a source offers: its path, size in bytes and sha256, where the source tells them."""
@@ -59,6 +70,14 @@ def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str 
     return _complete(choices[0])
 
 
+def foreign_weights(entries: Sequence[Entry], globs: Sequence[str]) -> tuple[Entry, ...]:
+    """Return the safetensors files where they are what globs leave of a model: no server here loads them."""
+    matching = [entry for entry in entries if _matches(entry, globs)]
+    if any(entry.path.lower().endswith(".gguf") for entry in matching):
+        return ()
+    return tuple(entry for entry in matching if entry.path.lower().endswith(".safetensors"))[:MAX_FILES]
+
+
 def group_choices(entries: Sequence[Entry]) -> list[Choice]:
     """Group GGUF files into models: split parts count as one, in the order of their numbers."""
     groups: dict[str, list[Entry]] = {}
@@ -78,7 +97,8 @@ def has_quantization(path: str, quantization: str) -> bool:
 
 
 def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
-    matching = [entry for entry in entries if not globs or any(fnmatchcase(entry.path, g) for g in globs)]
+    matching = [entry for entry in entries if _matches(entry, globs)]
+    _refuse_unsafe([entry for entry in matching if entry.path in globs and not _WILD.search(entry.path)])
     if globs and not matching:
         raise SourceError(
             Reason.FileNotFound,
@@ -89,12 +109,27 @@ def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
     if not globs:
         ggufs = [entry for entry in ggufs if not entry.path.rsplit("/", 1)[-1].lower().startswith("mmproj")]
     if not ggufs:
+        _refuse_unsafe(matching)
         raise SourceError(
             Reason.UnsupportedFormat,
             f"Expected a .gguf file; found {listed(entry.path for entry in matching) or 'no files'}. "
             "Use a source that holds the model as GGUF.",
         )
     return ggufs
+
+
+def _matches(entry: Entry, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(entry.path, glob) for glob in globs)
+
+
+def _refuse_unsafe(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        why = _FLAWS.get(entry.path[entry.path.rfind(".") :].lower())
+        if why is not None:
+            raise SourceError(
+                Reason.UnsafeFormat,
+                f"Expected a .gguf file; {quoted(entry.path)} {why}. Use a source that holds the model as GGUF.",
+            )
 
 
 def _complete(choice: Choice) -> tuple[Entry, ...]:

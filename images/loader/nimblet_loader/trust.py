@@ -7,12 +7,51 @@ as far as the spec allows.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.connectors import DIGEST_REQUIRED
-from nimblet_loader.contract import Artifact, Source, url_file_name
+from nimblet_loader.contract import Artifact, Signer, Source, url_file_name
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A source whose `sha256` may be believed, and who signed it, if it had to be signed."""
+
+    source: Source
+    signer: Signer | None = None
+
+
+def trusted(source: Source, now: datetime) -> Trusted:
+    """Verify the source's signature, if it asks for one, and put the signed digests in place of its own."""
+    if source.signature is None:
+        return Trusted(source)
+    # Importing it takes 30 MiB and half a second: only a spec with a signature pays for them.
+    from nimblet_loader.signature import verify_signature  # noqa: PLC0415
+
+    signed = verify_signature(source.signature, now)
+    for path, wanted in source.sha256.items():
+        found = signed.digests.get(path)
+        if found is None:
+            raise _unsigned([path])
+        if found != wanted:
+            raise SourceError(
+                Reason.SignatureMismatch,
+                f"Expected sha256 {wanted} of {quoted(path)} as the spec says; the signature is of {found}. "
+                "Give the signature of these very files, or correct the digest.",
+            )
+    return Trusted(source.model_copy(update={"sha256": signed.digests}), signed.signer)
+
+
+def _unsigned(paths: Iterable[str]) -> SourceError:
+    return SourceError(
+        Reason.UnsignedFile,
+        f"Expected every file of the model to be signed; the signature does not cover {listed(paths)}. "
+        "Sign all of them, or choose the files that are signed.",
+    )
 
 
 def require_url_digest(source: Source) -> None:
@@ -20,6 +59,8 @@ def require_url_digest(source: Source) -> None:
     if source.scheme not in DIGEST_REQUIRED:
         return
     name = url_file_name(source.uri)
+    if source.signature is not None:
+        return  # the signature's digests pin the file; whether it covers it is asked of each file
     if set(source.sha256) != {name}:
         raise SourceError(
             Reason.DigestRequired,
@@ -31,6 +72,8 @@ def require_url_digest(source: Source) -> None:
 def require_digests(source: Source, paths: Iterable[str]) -> None:
     """Raise DigestRequired if the user gave digests, but not for every file that is to be used."""
     missing = [path for path in paths if path not in source.sha256]
+    if source.signature is not None and missing:
+        raise _unsigned(missing)
     if source.sha256 and missing:
         raise SourceError(
             Reason.DigestRequired,
@@ -57,6 +100,12 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
     for file in artifact.files:
         wanted = source.sha256.get(file.path)
         if wanted is not None and wanted != file.sha256:
+            if source.signature is not None:
+                raise SourceError(
+                    Reason.SignatureMismatch,
+                    f"Expected {quoted(file.path)} as it was signed, with sha256 {wanted}; the artifact says "
+                    f"{file.sha256}. Delete the artifact's ConfigMap, and see who could write it.",
+                )
             raise SourceError(
                 Reason.DigestMismatch,
                 f"Expected sha256 {wanted} of {quoted(file.path)}; the artifact says {file.sha256}. "

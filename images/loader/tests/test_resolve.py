@@ -3,7 +3,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import COMMIT, Fault, body, cut, endless, flip, header, stall, status
@@ -229,7 +231,7 @@ def test_two_models_are_ambiguous(bench: Bench) -> None:
 
 
 def test_a_repository_without_gguf(bench: Bench) -> None:
-    bench.hub.files = {"model.safetensors": b"x"}
+    bench.hub.files = {"model.onnx": b"x"}
     assert refusal(bench).reason is Reason.UnsupportedFormat
 
 
@@ -253,3 +255,46 @@ def test_a_forged_artifact_does_not_pass(bench: Bench, source: dict[str, object]
     with pytest.raises(SourceError) as caught:
         check_artifact(spec, bench.artifact())
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("files", "globs"),
+    [
+        (["pytorch_model.bin", "config.json"], []),
+        (["model.pt"], []),
+        (["weights.PKL"], []),
+        (["model.tar.gz"], []),
+        (["modeling.py"], []),
+        ([MODEL, "pytorch_model.bin"], ["pytorch_model.bin"]),
+        ([MODEL, "pytorch_model.bin"], [MODEL, "pytorch_model.bin"]),
+        ([MODEL, "weights.pt"], ["*.pt"]),
+    ],
+)
+def test_pickles_archives_and_programs_are_refused(bench: Bench, files: list[str], globs: list[str]) -> None:
+    bench.hub.files = dict.fromkeys(files, bench.content)
+    error = refusal(bench, files=globs)
+    assert error.reason is Reason.UnsafeFormat
+    assert not [path for path in bench.server.paths() if "/resolve/" in path]
+
+
+def test_what_lies_beside_the_model_is_not_loaded(bench: Bench) -> None:
+    bench.hub.files |= {"pytorch_model.bin": b"pickle", "modeling.py": b"import os"}
+    assert [file.path for file in bench.resolve().files] == [MODEL]
+    assert [file.path for file in bench.resolve(files=["*"]).files] == [MODEL]
+
+
+SAFETENSORS = save({"a": np.zeros((4, 8), np.float16)})
+
+
+def test_a_model_of_safetensors_is_refused_for_its_runtime(bench: Bench) -> None:
+    bench.hub.files = {"model.safetensors": SAFETENSORS, "config.json": b"{}", "a.bin": b"pickle"}
+    error = refusal(bench)
+    assert error.reason is Reason.UnsupportedFormat
+    assert "32 parameters of F16" in error.message
+    assert "llama.cpp loads GGUF alone" in error.message
+
+
+@pytest.mark.parametrize("raw", [SAFETENSORS[:-1], SAFETENSORS + b"!", bytes(100), b"\xff" * 8])
+def test_a_hostile_file_of_safetensors(bench: Bench, raw: bytes) -> None:
+    bench.hub.files = {"model.safetensors": raw}
+    assert refusal(bench).reason is Reason.HeaderInvalid

@@ -69,7 +69,7 @@ def test_globs_narrow_the_choice() -> None:
     [
         (["m.gguf"], ["*.bin"], Reason.FileNotFound),
         (["model.safetensors"], [], Reason.UnsupportedFormat),
-        (["model.bin", "m.gguf"], ["*.bin"], Reason.UnsupportedFormat),
+        (["model.bin", "m.gguf"], ["*.bin"], Reason.UnsafeFormat),
         ([], [], Reason.UnsupportedFormat),
         (["../../etc/m.gguf"], [], Reason.UnsafePath),
         (["/m.gguf"], [], Reason.UnsafePath),

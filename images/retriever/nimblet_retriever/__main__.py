@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -53,12 +53,18 @@ def main(argv: Sequence[str]) -> int:
         log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
         return 2
     try:
-        asyncio.run(run(config, host=options.host, port=options.port))
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(run(config, host=options.host, port=options.port))
     except StoreError as error:
         log.error("the store can't be opened: %s", error)  # noqa: TRY400 - as above
         tell(options.result, error)
         return 1
     return 0
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop: the server's own choice, which is uvloop where that is installed."""
+    return uvicorn.Config(app="", loop="auto").get_loop_factory()
 
 
 def tell(result: Path, error: StoreError) -> None:

@@ -2,13 +2,15 @@
 """Asks the embedding model for vectors and token counts. Knows no store; keeps and logs no text."""
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nimblet_retriever.bulk import Bulk
 from nimblet_retriever.config import EmbeddingConfig
 from nimblet_retriever.errors import EmbeddingRefused, EmbeddingUnavailable
 
@@ -49,9 +51,16 @@ class _Tokens(BaseModel):
 class Embedder:
     """One embedding model. Every vector it returns is finite, normalised, and as long as all others."""
 
-    def __init__(self, client: httpx.AsyncClient, config: EmbeddingConfig) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        config: EmbeddingConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._config = config
+        self._bulk = Bulk(self._some_passages, most=config.batch, clock=clock)
         self._dimension: int | None = None
 
     @property
@@ -67,6 +76,13 @@ class Embedder:
             batch = [prefix + text for text in texts[start : start + self._config.batch]]
             vectors += await self._batch(batch)
         return vectors
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[Sequence[float]]:
+        """Return a vector for each passage, and let questions pass meanwhile. As for embed."""
+        return await self._bulk.embed(texts)
+
+    async def _some_passages(self, texts: Sequence[str]) -> list[Sequence[float]]:
+        return await self.embed(texts, Kind.PASSAGE)
 
     async def embed_question(self, text: str) -> Sequence[float]:
         """Return a question's vector; where it does not fit the context, that of as much of its end as does.

@@ -19,7 +19,7 @@ from nimblet_indexer.document import FileRefused, Parsed
 from nimblet_indexer.parse.text import parse_text
 from nimblet_indexer.passage import Budget, Passage, plan_passages
 from nimblet_retriever.config import ConfigModel, Label, PushConfig
-from nimblet_retriever.embedding import Embedder, Kind
+from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.errors import AccessRefused, DocumentRefused, DocumentUnknown
 from nimblet_retriever.keys import Key
 from nimblet_retriever.spaces import CANARY, space_like
@@ -210,7 +210,7 @@ class Pushes:
 
     async def _embedded(self, texts: Sequence[str]) -> tuple[Space, Sequence[Sequence[float]]]:
         """Return the vectors, and the space they are in: the canary goes through the model with them."""
-        canary, *vectors = await self._embedder.embed([CANARY, *texts], Kind.PASSAGE)
+        canary, *vectors = await self._embedder.embed_passages([CANARY, *texts])
         made = Space(embedding=self._embedder.fingerprint, canary=tuple(canary), language=self._language)
         known = await (await self._store.overlay()).spaces()
         return space_like(made, known), vectors

@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints
 from nimblet_retriever.config import ConfigModel, Id, Label, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind, cosine
 from nimblet_retriever.errors import EmbeddingChanged, IndexEmpty
-from nimblet_retriever.overlaid import Overlaid
+from nimblet_retriever.overlaid import Overlaid, Refused
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.spaces import CANARY, SAME, same_model
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, Selection, StoreError
@@ -205,7 +205,7 @@ class Retriever:
         known = await self._known(build, keys)
         keyed = list(zip(keys, passages, strict=True))
         missing = {key: passage.embedded for key, passage in keyed if key not in known}
-        computed = await self._embedder.embed(list(missing.values()), Kind.PASSAGE) if missing else []
+        computed = await self._embedder.embed_passages(list(missing.values())) if missing else []
         vectors = {**known, **dict(zip(missing, computed, strict=True))}
         await build.add([_chunk(passage, key, vectors[key]) for key, passage in keyed])
         return Added(embedded=len(missing), reused=len(passages) - len(missing))
@@ -234,6 +234,10 @@ class Retriever:
     async def serving(self) -> str | None:
         """Return the serving generation's name."""
         return await self._store.serving()
+
+    def refused(self) -> tuple[Refused, ...]:
+        """Return the pushed documents that the serving generation's model could not embed anew."""
+        return self._overlaid.refused()
 
     async def close(self) -> None:
         """Let go of builds and store."""

@@ -70,7 +70,9 @@ async def service(
             keys=keys,
             pushes=pushes,
             record=Record(store, retriever, now=around.now),
-            observer=Observer(index=config.index, store=store, embedding=probe, pushes=pushes.status),
+            observer=Observer(
+                index=config.index, store=store, embedding=probe, pushes=pushes.status, refused=retriever.refused
+            ),
             readiness=Readiness(store),
             telemetry=telemetry,
         )

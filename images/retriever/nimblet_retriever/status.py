@@ -2,13 +2,14 @@
 """What the operator and the scraper are told of an index: GET /v1/status and the gauges. Changes nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.health import EmbeddingProbes, Health
+from nimblet_retriever.overlaid import Refused
 from nimblet_retriever.store.chunk import Room, StoreError, StoreUnavailable
 from nimblet_retriever.store.generation import Gate, Generation
 from nimblet_retriever.store.interface import Store
@@ -17,6 +18,9 @@ from nimblet_retriever.store.look import ALONE, Look
 STATUS_SECONDS: Final = 8.0
 """How long a status waits for the store: an outage is told within 15 seconds."""
 SILENT: Final = f"the Qdrant server did not answer within {STATUS_SECONDS:.0f} s; is it overloaded, or cut off?"
+
+MAX_REFUSALS: Final = 20
+"""Documents that a status names."""
 
 
 class GenerationStatus(ConfigModel):
@@ -54,12 +58,21 @@ class StoreStatus(Health):
     note: str = ""
 
 
+class PushRefusal(ConfigModel):
+    """A pushed document that the serving generation's model can't embed: it is found by its words only."""
+
+    document: str
+    message: str
+
+
 class PushStatus(ConfigModel):
-    """What was pushed: the last sequence number, and what it amounts to."""
+    """What was pushed: the last sequence number, and what it amounts to; of `unembedded` the first are named."""
 
     sequence: int = 0
     documents: int = 0
     tombstones: int = 0
+    unembedded: int = 0
+    refusals: tuple[PushRefusal, ...] = ()
 
 
 class StatusAnswer(ConfigModel):
@@ -73,6 +86,11 @@ class StatusAnswer(ConfigModel):
     store: StoreStatus
     pushes: PushStatus
     last_served_time: datetime | None
+
+
+def none_refused() -> Sequence[Refused]:
+    """Return what an index has whose pushed documents are all embedded."""
+    return ()
 
 
 async def nothing_pushed() -> PushStatus:
@@ -105,6 +123,7 @@ class Observer:
     store: Store
     embedding: EmbeddingProbes
     pushes: Callable[[], Awaitable[PushStatus]] = field(default=nothing_pushed)
+    refused: Callable[[], Sequence[Refused]] = field(default=none_refused)
 
     async def contents(self) -> Contents:
         """Return what the store holds. StoreError where it does not tell."""
@@ -127,7 +146,7 @@ class Observer:
         else:
             store = store_status(held.room, look)
         served = held.served
-        pushes = await self.pushes()
+        pushes = await self._pushes()
         return StatusAnswer(
             index=self.index,
             serving=held.serving,
@@ -138,6 +157,11 @@ class Observer:
             pushes=pushes,
             last_served_time=served.notes.served_at if served is not None else None,
         )
+
+    async def _pushes(self) -> PushStatus:
+        refused = self.refused()
+        named = tuple(PushRefusal(document=item.document, message=item.message) for item in refused[:MAX_REFUSALS])
+        return (await self.pushes()).model_copy(update={"unembedded": len(refused), "refusals": named})
 
     async def _generation(self, item: Generation) -> GenerationStatus:
         return GenerationStatus(

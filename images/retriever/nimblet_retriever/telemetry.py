@@ -7,7 +7,7 @@ message of an error: only its reason.
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from nimblet_retriever.config import TracingConfig
@@ -27,6 +27,7 @@ OK: Final = "ok"
 EXPORT_SECONDS: Final = 5.0
 """Of one request to the receiver; it runs in a thread of its own and holds no question up."""
 SERVICE: Final = "nimblet-retriever"
+_NO_SPAN: Final = nullcontext(INVALID_SPAN)
 
 
 @dataclass(kw_only=True)
@@ -38,9 +39,9 @@ class Outcome:
 
 
 class Telemetry:
-    """A Watch that measures."""
+    """A Watch that measures; without a tracer spans cost nothing."""
 
-    def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
+    def __init__(self, metrics: Metrics, tracer: Tracer | None) -> None:
         self.metrics = metrics
         self._tracer = tracer
         self._propagator = TraceContextTextMapPropagator()
@@ -64,16 +65,7 @@ class Telemetry:
         """Time a request; its span continues the caller's trace, if it sent one."""
         outcome = Outcome()
         began = time.perf_counter()
-        parent = self._propagator.extract(carrier=headers)
-        attributes = {"http.request.method": method, "http.route": route}
-        with self._tracer.start_as_current_span(
-            f"{method} {route}",
-            context=parent,
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+        with self._server_span(method, route, headers) as span:
             try:
                 yield outcome
             finally:
@@ -89,12 +81,22 @@ class Telemetry:
         self._propagator.inject(carrier)
         request.headers.update(carrier)
 
-    @contextmanager
-    def _span(self, name: str) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(
-            name, record_exception=False, set_status_on_exception=False
-        ) as span:
-            yield span
+    def _server_span(self, method: str, route: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
+        if self._tracer is None:
+            return _NO_SPAN
+        return self._tracer.start_as_current_span(
+            f"{method} {route}",
+            context=self._propagator.extract(carrier=headers),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method, "http.route": route},
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def _span(self, name: str) -> AbstractContextManager[Span]:
+        if self._tracer is None:
+            return _NO_SPAN
+        return self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
 
 def _failed(span: Span, reason: str) -> None:
@@ -112,6 +114,6 @@ def open_tracing(config: TracingConfig | None, *, index: str) -> TracerProvider 
     return provider
 
 
-def tracer_of(provider: TracerProvider | None) -> Tracer:
-    """Return the tracer of a provider, one that does nothing without."""
-    return provider.get_tracer(SERVICE) if provider is not None else NoOpTracer()
+def tracer_of(provider: TracerProvider | None) -> Tracer | None:
+    """Return the tracer of a provider, none without."""
+    return provider.get_tracer(SERVICE) if provider is not None else None

@@ -176,12 +176,46 @@ async def test_pushed_documents_follow_a_change_of_the_embedding_model(bench: Be
     assert bench.model.embedded.count("a\nThe crane lifts nine tons.") == 1
 
 
+async def test_document_that_the_new_model_refuses_is_told_and_holds_up_no_other(bench: Bench) -> None:
+    # Given pushed documents, and a generation by a model that takes shorter texts
+    await bench.push("long", "The derrick " + "lifts and lowers " * 10)
+    await bench.push("short", "The crane lifts nine tons.")
+    bench.model.salt, bench.model.context = "another", 20
+    await bench.index(PUMP, SECRET, BOTH, name="g000002")
+    # When they are embedded anew
+    for _ in range(1000):
+        await bench.ask("crane", mode="Dense")
+        pushes = (await bench.get("/v1/status")).json()["pushes"]
+        if pushes["unembedded"]:
+            break
+    # Then the short one is found by its vector, the long one by its words, and the status says why
+    for _ in range(1000):
+        found = (await bench.ask("short The crane lifts nine tons.", mode="Dense", topK=1)).json()["passages"]
+        if found[0]["document"] == "push:app/short":
+            break
+    assert found[0]["document"] == "push:app/short"
+    assert "push:app/long" in await bench.documents("derrick")
+    (refusal,) = pushes["refusals"]
+    assert refusal["document"] == "push:app/long"
+    assert "longer than the embedding model takes" in refusal["message"]
+    # And it is not asked for again and again
+    embedded = len(bench.model.embedded)
+    await bench.ask("derrick", mode="Lexical")
+    await bench.ask("derrick", mode="Lexical")
+    assert len(bench.model.embedded) == embedded + 2
+    # When it is deleted, then nothing is left to tell
+    await bench.delete("long")
+    await bench.ask("crane")
+    assert (await bench.get("/v1/status")).json()["pushes"]["unembedded"] == 0
+
+
 async def test_status_counts_pushes(bench: Bench) -> None:
     await bench.push("a", "crane")
     await bench.delete("pump")
     status = (await bench.get("/v1/status")).json()
     assert status["push"] == 2
-    assert status["pushes"] == {"sequence": 2, "documents": 1, "tombstones": 1}
+    counts = {"sequence": 2, "documents": 1, "tombstones": 1}
+    assert status["pushes"] == {**counts, "unembedded": 0, "refusals": []}
 
 
 async def test_full_volume_refuses_pushes_and_searches_go_on(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_status_of_an_empty_index(tmp_path: Path) -> None:
                 "trouble": None,
                 "note": "",
             },
-            "pushes": {"sequence": 0, "documents": 0, "tombstones": 0},
+            "pushes": {"sequence": 0, "documents": 0, "tombstones": 0, "unembedded": 0, "refusals": []},
             "lastServedTime": None,
         }
         assert (await bench.get("/readyz")).status_code == 200

@@ -4,6 +4,7 @@
 Shape and local validity only. What depends on the cluster or on the model's file is decided in plan/.
 """
 
+from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
@@ -18,7 +19,6 @@ from nimblet.api.common import (
     PolicyRef,
     Quantity,
     SecretRef,
-    Sha256,
     SpecModel,
     StatusModel,
 )
@@ -33,6 +33,7 @@ from nimblet.api.definition import (
     ScalePaths,
     rules,
 )
+from nimblet.api.integrity import MAX_INLINE_DIGESTS, Integrity
 from nimblet.api.scheduling import Scheduling
 from nimblet.api.teepolicy import PolicyStatus
 
@@ -46,11 +47,10 @@ URI_PATTERN: Final = (
     r"|ollama://([a-z0-9][a-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$"
 )
 ROLE_PATTERN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$"
-MAX_FILES: Final = 16
+MAX_FILES: Final = MAX_INLINE_DIGESTS
 
 StrictInt = Annotated[int, Field(strict=True)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$", max_length=200)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
 KVCacheType = Literal["f16", "q8_0", "q4_0"]
 RuntimeName = Literal["Auto", "LlamaCpp"]
@@ -59,8 +59,9 @@ Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
 HTTPS_RULE = Rule(
     rule="!self.source.uri.startsWith('https://') || "
-    "(has(self.integrity) && has(self.integrity.sha256) && self.integrity.sha256.size() > 0)",
-    message="an https:// source needs integrity.sha256 with the digest of its file",
+    "(has(self.integrity) && (has(self.integrity.manifestRef) || has(self.integrity.signature) || "
+    "(has(self.integrity.sha256) && self.integrity.sha256.size() > 0)))",
+    message="an https:// source needs integrity.sha256, manifestRef or signature: a URL pins nothing by itself",
     field_path=".integrity",
 )
 CHOICE_RULE = Rule(
@@ -146,14 +147,6 @@ class ModelSource(SpecModel):
         return self
 
 
-class Integrity(SpecModel):
-    """What the weights must be. The server never sees a byte of a file that differs."""
-
-    sha256: Annotated[dict[FileName, Sha256], Field(min_length=1, max_length=MAX_FILES)] = Field(
-        description="SHA-256 by file name (for https:// the last path element), 64 lower-case hex digits each."
-    )
-
-
 class ModelRuntime(SpecModel):
     """The server and how it is set up."""
 
@@ -213,7 +206,7 @@ class CompactModelSpec(SpecModel):
     model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE, CACHE_RULE))
 
     source: ModelSource = Field(description="Where the weights come from.")
-    integrity: Integrity | None = Field(default=None, description="Digests that the weights must have.")
+    integrity: Integrity | None = Field(default=None, description="What the weights must be, and who signed them.")
     task: Task = Field(
         default="Chat",
         description="What the model is asked for, and so where it answers below status.endpoint. Chat: text at "
@@ -325,8 +318,21 @@ class ArtifactStatus(StatusModel):
     )
     digest_source: str = Field(
         default="",
-        description="Who vouches for the digests: Spec, Source (it reported them), Resolver (nobody, but it "
-        "measured them when the source was resolved, and the loader accepts nothing else) or None.",
+        description="Who vouches for the digests: Spec, Signature, Source (it reported them), Resolver (nobody, "
+        "but it measured them when the source was resolved, and the loader accepts nothing else) or None.",
+    )
+    method: str | None = Field(
+        default=None,
+        description="How the files are verified: Digest (against the spec's), Key, Certificate or Sigstore; "
+        "absent where the spec demands nothing.",
+    )
+    signer: str | None = Field(
+        default=None,
+        description="Who signed: SHA-256 of the public key's PEM, the certificate's subject, or the identity.",
+    )
+    verified_time: datetime | None = Field(
+        default=None,
+        description="When the files of this spec were found verified; absent while Verified is not True.",
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")

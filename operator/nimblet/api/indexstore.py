@@ -32,6 +32,11 @@ DEDICATED_RULE = Rule(
     message="dedicated is for a Dedicated store",
     field_path=".dedicated",
 )
+EMBEDDED_RULE = Rule(
+    rule="!has(self.embedded) || self.type == 'Embedded'",
+    message="embedded is for a Embedded store",
+    field_path=".embedded",
+)
 FACTOR_RULE = Rule(
     rule="self.replicationFactor <= self.replicas",
     message="replicationFactor can't exceed replicas: each copy is on a server of its own",
@@ -78,10 +83,25 @@ class Dedicated(SpecModel):
         return self
 
 
+class Embedded(SpecModel):
+    """What an Embedded store may use of its volume and of the retriever's memory."""
+
+    reserve: Quantity | None = Field(
+        default=None,
+        description="Space that builds and pushes leave free on the claim, 256Mi when absent: on a full volume "
+        "the engine ends at once. Where it would be touched they are refused with 507.",
+    )
+    push_passages: Annotated[int, Field(strict=True, ge=0, le=100_000)] | None = Field(
+        default=None,
+        description="Pushed passages at most, 10,000 when absent. They are held in memory, about 4 kB each, and "
+        "read in at each start.",
+    )
+
+
 class Store(SpecModel):
     """Where generations are kept and searched."""
 
-    model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_RULE, KEY_RULE, DEDICATED_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_RULE, KEY_RULE, DEDICATED_RULE, EMBEDDED_RULE))
 
     type: StoreType = Field(
         default="Embedded",
@@ -106,6 +126,7 @@ class Store(SpecModel):
         description="Delete: the claims go with the RetrievalIndex. Retain: they stay, with pushed documents, and "
         "only a RetrievalIndex of the same name takes them up again.",
     )
+    embedded: Embedded | None = Field(default=None, description="Bounds of an Embedded store.")
     dedicated: Dedicated | None = Field(default=None, description="How the servers of a Dedicated store are.")
     url: Url | None = Field(
         default=None,
@@ -127,4 +148,6 @@ class Store(SpecModel):
             raise ValueError(KEY_RULE.message)
         if self.dedicated is not None and self.type != "Dedicated":
             raise ValueError(DEDICATED_RULE.message)
+        if self.embedded is not None and self.type != "Embedded":
+            raise ValueError(EMBEDDED_RULE.message)
         return self

@@ -160,6 +160,15 @@ class Search(SpecModel):
     reranker_ref: ModelRef | None = Field(
         default=None, description="A CompactModel of task Rerank that orders the found passages again."
     )
+    rerank_candidates: Annotated[int, Field(strict=True, ge=1, le=100)] | None = Field(
+        default=None,
+        description="Passages that the reranker orders, 20 when absent: more find more, and take its time each.",
+    )
+    rerank_timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=60)] | None = Field(
+        default=None,
+        description="How long a question waits for the reranker, 10 when absent; then the search's own order is "
+        "answered.",
+    )
 
 
 class QualityGate(SpecModel):

@@ -31,7 +31,9 @@ from nimblet.plan.facts import (
     SecretFacts,
     TaintFacts,
     TextFacts,
+    TrustTextFacts,
 )
+from nimblet.plan.integrity import known_trust, text_key
 from nimblet.plan.source import source_hash
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
@@ -103,6 +105,9 @@ class FactsFile(FactsModel):
         default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
     )
     chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
+    trust: dict[str, str] = Field(
+        default_factory=dict, description="The texts that integrity names, by `<ConfigMap>/<key>`."
+    )
 
 
 def read_text(path: Path) -> str:
@@ -205,7 +210,8 @@ def read_header(path: Path) -> Header:
 
 def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> ModelFacts:
     """Return the facts of a cluster that has these nodes and this artifact and nothing else."""
-    digest = source_hash(model.spec, settings)
+    trust = _trust(given.trust, model)
+    digest = source_hash(model.spec, settings, known_trust(model, trust))
     artifacts: tuple[ArtifactFacts, ...] = ()
     found = artifact_of(given, model)
     if found is not None:
@@ -225,6 +231,7 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         secret=secret_entry(given.secret, model.spec.source.credentials_secret_ref),
         own_keys=secret_entry(given.own_keys, model.spec.access.api_keys_secret_ref),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
+        trust=trust,
         claim=claim,
         fills=(fill,) if fill else (),
     )
@@ -287,6 +294,12 @@ def _text(text: str | None, ref: ConfigMapKeyRef | None) -> TextFacts | None:
     if ref is None or text is None:
         return None
     return text_facts({"metadata": {"name": ref.name}, "data": {ref.key: text}}, key=ref.key)
+
+
+def _trust(given: Mapping[str, str], model: CompactModel) -> dict[str, TrustTextFacts]:
+    references = model.spec.integrity.references if model.spec.integrity is not None else ()
+    keys = [text_key(ref) for ref in references]
+    return {key: TrustTextFacts(usable=True, text=given[key]) for key in keys if key in given}
 
 
 def _flaws(error: Exception) -> str:

@@ -19,7 +19,7 @@ from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key
 from nimblet.cluster.mirror import WAKING_KINDS, Mirror
-from nimblet.cluster.named import Named, gather_named
+from nimblet.cluster.named import Named, gather_named, gather_trust
 from nimblet.cluster.observed import Job, Pod
 from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource
@@ -129,6 +129,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         secret=secret,
         own_keys=own_keys,
         chat_template=named.chat_template,
+        trust=await gather_trust(client, model),
         key=await gather_key(client, key_secret(model), deployment=deployment, pods=pods),
         deployment=deployment,
         pods=pods,

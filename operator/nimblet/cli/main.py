@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `nimblet`: plan, size, status, ask, index. Parses arguments, calls, prints; decides nothing."""
+"""The command line `nimblet`. Parses arguments, calls, prints; decides nothing itself."""
 
 import argparse
 import asyncio
@@ -13,13 +13,14 @@ from typing import Final
 
 from nimblet import __version__, names
 from nimblet.api.assistant import AssistantStatus
-from nimblet.api.compactmodel import Task
+from nimblet.api.compactmodel import CompactModel, Task
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
-from nimblet.cli import inputs, live, show
+from nimblet.cli import inputs, live, show, trust
 from nimblet.cli import purge as purging
 from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
+from nimblet.cli.help import EXAMPLES, FACTS_FORMAT
 from nimblet.cli.liveplan import Live
 from nimblet.cli.offline import Offline
 from nimblet.cli.planning import Circumstances, Planned, plan_bundle
@@ -32,31 +33,6 @@ from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
 from nimblet.settings import Settings
 
 DEFAULT_TASK: Final[Task] = "Chat"
-EXAMPLES: Final = (
-    "nimblet plan -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml",
-    "nimblet plan -f model.yaml --kubeconfig ~/.kube/config -o yaml",
-    "nimblet plan -f models.yaml -f samples/assistant-ferry.yaml --facts facts.yaml --assume-serving",
-    "nimblet size -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml --context 8192",
-    "nimblet size --gguf-facts artifact.json --context 8192 --parallel 4 --kv-cache-type q8_0",
-    "nimblet status smollm2 -n team",
-    "nimblet status help -n team --assistant",
-    "nimblet status handbook -n team --index",
-    'nimblet ask smollm2 -n team "What is the capital of France?"',
-    "nimblet index purge -n team --uid 6ac1f1a2-… --url https://qdrant.example.com --key-secret qdrant",
-)
-FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
-  nodes:                      # what the plan may place on, by totals
-    - {name: node-1, memory: 24Gi, cpu: "2"}
-  artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
-  artifacts: {smollm2: {version: 1, ...}}   # the same by the model's name, for several models
-  secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
-  ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
-  chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
-  secrets: {store: {hosts: [qdrant.example], keys: [api-key]}}   # what an index or an Assistant names, by name,
-  configMaps: {handbook: [a.md]}   # with the keys, where it is not in the planned files itself
-  claims: [documents]
-  storageClasses: [standard]       # the default first; without it they are not looked at
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +43,15 @@ class World:
     now: Callable[[], datetime]
 
 
+Command = Callable[[argparse.Namespace, World], str]
+"""A command: what it prints, or CommandError."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 not (the reason is on standard error), 2 wrong usage."""
     arguments = parser().parse_args(argv)
     world = World(environment=os.environ, now=lambda: datetime.now(UTC))
-    command: Callable[[argparse.Namespace, World], str] = arguments.run
+    command: Command = arguments.run
     try:
         print(command(arguments, world).rstrip("\n"))
     except CommandError as error:
@@ -99,14 +79,17 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
-    index = _command(commands, "index", "look after what indexes keep elsewhere")
-    _add_purge(
-        _command(
-            index.add_subparsers(required=True, metavar="COMMAND"),
-            "purge",
-            "delete the collections that a deleted RetrievalIndex left on an External Qdrant server",
-        )
+    _add_live(
+        _command(commands, "digest", "print the digests that spec.integrity takes"), trust.add_digest, _run_digest
     )
+    _add_live(_command(commands, "sign", "sign a model by OpenSSF model-signing v1"), trust.add_sign, _run_sign)
+    index = _command(commands, "index", "look after what indexes keep elsewhere")
+    purge = _command(
+        index.add_subparsers(required=True, metavar="COMMAND"),
+        "purge",
+        "delete the collections that a deleted RetrievalIndex left on an External Qdrant server",
+    )
+    _add_live(purge, purging.add_purge, _run_purge)
     return top
 
 
@@ -196,18 +179,12 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_run_ask)
 
 
-def _add_purge(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--uid", required=True, help="uid of the deleted RetrievalIndex: its collections begin so"
-    )
-    command.add_argument("--url", required=True, help="REST address of the server, as store.url had it")
-    keys = command.add_mutually_exclusive_group()
-    keys.add_argument("--key-secret", metavar="NAME", help="Secret with the server's key under api-key")
-    keys.add_argument("--key-file", type=Path, metavar="FILE", help="file with the server's key")
-    command.add_argument("-n", "--namespace", default="default", help="where the index was; default: default")
-    command.add_argument("--yes", action="store_true", help="delete; without it they are listed only")
+def _add_live(
+    command: argparse.ArgumentParser, add: Callable[[argparse.ArgumentParser], None], run: Command
+) -> None:
+    add(command)
     _add_kubeconfig(command)
-    command.set_defaults(run=_run_purge)
+    command.set_defaults(run=run)
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -346,8 +323,7 @@ async def _status_of(
 
 
 async def _status(target: live.Target) -> str:
-    async with live.reading(target.kubeconfig) as client:
-        model = await live.read_live_model(client, target)
+    model = await _model(target)
     return show.status_text(target.name, target.namespace, model.status)
 
 
@@ -361,6 +337,25 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
     if arguments.assistant:
         return asyncio.run(_ask_assistant(_target(arguments, world), question, url=arguments.url))
     return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
+
+
+def _run_digest(arguments: argparse.Namespace, world: World) -> str:
+    return trust.run_digest(arguments, lambda: _resolved(arguments, world))
+
+
+def _run_sign(arguments: argparse.Namespace, world: World) -> str:
+    return trust.run_sign(arguments, lambda: _resolved(arguments, world))
+
+
+def _resolved(arguments: argparse.Namespace, world: World) -> CompactModel:
+    namespace = arguments.namespace or "default"
+    target = live.Target(name=arguments.model, namespace=namespace, kubeconfig=_kubeconfig(arguments, world))
+    return asyncio.run(_model(target))
+
+
+async def _model(target: live.Target) -> CompactModel:
+    async with live.reading(target.kubeconfig) as client:
+        return await live.read_live_model(client, target)
 
 
 async def _ask_assistant(target: live.Target, question: asking.Question, *, url: str | None) -> str:

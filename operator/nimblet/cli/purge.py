@@ -5,9 +5,11 @@ Collections are named by the resource's uid, so that nobody else's can be meant.
 keeps its own.
 """
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -40,6 +42,19 @@ class _Answer(BaseModel):
     """The part of a server's list that counts."""
 
     result: _Collections
+
+
+def add_purge(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `nimblet index purge`."""
+    command.add_argument(
+        "--uid", required=True, help="uid of the deleted RetrievalIndex: its collections begin so"
+    )
+    command.add_argument("--url", required=True, help="REST address of the server, as store.url had it")
+    keys = command.add_mutually_exclusive_group()
+    keys.add_argument("--key-secret", metavar="NAME", help="Secret with the server's key under api-key")
+    keys.add_argument("--key-file", type=Path, metavar="FILE", help="file with the server's key")
+    command.add_argument("-n", "--namespace", default="default", help="where the index was; default: default")
+    command.add_argument("--yes", action="store_true", help="delete; without it they are listed only")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 The only reader of the loop. It decides nothing; a Secret's values end here as a keyed hash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -46,6 +46,7 @@ from nimblet.plan.facts import (
     NodeFacts,
     PodFacts,
     TaintFacts,
+    TrustTextFacts,
     WriteFailure,
 )
 from nimblet.plan.teefacts import TEEFacts
@@ -105,10 +106,11 @@ async def gather_model_facts(
     model: CompactModel,
     *,
     wanted_source: str,
+    trust: Mapping[str, TrustTextFacts],
     write_failures: Sequence[WriteFailure],
     now: datetime,
 ) -> Gathered:
-    """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec."""
+    """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec and `trust`."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
     owned = pods_of(mirror, key)
@@ -134,6 +136,7 @@ async def gather_model_facts(
         secret=named.secret,
         own_keys=named.own_keys,
         chat_template=named.chat_template,
+        trust=trust,
         deployment=deployment,
         pods=seen[: len(pods)],
         nodes=gatherer.nodes.of(mirror),

@@ -15,7 +15,8 @@ from nimblet.cluster.observed import ConfigMap, Secret
 from nimblet.cluster.resources import CONFIG_MAP, SECRET
 from nimblet.cluster.trim import Object
 from nimblet.names import content_hash as text_hash
-from nimblet.plan.facts import SecretFacts, TextFacts
+from nimblet.plan.facts import SecretFacts, TextFacts, TrustTextFacts
+from nimblet.plan.integrity import text_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,24 @@ async def named_secret(
         return None
     body = await client.get(SECRET, namespace=namespace, name=ref.name)
     return secret_facts(body, master_key=master_key) if body is not None else None
+
+
+async def gather_trust(client: Client, model: CompactModel) -> dict[str, TrustTextFacts]:
+    """Return the texts that integrity names; each ConfigMap is read once."""
+    integrity = model.spec.integrity
+    references = integrity.references if integrity is not None else ()
+    bodies = {
+        name: await client.get(CONFIG_MAP, namespace=model.namespace, name=name)
+        for name in sorted({ref.name for ref in references})
+    }
+    return {text_key(ref): trust_text(body, key=ref.key) for ref in references if (body := bodies[ref.name])}
+
+
+def trust_text(body: Object, *, key: str) -> TrustTextFacts:
+    """Return a text of a ConfigMap; without the opt-in label it is not looked at."""
+    config = ConfigMap.model_validate(body)
+    usable = config.metadata.labels.get(labels.USE) == "true"
+    return TrustTextFacts(usable=usable, text=config.data.get(key, "") if usable else "")
 
 
 async def _text(client: Client, namespace: str, ref: ConfigMapKeyRef | None) -> TextFacts | None:

@@ -6,12 +6,15 @@ pod and nothing else, since the loader checks every byte against the spec again.
 """
 
 from itertools import chain, islice, repeat
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from nimblet.api.common import Sha256
+
+DIGEST: Final = "Digest"
+"""Verified by digests, not by a signature."""
 
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Layers = Annotated[int, Field(ge=0, le=1024)]
@@ -65,6 +68,13 @@ class Header(ArtifactModel):
     chat_template: bool = False
 
 
+class Signer(ArtifactModel):
+    """Who signed, as the resolver found it."""
+
+    method: Literal["Key", "Certificate", "Sigstore"]
+    name: Annotated[str, Field(max_length=256)]
+
+
 class Artifact(ArtifactModel):
     """A resolved, pinned source."""
 
@@ -72,9 +82,17 @@ class Artifact(ArtifactModel):
     uri: str
     commit: str
     files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
-    digest_source: Literal["Spec", "Source", "Resolver", "None"]
+    digest_source: Literal["Spec", "Signature", "Source", "Resolver", "None"]
+    signer: Signer | None = None
     format: Literal["GGUF"]
     header: Header
+
+    @property
+    def method(self) -> str:
+        """How the resolver verified the files: a signature's method, Digest, or empty for not at all."""
+        if self.digest_source == "Signature":
+            return self.signer.method if self.signer is not None else ""
+        return DIGEST if self.digest_source == "Spec" else ""
 
     @property
     def total_bytes(self) -> int:

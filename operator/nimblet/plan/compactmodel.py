@@ -11,8 +11,6 @@ from typing import Final
 
 from nimblet import labels, names
 from nimblet.api.compactmodel import (
-    ArtifactFile,
-    ArtifactStatus,
     CompactModel,
     CompactModelStatus,
     ResolvedStatus,
@@ -23,15 +21,17 @@ from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
+from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.overhead import tell_overhead, with_overhead
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
-from nimblet.plan.resolve import Resolution, plan_resolution, secret_poll, secret_problem
+from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
@@ -47,7 +47,7 @@ from nimblet.plan.source import (
     source_text,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.task import PROOF, answer_width, task_problem
+from nimblet.plan.task import PROOF, task_problem
 from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
@@ -85,12 +85,16 @@ def plan_compactmodel(
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
+    trust = trust_of(model, facts.trust)
     guard = plan_guard(_bindable(model), facts.tee, facts.nodes)
-    loader = _loader_pod(model, settings, image=images.loader)
+    loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
-    resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+    if isinstance(trust, Problem):
+        resolution = blocked(model, trust, now=now)
+    else:
+        resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
     weights = (
         weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
         if guard.confinement is None
@@ -134,6 +138,7 @@ def plan_compactmodel(
         proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
+        method=method_of(model.spec.integrity),
     )
     children = [
         *plan_common(model, facts, settings, keys=keys, image=weights),
@@ -154,14 +159,14 @@ def plan_compactmodel(
         deletions=(
             *resolution.outcome.deletions,
             *cache.outcome.deletions,
-            *_superseded(model, facts, loader, rollout),
+            *_superseded(model, facts, None if isinstance(trust, Problem) else loader, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
     )
     return Plan(
         children=held_plan.children,
         deletions=held_plan.deletions,
-        status=status.model_copy(update={"conditions": list(conditions), "policy": policy}),
+        status=with_conditions(status.model_copy(update={"policy": policy}), conditions),
         requeue_after=earliest(
             resolution.outcome.requeue_after,
             cache.outcome.requeue_after,
@@ -178,12 +183,12 @@ def _bindable(model: CompactModel) -> Bindable:
     before = model.status.policy
     return Bindable(
         ref=model.spec.tee_policy_ref,
-        signed=False,  # the spec can name digests alone: those tell which weights, not whose
+        signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
         before=before.technology if before is not None else "",
     )
 
 
-def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> LoaderPod:
+def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
     source, scheme = model.spec.source, scheme_of(model.spec)
     ref = source.credentials_secret_ref
     return LoaderPod(
@@ -191,8 +196,8 @@ def _loader_pod(model: CompactModel, settings: Settings, *, image: str) -> Loade
         namespace=model.namespace,
         image=image,
         pull_policy=settings.images.pull_policy,
-        source_json=source_text(model.spec),
-        source_hash=source_hash(model.spec, settings),
+        source_json=source_text(model.spec, trust),
+        source_hash=source_hash(model.spec, settings, trust),
         secret_name=ref.name if ref is not None else None,
         secret_keys=required_keys(scheme),
         optional_secret_keys=optional_keys(scheme),
@@ -313,14 +318,15 @@ def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Pr
 
 
 def _superseded(
-    model: CompactModel, facts: ModelFacts, loader: LoaderPod, rollout: Rollout
+    model: CompactModel, facts: ModelFacts, loader: LoaderPod | None, rollout: Rollout
 ) -> tuple[ChildRef, ...]:
     """Return artifacts no pod needs any more and a budget that one replica makes pointless.
 
     Artifacts go only when the rollout is complete: until then a pod of an older template may be made anew.
+    Without a loader it is not known which one is needed.
     """
     gone = []
-    if rollout.state is None and not any(pod.terminating for pod in facts.pods):
+    if loader is not None and rollout.state is None and not any(pod.terminating for pod in facts.pods):
         gone += [
             ChildRef(kind="ConfigMap", name=item.name, uid=item.uid)
             for item in facts.artifacts
@@ -359,7 +365,7 @@ def _status(
         observed_generation=model.generation,
         resolved=resolved,
         sizing=run.sizing or before.sizing,
-        artifact=_artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
+        artifact=artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
         cache=cache.status,
         endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
@@ -368,28 +374,4 @@ def _status(
         ready_replicas=rollout.answering,
         updated_replicas=rollout.updated,
         selector=labels.selector_string(pod_selector(model.name, "model")),
-    )
-
-
-def _artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -> ArtifactStatus:
-    """Return what is known of the files; a digest that only a loader found stays while the commit stays."""
-    before, task = model.status, model.spec.task
-    same = before.artifact is not None and before.artifact.commit == artifact.commit
-    told = {file.path: file.sha256 for file in before.artifact.files} if before.artifact and same else {}
-    files = [
-        ArtifactFile(
-            path=file.path,
-            size=file.size,
-            sha256=file.sha256 or told.get(file.path) or rollout.digests.get(file.path) or "",
-        )
-        for file in artifact.files
-    ]
-    return ArtifactStatus(
-        commit=artifact.commit,
-        files=files,
-        digest_source=artifact.digest_source,
-        architecture=artifact.header.architecture,
-        parameters=artifact.header.parameters,
-        dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
-        labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )

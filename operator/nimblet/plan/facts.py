@@ -88,6 +88,14 @@ class TextFacts:
     content_hash: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrustTextFacts:
+    """A text of a ConfigMap that integrity names: digests, a signature or a public key. None is secret."""
+
+    usable: bool
+    text: str
+
+
 FIRST_KEY: Final = (1,)
 """Versions of the key that pods accept whose key was never rotated."""
 
@@ -305,5 +313,7 @@ class ModelFacts(WorkloadFacts):
     """None where they can't be read or are not asked for."""
     chat_template: TextFacts | None = None
     """The ConfigMap with the chat template, where the spec names one and it is there."""
+    trust: Mapping[str, TrustTextFacts] = field(default_factory=dict)
+    """Texts that integrity names, by `<ConfigMap>/<key>`; those that are not there are left out."""
     server_minor: int = 32
     """Minor version of the API server."""

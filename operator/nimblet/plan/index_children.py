@@ -20,6 +20,7 @@ from nimblet.manifests.network import (
     fetch_egress,
     ingress_rule,
     namespace_peer,
+    namespaces_rule,
     policy_manifest,
     service_manifest,
 )
@@ -93,7 +94,7 @@ def plan_retriever(
 ) -> tuple[Manifest, Manifest]:
     """Return the retriever's configuration and its workload."""
     part = retriever_part(index.name, index.namespace)
-    text = retriever_config(index, facts, store, known)
+    text = retriever_config(index, facts, store, known, traces=settings.tracing.endpoint)
     sizes, restart = index.spec.resources.retriever, restart_of(index.restarted_at, facts)
     workload = Retriever(
         part=part,
@@ -127,6 +128,9 @@ def _retriever_egress(index: RetrievalIndex, settings: Settings, sets: Sequence[
     """Return what the retriever may reach: models of the namespace, and the network where an address is named."""
     outside = index.spec.embedding.url is not None or index.spec.store.url is not None
     rules = [*(_fetching(settings) if outside else [dns_rule()]), _models_rule()]
+    traces = settings.tracing
+    if traces.endpoint and traces.namespaces:
+        rules.append(namespaces_rule(traces.namespaces, traces.port))
     return [*rules, _servers_rule(index, sets)] if index.spec.store.type == "Dedicated" else rules
 
 

@@ -12,7 +12,8 @@ from typing import Final
 from nimblet import names
 from nimblet.api.indexsource import Source
 from nimblet.api.indexstatus import EmbeddingStatus, ServersStatus
-from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.api.indexstore import Embedded
+from nimblet.api.retrievalindex import RetrievalIndex, Search
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.indexer import (
     CREDENTIALS_DIR,
@@ -27,12 +28,15 @@ from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.retriever import API_KEY, INDEX_DIR, KEYS_DIR, KEYS_FILE, SecretFile
 from nimblet.plan.index_embedding import secret_of
 from nimblet.plan.indexfacts import IndexFacts
+from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.qdrant import CollectionShape
 from nimblet.plan.source import LOGIN_KEYS, S3_KEYS, SESSION_KEY
 from nimblet.plan.stage import Problem, Progress, StageOutcome
+from nimblet.quantity import bytes_of
 from nimblet.settings import Fetch, Settings
 
 VERSION: Final = 1
+TRACES_PATH: Final = "/v1/traces"
 EGRESS_FIELDS: Final = frozenset(
     {"allow", "proxy", "ca_bundle", "stall_timeout_seconds", "connect_timeout_seconds", "max_redirects"}
 )
@@ -73,9 +77,14 @@ class StorePlan:
     """What there is to say of a store that is in order."""
 
 
-def embedded_store(claim: str) -> StoreConfig:
-    """Return the engine in the retriever, on a claim."""
-    return StoreConfig(config={"type": "Embedded", "folder": INDEX_DIR}, claim=claim)
+def embedded_store(claim: str, bounds: Embedded | None) -> StoreConfig:
+    """Return the engine in the retriever, on a claim; what is not bounded is as the retriever does by itself."""
+    config: dict[str, object] = {"type": "Embedded", "folder": INDEX_DIR}
+    if bounds is not None and bounds.reserve is not None:
+        config["reserveBytes"] = bytes_of(bounds.reserve)
+    if bounds is not None and bounds.push_passages is not None:
+        config["pushPassages"] = bounds.push_passages
+    return StoreConfig(config=config, claim=claim)
 
 
 def server_store(
@@ -119,9 +128,14 @@ def retriever_secrets(
 
 
 def retriever_config(
-    index: RetrievalIndex, facts: IndexFacts, store: StoreConfig, known: Sequence[EmbeddingStatus]
+    index: RetrievalIndex,
+    facts: IndexFacts,
+    store: StoreConfig,
+    known: Sequence[EmbeddingStatus],
+    *,
+    traces: str | None,
 ) -> str:
-    """Return the retriever's file."""
+    """Return the retriever's file; `traces` is where they go, with /v1/traces."""
     search = index.spec.search
     document: dict[str, object] = {
         "version": VERSION,
@@ -135,12 +149,21 @@ def retriever_config(
         document["formerEmbeddings"] = [_embedding(item, place=place) for place, item in enumerate(known) if place]
     reranker = facts.reranker
     if search.reranker_ref is not None and reranker is not None:
-        document["reranker"] = {
-            "url": reranker.url,
-            "model": reranker.served_name,
-            **({"keyFile": SecretFile(name="reranker", secret="").path} if reranker.key_secret else {}),
-        }
+        document["reranker"] = _reranker(search, reranker)
+    if traces is not None:
+        document["tracing"] = {"endpoint": traces.removesuffix(TRACES_PATH)}  # the retriever adds it
     return _text(document)
+
+
+def _reranker(search: Search, reranker: ModelReference) -> dict[str, object]:
+    document: dict[str, object] = {"url": reranker.url, "model": reranker.served_name}
+    if reranker.key_secret:
+        document["keyFile"] = SecretFile(name="reranker", secret="").path
+    if search.rerank_candidates is not None:
+        document["candidates"] = search.rerank_candidates
+    if search.rerank_timeout_seconds is not None:
+        document["timeoutSeconds"] = search.rerank_timeout_seconds
+    return document
 
 
 def _embedding(embedding: EmbeddingStatus, *, place: int) -> dict[str, object]:

@@ -61,4 +61,6 @@ def _embedded(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> StoreP
     child = claim_manifest(part, claim, name=name, kind="RetrievalIndex")
     user = next((pod for pod in facts.pods if not pod.terminating), None)
     unbound = binding(live, user, facts.storage_classes, now=now) if live is not None else None
-    return StorePlan(outcome=StageOutcome(children=(child,), state=unbound), store=embedded_store(name))
+    return StorePlan(
+        outcome=StageOutcome(children=(child,), state=unbound), store=embedded_store(name, spec.embedded)
+    )

@@ -33,6 +33,20 @@ CREDENTIAL_REASONS: Final = frozenset(
 )
 """Failures of a source that another content of the Secret may heal."""
 
+TRUST_REASONS: Final = frozenset(
+    {
+        Reason.SIGNATURE_INVALID,
+        Reason.SIGNATURE_MISMATCH,
+        Reason.SIGNER_MISMATCH,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.UNSIGNED_FILE,
+        Reason.SIGNED_FILE_MISSING,
+    }
+)
+"""Failures that another signature heals, or another key."""
+MANIFEST_REASONS: Final = frozenset({Reason.DIGEST_MISMATCH, Reason.DIGEST_REQUIRED, Reason.FILE_NOT_FOUND})
+"""Failures that another manifest of digests may heal."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
@@ -53,11 +67,9 @@ def plan_resolution(
         return Resolution(outcome=done, artifact=artifact)
     if model.spec.suspend:
         return Resolution(outcome=StageOutcome(state=Progress(reason=Reason.SUSPENDED, message=SUSPENDED)))
-    blocked = secret_problem(model, facts)
-    if blocked is not None:
-        return Resolution(
-            outcome=StageOutcome(state=blocked, requeue_after=secret_poll(model.status.conditions, now))
-        )
+    unusable = secret_problem(model, facts)
+    if unusable is not None:
+        return blocked(model, unusable, now=now)
     job = newest(job for job in facts.jobs if job.source_hash == loader.source_hash)
     if job is not None and _is_done(job) and job.result is not None:
         artifact = parse_artifact(job.result)
@@ -75,10 +87,19 @@ def plan_resolution(
     return Resolution(outcome=outcome)
 
 
+def blocked(model: CompactModel, state: Problem, *, now: datetime) -> Resolution:
+    """Return a stage that waits for an object which nothing tells us of: it is looked at again."""
+    return Resolution(outcome=StageOutcome(state=state, requeue_after=secret_poll(model.status.conditions, now)))
+
+
 def _may_heal(model: CompactModel, state: Problem | Progress | None) -> bool:
-    """Tell whether another content of the source's Secret may heal a failure."""
-    named = model.spec.source.credentials_secret_ref is not None
-    return named and isinstance(state, Problem) and state.reason in CREDENTIAL_REASONS
+    """Tell whether another content of the source's Secret, or of what integrity names, may heal a failure."""
+    if not isinstance(state, Problem):
+        return False
+    integrity = model.spec.integrity
+    if integrity is not None and integrity.references and state.reason in TRUST_REASONS | MANIFEST_REASONS:
+        return True
+    return model.spec.source.credentials_secret_ref is not None and state.reason in CREDENTIAL_REASONS
 
 
 def _is_done(job: JobFacts) -> bool:

@@ -8,6 +8,7 @@ from nimblet.api.common import SpecModel
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.manifests.loader import RESOLVE_DEADLINE_SECONDS
 from nimblet.names import content_hash
+from nimblet.plan.integrity import Trust
 from nimblet.settings import Settings
 
 TOKEN_KEY: Final = "token"  # noqa: S105 - the key's name
@@ -19,28 +20,32 @@ _WHOLE: Final = frozenset({"oci", "pvc"})
 _WHOLE_SECONDS: Final = 3600
 
 
-def source_text(spec: CompactModelSpec) -> str:
-    """Return the loader's `Source` as compact JSON with sorted keys: equal specs give equal bytes."""
+def source_text(spec: CompactModelSpec, trust: Trust) -> str:
+    """Return the loader's `Source` as compact JSON with sorted keys: equal specs and texts give equal bytes."""
     source = spec.source
     document: dict[str, object] = {
         "version": 1,
         "uri": source.uri,
         "files": list(source.files or ()),
-        "sha256": dict(spec.integrity.sha256) if spec.integrity is not None else {},
+        "sha256": dict(trust.digests),
         "secret": source.credentials_secret_ref is not None,
     }
     if source.revision is not None:
         document["revision"] = source.revision
     if source.quantization is not None:
         document["quantization"] = source.quantization
+    if trust.signature is not None:
+        document["signature"] = dict(trust.signature)
     if source.role_arn is not None:
         document["roleARN"] = source.role_arn
-    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    # Kubernetes expands $(NAME) and $$ in a variable's value: nobody's text may refer to another variable.
+    return text.replace("$", "\\u0024")
 
 
-def source_hash(spec: CompactModelSpec, settings: Settings) -> str:
+def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust) -> str:
     """Return the hash that names Jobs and artifacts of a source; it also depends on the service that is asked."""
-    return content_hash({"source": source_text(spec), "hub": _service(scheme_of(spec), settings)})
+    return content_hash({"source": source_text(spec, trust), "hub": _service(scheme_of(spec), settings)})
 
 
 def scheme_of(spec: CompactModelSpec) -> str:

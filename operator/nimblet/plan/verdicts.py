@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
-from nimblet.plan.artifact import Artifact
+from nimblet.plan.artifact import DIGEST, Artifact
 from nimblet.plan.facts import WriteFailure
+from nimblet.plan.resolve import TRUST_REASONS
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, problem
 
@@ -18,7 +19,13 @@ _WRITE_REASONS = {
     "ImmutableField": Reason.IMMUTABLE_FIELD,
     "Refused": Reason.APPLY_REFUSED,
 }
-_DIFFERS = frozenset({Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED})
+_DIFFERS = TRUST_REASONS | {Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED}
+
+
+_PINNED = {
+    "Source": "the digest its source reported at a pinned commit",
+    "Resolver": "what the resolver measured: nobody else vouches for it",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,8 @@ class Judgement:
     """What a pod gives when it answers."""
     keys: Progress | None = None
     suspended: bool = False
+    method: str = ""
+    """How the spec has the files verified; empty where it demands nothing, whatever an artifact says."""
 
 
 def was_true(stored: Iterable[Condition], type_: ConditionType) -> bool:
@@ -150,7 +159,7 @@ def _resolved(judgement: Judgement) -> Verdict:
 
 
 def _verified(judgement: Judgement) -> Verdict:
-    """Verified is True only against digests of the spec, and once a pod's loader has checked the bytes."""
+    """Verified is True only against digests or a signer of the spec, once a pod's loader has checked the bytes."""
     state = _overall(judgement)
     if isinstance(state, Problem) and state.reason in _DIFFERS:
         return verdict(ConditionType.VERIFIED, FALSE, state.reason, state.message)
@@ -159,15 +168,14 @@ def _verified(judgement: Judgement) -> Verdict:
         return verdict(
             ConditionType.VERIFIED, UNKNOWN, Reason.PENDING, "No running pod of this spec has loaded it."
         )
-    if artifact.digest_source == "Spec":
+    if judgement.method == artifact.method and artifact.signer is not None:
+        message = f"The loader verified the signature by {artifact.signer.name} and compared every file with it."
+        return verdict(ConditionType.VERIFIED, TRUE, Reason.SIGNATURE_MATCHES, message)
+    if judgement.method == artifact.method == DIGEST:
         message = "The loader compared every file with integrity.sha256."
         return verdict(ConditionType.VERIFIED, TRUE, Reason.DIGESTS_MATCH, message)
-    if artifact.digest_source == "Source":
-        message = "The loader compared every file with the digest its source reported at a pinned commit; "
-        message += "integrity.sha256 in the spec would make this True."
-        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
-    if artifact.digest_source == "Resolver":
-        message = "The loader compared every file with what the resolver measured: nobody else vouches for it; "
+    if artifact.digest_source in _PINNED:
+        message = f"The loader compared every file with {_PINNED[artifact.digest_source]}; "
         message += "integrity.sha256 in the spec would make this True."
         return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
     message = "Neither the spec nor the source gives a digest."

@@ -21,6 +21,7 @@ from nimblet.cluster.client import Json
 from nimblet.cluster.facts import Gatherer, gather_model_facts
 from nimblet.cluster.indexfacts import gather_index_facts
 from nimblet.cluster.key import Key
+from nimblet.cluster.named import gather_trust
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import (
     Invalid,
@@ -33,6 +34,7 @@ from nimblet.cluster.serve import ServeOrder, give
 from nimblet.plan.assistant import plan_assistant, plan_invalid_assistant
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
+from nimblet.plan.integrity import known_trust
 from nimblet.plan.result import Plan
 from nimblet.plan.retrievalindex import plan_invalid_index, plan_retrievalindex
 from nimblet.plan.source import source_hash
@@ -163,9 +165,10 @@ def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
 
 def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Planner:
     async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
-        wanted = source_hash(model.spec, settings)
+        texts = await gather_trust(gatherer.client, model)
+        wanted = source_hash(model.spec, settings, known_trust(model, texts))
         gathered = await gather_model_facts(
-            gatherer, model, wanted_source=wanted, write_failures=failures, now=now
+            gatherer, model, wanted_source=wanted, trust=texts, write_failures=failures, now=now
         )
         return Planned(
             plan=plan_compactmodel(model, gathered.facts, settings, now), look_again=gathered.look_again

@@ -12,7 +12,7 @@ import pytest
 
 from e2e.demo import Shown
 from e2e.images import IMAGE_NAMES
-from e2e.support.hub import WEIGHTS_HOST, make_trust, mirror_manifests, odd_files, weights_manifests
+from e2e.support.hub import GIT_HOST, WEIGHTS_HOST, make_trust, mirror_manifests, odd_files, weights_manifests
 from e2e.support.manifests import model_manifest
 from e2e.support.objects import Model
 from e2e.support.registry import filling_pod_manifest, registry_manifests
@@ -47,7 +47,7 @@ def test_values_fit_the_charts_schema_and_the_settings() -> None:
     values = chart_values(IMAGES, trust=trust, timing=TEST_TIMING)
     jsonschema.validate(values, json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
     settings = Settings.model_validate({key: values[key] for key in ("images", "fetch", "timing")})
-    assert [entry.host for entry in settings.fetch.allow if entry.ca] == [WEIGHTS_HOST]
+    assert [entry.host for entry in settings.fetch.allow if entry.ca] == [WEIGHTS_HOST, GIT_HOST]
 
 
 def test_merging_values_changes_only_what_is_named() -> None:

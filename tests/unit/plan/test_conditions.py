@@ -244,7 +244,7 @@ def test_verified_stays_while_another_replica_starts() -> None:
 @pytest.mark.parametrize(
     ("digest_source", "expected"),
     [
-        ("Spec", ("True", "DigestsMatch")),
+        ("Spec", ("False", "Unverified")),  # the artifact says so, and the spec demands nothing: it was forged
         ("Source", ("Unknown", "Pinned")),
         ("Resolver", ("Unknown", "Pinned")),
         ("None", ("False", "Unverified")),

@@ -25,7 +25,6 @@ _BY_SUFFIX: Final[Mapping[str, Callable[[bytes], Parsed]]] = {
     ".pdf": parse_pdf,
     ".docx": parse_docx,
 }
-SUFFIXES: Final = frozenset(_BY_SUFFIX)
 _PDF: Final = b"%PDF-"
 _ZIP: Final = b"PK\x03\x04"
 _OLE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -39,7 +38,7 @@ def parse_file(name: str, data: bytes) -> Parsed:
     if parser is None:
         raise FileRefused(
             Refusal.UNSUPPORTED,
-            f"files of type {suffix or 'unknown'} are not read; give {', '.join(sorted(SUFFIXES))}",
+            f"files of type {suffix or 'unknown'} are not read; give {', '.join(sorted(_BY_SUFFIX))}",
         )
     if data.startswith(_OLE):
         raise FileRefused(

@@ -15,7 +15,6 @@ from typing import Final, Self
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.limited import fork_server
-from nimblet_indexer.parse.file import parse_file
 
 START_SECONDS: Final = 60.0
 """For the interpreter and the parsers' imports, on a busy node."""
@@ -130,6 +129,9 @@ def _serve(pipe: Connection, memory_bytes: int) -> None:
 
 
 def _answer(path: Path, name: str) -> ParsedFile | _Refused:
+    # the server that forks these processes has the parsers loaded; who only starts them needs none
+    from nimblet_indexer.parse.file import parse_file  # noqa: PLC0415
+
     try:
         data = path.read_bytes()
         return ParsedFile(document=parse_file(name, data), sha256=hashlib.sha256(data).hexdigest())

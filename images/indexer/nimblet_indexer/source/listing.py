@@ -11,7 +11,7 @@ from nimblet_egress.errors import Reason, SourceError
 from nimblet_egress.paths import unsafe_path
 from nimblet_indexer.config import SourceModel
 from nimblet_indexer.document import FileRefused, Refusal
-from nimblet_indexer.parse.file import SUFFIXES
+from nimblet_indexer.parse.suffixes import SUFFIXES
 from nimblet_indexer.report import FileError
 
 MAX_DOCUMENT: Final = 1000

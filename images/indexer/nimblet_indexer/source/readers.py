@@ -12,7 +12,6 @@ from nimblet_indexer.config import Credentials as Mounted
 from nimblet_indexer.config import Egress, FolderSource, GitSource, S3Source, Source
 from nimblet_indexer.source.download import Tools
 from nimblet_indexer.source.folder import FolderReader
-from nimblet_indexer.source.git import GitReader
 from nimblet_indexer.source.listing import SourceReader
 from nimblet_indexer.source.s3 import S3Reader
 from nimblet_indexer.source.web import WebReader
@@ -39,6 +38,9 @@ class Readers:
             return FolderReader(source, self._tools.limits)
         credentials = self._credentials(source)
         if isinstance(source, GitSource):
+            # dulwich takes a quarter of the program's start, which other sources need not pay
+            from nimblet_indexer.source.git import GitReader  # noqa: PLC0415
+
             return GitReader(source, self._egress, credentials, self._tools)
         client = Client(self._egress, credentials)
         self._clients.append(client)

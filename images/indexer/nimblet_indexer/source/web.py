@@ -23,7 +23,7 @@ from nimblet_egress.status import status_error
 from nimblet_egress.target import Target, parse_target
 from nimblet_indexer.config import WebSource
 from nimblet_indexer.document import FileRefused, Refusal
-from nimblet_indexer.parse.file import SUFFIXES
+from nimblet_indexer.parse.suffixes import SUFFIXES
 from nimblet_indexer.source.download import Tools, save, scratch_file
 from nimblet_indexer.source.listing import Chooser, Fetched, Listing, SourceFile, chosen
 from nimblet_indexer.source.sitemap import MAX_BYTES, MAX_URLS, Sitemap, parse_sitemap

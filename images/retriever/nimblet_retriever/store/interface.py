@@ -4,7 +4,7 @@
 One suite of tests runs over all of them (tests/test_conformance.py); a rule that is not tested there is none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
@@ -70,8 +70,8 @@ class Overlay(Protocol):
     async def search(self, search: Search, space: str | None) -> Found:
         """Return `search.candidates` passages of each half: by words all, by the vector those of one space."""
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
-        """Return some of the living documents that are in another space."""
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
+        """Return some of the living documents that are in another space, other than the named ones."""
 
     async def close(self) -> None:
         """Finish what is being written; let go."""

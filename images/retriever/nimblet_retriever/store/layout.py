@@ -39,6 +39,8 @@ class Layout:
         for folder in (root / "trash").iterdir():
             # what a builder that is still ending writes to stays until the next start
             shutil.rmtree(folder, ignore_errors=True)
+        self._serving = _read_if_there(root / "serving")
+        """As the file says, which nobody else writes while we have the lock: asked with every question."""
 
     def release(self) -> None:
         """Give the lock up."""
@@ -69,14 +71,12 @@ class Layout:
 
     def serving(self) -> str | None:
         """Return the serving generation's name."""
-        try:
-            return (self.root / "serving").read_text(encoding="ascii")
-        except FileNotFoundError:
-            return None
+        return self._serving
 
     def point_to(self, name: str) -> None:
         """Make a generation the serving one: a rename, so that a reader sees the old or the new."""
         write_durably(self.root / "serving", name)
+        self._serving = name
 
     def start(self, generation: Generation) -> Path:
         """Make a build's folder, or return the one that is there."""
@@ -117,6 +117,13 @@ def read_manifest(folder: Path) -> Generation:
         raise StoreError(
             f"expected a generation's manifest in {path}, found {error}; remove its folder"
         ) from error
+
+
+def _read_if_there(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ with the term weights of lexical.py.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,16 @@ class MemoryIndex:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._clear()
+        self._rows: list[_Row | None] = []
+        self._live = 0
+        self._documents: dict[str, tuple[int, ...]] = {}
+        self._terms, self._owners, self._weights = array("I"), array("I"), array("f")
+        """Every word of every row: term, row and weight; looked through as a whole, which numpy does fast."""
+        self._known_groups: dict[tuple[object, ...], int] = {}
+        self._samples: list[Payload] = []
+        """One payload of each group: passages that every selection treats alike but for the document."""
+        self._vectors: Floats = np.zeros((FIRST_ROWS, self.space.dimension), dtype=np.float32)
+        self._all_groups: npt.NDArray[np.int32] = np.full(FIRST_ROWS, DEAD, dtype=np.int32)
 
     def __len__(self) -> int:
         """Count the live passages."""
@@ -87,18 +96,6 @@ class MemoryIndex:
         rows = np.flatnonzero((scores > 0) & self._visible(search.selection))
         return self._best(rows, scores[rows], search)
 
-    def _clear(self) -> None:
-        self._rows: list[_Row | None] = []
-        self._live = 0
-        self._documents: dict[str, tuple[int, ...]] = {}
-        self._terms, self._owners, self._weights = array("I"), array("I"), array("f")
-        """Every word of every row: term, row and weight; looked through as a whole, which numpy does fast."""
-        self._known_groups: dict[tuple[object, ...], int] = {}
-        self._samples: list[Payload] = []
-        """One payload of each group: passages that every selection treats alike but for the document."""
-        self._vectors: Floats = np.zeros((FIRST_ROWS, self.space.dimension), dtype=np.float32)
-        self._all_groups: npt.NDArray[np.int32] = np.full(FIRST_ROWS, DEAD, dtype=np.int32)
-
     @property
     def _count(self) -> int:
         return len(self._rows)
@@ -124,8 +121,7 @@ class MemoryIndex:
         return row
 
     def _group(self, payload: Payload) -> int:
-        facets = (payload.access, payload.source, payload.labels)
-        number = self._known_groups.setdefault(facets, len(self._samples))
+        number = self._known_groups.setdefault(_facets(payload), len(self._samples))
         if number == len(self._samples):
             self._samples.append(payload)
         return number
@@ -160,11 +156,31 @@ class MemoryIndex:
         return ranked(hits, search.candidates)
 
     def _rebuild(self) -> None:
-        """Leave the dead rows behind."""
-        kept: Mapping[str, tuple[Chunk, ...]] = {name: self.chunks(name) for name in self._documents}
-        self._clear()
-        for document, chunks in kept.items():
-            self.add(document, chunks)
+        """Leave the dead rows behind. What is known of the others is moved: nothing is cut into words again."""
+        kept = np.flatnonzero(self._groups != DEAD)
+        moved = np.full(self._count, DEAD, dtype=np.int64)
+        moved[kept] = np.arange(len(kept))
+        owners = moved[np.frombuffer(self._owners, dtype=np.uint32)]
+        held = owners != DEAD
+        self._terms = array("I", np.frombuffer(self._terms, dtype=np.uint32)[held].tobytes())
+        self._weights = array("f", np.frombuffer(self._weights, dtype=np.float32)[held].tobytes())
+        self._owners = array("I", owners[held].astype(np.uint32).tobytes())
+        used, groups = np.unique(self._groups[kept], return_inverse=True)
+        self._samples = [self._samples[group] for group in used]
+        self._known_groups = {_facets(sample): number for number, sample in enumerate(self._samples)}
+        size = max(FIRST_ROWS, len(kept))
+        vectors = np.zeros((size, self.space.dimension), dtype=np.float32)
+        vectors[: len(kept)] = self._vectors[kept]
+        numbers = np.full(size, DEAD, dtype=np.int32)
+        numbers[: len(kept)] = groups
+        self._vectors, self._all_groups = vectors, numbers
+        self._rows = [self._rows[row] for row in kept]
+        self._documents = {name: tuple(int(moved[row]) for row in rows) for name, rows in self._documents.items()}
+
+
+def _facets(payload: Payload) -> tuple[object, ...]:
+    """Return what selections look at but for the document."""
+    return payload.access, payload.source, payload.labels
 
 
 def _normalised(vector: Sequence[float]) -> Floats:

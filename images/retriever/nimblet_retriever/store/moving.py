@@ -8,7 +8,7 @@ state in which all is found, and is made again when it is cut off.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -246,9 +246,9 @@ class MovingOverlay:
         """Search the pushed documents."""
         return await self._overlay.search(search, space)
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
         """Return some of the documents that are in another space."""
-        return await self._overlay.outdated(space, limit)
+        return await self._overlay.outdated(space, limit, but=but)
 
     async def close(self) -> None:
         """Nothing is held: the store closes the clients."""

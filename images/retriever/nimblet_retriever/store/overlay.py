@@ -7,7 +7,7 @@ on. Everything happens in the event loop but the disk's part, so that a search s
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from nimblet_retriever.store.chunk import Chunk, Search, StoreFull
 from nimblet_retriever.store.memory import MemoryIndex
 from nimblet_retriever.store.pushed import (
+    TOMBSTONES,
     Document,
     Entry,
     Found,
@@ -22,6 +23,7 @@ from nimblet_retriever.store.pushed import (
     Receipt,
     Space,
     Totals,
+    forgotten,
     ranked,
 )
 from nimblet_retriever.store.pushlog import (
@@ -54,10 +56,13 @@ class _Waiting:
 class EmbeddedOverlay:
     """An Overlay in a folder. `check_space` raises StoreFull when so many bytes can't be had."""
 
-    def __init__(self, log: PushLog, *, check_space: Callable[[int], None], limit: int) -> None:
+    def __init__(
+        self, log: PushLog, *, check_space: Callable[[int], None], limit: int, tombstones: int = TOMBSTONES
+    ) -> None:
         self._log = log
         self._check_space = check_space
         self._limit = limit
+        self._tombstones = tombstones
         self._sequence = 0
         self._entries: dict[str, Entry] = {}
         self._hidden: frozenset[str] = frozenset()
@@ -70,15 +75,23 @@ class EmbeddedOverlay:
         self._writer: asyncio.Task[None] | None = None
 
     @classmethod
-    def open(cls, folder: Path, *, check_space: Callable[[int], None], limit: int = PASSAGES) -> "EmbeddedOverlay":
+    def open(
+        cls,
+        folder: Path,
+        *,
+        check_space: Callable[[int], None],
+        limit: int = PASSAGES,
+        tombstones: int = TOMBSTONES,
+    ) -> "EmbeddedOverlay":
         """Read the log. Blocks for as long as that takes."""
-        overlay = cls(PushLog(folder), check_space=check_space, limit=limit)
+        overlay = cls(PushLog(folder), check_space=check_space, limit=limit, tombstones=tombstones)
         overlay._replay()
         return overlay
 
     def _replay(self) -> None:
         for batch in self._log.read():
             self._apply(batch.records)
+        self._forget()
         if self._dead > 0:  # so that nothing which was erased outlives a restart
             self._rewrite_if_possible()
 
@@ -128,9 +141,10 @@ class EmbeddedOverlay:
             outdated=any(other is not index for other in others),
         )
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
         """Return some of the documents that are not in a space."""
-        found = (entry for entry in self._entries.values() if entry.passages and entry.space != space)
+        others = (entry for entry in self._entries.values() if entry.passages and entry.space != space)
+        found = (entry for entry in others if entry.document not in but)
         return tuple(
             Outdated(entry=entry, chunks=self._indexes[entry.space].chunks(entry.document))
             for entry, _ in zip(found, range(limit), strict=False)
@@ -169,6 +183,13 @@ class EmbeddedOverlay:
         self._check_space(sum(_size(record) for record in planned.records))
         await asyncio.to_thread(self._log.append, Batch(records=planned.records))
         self._apply(planned.records)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Give up the oldest entries that only remember a version; the log loses them when it is rewritten."""
+        for document in forgotten(self._entries.values(), self._tombstones):
+            del self._entries[document]
+            self._dead += self._sizes.pop(document, 0)
 
     def _known(self) -> Known:
         return Known(
@@ -177,6 +198,8 @@ class EmbeddedOverlay:
             sequence=self._sequence,
             passages=sum(len(index) for index in self._indexes.values()),
             limit=self._limit,
+            hidden=len(self._hidden),
+            tombstones=self._tombstones,
         )
 
     def _apply(self, records: Sequence[Record]) -> None:

@@ -6,17 +6,20 @@ version is refused and resurrects nothing. Of a source's document there is an en
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import Field
 
-from nimblet_retriever.store.chunk import Chunk, Hit, StoreError
+from nimblet_retriever.store.chunk import Chunk, Hit, StoreError, StoreFull
 from nimblet_retriever.store.generation import StoredModel
 
 PREFIX: Final = "push:"
 """Begins the id of every pushed document; no source's document has it, since sources' names have no colon."""
+TOMBSTONES: Final = 10_000
+"""Documents of sources that may be hidden, and deleted ones whose versions are remembered: each question names the
+hidden ones to the engine, and all of them are held."""
 
 
 class VersionRefused(StoreError):  # noqa: N818 - said in the words of what was found
@@ -69,6 +72,11 @@ class Entry(StoredModel):
     def hides(self) -> bool:
         """Whether it is a tombstone over generations: pushed documents are in none."""
         return self.deleted and not self.document.startswith(PREFIX)
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether it only remembers a version: no passage and no generation depends on it."""
+        return self.passages == 0 and not self.hides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +148,24 @@ def is_gone(entry: Entry | None, *, version: int | None) -> bool:
     if version is not None and version < entry.version:
         raise VersionRefused(f"version {entry.version} is here, found {version}; delete that one")
     return entry.deleted and version in (None, entry.version)
+
+
+def check_hidden(hidden: int, limit: int) -> None:
+    """Raise StoreFull where no more documents may be hidden. None is ever shown again to make room."""
+    if hidden >= limit:
+        raise StoreFull(
+            f"{hidden} of at most {limit} documents of sources are hidden; take some out of their sources, and "
+            "restore them once no generation has them"
+        )
+
+
+def forgotten(entries: Iterable[Entry], limit: int) -> tuple[str, ...]:
+    """Return the documents whose entries are given up: beyond the limit the oldest, a tenth more at once.
+
+    What hides a source's document is never among them: a rollback would bring back what was erased.
+    """
+    gone = sorted((entry for entry in entries if entry.forgettable), key=lambda entry: entry.sequence)
+    return tuple(entry.document for entry in gone[: len(gone) - limit + limit // 10]) if len(gone) > limit else ()
 
 
 def ranked(hits: Sequence[Hit], limit: int) -> tuple[Hit, ...]:

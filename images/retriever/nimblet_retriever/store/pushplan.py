@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nimblet_retriever.store.chunk import Chunk, StoreError, StoreFull
-from nimblet_retriever.store.pushed import Document, Entry, Receipt, Space, is_gone, is_repeated, next_version
+from nimblet_retriever.store.pushed import (
+    Document,
+    Entry,
+    Receipt,
+    Space,
+    check_hidden,
+    is_gone,
+    is_repeated,
+    next_version,
+)
 from nimblet_retriever.store.pushlog import Record, SpaceRecord, entry_record
 
 
@@ -39,6 +48,9 @@ class Known:
     sequence: int
     passages: int
     limit: int
+    hidden: int
+    tombstones: int
+    """How many documents of sources are hidden, and may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,7 @@ class _Batch:
     known: Known
     sequence: int
     passages: int
+    hidden: int
     entries: dict[str, Entry] = field(default_factory=dict)
     spaces: set[str] = field(default_factory=set)
     records: list[Record] = field(default_factory=list)
@@ -75,13 +88,14 @@ class _Batch:
             self.spaces.add(space.id)
             self.records.append(SpaceRecord(space=space))
         self.passages, self.sequence = passages, max(self.sequence, entry.sequence)
+        self.hidden += entry.hides - (before.hides if before is not None else 0)
         self.entries[entry.document] = entry
         self.records.append(entry_record(entry, chunks))
 
 
 def plan_batch(changes: Sequence[Change], known: Known) -> Planned:
     """Return the records of the changes in their order; one that is refused does not touch the others."""
-    batch = _Batch(known=known, sequence=known.sequence, passages=known.passages)
+    batch = _Batch(known=known, sequence=known.sequence, passages=known.passages, hidden=known.hidden)
     answers: list[Receipt | Exception] = []
     for change in changes:
         try:
@@ -127,6 +141,8 @@ def _remove(batch: _Batch, removal: Removal) -> Receipt:
     made = Entry(
         document=removal.document, version=version, deleted=not removal.undone, sequence=batch.sequence + 1
     )
+    if made.hides and (entry is None or not entry.hides):
+        check_hidden(batch.hidden, batch.known.tombstones)
     batch.write(made, (), None)
     return _receipt(made)
 

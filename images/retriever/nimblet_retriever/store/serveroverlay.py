@@ -7,7 +7,7 @@ last, so that a push that was cut off is as if it never was, and replacing a doc
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError, StoreMoved
 from nimblet_retriever.store.creation import create_entries, create_passages
 from nimblet_retriever.store.overlaypoints import (
+    GONE,
     HIDES,
     LIVING,
     SPACE,
@@ -33,6 +34,7 @@ from nimblet_retriever.store.overlaypoints import (
 )
 from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
 from nimblet_retriever.store.pushed import (
+    TOMBSTONES,
     Document,
     Entry,
     Found,
@@ -40,6 +42,8 @@ from nimblet_retriever.store.pushed import (
     Receipt,
     Space,
     Totals,
+    check_hidden,
+    forgotten,
     is_gone,
     is_repeated,
     next_version,
@@ -67,8 +71,15 @@ class ServerOverlay:
     """An Overlay on a server. Changes of one process are made one after another."""
 
     def __init__(
-        self, client: AsyncQdrantClient, troubles: Troubles, *, prefix: str, config: CollectionConfig | None
+        self,
+        client: AsyncQdrantClient,
+        troubles: Troubles,
+        *,
+        prefix: str,
+        config: CollectionConfig | None,
+        tombstones: int = TOMBSTONES,
     ) -> None:
+        self._tombstones = tombstones
         self._client = client
         self._troubles = troubles
         self._config = config
@@ -85,9 +96,10 @@ class ServerOverlay:
         *,
         prefix: str,
         config: CollectionConfig | None = None,
+        tombstones: int = TOMBSTONES,
     ) -> "ServerOverlay":
         """Make what is missing, with as many copies as generations have."""
-        overlay = cls(client, troubles, prefix=prefix, config=config)
+        overlay = cls(client, troubles, prefix=prefix, config=config, tombstones=tombstones)
         if not await answered(client.collection_exists(overlay._entries)):
             await troubles.written(
                 overlay._entries, create_entries(client, overlay._entries, config), field="kind"
@@ -176,12 +188,14 @@ class ServerOverlay:
                 break
         return found  # after LOOKS: whole documents all the same, some perhaps newer than the number
 
-    async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
+    async def outdated(self, space: str, limit: int, *, but: Collection[str] = ()) -> tuple[Outdated, ...]:
         """Return some of the documents that are in another space."""
         wanted = models.Filter(must=[any_of("kind", [LIVING])], must_not=[any_of("space", [space])])
         found: list[Outdated] = []
         async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=wanted):
             entry = value_of(record, Entry)
+            if entry.document in but:
+                continue
             chunks = [
                 chunk_of(Payload.model_validate(item.payload), ())
                 async for item in scroll(
@@ -257,9 +271,24 @@ class ServerOverlay:
     ) -> Receipt:
         state = await self._writable()
         made = Entry(document=document, version=version, deleted=deleted, sequence=state.sequence + 1)
+        if made.hides and (entry is None or not entry.hides):
+            check_hidden(state.tombstones, self._tombstones)
         await self._enter(made, changed(state, entry, made))
         await self._clear(document, but=made)
+        if made.forgettable:
+            await self._forget()
         return Receipt(sequence=made.sequence, version=made.version)
+
+    async def _forget(self) -> None:
+        """Remove the oldest entries that only remember a version, once there are too many."""
+        gone = models.Filter(must=[any_of("kind", [GONE])])
+        counted = await answered(self._client.count(self._entries, count_filter=gone, exact=True))
+        if counted.count <= self._tombstones:
+            return
+        found = scroll(self._client, self._entries, fields=True, vectors=False, flt=gone)
+        entries = [value_of(record, Entry) async for record in found]
+        ids = [id_of(LIVING, document) for document in forgotten(entries, self._tombstones)]
+        await answered(self._client.delete(self._entries, models.PointIdsList(points=list(ids)), wait=True))
 
     async def _write(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
         collection = self._passages(space.id)

