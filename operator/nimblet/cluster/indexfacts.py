@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gathers what the plan of a RetrievalIndex may look at: retriever, builds, claim, and what the spec names.
 
-It decides nothing. What the spec names is read anew in each pass, each object by its name.
+It decides nothing. What the spec names is read anew in each pass, each object by its name. A pass comes when one
+of these changed (referents.py), or when the retriever tells something new (poll.py); none comes only to look.
 """
 
 import asyncio
@@ -29,10 +30,11 @@ from nimblet.cluster.keyfacts import key_facts, key_versions, time_of
 from nimblet.cluster.masterkey import purpose_key
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
-from nimblet.cluster.observed import ConfigMap, Job, Pod, metadata_of
+from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
+from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
-from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
+from nimblet.cluster.retrieverstatus import RetrieverInquiry, retriever_facts
 from nimblet.cluster.serverfacts import gather_servers
 from nimblet.cluster.stuck import next_setup_look
 from nimblet.manifests.retriever import COMPONENT
@@ -56,10 +58,14 @@ WORKLOADS: Final = {"Embedded": "StatefulSet"}
 
 @dataclass(frozen=True, kw_only=True)
 class GatheredIndex:
-    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice.
+
+    `wait`: seconds for which a first answer is worth waiting for before anything is decided.
+    """
 
     facts: IndexFacts
     look_again: float | None
+    wait: float | None
     operate_key: str = field(repr=False)
     """The operator's own key that the retriever knows by now."""
 
@@ -100,33 +106,30 @@ async def gather_index_facts(
     owned = pods_of(mirror, key)
     retrievers = of_component(owned, COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
-    builders = working_pods(of_component(owned, INDEXER), INDEXER)
     keys = await _keys(gatherer, index)
-    named = await _named(gatherer, index)
+    named = await _named(gatherer, index, gatherer.referents.reader(gatherer.client, key))
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
-    seen = await gatherer.observer.observe(
-        key,
-        (*pods, *builders),
-        key_of=lambda _: operate,
-        questions=RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs)),
-    )
+    inquiry = RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs))
+    polled = gatherer.poller.look(key, pods, key_of=lambda _: operate, inquiry=inquiry)
+    builders = working_pods(of_component(owned, INDEXER), INDEXER)
+    working = await gatherer.observer.observe(key, builders, key_of=lambda _: operate)
     embedded, claimed = index.spec.store.type == "Embedded", index.spec.store.type != "External"
     kind = WORKLOADS.get(index.spec.store.type, "Deployment")
     facts = IndexFacts(
         children=children(mirror, key, uid=index.uid),
         deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
-        pods=seen[: len(pods)],
+        pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,
         keys=keys.known,
-        builds=_builds(jobs, working=seen[len(pods) :]),
+        builds=_builds(jobs, working=working),
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
         storage_classes=await storage_classes(gatherer.client) if claimed else None,
-        retriever=_told(seen[: len(pods)]),
+        retriever=_told(polled.pods),
         embedding=named.embedding,
         reranker=named.reranker,
         secrets=named.secrets,
@@ -134,17 +137,16 @@ async def gather_index_facts(
         claims=named.claims,
         servers=servers.facts,
     )
-    asked = any(pod.observation is not None for pod in seen)
     waits = (
         look_again,
-        gatherer.observer.next_look(seen),
-        LASTS_SECONDS if asked else None,
+        gatherer.observer.next_look(working),
         next_setup_look(retrievers, now=now),
         servers.look_again,
     )
     return GatheredIndex(
         facts=facts,
         look_again=min((wait for wait in waits if wait is not None), default=None),
+        wait=polled.wait,
         operate_key=operate,
     )
 
@@ -171,9 +173,7 @@ def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFa
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 
-def _builds(
-    jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]
-) -> tuple[BuildFacts, ...]:
+def _builds(jobs: Sequence[tuple[Job, JobFacts]], *, working: Sequence[PodFacts]) -> tuple[BuildFacts, ...]:
     told = with_progress([facts for _, facts in jobs], working)
     return tuple(build_facts(job, facts) for (job, _), facts in zip(jobs, told, strict=True))
 
@@ -237,7 +237,7 @@ def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
     return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
 
 
-async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
+async def _named(gatherer: Gatherer, index: RetrievalIndex, reader: Reader) -> _Named:
     client, namespace, spec = gatherer.client, index.namespace, index.spec
     secrets = [credentials_of(source) for source in spec.sources]
     secrets += [ref.name for ref in (spec.embedding.key_secret_ref, spec.store.key_secret_ref) if ref is not None]
@@ -251,11 +251,11 @@ async def _named(gatherer: Gatherer, index: RetrievalIndex) -> _Named:
     return _Named(
         embedding=embedding,
         reranker=reranker,
-        secrets=await _secrets(gatherer, namespace, (name for name in secrets if name is not None)),
+        secrets=await _secrets(gatherer, reader, namespace, (name for name in secrets if name is not None)),
         config_maps={
-            name: it for name in sorted(set(mapped)) if (it := await _config_map(client, namespace, name))
+            name: it for name in sorted(set(mapped)) if (it := await _config_map(reader, namespace, name))
         },
-        claims={name: it for name in sorted(set(claimed)) if (it := await _claim(client, namespace, name))},
+        claims={name: it for name in sorted(set(claimed)) if (it := await _claim(reader, namespace, name))},
     )
 
 
@@ -263,17 +263,19 @@ async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelR
     return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
 
 
-async def _secrets(gatherer: Gatherer, namespace: str, wanted: Iterable[str]) -> dict[str, SecretFacts]:
+async def _secrets(
+    gatherer: Gatherer, reader: Reader, namespace: str, wanted: Iterable[str]
+) -> dict[str, SecretFacts]:
     found = {}
     for name in sorted(set(wanted)):
-        facts = await named_secret(gatherer.client, namespace, SecretRef(name=name), gatherer.master_key)
+        facts = await named_secret(reader, namespace, SecretRef(name=name), gatherer.master_key)
         if facts is not None:
             found[name] = facts
     return found
 
 
-async def _config_map(client: Client, namespace: str, name: str) -> NamedFacts | None:
-    body = await client.get(CONFIG_MAP, namespace=namespace, name=name)
+async def _config_map(reader: Reader, namespace: str, name: str) -> NamedFacts | None:
+    body = await reader.get(CONFIG_MAP, namespace=namespace, name=name)
     return config_map_facts(body) if body is not None else None
 
 
@@ -288,8 +290,8 @@ def config_map_facts(body: dict[str, object]) -> NamedFacts:
     )
 
 
-async def _claim(client: Client, namespace: str, name: str) -> NamedFacts | None:
-    body = await client.get(CLAIM, namespace=namespace, name=name)
+async def _claim(reader: Reader, namespace: str, name: str) -> NamedFacts | None:
+    body = await reader.get(CLAIM, namespace=namespace, name=name)
     if body is None:
         return None
     return NamedFacts(name=name, usable=metadata_of(body).labels.get(labels.USE) == "true")

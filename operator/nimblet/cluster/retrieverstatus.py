@@ -1,43 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a retriever is asked for the sake of an observation, and what its answer tells. Pure; no HTTP here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
+from nimblet.cluster.podstatus import StatusQuestion, Told, quoted
 from nimblet.plan.facts import Answer, Observation
 from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, RetrieverFacts
 
-STATUS_PATH: Final = "/v1/status"
-LASTS_SECONDS: Final = 8.0
-"""How long an answer holds: what a retriever meets shows in no object, and must be told within 15 seconds."""
-MAX_WORDS: Final = 300
-"""Longest quote of a retriever's words, in characters."""
+EVERY_SECONDS: Final = 8.0
+"""Between two questions: what a retriever meets shows in no object, and must be told within 15 seconds."""
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class _Health(_Told):
+class _Health(Told):
     ok: bool
     reason: str = ""
     message: str = ""
 
     @property
     def facts(self) -> PartFacts:
-        words = self.message if len(self.message) <= MAX_WORDS else f"{self.message[:MAX_WORDS]} …"
-        return PartFacts(ok=self.ok, reason=self.reason, message=words)
+        return PartFacts(ok=self.ok, reason=self.reason, message=quoted(self.message))
 
 
 class _Store(_Health):
     full: bool = False
 
 
-class _Gate(_Told):
+class _Gate(Told):
     passed: bool
     asked: int = 0
     recall: float = 0.0
@@ -46,7 +37,7 @@ class _Gate(_Told):
     failed: tuple[str, ...] = ()
 
 
-class _Generation(_Told):
+class _Generation(Told):
     name: str
     embedding: str = ""
     documents: int = 0
@@ -69,7 +60,7 @@ class _Generation(_Told):
         )
 
 
-class RetrieverStatus(_Told):
+class RetrieverStatus(Told):
     """The part of a retriever's status that facts are made of."""
 
     serving: str | None = None
@@ -90,15 +81,11 @@ class RetrieverStatus(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrieverInquiry:
+class RetrieverInquiry(StatusQuestion):
     """The question to the retriever of one index. `epoch` tells how what it relies on stands."""
 
-    epoch: str = ""
     proof: str = "status"
-    method: Literal["GET"] = "GET"
-    path: str = STATUS_PATH
-    body: Mapping[str, object] | None = None
-    lasts: float | None = LASTS_SECONDS
+    every: float = EVERY_SECONDS
 
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return that it answered, with what facts are read from; `source_hash` does not matter to it."""

@@ -198,6 +198,7 @@ def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
         ready_before=was_true(conditions, ConditionType.READY)
         and index.status.observed_generation == index.generation,
         proof="status",
+        polled=True,
         workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
     )
 
