@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from nimblet.cluster.podstatus import StatusQuestion, Told, quoted
 from nimblet.plan.facts import Answer, Observation
-from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, RetrieverFacts
+from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, PointFacts, RetrieverFacts
 
 EVERY_SECONDS: Final = 8.0
 """Between two questions: what a retriever meets shows in no object, and must be told within 15 seconds."""
@@ -28,6 +28,14 @@ class _Store(_Health):
     full: bool = False
 
 
+class _Point(Told):
+    threshold: float
+    basis: str
+    asked: int = 0
+    answered: float = 0.0
+    refused: float = 0.0
+
+
 class _Gate(Told):
     passed: bool
     asked: int = 0
@@ -35,6 +43,7 @@ class _Gate(Told):
     mrr: float = 0.0
     ndcg: float = 0.0
     failed: tuple[str, ...] = ()
+    point: _Point | None = None
 
 
 class _Generation(Told):
@@ -48,7 +57,8 @@ class _Generation(Told):
 
     @property
     def facts(self) -> GenerationFacts:
-        gate = GateFacts(**self.gate.model_dump()) if self.gate is not None else None
+        gate = GateFacts(**self.gate.model_dump(exclude={"point"})) if self.gate is not None else None
+        point = self.gate.point if self.gate is not None else None
         return GenerationFacts(
             name=self.name,
             embedding=self.embedding,
@@ -57,6 +67,7 @@ class _Generation(Told):
             chunks=self.chunks,
             bytes=self.bytes or 0,
             gate=gate,
+            point=PointFacts(**point.model_dump()) if point is not None else None,
         )
 
 

@@ -33,6 +33,7 @@ from nimblet.plan.index_children import (
 from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import plan_index_keys
+from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_references import build_problem, retriever_problem
 from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_swap import plan_swap
@@ -265,6 +266,7 @@ def _status(
         update["documents"] = serving.documents if serving is not None else 0
         update["chunks"] = serving.chunks if serving is not None else 0
         update["bytes"] = serving.bytes if serving is not None else 0
+        update["operating_point"] = operating_point(serving) if serving is not None else None
     if report is not None:
         update["sources"] = report.source_statuses
         update["refused"] = report.refused

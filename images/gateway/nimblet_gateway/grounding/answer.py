@@ -12,7 +12,7 @@ from nimblet_gateway.grounding.extract import plan_extract
 from nimblet_gateway.grounding.passage import Passage, Span
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_gateway.grounding.support import judge_sentence
-from nimblet_gateway.grounding.text import content
+from nimblet_relevance.text import content
 
 
 @dataclass(frozen=True, kw_only=True)

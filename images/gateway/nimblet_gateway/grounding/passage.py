@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nimblet_gateway.grounding.sentence import take_sentences
-from nimblet_gateway.grounding.text import Word, content, words
+from nimblet_relevance.relevance import heading_forms
+from nimblet_relevance.text import Word, words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Passage:
     @cached_property
     def headings(self) -> frozenset[str]:
         """The words of title and location, as they are compared."""
-        return frozenset(word.form for word in content(f"{self.title}\n{self.location}"))
+        return heading_forms(self.title, self.location)
 
     @cached_property
     def units(self) -> tuple[Span, ...]:
