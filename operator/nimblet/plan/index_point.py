@@ -44,7 +44,7 @@ def _words(point: PointFacts) -> str:
         )
     if point.basis == TOO_FEW_QUESTIONS:
         return (
-            f"The default threshold stays: of {point.asked} golden questions too few find anything where their own "
+            f"The default threshold stays: of {point.asked} golden questions too few find anything once their own "
             "documents are left out. Give at least 20, over several documents."
         )
     return (
