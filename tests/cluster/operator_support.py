@@ -38,6 +38,8 @@ RBAC = "rbac.authorization.k8s.io"
 MISSING_REPOSITORY = "missing"
 """A CompactModel of this name has a resolver that finds no repository."""
 NOT_FOUND = '{"version":1,"error":{"reason":"RepositoryNotFound","message":"No repository org/repo."}}'
+BUILT = '{"version":1,"documents":2,"passages":12,"sources":[{"name":"docs","hash":"h1","documents":2}]}'
+"""What an indexer tells of a build that ended well."""
 COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
@@ -72,10 +74,13 @@ RETRIEVER_STATUS: Mapping[str, object] = {
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
 
-def stages(*, label: str = labels.MODEL, missing: str = MISSING_REPOSITORY) -> tuple[dict[str, object], ...]:
-    """Return Stages: pods that show a container id, resolver pods that end with a loader's words.
+FAILING: Final[Mapping[str, str]] = {labels.MODEL: MISSING_REPOSITORY, labels.INDEX: MISSING_REPOSITORY}
 
-    A resolver whose `label` has the value `missing`, and a build of an index of that name, finds no repository.
+
+def stages(*, failing: Mapping[str, str] = FAILING) -> tuple[dict[str, object], ...]:
+    """Return Stages: pods that show a container id, and Jobs' pods that end with a loader's or an indexer's words.
+
+    A Job whose pod has one of the labels `failing` with that value finds no repository.
     """
     alive = requirement(".metadata.deletionTimestamp", "DoesNotExist")
     of_job = requirement(".metadata.ownerReferences.[].kind", "In", "Job")
@@ -83,11 +88,14 @@ def stages(*, label: str = labels.MODEL, missing: str = MISSING_REPOSITORY) -> t
     def either(bad: str, good: str) -> str:
         # Stages see a pod's container only inside a range, so `$` names the pod.
         values = (
-            f'(eq (printf "%v" (index $.metadata.labels "{key}")) "{missing}")' for key in (label, labels.INDEX)
+            f'(eq (printf "%v" (index $.metadata.labels "{key}")) "{value}")' for key, value in failing.items()
         )
         return f"{{{{ if or {' '.join(values)} }}}}{bad}{{{{ else }}}}{good}{{{{ end }}}}"
 
-    code, words = either("20", "0"), either(NOT_FOUND, artifact_text())
+    found = (
+        f'{{{{ if index $.metadata.labels "{labels.INDEX}" }}}}{BUILT}{{{{ else }}}}{artifact_text()}{{{{ end }}}}'
+    )
+    code, words = either("20", "0"), either(NOT_FOUND, found)
     completed = POD_COMPLETE_STATUS.replace("Succeeded", either("Failed", "Succeeded")).replace(
         "exitCode: 0, reason: Completed,", f"exitCode: {code}, reason: Completed, message: '{words}',"
     )
@@ -162,11 +170,20 @@ class Stub:
     questions: int = 0
     """How often a gateway or a retriever was asked for its status."""
 
+    def told_by_retriever(self) -> Mapping[str, object]:
+        """Return what a retriever tells that is asked now."""
+        return self.retriever
+
+    def serve(self, generation: str) -> None:
+        """Have the retriever serve what it is told to."""
+        self.orders.append(generation)
+        self.retriever = {**self.retriever, "serving": generation}
+
 
 @contextmanager
-def stub_server() -> Iterator[Stub]:
+def stub_server(given: Stub | None = None) -> Iterator[Stub]:
     """Serve a Stub on loopback."""
-    stub = Stub()
+    stub = given if given is not None else Stub()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -175,17 +192,16 @@ def stub_server() -> Iterator[Stub]:
 
         def do_GET(self) -> None:
             """Answer what is asked of a gateway's or a retriever's pod; nobody else here is asked so."""
-            parts = {"-gateway-": stub.gateway, "-retriever-": stub.retriever}
+            parts = {"-gateway-": lambda: stub.gateway, "-retriever-": stub.told_by_retriever}
             told = next((status for part, status in parts.items() if part in self.path), None)
             known = told is not None and self.path.endswith("/v1/status")
             stub.questions += known
-            self._answer(200 if known else 404, told if known and told is not None else {})
+            self._answer(200 if known else 404, told() if known and told is not None else {})
 
         def do_PUT(self) -> None:
             """Serve the generation that a retriever is told to serve."""
             order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stub.orders.append(order["generation"])
-            stub.retriever = {**stub.retriever, "serving": order["generation"]}
+            stub.serve(order["generation"])
             self._answer(200, {})
 
         def _answer(self, status: int, document: Mapping[str, object]) -> None:
@@ -347,6 +363,11 @@ class View:
             "spec": {**SMALLEST[self.kind], **spec},
         }
         self.api.create(self.models(), manifest)
+
+    def respec(self, name: str, spec: Mapping[str, object]) -> None:
+        """Replace the whole spec but what `create` needs: a field that is not named is absent from then on."""
+        whole = {**SMALLEST[self.kind], **spec}
+        self._replace(f"{self.models()}/{name}", lambda seen: {**seen, "spec": whole})
 
     def edit(self, name: str, *, annotations: Mapping[str, str] | None = None, **spec: object) -> None:
         """Set top-level fields of the spec, and annotations, as `kubectl edit` does: read, replace."""

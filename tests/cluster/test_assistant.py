@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assistants under the whole operator: they follow what they name, and what their gateway tells of itself."""
 
+import json
 from typing import Any
 
 import pytest
+import yaml
 
 from nimblet import labels
+from nimblet.cli.main import main
 from tests.cluster.operator_support import (
     GATEWAY_STATUS,
     RETRIEVER_STATUS,
@@ -70,7 +73,7 @@ def build(view: View, stub: Stub, *, chunks: int) -> View:
     path = f"/api/v1/namespaces/{view.namespace}/configmaps"
     view.api.create(path, {"metadata": config, "data": {"a.md": "The office opens at nine."}})
     indexes.create("handbook")
-    eventually(lambda: bool(view.children("Job")), what="the first build")
+    eventually(lambda: any("-build-" in name for name in view.children("Job")), what="the first build")
     made = {"name": "g000001", "embedding": "e", "documents": 1, "chunks": chunks, "bytes": 1, "sealed": True}
     stub.retriever = {**RETRIEVER_STATUS, "serving": "g000001", "generations": [{**made, "gate": None}]}
     return indexes
@@ -90,6 +93,44 @@ def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistan
     shows(assistants, "help", "Serving", "False", "IndexNotServing")
     indexes.edit("handbook", suspend=False)
     ready(assistants, "help")
+
+
+def test_a_plan_of_what_runs_changes_nothing_and_one_of_an_edit_shows_it(
+    launcher: Launcher, view: View, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(launcher)
+    assistants = view.of("Assistant")
+    view.create("small")
+    assistants.create("help", grounding="Required", indexRefs=[{"name": "handbook"}])
+    indexes = build(view, stub, chunks=7)
+    ready(indexes, "handbook")
+    ready(assistants, "help")
+    file, settings = launcher.directory / "all.yaml", launcher.directory / "defaults.yaml"
+    settings.write_text("{}", encoding="utf-8")
+    stored = [view.model("small"), indexes.model("handbook"), assistants.model("help")]
+
+    def planned(*changed: Any) -> dict[str, Any]:
+        file.write_text(yaml.safe_dump_all([{**item, "status": {}} for item in changed]), encoding="utf-8")
+        argv = ["plan", "-f", file, "--kubeconfig", launcher.kubeconfig, "--settings", settings, "-o", "yaml"]
+        assert main([str(part) for part in argv]) == 0
+        documents = list(yaml.safe_load_all(capsys.readouterr().out))
+        return {f"{item['kind']}/{item['metadata']['name']}": item for item in documents}
+
+    found = planned(*stored)
+    for name in ("small", "handbook", "help"):
+        kind = next(kind for kind in ("CompactModel", "RetrievalIndex", "Assistant") if f"{kind}/{name}" in found)
+        conditions = {item["type"]: item["status"] for item in found[f"{kind}/{name}"]["status"]["conditions"]}
+        assert (name, conditions["Ready"], conditions["Serving"]) == (name, "True", "True")
+    running = {f"Deployment/{name}": item for name, item in view.children("Deployment").items()}
+    assert {name for name in found if name.startswith("Deployment/")} == set(running)
+    for name, live in running.items():
+        rendered, head = found[name]["spec"]["template"]["metadata"], live["spec"]["template"]["metadata"]
+        assert rendered["labels"][labels.REVISION] == head["labels"][labels.REVISION]
+    assert not [name for name in found if name.startswith("Job/")], "nothing is built again"
+    edited = json.loads(json.dumps(stored[2]))
+    edited["spec"]["modelRef"] = {"name": "nobody"}
+    told = planned(edited)["Assistant/help"]["status"]["conditions"]
+    assert {item["type"]: (item["status"], item["reason"]) for item in told}["Stalled"] == ("True", "ModelMissing")
 
 
 def test_a_bad_edit_leaves_the_gateway_serving_until_it_is_put_right(

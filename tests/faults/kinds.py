@@ -195,27 +195,39 @@ class Spell(Faults):
 
 @dataclass
 class Stale(Faults):
-    """Lists come from the past, and watches are silent, for some seconds after `replay`."""
+    """Lists come from the past, and watches are silent, for some seconds from the first list after `replay` on.
+
+    Not from `replay` itself: on a busy machine a process may take longer to start.
+    """
 
     lists: Mapping[str, bytes] = field(default_factory=dict)
-    until: float = 0.0
+    seconds: float = 0.0
+    until: float | None = None
     served: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def replay(self, lists: Mapping[str, bytes], *, seconds: float) -> None:
         """Go back to `lists` from now on."""
         with self.lock:
-            self.lists, self.until = dict(lists), time.monotonic() + seconds
+            self.lists, self.seconds, self.until = dict(lists), seconds, None
+
+    def is_over(self) -> bool:
+        """Tell whether there was a past, and it has ended."""
+        return self.until is not None and time.monotonic() > self.until
 
     def request(self, incoming: Incoming, /) -> Action:
         """Answer lists from the past while it lasts."""
         with self.lock:
+            body = None if incoming.is_watch else self.lists.get(incoming.target)
+            if self.until is None:
+                if body is None:
+                    return FORWARD
+                self.until = time.monotonic() + self.seconds
             left = self.until - time.monotonic()
             if left <= 0:
                 return FORWARD
             if incoming.is_watch:
                 return Action(verb=Verb.STALL, seconds=left)
-            body = self.lists.get(incoming.target)
             if body is None:
                 return FORWARD
             self.served += 1

@@ -264,9 +264,9 @@ class Proxy:
                 await response.prepare(request)
                 async for line in self.faults.lines(incoming, _lines_of(answer)):
                     await response.write(line + b"\n")
+            await response.write_eof()
         except (aiohttp.ClientError, ConnectionError):
             return _cut(request)
-        await response.write_eof()
         return response
 
     async def _stall(self, request: web.Request, seconds: float) -> web.StreamResponse:

@@ -22,16 +22,18 @@ from e2e.cluster.controlplane import ControlPlane
 from tests.cluster.operator_support import (
     OPERATOR_USER,
     RESYNC_SECONDS,
+    SMALLEST,
     Launcher,
     Stub,
     View,
     grant_own_rights,
+    stub_server,
 )
 from tests.faults.admin import SteadyApi, eventually
 from tests.faults.keeper import KILLED, TERMINATED, Keeper
 from tests.faults.proxy import Faults, Proxy, Upstream
-from tests.faults.snapshot import Reader, Snapshot, difference
-from tests.faults.story import Story
+from tests.faults.snapshot import Reader, Snapshot, difference, unhashed
+from tests.faults.story import ModelStory, Story
 
 TIMING: Final = {
     "resyncSeconds": RESYNC_SECONDS,
@@ -57,7 +59,6 @@ class World:
     """What all runs share."""
 
     api: SteadyApi
-    stub: Stub
     paths: tuple[str, ...]
     upstream: Upstream
     directory: Path
@@ -83,6 +84,7 @@ class Scenario:
     """
 
     name: str
+    story: type[Story] = ModelStory
     faults: Faults = field(default_factory=Faults)
     script: "Callable[[Run], None] | None" = None
     same_counts: bool = True
@@ -114,17 +116,21 @@ class Run:
     view: View
     proxy: Proxy
     keeper: Keeper
+    stub: Stub
     reader: Reader
     reference: Reference | None
     outcome: Outcome
     operator_namespace: str
+    hidden: set[str] = field(default_factory=set)
+    """What was read of Secrets so far."""
 
     def story(self, **fields: Any) -> Story:
         """Return the story in this run's namespace."""
-        return Story(**{"view": self.view, "after": lambda _: None, **fields})
+        return self.scenario.story(**{"view": self.view, "after": lambda _: None, **fields})
 
     def settle(self) -> None:
         """Record the state before the deletion."""
+        self.remember_secrets()
         self.outcome.settled = self._state(
             "before the deletion", self.reference.settled if self.reference is not None else None
         )
@@ -163,7 +169,7 @@ class Run:
         outcome = self.outcome
         outcome.writes, outcome.restarts = self.proxy.writes, len(self.keeper.codes)
         # by now the proxy has ended, so that nobody counts any more
-        outcome.creates, outcome.deletes = made(self.proxy.creates), Counter(self.proxy.deletes)
+        outcome.creates, outcome.deletes = made(self.proxy.creates), made(self.proxy.deletes)
         if self.reference is not None and self.scenario.same_counts:
             self.note(_counts(self.reference.creates, outcome.creates), "creates differ (expected, found)")
             self.note(_counts(self.reference.deletes, outcome.deletes), "deletes differ (expected, found)")
@@ -173,12 +179,19 @@ class Run:
         self.note(overdue, "told to stop, the operator ended with")
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must be seen in no output: API keys, this run's master key, both also as base64."""
+        """Return what must be seen in no output: keys that were used or stored, the master key; also as base64."""
         path = f"/api/v1/namespaces/{self.operator_namespace}/secrets/{MASTER_KEY}"
         master: Any = self.view.api.get(path)
-        keys = [header.removeprefix("Bearer ") for header in tuple(self.world.stub.keys)]
+        self.remember_secrets()
+        keys = {header.removeprefix("Bearer ") for header in tuple(self.stub.keys)} | self.hidden
         encoded = [base64.b64encode(key.encode()).decode() for key in keys]
         return (*keys, *encoded, str(master["data"]["key"]))
+
+    def remember_secrets(self) -> None:
+        """Read what our Secrets hold now, each in one piece."""
+        for secret in self.view.children("Secret").values():
+            for value in (secret.get("data") or {}).values():
+                self.hidden.add(base64.b64decode(value).decode())
 
     def outputs(self) -> Iterator[tuple[str, str]]:
         """Yield everything that people other than the key's owner can see."""
@@ -236,9 +249,10 @@ def perform(world: World, scenario: Scenario, reference: Reference | None) -> Ou
         try:
             (scenario.script or tell_all)(run)
         except AssertionError as error:
-            status = json.dumps(run.reader.read().get("CompactModel/small", {}))
+            state = run.reader.read()
+            own = [json.dumps(item) for name, item in state.items() if name.partition("/")[0] in SMALLEST]
             tail = run.keeper.launcher.started[-1][0].log.read_text(encoding="utf-8").splitlines()[-25:]
-            run.note([str(error), status, *tail], "the story did not go on")
+            run.note([str(error), *own, *tail], "the story did not go on")
         run.keeper.stop()
         hidden = run.secrets()
         told = [where for where, text in run.outputs() if any(secret in text for secret in hidden)]
@@ -274,37 +288,50 @@ def _prepared(world: World, scenario: Scenario, reference: Reference | None, out
         api.wait_for(path, lambda _: True, seconds=20, what="a settled namespace")
     directory = world.directory / token
     directory.mkdir()
+    view, story = View(api=api, namespace=team), scenario.story
+    try:
+        names = {team: "TEAM", own: "SYSTEM", **story.furnish(view)}
+        with (
+            stub_server(story.stub(api, team)) as stub,
+            _kept(world, scenario, stub=stub, directory=directory, team=team, own=own) as (keeper, proxy),
+        ):
+            yield Run(
+                world=world,
+                scenario=scenario,
+                view=view,
+                proxy=proxy,
+                keeper=keeper,
+                stub=stub,
+                reader=Reader(api=api, paths=world.paths, namespace=team, names=names),
+                reference=reference,
+                outcome=outcome,
+                operator_namespace=own,
+            )
+    finally:
+        for name in (team, own):
+            api.delete(f"/api/v1/namespaces/{name}")
+        story.clear(view)
+        api.close()
+
+
+@contextmanager
+def _kept(
+    world: World, scenario: Scenario, *, stub: Stub, directory: Path, team: str, own: str
+) -> Iterator[tuple[Keeper, Proxy]]:
+    """Yield who starts the run's operators, and the proxy that they talk to; end both."""
     launcher = Launcher(
-        kubeconfig=directory / "kubeconfig",
-        stub=world.stub,
-        directory=directory,
-        namespace=own,
-        timing=TIMING,
+        kubeconfig=directory / "kubeconfig", stub=stub, directory=directory, namespace=own, timing=TIMING
     )
     keeper = Keeper(launcher=launcher, flags=("--namespace", team))
     try:
         with Proxy(world.upstream, faults=scenario.faults, kill=keeper.kill) as proxy:
             launcher.kubeconfig.write_text(json.dumps(plain_kubeconfig(proxy.url)), encoding="utf-8")
-            names = {team: "TEAM", own: "SYSTEM"}
             try:
-                yield Run(
-                    world=world,
-                    scenario=scenario,
-                    view=View(api=api, namespace=team),
-                    proxy=proxy,
-                    keeper=keeper,
-                    reader=Reader(api=api, paths=world.paths, namespace=team, names=names),
-                    reference=reference,
-                    outcome=outcome,
-                    operator_namespace=own,
-                )
+                yield keeper, proxy
             finally:
                 keeper.stop()
     finally:
         launcher.end_all()
-        for name in (team, own):
-            api.delete(f"/api/v1/namespaces/{name}")
-        api.close()
 
 
 def plain_kubeconfig(url: str) -> dict[str, object]:
@@ -333,9 +360,16 @@ def upstream_of(plane: ControlPlane, directory: Path) -> Upstream:
     return Upstream(url=cluster["server"], tls=tls)
 
 
-def made(creates: Counter[str]) -> Counter[str]:
-    """Return what was created but Events: a crash between a status and its Event loses the Event, by design."""
-    return Counter({name: count for name, count in creates.items() if not name.startswith("Event/")})
+def made(counted: Counter[str]) -> Counter[str]:
+    """Return what was created or deleted, by a name that is the same in every run, but Events.
+
+    A crash between a status and its Event loses the Event, by design.
+    """
+    found: Counter[str] = Counter()
+    for name, count in counted.items():
+        if not name.startswith("Event/"):
+            found[unhashed(name)] += count
+    return found
 
 
 def _counts(expected: Counter[str], found: Counter[str]) -> list[str]:

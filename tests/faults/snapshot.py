@@ -2,7 +2,8 @@
 """The normalised state of a namespace: every object of every kind, without what differs between equal runs.
 
 Masked: uids, resourceVersions, generations, times, addresses, managedFields, generated name suffixes, namespaces,
-hashes over an owner's uid, and the bytes of Secrets (whether they are there is kept). Only for tests.
+hashes over an owner's uid and what is named by them, and the bytes of Secrets (whether they are there is kept).
+Only for tests.
 """
 
 import difflib
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 from e2e.cluster.api import Api
 from nimblet import labels
+from nimblet.manifests.gateway import COMPONENT as GATEWAY
+from nimblet.plan.index_build import BUILD
 
 SKIPPED: Final = frozenset({"events", "endpoints", "leases"})
 """Events are told at most once by design; Endpoints repeat EndpointSlices; Leases are renewed for ever."""
@@ -25,6 +28,10 @@ MASKS: Final = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uid>"),
     (re.compile(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b(?!/)"), "<ip>"),
 )
+REVISION_OF_DEPLOYMENT: Final = "deployment.kubernetes.io/revision"
+TEMPLATE_HASH: Final = "pod-template-hash"
+HASHED: Final = re.compile(rf"(-{GATEWAY})-[0-9a-f]+$")
+"""A gateway's configuration is named by a hash over a key, which hangs on the Assistant's uid."""
 
 Snapshot = Mapping[str, object]
 """Kind/name → normalised object."""
@@ -69,7 +76,7 @@ class Reader:
     def read(self) -> Snapshot:
         """Return the normalised state."""
         objects = self.objects()
-        names = {**self.names, **generated_names(objects)}
+        names = {**self.names, **generated_names(objects), **hashed_names(objects)}
         pairs = [(f"{item['kind']}/{item['metadata']['name']}", normalised(item)) for item in objects]
         text = json.dumps(sorted(pairs, key=lambda pair: pair[0]))
         for real, masked in sorted(names.items(), key=lambda pair: -len(pair[0])):
@@ -89,6 +96,42 @@ def generated_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             counts[prefix] = counts.get(prefix, 0) + 1
             names[metadata["name"]] = f"{prefix}<{counts[prefix]}>"
     return names
+
+
+def hashed_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the masks of hashes over an owner's uid: a gateway's templates by number, tokens, keys."""
+    objects = list(objects)
+    names: dict[str, str] = {}
+    replica_sets = [item for item in objects if item["kind"] == "ReplicaSet" and component(item) == GATEWAY]
+    for item in sorted(replica_sets, key=revision_number):
+        number, head = revision_number(item), item["spec"]["template"]["metadata"]["labels"]
+        names.setdefault(head[TEMPLATE_HASH], f"<template {number}>")
+        names.setdefault(head[labels.REVISION], f"<revision {number}>")
+        for volume in item["spec"]["template"]["spec"]["volumes"]:
+            found = HASHED.search(volume.get("configMap", {}).get("name", ""))
+            if found is not None:
+                names.setdefault(found.group().rpartition("-")[2], f"<configuration {number}>")
+    for item in objects:
+        if item["kind"] == "ConfigMap" and component(item) in (BUILD, GATEWAY):
+            config = json.loads(item["data"]["config.json"])
+            hashed = config["token"] if component(item) == BUILD else config["operatorKey"]["sha256"]
+            names[hashed] = "<hash>"
+    return names
+
+
+def component(item: Mapping[str, Any]) -> str:
+    """Return what of ours an object is part of."""
+    return str(item["metadata"].get("labels", {}).get(labels.COMPONENT, ""))
+
+
+def revision_number(item: Mapping[str, Any]) -> int:
+    """Return which template of its Deployment a ReplicaSet has."""
+    return int(item["metadata"]["annotations"][REVISION_OF_DEPLOYMENT])
+
+
+def unhashed(name: str) -> str:
+    """Return a child's name without a hash over its owner's uid."""
+    return HASHED.sub(r"\1-<hash>", name)
 
 
 def normalised(item: Mapping[str, Any]) -> object:

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story under every kind of fault ends as without, with the same creates and deletes, and then in silence.
+"""A model's story under every kind of fault ends as without, with the same creates and deletes, then in silence.
 
 `make test` takes an even choice of the crash points; with NIMBLET_FAULTS_FULL=1 (`make test-faults-full`) every
 write is one, before and after, and every acknowledgement is lost once.
 """
 
 import json
-import os
 import signal
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
@@ -18,53 +15,24 @@ import pytest
 
 from nimblet.shell.ending import EXIT_SECONDS
 from nimblet.shell.operator import Exit
+from tests.faults.choice import ERRORS, FULL, SECONDS, WORKERS, at_writes, chosen, going_back, held, reached
 from tests.faults.keeper import KILLED
-from tests.faults.kinds import AtWrite, Deaf, Expiring, FatalOnce, Gone, Silent, Spell, Stale, Unreliable, refusal
+from tests.faults.kinds import Deaf, Expiring, FatalOnce, Gone, Silent, Spell, Unreliable, refusal
 from tests.faults.proxy import Action, Faults, Proxy, Verb
 from tests.faults.rig import Outcome, Reference, Run, Scenario, World, perform_all, plain_kubeconfig
 from tests.faults.snapshot import difference
+from tests.faults.story import ModelStory
 
-FULL: Final = os.environ.get("NIMBLET_FAULTS_FULL") == "1"
-WORKERS: Final = int(os.environ.get("NIMBLET_FAULTS_WORKERS", "5"))
 CRASH_WRITES: Final = 5
 """Writes at which `make test` crashes the operator, each before and after."""
 LOST_ACKS: Final = 3
-ERRORS: Final = (409, 429, 500, 503)
-STALE_SECONDS: Final = 8.0
 GONE_SECONDS: Final = 60.0
 SLOW_SECONDS: Final = 30.0
 LATENCY_SECONDS: Final = 5.0
 MOST_TRIES: Final = 600
 """Requests in a minute without an API server: ten watches, the resync and the queue, each with its pauses."""
-SECONDS: Final = 7200 if FULL else 1500
-"""For a test; only one that fails takes long."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
-
-
-def chosen(writes: int, count: int) -> list[int]:
-    """Return `count` of the numbers 1 to `writes`, evenly, the first among them; all of them in full runs."""
-    return list(range(1, writes + 1)) if FULL else [1 + index * writes // count for index in range(count)]
-
-
-def at_writes(name: str, numbers: Sequence[int], action: Action) -> list[Scenario]:
-    """Return a scenario for each number."""
-    return [
-        Scenario(name=f"{name} write {number}", faults=AtWrite(number=number, action=action)) for number in numbers
-    ]
-
-
-def held(outcomes: Sequence[Outcome]) -> None:
-    """Assert that everything held in every run."""
-    assert "\n".join(problem for outcome in outcomes for problem in outcome.problems) == ""
-
-
-def reached(outcomes: Sequence[Outcome]) -> None:
-    """Assert that the fault was met; a run that had fewer writes than the reference can't meet the last ones."""
-    for outcome in outcomes:
-        faults = outcome.scenario.faults
-        assert isinstance(faults, AtWrite)
-        assert faults.reached or outcome.writes < faults.number, outcome.scenario.name
 
 
 def test_two_runs_without_faults_are_equal(references: tuple[Outcome, Outcome]) -> None:
@@ -154,38 +122,6 @@ def test_lost_late_and_expired_watch_events_delay_and_change_nothing(world: Worl
     assert fatal.sent
 
 
-def going_back(to: str, at: str) -> Scenario:
-    """Return a run in which the operator starts again after step `at` and sees the lists of step `to`."""
-    stale = Stale()
-
-    def script(run: Run) -> None:
-        remembered: dict[str, bytes] = {}
-
-        def after(step: str) -> None:
-            if step == to:
-                remembered.update(fresh_lists(run))
-            if step == at:
-                stale.replay(remembered, seconds=STALE_SECONDS)
-                run.keeper.kill()
-
-        run.keeper.start()
-        story = run.story(after=after)
-        story.first_part()
-        run.settle()
-        story.second_part()
-        run.wait(lambda: time.monotonic() > stale.until, "the past to end")
-        run.resyncs(1)
-        run.finish()
-        run.note([] if stale.served else ["none"], "lists from the past that were served")
-
-    return Scenario(name=f"back to {to!r} after {at!r}", faults=stale, script=script)
-
-
-def fresh_lists(run: Run) -> dict[str, bytes]:
-    """Return what the operator's lists would say now."""
-    return run.proxy.fetch(tuple(run.proxy.lists))
-
-
 def test_an_operator_that_wakes_in_the_past_harms_nothing(world: World, reference: Reference) -> None:
     pairs = [("created", "recreated"), ("scaled up", "scaled down"), ("broken", "recreated")]
     pairs += [("deleted", "recreated"), ("broken", "repaired"), ("created", "deleted")] if FULL else []
@@ -193,13 +129,18 @@ def test_an_operator_that_wakes_in_the_past_harms_nothing(world: World, referenc
     held(outcomes)
 
 
+def told(run: Run, *, patient: bool = True) -> ModelStory:
+    """Return the model's story, for a script that tells it step by step."""
+    return ModelStory(view=run.view, after=lambda _: None, patient=patient)
+
+
 def without_operator(run: Run) -> None:
     """Everything but the first step and the last look happens while no operator runs."""
     run.keeper.start()
-    run.story().create()
+    told(run).create()
     before = set(run.view.children("Pod"))
     run.keeper.stop()
-    down = run.story(patient=False)
+    down = told(run, patient=False)
     down.edit()
     down.break_()
     down.repair()
@@ -259,7 +200,7 @@ def frozen_leader(run: Run) -> None:
     with Proxy(run.world.upstream, faults=Faults(), kill=lambda: None) as proxy:
         second = replace(first, kubeconfig=directory / "kubeconfig", directory=directory, started=[])
         second.kubeconfig.write_text(json.dumps(plain_kubeconfig(proxy.url)), encoding="utf-8")
-        story = run.story()
+        story = told(run)
         try:
             story.create()
             second_process = second.start(*run.keeper.flags, elect=True)

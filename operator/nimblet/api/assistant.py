@@ -9,8 +9,28 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import EndpointAccess
-from nimblet.api.common import Conditions, ModelRef, ObjectName, Quantity, SecretRef, SpecModel, StatusModel
-from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
+from nimblet.api.common import (
+    Conditions,
+    ModelRef,
+    ObjectName,
+    Parsed,
+    PodsStatus,
+    Quantity,
+    SecretRef,
+    SpecModel,
+    StatusModel,
+)
+from nimblet.api.definition import (
+    AGE_COLUMN,
+    NAME_RULE,
+    REASON_COLUMN,
+    STATE_COLUMNS,
+    Definition,
+    PrinterColumn,
+    Rule,
+    ScalePaths,
+    rules,
+)
 from nimblet.api.scheduling import Scheduling
 
 MAX_INDEXES: Final = 8
@@ -197,7 +217,7 @@ class UsedIndexStatus(StatusModel):
     chunks: int = Field(default=0, ge=0, description="Passages in it.")
 
 
-class AssistantStatus(StatusModel):
+class AssistantStatus(PodsStatus):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
@@ -225,10 +245,6 @@ class AssistantStatus(StatusModel):
     spec_hash: str = Field(
         default="", description="Hash of the spec (without replicas) that the image was chosen for."
     )
-    replicas: int = Field(default=0, ge=0, description="Pods that exist.")
-    ready_replicas: int = Field(default=0, ge=0, description="Pods that answer.")
-    updated_replicas: int = Field(default=0, ge=0, description="Pods of the current spec.")
-    selector: str = Field(default="", description="Label selector of the pods, for /scale.")
 
 
 DEFINITION: Final = Definition(
@@ -238,30 +254,20 @@ DEFINITION: Final = Definition(
     short_names=("asst",),
     description="A model that answers from indexes and cites them, behind one OpenAI-compatible endpoint.",
     columns=(
-        PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
-        PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+        *STATE_COLUMNS,
         PrinterColumn(name="Model", json_path=".spec.modelRef.name"),
         PrinterColumn(name="Grounding", json_path=".spec.grounding"),
         PrinterColumn(name="Endpoint", json_path=".status.endpoint", priority=1),
-        PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date"),
-        PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        AGE_COLUMN,
+        REASON_COLUMN,
     ),
     root_rules=(NAME_RULE,),
     scale=ScalePaths(),
 )
 
 
-class Assistant(SpecModel):
-    """A parsed Assistant: the parts of its metadata that planning may see, its spec and its status."""
+class Assistant(Parsed):
+    """A parsed Assistant."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    deleting: bool = False
-    restarted_at: str = ""
-    """Value of the annotation that asks for a restart; any text, another text asks again."""
     spec: AssistantSpec
     status: AssistantStatus

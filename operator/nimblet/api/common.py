@@ -36,6 +36,29 @@ class StatusModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
+class Parsed(SpecModel):
+    """A parsed resource of ours: what of its metadata planning may see; each kind adds spec and status."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    deleting: bool = False
+    restarted_at: str = ""
+    """Value of the annotation that asks for a restart; any text, another text asks again."""
+
+
+class PodsStatus(StatusModel):
+    """The pods of a kind that has /scale."""
+
+    replicas: int = Field(default=0, ge=0, description="Pods that exist.")
+    ready_replicas: int = Field(default=0, ge=0, description="Pods that answer.")
+    updated_replicas: int = Field(default=0, ge=0, description="Pods of the current spec.")
+    selector: str = Field(default="", description="Label selector of the pods, for /scale.")
+
+
 class ConditionStatus(StrEnum):
     TRUE = "True"
     FALSE = "False"

@@ -13,13 +13,25 @@ from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Conditions,
     ConfigMapKeyRef,
+    Parsed,
+    PodsStatus,
     Quantity,
     SecretRef,
     Sha256,
     SpecModel,
     StatusModel,
 )
-from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, ScalePaths, rules
+from nimblet.api.definition import (
+    AGE_COLUMN,
+    NAME_RULE,
+    REASON_COLUMN,
+    STATE_COLUMNS,
+    Definition,
+    PrinterColumn,
+    Rule,
+    ScalePaths,
+    rules,
+)
 from nimblet.api.scheduling import Scheduling
 
 URI_PATTERN: Final = (
@@ -314,7 +326,7 @@ class ArtifactStatus(StatusModel):
     )
 
 
-class CompactModelStatus(StatusModel):
+class CompactModelStatus(PodsStatus):
     """What was observed. Written only when it changes."""
 
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation this status is about.")
@@ -336,10 +348,6 @@ class CompactModelStatus(StatusModel):
     download_percent: int | None = Field(
         default=None, description="Progress of the slowest running download, in steps of 10."
     )
-    replicas: int = Field(default=0, ge=0, description="Pods that exist.")
-    ready_replicas: int = Field(default=0, ge=0, description="Pods that answer.")
-    updated_replicas: int = Field(default=0, ge=0, description="Pods of the current spec.")
-    selector: str = Field(default="", description="Label selector of the pods, for /scale.")
 
 
 DEFINITION: Final = Definition(
@@ -349,30 +357,20 @@ DEFINITION: Final = Definition(
     short_names=("cmodel",),
     description="A compact generative model that serves an OpenAI-compatible endpoint.",
     columns=(
-        PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
-        PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+        *STATE_COLUMNS,
         PrinterColumn(name="Runtime", json_path=".status.resolved.runtime"),
         PrinterColumn(name="Profile", json_path=".status.resolved.profile"),
         PrinterColumn(name="Model", json_path=".spec.source.uri"),
-        PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date"),
-        PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        AGE_COLUMN,
+        REASON_COLUMN,
     ),
     root_rules=(NAME_RULE,),
     scale=ScalePaths(),
 )
 
 
-class CompactModel(SpecModel):
-    """A parsed CompactModel: the parts of its metadata that planning may see, its spec and its status."""
+class CompactModel(Parsed):
+    """A parsed CompactModel."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    deleting: bool = False
-    restarted_at: str = ""
-    """Value of the annotation that asks for a restart; any text, another text asks again."""
     spec: CompactModelSpec
     status: CompactModelStatus

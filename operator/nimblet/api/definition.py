@@ -65,3 +65,9 @@ NAME_RULE = Rule(
     rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     message="the name must be a DNS-1035 label of at most 40 characters: children are named after it",
 )
+STATE_COLUMNS = (
+    PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
+    PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+)
+AGE_COLUMN = PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date")
+REASON_COLUMN = PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1)

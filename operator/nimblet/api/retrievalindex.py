@@ -11,8 +11,17 @@ from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from nimblet.api.access import MAX_KEY_VERSION, MAX_NAMESPACES, WEEK_SECONDS, NamespaceName, NamespaceSelector
-from nimblet.api.common import ConfigMapKeyRef, ModelRef, Quantity, SecretRef, SpecModel
-from nimblet.api.definition import NAME_RULE, Definition, PrinterColumn, Rule, rules
+from nimblet.api.common import ConfigMapKeyRef, ModelRef, Parsed, Quantity, SecretRef, SpecModel
+from nimblet.api.definition import (
+    AGE_COLUMN,
+    NAME_RULE,
+    REASON_COLUMN,
+    STATE_COLUMNS,
+    Definition,
+    PrinterColumn,
+    Rule,
+    rules,
+)
 from nimblet.api.indexsource import EVERYONE, MAX_SOURCES, LabelText, Source
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.api.indexstore import Store, Url
@@ -315,32 +324,22 @@ DEFINITION: Final = Definition(
     short_names=("ridx",),
     description="Documents of several sources, searched by meaning and by words, and built anew on a schedule.",
     columns=(
-        PrinterColumn(name="Ready", json_path='.status.conditions[?(@.type=="Ready")].status'),
-        PrinterColumn(name="Serving", json_path='.status.conditions[?(@.type=="Serving")].status'),
+        *STATE_COLUMNS,
         PrinterColumn(name="Generation", json_path=".status.servingGeneration"),
         PrinterColumn(name="Documents", json_path=".status.documents", type="integer"),
         PrinterColumn(name="Chunks", json_path=".status.chunks", type="integer"),
         PrinterColumn(name="Indexed", json_path=".status.lastIndexedTime", type="date"),
-        PrinterColumn(name="Age", json_path=".metadata.creationTimestamp", type="date"),
-        PrinterColumn(name="Reason", json_path='.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        AGE_COLUMN,
+        REASON_COLUMN,
     ),
     root_rules=(NAME_RULE,),
 )
 
 
-class RetrievalIndex(SpecModel):
-    """A parsed RetrievalIndex: the parts of its metadata that planning may see, its spec and its status."""
+class RetrievalIndex(Parsed):
+    """A parsed RetrievalIndex."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    deleting: bool = False
     build_requested_at: str = ""
     """Value of the annotation that asks for a build; any text, another text asks again."""
-    restarted_at: str = ""
-    """Value of the annotation that asks for a restart of the retriever."""
     spec: RetrievalIndexSpec
     status: RetrievalIndexStatus

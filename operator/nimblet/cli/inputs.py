@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the files that a command is given: a CompactModel, the settings, facts. Parses and nothing else."""
+"""Reads the files that a command is given: resources of ours, the settings, facts. Parses and nothing else."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from nimblet import names
-from nimblet.api.common import ConfigMapKeyRef, Quantity, SecretRef
+from nimblet.api.assistant import Assistant
+from nimblet.api.common import ConfigMapKeyRef, Quantity, SecretRef, StatusModel
 from nimblet.api.compactmodel import DEFINITION, CompactModel
+from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cli.errors import CommandError
 from nimblet.cluster.named import text_facts
-from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.cluster.parse import Invalid, parse_compactmodel
 from nimblet.labels import API_VERSION
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.cache import cache_folder
@@ -33,6 +35,11 @@ from nimblet.plan.facts import (
 from nimblet.plan.source import source_hash
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
+
+DEFAULT_NAMESPACE: Final = "default"
+
+R = TypeVar("R", CompactModel, RetrievalIndex, Assistant)
+S = TypeVar("S", bound=StatusModel)
 
 
 class FactsModel(BaseModel):
@@ -75,7 +82,20 @@ class FactsFile(FactsModel):
     artifact: Artifact | None = Field(
         default=None, description="The resolver's result: artifact.json of the <model>-artifact-… ConfigMap."
     )
+    artifacts: dict[str, Artifact] = Field(
+        default_factory=dict, description="The same by the model's name, where several models are planned."
+    )
     secret: SecretEntry | None = None
+    secrets: dict[str, SecretEntry] = Field(
+        default_factory=dict, description="Secrets that an index or an Assistant names, by name."
+    )
+    config_maps: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="ConfigMaps labelled for use that an index reads: their keys, by name."
+    )
+    claims: tuple[str, ...] = Field(default=(), description="Claims labelled for use that an index reads.")
+    storage_classes: tuple[str, ...] | None = Field(
+        default=None, description="The cluster's StorageClasses, the default first; absent: not looked at."
+    )
     cache_filled: bool = Field(
         default=False, description="With spec.cache: its claim is bound and filled, so that the server comes next."
     )
@@ -101,32 +121,44 @@ def read_documents(path: Path) -> list[object]:
         raise CommandError(f"expected YAML or JSON in {path}, found: {error}") from error
 
 
-def read_model(path: Path, *, namespace: str | None) -> CompactModel:
-    """Return the one CompactModel of a file; other documents are passed over."""
-    found = [
-        document
-        for document in read_documents(path)
-        if isinstance(document, dict) and document.get("kind") == DEFINITION.kind
-    ]
-    if len(found) != 1:
-        raise CommandError(f"expected one {DEFINITION.kind} in {path}, found {len(found)}; give a file with one")
-    return model_of(found[0], where=str(path), namespace=namespace)
+def read_models(path: Path, *, namespace: str | None) -> tuple[CompactModel, ...]:
+    """Return the CompactModels of a file, at least one; other documents are passed over."""
+    documents = [document for document in read_documents(path) if isinstance(document, dict)]
+    found = [document for document in documents if document.get("kind") == DEFINITION.kind]
+    if not found:
+        kinds = ", ".join(sorted({str(document.get("kind")) for document in documents})) or "nothing"
+        raise CommandError(
+            f"expected a {DEFINITION.kind} in {path}, found {kinds}; only models have computed sizes, "
+            "an index and an Assistant take what their spec.resources say"
+        )
+    return tuple(model_of(document, where=str(path), namespace=namespace) for document in found)
 
 
 def model_of(body: Mapping[str, object], *, where: str, namespace: str | None) -> CompactModel:
     """Return the parsed CompactModel; CommandError names the flawed fields."""
+    return own_of(body, parse_compactmodel, where=where, namespace=namespace)
+
+
+def own_of(
+    body: Mapping[str, object],
+    parse: Callable[[Mapping[str, object]], R | Invalid[S]],
+    *,
+    where: str,
+    namespace: str | None,
+) -> R:
+    """Return a parsed resource of ours; CommandError names the flawed fields."""
     if body.get("apiVersion") != API_VERSION:
         raise CommandError(f"{where}: expected apiVersion {API_VERSION}, found {body.get('apiVersion')!r}")
-    parsed = parse_compactmodel(body)
-    if isinstance(parsed, InvalidModel):
+    parsed = parse(body)
+    if isinstance(parsed, Invalid):
         raise CommandError(f"{where}: {parsed.errors} Correct the named fields.")
     if not parsed.name:
-        raise CommandError(f"{where}: expected metadata.name, found none; name the model")
+        raise CommandError(f"{where}: expected metadata.name, found none; name the {body.get('kind')}")
     if len(parsed.name) > names.MAX_OWNER_LENGTH:
         raise CommandError(
             f"{where}: expected a name of at most {names.MAX_OWNER_LENGTH} characters, found {len(parsed.name)}"
         )
-    return parsed.model_copy(update={"namespace": namespace or parsed.namespace or "default"})
+    return parsed.model_copy(update={"namespace": namespace or parsed.namespace or DEFAULT_NAMESPACE})
 
 
 def parse_settings(text: str, *, where: str) -> Settings:
@@ -151,6 +183,11 @@ def read_facts(path: Path) -> FactsFile:
         raise CommandError(f"{path}: expected nodes, artifact, secret; found: {_flaws(error)}") from error
 
 
+def artifact_of(given: FactsFile, model: CompactModel) -> Artifact | None:
+    """Return what the facts say that a model's resolver found."""
+    return given.artifacts.get(model.name, given.artifact)
+
+
 def read_header(path: Path) -> Header:
     """Return the header facts of a file that holds an artifact's JSON or its `header` alone."""
     documents = read_documents(path)
@@ -170,8 +207,9 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
     """Return the facts of a cluster that has these nodes and this artifact and nothing else."""
     digest = source_hash(model.spec, settings)
     artifacts: tuple[ArtifactFacts, ...] = ()
-    if given.artifact is not None:
-        stored = given.artifact.model_dump(mode="json", by_alias=True, exclude_none=True)
+    found = artifact_of(given, model)
+    if found is not None:
+        stored = found.model_dump(mode="json", by_alias=True, exclude_none=True)
         artifacts = (
             ArtifactFacts(
                 name=names.artifact(model.name, source_hash=digest),
@@ -180,7 +218,21 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
                 text=json.dumps(stored, sort_keys=True, separators=(",", ":")),
             ),
         )
-    nodes = tuple(
+    claim, fill = _cache(given, model)
+    return ModelFacts(
+        artifacts=artifacts,
+        nodes=node_facts(given),
+        secret=secret_entry(given.secret, model.spec.source.credentials_secret_ref),
+        own_keys=secret_entry(given.own_keys, model.spec.access.api_keys_secret_ref),
+        chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
+        claim=claim,
+        fills=(fill,) if fill else (),
+    )
+
+
+def node_facts(given: FactsFile) -> tuple[NodeFacts, ...]:
+    """Return the nodes that the facts name."""
+    return tuple(
         NodeFacts(
             name=node.name,
             labels=node.labels,
@@ -191,25 +243,15 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         )
         for node in given.nodes
     )
-    claim, fill = _cache(given, model)
-    return ModelFacts(
-        artifacts=artifacts,
-        nodes=nodes,
-        secret=_secret(given.secret, model.spec.source.credentials_secret_ref),
-        own_keys=_secret(given.own_keys, model.spec.access.api_keys_secret_ref),
-        chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
-        claim=claim,
-        fills=(fill,) if fill else (),
-    )
 
 
 def _cache(given: FactsFile, model: CompactModel) -> tuple[ClaimFacts | None, JobFacts | None]:
     """Return the claim that the spec asks for and the Job that filled it."""
-    cache = model.spec.cache
-    if cache is None or given.artifact is None or not given.cache_filled:
+    cache, found = model.spec.cache, artifact_of(given, model)
+    if cache is None or found is None or not given.cache_filled:
         return None, None
-    folder = cache_folder(given.artifact)
-    size = cache.size or f"{claim_gibibytes(given.artifact.total_bytes)}Gi"
+    folder = cache_folder(found)
+    size = cache.size or f"{claim_gibibytes(found.total_bytes)}Gi"
     claim = ClaimFacts(
         name=names.claim(model.name),
         uid="offline",
@@ -232,7 +274,8 @@ def _cache(given: FactsFile, model: CompactModel) -> tuple[ClaimFacts | None, Jo
     return claim, fill
 
 
-def _secret(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFacts | None:
+def secret_entry(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFacts | None:
+    """Return the facts of a Secret that a spec names, None where it names none or there is none."""
     if ref is None or entry is None:
         return None
     return SecretFacts(

@@ -4,6 +4,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -110,7 +111,9 @@ async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
     mirror = Mirror()
     await rebuild(client, mirror, namespaces=(model.namespace,))
     key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
-    jobs = _jobs(mirror, key, model)
+    ended = find(model.status.conditions, ConditionType.RESOLVED)
+    otherwise = ended.last_transition_time if ended is not None else None
+    jobs = tuple(facts for _, facts in jobs_as_read(mirror, key, otherwise=otherwise))
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(client, model, master_key=b"")
     secret, own_keys = _as_planned(named, jobs, deployment)
@@ -130,16 +133,15 @@ async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
     )
 
 
-def _jobs(mirror: Mirror, key: Key, model: CompactModel) -> tuple[JobFacts, ...]:
+def jobs_as_read(mirror: Mirror, key: Key, *, otherwise: datetime | None) -> tuple[tuple[Job, JobFacts], ...]:
+    """Return the Jobs of a resource; one without a time of its own counts from `otherwise`, without that not."""
     pods = [Pod.model_validate(body) for body in mirror.owned(key, "Pod")]
-    ended = find(model.status.conditions, ConditionType.RESOLVED)
-    fallback = ended.last_transition_time if ended is not None else None
     found = []
     for body in mirror.owned(key, "Job"):
         job = Job.model_validate(body)
-        created = job.metadata.creation_timestamp or fallback
+        created = job.metadata.creation_timestamp or otherwise
         if created is not None:
-            found.append(job_facts(job, pods, now=created))
+            found.append((job, job_facts(job, pods, now=created)))
     return tuple(found)
 
 

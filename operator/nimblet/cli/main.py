@@ -13,16 +13,18 @@ from typing import Final
 
 from nimblet import __version__, names
 from nimblet.api.assistant import AssistantStatus
-from nimblet.api.compactmodel import CompactModel, Task
+from nimblet.api.compactmodel import Task
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show
+from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
+from nimblet.cli.liveplan import Live
+from nimblet.cli.offline import Offline
+from nimblet.cli.planning import Circumstances, Planned, plan_bundle
 from nimblet.cluster.login import read_login
-from nimblet.cluster.resources import ASSISTANT, RETRIEVAL_INDEX, Resource
+from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, RETRIEVAL_INDEX, Resource
 from nimblet.plan.artifact import Header
-from nimblet.plan.compactmodel import plan_compactmodel
-from nimblet.plan.facts import ModelFacts
 from nimblet.plan.sizing import KV_BYTES, Demand, size_model
 from nimblet.plan.task import suitable_tasks
 from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
@@ -32,6 +34,7 @@ DEFAULT_TASK: Final[Task] = "Chat"
 EXAMPLES: Final = (
     "nimblet plan -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml",
     "nimblet plan -f model.yaml --kubeconfig ~/.kube/config -o yaml",
+    "nimblet plan -f models.yaml -f samples/assistant-ferry.yaml --facts facts.yaml --assume-serving",
     "nimblet size -f samples/compactmodel-smollm2.yaml --facts samples/facts-smollm2.yaml --context 8192",
     "nimblet size --gguf-facts artifact.json --context 8192 --parallel 4 --kv-cache-type q8_0",
     "nimblet status smollm2 -n team",
@@ -43,9 +46,14 @@ FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   nodes:                      # what the plan may place on, by totals
     - {name: node-1, memory: 24Gi, cpu: "2"}
   artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
+  artifacts: {smollm2: {version: 1, ...}}   # the same by the model's name, for several models
   secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
   ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
   chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
+  secrets: {store: {hosts: [qdrant.example], keys: [api-key]}}   # what an index or an Assistant names, by name,
+  configMaps: {handbook: [a.md]}   # with the keys, where it is not in the planned files itself
+  claims: [documents]
+  storageClasses: [standard]       # the default first; without it they are not looked at
 """
 
 
@@ -80,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"nimblet {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _add_plan(_command(commands, "plan", "show what the operator would make of a CompactModel"))
+    what = "show what the operator would make of models, indexes and Assistants"
+    _add_plan(_command(commands, "plan", what))
     _add_size(_command(commands, "size", "show the memory and CPU of a model, with the arithmetic"))
     _add_status(
         _command(
@@ -108,8 +117,22 @@ def _command(
 
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-f", "--file", type=Path, required=True, metavar="CR", help="file with a CompactModel")
+    command.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="CRS",
+        help="file with CompactModels, RetrievalIndexes and Assistants, and with the ConfigMaps, Secrets and "
+        "claims that these name; give it once for each file. What is named is looked for in the files first",
+    )
     command.add_argument("--facts", type=Path, metavar="FILE", help="plan offline against this facts file")
+    command.add_argument(
+        "--assume-serving",
+        action="store_true",
+        help="plan as if every model and index that is named answered: shows what comes once they do",
+    )
     command.add_argument("-n", "--namespace", help="namespace, where the file names none or another is meant")
     command.add_argument("-o", "--output", choices=("text", "yaml"), default="text", help="default: text")
     _add_settings(command)
@@ -118,7 +141,7 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
 
 
 def _add_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-f", "--file", type=Path, metavar="CR", help="file with a CompactModel, with --facts")
+    command.add_argument("-f", "--file", type=Path, metavar="CR", help="file with CompactModels, with --facts")
     command.add_argument("--facts", type=Path, metavar="FILE", help="facts file that holds the artifact")
     command.add_argument("--gguf-facts", type=Path, metavar="JSON", help="artifact.json, or its header alone")
     command.add_argument("--context", type=int, metavar="TOKENS", help="tokens of context per parallel request")
@@ -190,41 +213,48 @@ def _kubeconfig(arguments: argparse.Namespace, world: World) -> Path | None:
 
 
 def _run_plan(arguments: argparse.Namespace, world: World) -> str:
-    model = inputs.read_model(arguments.file, namespace=arguments.namespace)
+    bundle = read_bundle(arguments.file, namespace=arguments.namespace)
     if arguments.facts is not None:
         settings = inputs.read_settings(arguments.settings)
-        facts = inputs.offline_facts(inputs.read_facts(arguments.facts), model, settings)
+        offline = Offline(given=inputs.read_facts(arguments.facts), settings=settings)
+        plans = asyncio.run(plan_bundle(bundle, offline, _under(arguments, world, settings)))
     else:
-        model, facts, settings = asyncio.run(_live(arguments, world, model))
-    plan = plan_compactmodel(model, facts, settings, world.now())
-    return show.plan_yaml(plan) if arguments.output == "yaml" else show.plan_text(plan)
+        plans = asyncio.run(_plan_live(arguments, world, bundle))
+    return show.plans_yaml(plans) if arguments.output == "yaml" else show.plans_text(plans)
 
 
-async def _live(
-    arguments: argparse.Namespace, world: World, model: CompactModel
-) -> tuple[CompactModel, ModelFacts, Settings]:
+def _under(arguments: argparse.Namespace, world: World, settings: Settings) -> Circumstances:
+    return Circumstances(settings=settings, now=world.now(), serving=arguments.assume_serving)
+
+
+async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle) -> tuple[Planned, ...]:
     async with live.reading(_kubeconfig(arguments, world)) as client:
         settings = (
             inputs.read_settings(arguments.settings)
             if arguments.settings is not None
             else await live.read_live_settings(client, operator_namespace=arguments.operator_namespace)
         )
-        model = await live.with_live_status(client, model)
-        return model, await live.read_live_facts(client, model), settings
+        return await plan_bundle(bundle, Live(client=client), _under(arguments, world, settings))
 
 
 def _run_size(arguments: argparse.Namespace, world: World) -> str:
     del world
     settings = inputs.read_settings(arguments.settings)
-    header, base = _size_inputs(arguments, settings)
-    asked = replace(
-        base,
-        context_length=_positive("--context", arguments.context, base.context_length),
-        parallel=_positive("--parallel", arguments.parallel, base.parallel),
-        kv_cache_type=arguments.kv_cache_type or base.kv_cache_type,
-    )
-    sizing = size_model(header, asked)
-    return show.sizing_yaml(sizing) if arguments.output == "yaml" else show.sizing_text(sizing)
+    found = _size_inputs(arguments, settings)
+    shown = show.sizing_yaml if arguments.output == "yaml" else show.sizing_text
+    parts = []
+    for name, header, base in found:
+        asked = replace(
+            base,
+            context_length=_positive("--context", arguments.context, base.context_length),
+            parallel=_positive("--parallel", arguments.parallel, base.parallel),
+            kv_cache_type=arguments.kv_cache_type or base.kv_cache_type,
+        )
+        parts.append((name, shown(size_model(header, asked))))
+    if len(parts) == 1:
+        return parts[0][1]
+    mark = "--- # " if arguments.output == "yaml" else ""
+    return "\n".join(f"{mark}{COMPACT_MODEL.kind} {name}\n{text}" for name, text in parts)
 
 
 def _positive(flag: str, given: int | None, otherwise: int) -> int:
@@ -233,7 +263,8 @@ def _positive(flag: str, given: int | None, otherwise: int) -> int:
     return given if given is not None else otherwise
 
 
-def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> tuple[Header, Demand]:
+def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> list[tuple[str, Header, Demand]]:
+    """Return name, header and demand of each model to size."""
     if arguments.gguf_facts is not None:
         header = inputs.read_header(arguments.gguf_facts)
         context = min(DEFAULT_CONTEXT, header.context_length) or DEFAULT_CONTEXT
@@ -246,14 +277,21 @@ def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> tuple[Hea
             task=task,
         )
         if arguments.file is None:
-            return header, plain
-        return header, demand(inputs.read_model(arguments.file, namespace=None), header, settings)
+            return [("", header, plain)]
+        models = inputs.read_models(arguments.file, namespace=None)
+        return [(model.name, header, demand(model, header, settings)) for model in models]
     if arguments.file is None or arguments.facts is None:
         raise CommandError("expected --gguf-facts JSON, or -f CR with --facts FILE; see `nimblet size --help`")
-    artifact = inputs.read_facts(arguments.facts).artifact
-    if artifact is None:
-        raise CommandError(f"expected an artifact in {arguments.facts}, found none; add it or give --gguf-facts")
-    return artifact.header, demand(inputs.read_model(arguments.file, namespace=None), artifact.header, settings)
+    facts, found = inputs.read_facts(arguments.facts), []
+    for model in inputs.read_models(arguments.file, namespace=None):
+        artifact = inputs.artifact_of(facts, model)
+        if artifact is None:
+            raise CommandError(
+                f"expected an artifact of {model.name} in {arguments.facts}, found none; add it as `artifact`, or "
+                "under `artifacts` by that name, or give --gguf-facts"
+            )
+        found.append((model.name, artifact.header, demand(model, artifact.header, settings)))
+    return found
 
 
 def _target(arguments: argparse.Namespace, world: World) -> live.Target:

@@ -8,9 +8,12 @@ from typing import Any, Final
 import yaml
 
 from nimblet.api.assistant import AssistantStatus
-from nimblet.api.common import Condition
+from nimblet.api.common import Condition, StatusModel
 from nimblet.api.compactmodel import CompactModelStatus, SizingStatus
 from nimblet.api.indexstatus import RetrievalIndexStatus
+from nimblet.cli.planning import Planned
+from nimblet.cluster.status import stored_conditions
+from nimblet.labels import API_VERSION
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.result import Plan
 
@@ -31,28 +34,36 @@ def documents_yaml(documents: Iterable[object]) -> str:
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=WIDTH, explicit_start=True)
 
 
-def plan_text(plan: Plan[CompactModelStatus]) -> str:
-    """Return what the plan makes, how it sizes and what it would report."""
+def plans_text(plans: Sequence[Planned]) -> str:
+    """Return what each plan makes and what it would report, under the resource's name."""
+    return "\n\n".join(f"{it.kind} {it.namespace}/{it.name}\n{plan_text(it.plan)}" for it in plans)
+
+
+def plan_text(plan: Plan[StatusModel]) -> str:
+    """Return what the plan makes, how it sizes a model, and its conditions, which end with the next step."""
     children = [f"  {item['kind']}/{_name(item)}" for item in plan.children]
     parts = [
         "Children, in the order of applying:",
         *(children or ["  none"]),
         *_deletions(plan.deletions),
         "",
-        *_sizing_lines(plan.status.sizing),
-        "",
-        conditions_text(plan.status.conditions),
+        *([*_sizing_lines(plan.status.sizing), ""] if isinstance(plan.status, CompactModelStatus) else []),
+        conditions_text(stored_conditions(plan.status)),
     ]
     if plan.requeue_after is not None:
         parts.append(f"Looked at again after {plan.requeue_after:g} s.")
     return "\n".join(parts)
 
 
-def plan_yaml(plan: Plan[CompactModelStatus]) -> str:
-    """Return the children as YAML documents, Secrets without values, and the status as the last document."""
-    documents: list[object] = [without_secrets(dict(item)) for item in plan.children]
-    status = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return documents_yaml([*documents, {"status": status}])
+def plans_yaml(plans: Sequence[Planned]) -> str:
+    """Return each plan's children as YAML documents, Secrets without values, followed by the resource's status."""
+    documents: list[object] = []
+    for item in plans:
+        documents += [without_secrets(dict(child)) for child in item.plan.children]
+        status = item.plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        metadata = {"name": item.name, "namespace": item.namespace}
+        documents.append({"apiVersion": API_VERSION, "kind": item.kind, "metadata": metadata, "status": status})
+    return documents_yaml(documents)
 
 
 def without_secrets(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from nimblet import labels, names
 from nimblet.api.common import ModelRef, SecretRef
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.claimfacts import owned_claim, storage_classes, with_progress, working_pods
-from nimblet.cluster.client import Client
 from nimblet.cluster.facts import (
     Gatherer,
     children,
@@ -75,7 +74,7 @@ class GatheredIndex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Named:
+class IndexNamed:
     """What the spec names of others."""
 
     embedding: ModelReference | None
@@ -107,7 +106,8 @@ async def gather_index_facts(
     retrievers = of_component(owned, COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
     keys = await _keys(gatherer, index)
-    named = await _named(gatherer, index, gatherer.referents.reader(gatherer.client, key))
+    reader = gatherer.referents.reader(gatherer.client, key)
+    named = await gather_index_named(reader, index, master_key=gatherer.master_key)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
@@ -166,7 +166,7 @@ def _age(pod: PodFacts) -> float:
     return pod.created_at.timestamp() if pod.created_at is not None else 0.0
 
 
-def _epoch(named: _Named, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
+def _epoch(named: IndexNamed, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
     """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
     there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
@@ -237,8 +237,9 @@ def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
     return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
 
 
-async def _named(gatherer: Gatherer, index: RetrievalIndex, reader: Reader) -> _Named:
-    client, namespace, spec = gatherer.client, index.namespace, index.spec
+async def gather_index_named(client: Reader, index: RetrievalIndex, *, master_key: bytes) -> IndexNamed:
+    """Return what the spec names: models, Secrets, ConfigMaps, claims."""
+    namespace, spec = index.namespace, index.spec
     secrets = [credentials_of(source) for source in spec.sources]
     secrets += [ref.name for ref in (spec.embedding.key_secret_ref, spec.store.key_secret_ref) if ref is not None]
     mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
@@ -248,34 +249,34 @@ async def _named(gatherer: Gatherer, index: RetrievalIndex, reader: Reader) -> _
     embedding, reranker = await asyncio.gather(
         *(_model(client, namespace, ref) for ref in (spec.embedding.model_ref, spec.search.reranker_ref))
     )
-    return _Named(
+    return IndexNamed(
         embedding=embedding,
         reranker=reranker,
-        secrets=await _secrets(gatherer, reader, namespace, (name for name in secrets if name is not None)),
+        secrets=await _secrets(client, namespace, (name for name in secrets if name is not None), master_key),
         config_maps={
-            name: it for name in sorted(set(mapped)) if (it := await _config_map(reader, namespace, name))
+            name: it for name in sorted(set(mapped)) if (it := await _config_map(client, namespace, name))
         },
-        claims={name: it for name in sorted(set(claimed)) if (it := await _claim(reader, namespace, name))},
+        claims={name: it for name in sorted(set(claimed)) if (it := await _claim(client, namespace, name))},
     )
 
 
-async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelReference | None:
+async def _model(client: Reader, namespace: str, ref: ModelRef | None) -> ModelReference | None:
     return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
 
 
 async def _secrets(
-    gatherer: Gatherer, reader: Reader, namespace: str, wanted: Iterable[str]
+    client: Reader, namespace: str, wanted: Iterable[str], master_key: bytes
 ) -> dict[str, SecretFacts]:
     found = {}
     for name in sorted(set(wanted)):
-        facts = await named_secret(reader, namespace, SecretRef(name=name), gatherer.master_key)
+        facts = await named_secret(client, namespace, SecretRef(name=name), master_key)
         if facts is not None:
             found[name] = facts
     return found
 
 
-async def _config_map(reader: Reader, namespace: str, name: str) -> NamedFacts | None:
-    body = await reader.get(CONFIG_MAP, namespace=namespace, name=name)
+async def _config_map(client: Reader, namespace: str, name: str) -> NamedFacts | None:
+    body = await client.get(CONFIG_MAP, namespace=namespace, name=name)
     return config_map_facts(body) if body is not None else None
 
 
@@ -290,8 +291,12 @@ def config_map_facts(body: dict[str, object]) -> NamedFacts:
     )
 
 
-async def _claim(reader: Reader, namespace: str, name: str) -> NamedFacts | None:
-    body = await reader.get(CLAIM, namespace=namespace, name=name)
-    if body is None:
-        return None
-    return NamedFacts(name=name, usable=metadata_of(body).labels.get(labels.USE) == "true")
+async def _claim(client: Reader, namespace: str, name: str) -> NamedFacts | None:
+    body = await client.get(CLAIM, namespace=namespace, name=name)
+    return claim_facts(body) if body is not None else None
+
+
+def claim_facts(body: dict[str, object]) -> NamedFacts:
+    """Return what a plan may know of a user's claim."""
+    metadata = metadata_of(body)
+    return NamedFacts(name=metadata.name, usable=metadata.labels.get(labels.USE) == "true")

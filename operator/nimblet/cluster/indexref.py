@@ -20,11 +20,16 @@ async def gather_index_reference(client: Client, *, namespace: str, name: str) -
 def index_reference(body: Object) -> IndexReference:
     """Return an index as others see it."""
     metadata, status = metadata_of(body), status_of(body, RetrievalIndexStatus)
+    return reference_of(metadata.name, status, deleting=metadata.deletion_timestamp is not None)
+
+
+def reference_of(name: str, status: RetrievalIndexStatus, *, deleting: bool = False) -> IndexReference:
+    """Return an index of this status as others see it."""
     serving = find(status.conditions, ConditionType.SERVING)
     return IndexReference(
-        name=metadata.name,
+        name=name,
         found=True,
-        serving=serving is not None and serving.status == "True" and metadata.deletion_timestamp is None,
+        serving=serving is not None and serving.status == "True" and not deleting,
         reason=serving.reason if serving is not None else "",
         message=serving.message if serving is not None else "",
         key_secret=status.key_secret,

@@ -86,6 +86,7 @@ def test_plan_as_yaml_is_what_the_operator_plans(tmp_path: Path, capsys: pytest.
     wanted = {item["kind"]: item for item in expected.children if item["kind"] == "Deployment"}
     assert [item for item in children if item["kind"] == "Deployment"] == list(wanted.values())
     assert status["status"]["sizing"]["totalBytes"] > 0
+    assert (status["kind"], status["metadata"]) == ("CompactModel", {"name": "smollm2", "namespace": "team"})
 
 
 def test_size_prints_the_same_arithmetic_as_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +94,24 @@ def test_size_prints_the_same_arithmetic_as_plan(capsys: pytest.CaptureFixture[s
     code, size, _ = run(capsys, "size", "-f", SAMPLE, "--facts", FACTS)
     assert code == 0
     assert size.strip() in plan
+
+
+def test_size_of_several_models_names_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = {**manifest(), "metadata": {"name": "second"}}
+    file = write(tmp_path / "models.yaml", yaml.safe_dump_all([manifest(), second]))
+    code, out, _ = run(capsys, "size", "-f", file, "--facts", FACTS)
+    assert code == 0
+    assert out.index("CompactModel smollm2") < out.index("CompactModel second")
+    facts = write(tmp_path / "facts.yaml", {"artifacts": {"smollm2": yaml.safe_load(artifact_text())}})
+    code, _, err = run(capsys, "size", "-f", file, "--facts", facts)
+    assert code == 1
+    assert "expected an artifact of second" in err
+
+
+def test_size_of_a_file_without_a_model_tells_why(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "size", "-f", ROOT / "samples" / "assistant.yaml", "--facts", FACTS)
+    assert code == 1
+    assert "only models have computed sizes" in err
 
 
 def test_size_takes_header_facts_and_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +132,7 @@ def test_size_takes_a_header_alone(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (manifest(replicas="many"), "spec.replicas"),
         ({**manifest(), "apiVersion": "nimblet.dev/v1"}, "expected apiVersion nimblet.dev/v1alpha1"),
-        ({"kind": "Pod"}, "expected one CompactModel"),
+        ({"kind": "Pod"}, "expected a CompactModel, a RetrievalIndex or an Assistant"),
         ({**manifest(), "metadata": {"name": "n" * 41}}, "at most 40 characters, found 41"),
         ({**manifest(), "metadata": {}}, "expected metadata.name"),
         ("a: [", "expected YAML or JSON"),

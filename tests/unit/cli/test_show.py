@@ -2,7 +2,8 @@
 """Status as text, and that no output shows a Secret's value."""
 
 from nimblet.api.compactmodel import CompactModelStatus
-from nimblet.cli.show import HIDDEN, assistant_text, index_text, plan_text, plan_yaml, status_text
+from nimblet.cli.planning import Planned
+from nimblet.cli.show import HIDDEN, assistant_text, index_text, plan_text, plans_yaml, status_text
 from tests.assistants import an_assistant, planned, serving
 from tests.builders import API_KEY, a_model, base_facts, plan_of, serving_facts
 from tests.indexes import an_index, built, index_plan
@@ -31,7 +32,7 @@ def test_status_that_nobody_wrote_yet() -> None:
 def test_secret_values_are_hidden() -> None:
     model = a_model()
     plan = plan_of(model, base_facts(model))
-    shown = plan_yaml(plan)
+    shown = plans_yaml([Planned(kind="CompactModel", namespace="team", name="smollm2", plan=plan)])
     assert "kind: Secret" in shown
     assert HIDDEN in shown
     assert API_KEY not in shown + plan_text(plan)
