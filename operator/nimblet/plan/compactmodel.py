@@ -99,18 +99,8 @@ def plan_compactmodel(
         weights=weights,
         keys=keys,
     )
-    held = _held_back(model, facts, run)
-    if held is not None:
-        run = replace(run, deployment=None, state=held)
-    expected = Expectation(
-        revision=revision_of(run.deployment),
-        replicas=wanted_replicas(model),
-        served_before=was_true(model.status.conditions, ConditionType.SERVING),
-        ready_before=was_true(model.status.conditions, ConditionType.READY)
-        and model.status.observed_generation == model.generation,
-        proof=PROOF[model.spec.task],
-    )
-    rollout = judge_rollout(facts, expected, settings.timing, now=now)
+    run = _held_back(model, facts, run)
+    rollout = judge_rollout(facts, _expectation(model, run), settings.timing, now=now)
     judgement = Judgement(
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
@@ -124,21 +114,16 @@ def plan_compactmodel(
         keys=keys.state,
         suspended=model.spec.suspend,
     )
-    children = [
-        *plan_common(model, facts, settings, keys=keys, image=weights),
-        *resolution.outcome.children,
-        *cache.outcome.children,
-    ]
     applied = run.deployment if cache.filled or _is_live(facts, run) else None
-    if applied is not None:
-        children.append(applied)
+    common = plan_common(model, facts, settings, keys=keys, image=weights)
+    parts = (*common, *resolution.outcome.children, *cache.outcome.children)
+    polled = run.state is not None and run.state.reason in POLLED
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
     conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
     return Plan(
-        children=tuple(children),
+        children=(*parts, applied) if applied is not None else parts,
         deletions=(
-            *resolution.outcome.deletions,
-            *cache.outcome.deletions,
+            *(*resolution.outcome.deletions, *cache.outcome.deletions),
             *_superseded(model, facts, loader, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
@@ -148,10 +133,19 @@ def plan_compactmodel(
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
-            secret_poll(model.status.conditions, now)
-            if run.state is not None and run.state.reason in POLLED
-            else None,
+            secret_poll(model.status.conditions, now) if polled else None,
         ),
+    )
+
+
+def _expectation(model: CompactModel, run: _Run) -> Expectation:
+    return Expectation(
+        revision=revision_of(run.deployment),
+        replicas=wanted_replicas(model),
+        served_before=was_true(model.status.conditions, ConditionType.SERVING),
+        ready_before=was_true(model.status.conditions, ConditionType.READY)
+        and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
     )
 
 
@@ -257,16 +251,17 @@ def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifac
     return task_problem(model.spec.task, header)
 
 
-def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
+def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> _Run:
+    """Return no deployment where new pods could not mount the source's Secret; pods that have it need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
     revision = revision_of(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
-        return None
-    return secret_problem(model, facts)
+        return run
+    held = secret_problem(model, facts)
+    return replace(run, deployment=None, state=held) if held is not None else run
 
 
 def _is_live(facts: ModelFacts, run: _Run) -> bool:

@@ -80,28 +80,19 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     retriever = _plan_retriever(index, facts, settings, store=store, flawed=references is not None)
     known = retriever.known
     rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
+    flaws = (references, sources, model, store.outcome.state if store.blocks else None)
     stage = Stage(
         index=index,
         facts=facts,
         settings=settings,
         wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else ""),
         now=now,
-        blocked=_blocked(
-            index,
-            facts,
-            flaws=(references, sources, model, store.outcome.state if store.blocks else None),
-            rollout=rollout,
-        ),
+        blocked=_blocked(index, facts, flaws=flaws, rollout=rollout),
     )
     build = plan_build(stage)
     swap = plan_swap(index, facts, build)
-    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
-        update={
-            "image": image.image,
-            "spec_hash": image.spec_hash,
-            "servers": _servers(index, facts, build, store),
-        }
-    )
+    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout, store=store)
+    status = status.model_copy(update={"image": image.image, "spec_hash": image.spec_hash})
     judgement = IndexJudgement(
         index=index,
         references=references,
@@ -122,20 +113,15 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         now=now,
     )
     conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
+    parts = (keys.children, plan_surroundings(index, settings), store.outcome.children, retriever.children)
     return IndexPlan(
-        children=(
-            *keys.children,
-            *plan_surroundings(index, settings),
-            *store.outcome.children,
-            *retriever.children,
-            *build.outcome.children,
-        ),
+        children=(*(child for part in parts for child in part), *build.outcome.children),
         deletions=(*store.outcome.deletions, *build.outcome.deletions, *_stopped(index, facts)),
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
             *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
             stale_in(index, build, now),
-            POLL_SECONDS if any(flaw is not None for flaw in (references, sources)) else None,
+            POLL_SECONDS if references is not None or sources is not None else None,
             SWAP_SECONDS if swap.serve is not None else None,
         ),
         serve=swap.serve,
@@ -238,7 +224,13 @@ def _stopped(index: RetrievalIndex, facts: IndexFacts) -> tuple[ChildRef, ...]:
 
 
 def _status(
-    index: RetrievalIndex, facts: IndexFacts, *, build: BuildPlan, retriever: _Retriever, rollout: Rollout
+    index: RetrievalIndex,
+    facts: IndexFacts,
+    *,
+    build: BuildPlan,
+    retriever: _Retriever,
+    rollout: Rollout,
+    store: StorePlan,
 ) -> RetrievalIndexStatus:
     """Return the status without conditions; what a silent retriever can't tell stays as it was."""
     before, told, report = index.status, facts.retriever, build.report
@@ -253,6 +245,7 @@ def _status(
         "last_indexed_time": build.done.started_at if build.done is not None else before.last_indexed_time,
         "embeddings": list(retriever.known),
         "gate": _gate(index, facts, build),
+        "servers": _servers(index, facts, build, store),
         "replicas": rollout.current,
         "ready_replicas": rollout.answering,
     }
