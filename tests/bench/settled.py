@@ -18,7 +18,8 @@ from nimblet import labels
 from tests.bench.idle import SETTLE_SECONDS
 from tests.bench.plane import SIDE, Rig, bench_rig, usage, wait
 from tests.bench.scale import TIMING
-from tests.cluster.operator_support import OPERATOR_USER, RETRIEVER_STATUS, Process, View
+from tests.cluster.operator_support import OPERATOR_USER, RETRIEVER_STATUS, SMALLEST, Process, View
+from tests.cluster.settling import passes
 
 COUNT: Final = 50
 """Indexes, and as many Assistants that answer from one each."""
@@ -62,15 +63,15 @@ def measure(count: int) -> Settled:
         _make(rig, process, count)
         time.sleep(SETTLE_SECONDS)
         began, at, before = time.monotonic(), datetime.now(UTC), usage(process)
-        passes, asked = _passes(process), rig.launcher.stub.questions
+        seen, asked = passes(process, *SMALLEST), rig.launcher.stub.questions
         time.sleep(WINDOW_SECONDS)
         until, seconds = datetime.now(UTC), time.monotonic() - began
         cpu = usage(process).cpu - before.cpu
-        passes, asked = _passes(process) - passes, rig.launcher.stub.questions - asked
+        seen, asked = passes(process, *SMALLEST) - seen, rig.launcher.stub.questions - asked
         load = os.getloadavg()[0]
         process.terminate()
         requests = requests_between(rig.audit(), at, until)
-    return Settled(count=count, seconds=seconds, cpu=cpu, passes=passes, asked=asked, requests=requests, load=load)
+    return Settled(count=count, seconds=seconds, cpu=cpu, passes=seen, asked=asked, requests=requests, load=load)
 
 
 def _make(rig: Rig, process: Process, count: int) -> None:
@@ -89,11 +90,6 @@ def _make(rig: Rig, process: Process, count: int) -> None:
     for kind in ("RetrievalIndex", "Assistant"):
         line = f'nimblet_conditions{{kind="{kind}",status="True",type="Ready"}}'
         wait(lambda line=line: process.metric(line) >= count, PATIENCE_SECONDS, f"{count} Ready of {kind}")  # type: ignore[misc]
-
-
-def _passes(process: Process) -> float:
-    kinds = ("RetrievalIndex", "Assistant", "CompactModel")
-    return sum(process.metric(f'nimblet_reconcile_seconds_count{{kind="{kind}"}}') for kind in kinds)
 
 
 def requests_between(entries: Iterable[Any], since: datetime, until: datetime) -> Counter[str]:

@@ -16,7 +16,7 @@ from tests.cluster.operator_support import (
     View,
     eventually,
 )
-from tests.cluster.settling import ready, started
+from tests.cluster.settling import passes, ready, started
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -44,10 +44,6 @@ def documents(view: View, text: str) -> None:
     view.api.apply(view.path("ConfigMap", "handbook"), manifest)
 
 
-def passes(process: Process, kind: str) -> float:
-    return process.metric(f'nimblet_reconcile_seconds_count{{kind="{kind}"}}')
-
-
 def shows(view: View, name: str, type_: str, status: str, reason: str) -> None:
     eventually(
         lambda: view.condition(name, type_) == (status, reason), seconds=QUICK, what=f"{type_}={status} {reason}"
@@ -66,7 +62,7 @@ def test_an_index_looks_again_when_something_changed_and_only_then(alone: Proces
     # When its retriever says the same again and again, then nobody looks at it
     asked, before = stub.questions, passes(alone, "RetrievalIndex")
     eventually(lambda: stub.questions >= asked + 3, what="three questions more")
-    assert passes(alone, "RetrievalIndex") - before <= 1  # its pod or Job may have had a last word
+    assert passes(alone, "RetrievalIndex") - before < 3  # its pod or Job may have had a last word
     # When it says something else, it is told and taken back
     stub.retriever = {**well, "embedding": {"ok": False, "reason": "EmbeddingUnavailable", "message": "away"}}
     shows(indexes, "handbook", "Serving", "False", "EmbeddingUnavailable")
@@ -96,4 +92,4 @@ def test_trouble_of_a_gateway_that_shows_in_no_object_is_told(alone: Process, vi
     shows(assistants, "help", "Ready", "False", "SelfTestFailed")
     stub.gateway = GATEWAY_STATUS
     ready(assistants, "help")
-    assert passes(alone, "Assistant") - before < 10
+    assert 2 <= passes(alone, "Assistant") - before < 10
