@@ -59,7 +59,10 @@ def main(argv: Sequence[str]) -> int:
         "--cluster", default=clusters.DEFAULT_NAME, help="ready: the cluster's name (default: %(default)s)"
     )
     parser.add_argument(
-        "--count", type=int, default=scale.COUNT, help="scale: models at once (default: %(default)s)"
+        "--count",
+        type=int,
+        help=f"scale: models at once (default: {scale.COUNT}); settled: indexes, and as many Assistants "
+        f"(default: {settled.COUNT})",
     )
     parser.add_argument(
         "--chunks",
@@ -86,8 +89,8 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "loader": loader.main,
         "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
         "idle": idle.main,
-        "settled": settled.main,
-        "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
+        "settled": lambda: _told(settled.table(settled.measure(arguments.count or settled.COUNT))),
+        "scale": lambda: _told(scale.table(scale.measure(arguments.count or scale.COUNT))),
         "gateway": gateway.main,
         "ingest": ingest.main,
         "sizing": lambda: bench_sizing(arguments.only),

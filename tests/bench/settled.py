@@ -6,7 +6,6 @@ gateways are asked is counted by their stub. Nothing changes in the time, and th
 """
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -48,12 +47,6 @@ class Settled:
     asked: int
     requests: Counter[str]
     load: float
-
-
-def main() -> int:
-    """Measure and print; nothing fails."""
-    sys.stdout.write(f"{table(measure(COUNT))}\n")
-    return 0
 
 
 def measure(count: int) -> Settled:
