@@ -17,6 +17,7 @@ from nimblet.plan.qdrant import (
 
 KEY: Final = "nk-000000000000000a"
 READER: Final = "nk-000000000000000b"
+IMAGE: Final = "docker.io/qdrant/qdrant:v1.18.2-unprivileged"
 SHAPE: Final = QdrantShape()
 LOAD: Final = QdrantLoad(chunks=100_000, dimension=384)
 RETRIEVER: Final[dict[str, object]] = {"podSelector": {"matchLabels": {"nimblet.dev/index": "docs"}}}
@@ -29,7 +30,7 @@ def an_owner() -> QdrantOwner:
         namespace="team",
         kind_label="nimblet.dev/index",
         kind="RetrievalIndex",
-        image="docker.io/qdrant/qdrant:v1.18.2-unprivileged",
+        image=IMAGE,
         pull_policy="IfNotPresent",
         keys=QdrantKeys(api_key=KEY, read_only=READER),
         callers=(RETRIEVER,),
@@ -52,6 +53,8 @@ def live_set(
         size=size,
         storage_class=storage_class,
         retained=False,
+        image=IMAGE,
+        mode="InMemory",
         children=tuple(ChildRef(kind=kind, name=name, uid=f"{kind}-{number}") for kind in kinds),
     )
 

@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     INDEXED = "Indexed"
     GATE_PASSED = "GatePassed"
     FRESH = "Fresh"
+    POLICY_ENFORCED = "PolicyEnforced"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     UPDATE_AVAILABLE = "UpdateAvailable"
@@ -63,6 +64,7 @@ class Reason(StrEnum):
     GATE_PASSED = "GatePassed"
     NO_GATE = "NoGate"
     FRESH = "Fresh"
+    SIMULATED = "Simulated"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
@@ -140,6 +142,9 @@ class Reason(StrEnum):
     EMBEDDING_UNAVAILABLE = "EmbeddingUnavailable"
     EMBEDDING_CHANGED = "EmbeddingChanged"
     STORE_UNAVAILABLE = "StoreUnavailable"
+    STORE_REFUSED = "StoreRefused"
+    STORE_UNSUPPORTED = "StoreUnsupported"
+    STORE_FAILING = "StoreFailing"
     STORE_TOO_SMALL = "StoreTooSmall"
     DISK_PRESSURE = "DiskPressure"
     BUILD_FAILED = "BuildFailed"
@@ -156,6 +161,17 @@ class Reason(StrEnum):
     GATE_INVALID = "GateInvalid"
     GATE_FAILED = "GateFailed"
     STALE = "Stale"
+    # a TEEPolicy
+    POLICY_UNREADABLE = "PolicyUnreadable"
+    POLICY_MISSING = "PolicyMissing"
+    POLICIES_CONFLICT = "PoliciesConflict"
+    NO_CONFIDENTIAL_PLACE = "NoConfidentialPlace"
+    ATTESTATION_UNAVAILABLE = "AttestationUnavailable"
+    INITDATA_REFUSED = "InitdataRefused"
+    WEIGHTS_NOT_SIGNED = "WeightsNotSigned"
+    WEIGHTS_NOT_ENCRYPTED = "WeightsNotEncrypted"
+    POLICY_FALLBACK = "PolicyFallback"
+    POLICY_VIOLATED = "PolicyViolated"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -253,6 +269,9 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
     Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",
+    Reason.STORE_REFUSED: "Put a key that may read and write all into the store's key Secret: it is read anew.",
+    Reason.STORE_UNSUPPORTED: "Run Qdrant servers of the version that is named.",
+    Reason.STORE_FAILING: "See the log and the volumes of the Qdrant servers; searches go on while they answer.",
     Reason.STORE_TOO_SMALL: "Raise store.size or dedicated.replicas, or lower dedicated.passages: claims stay.",
     Reason.DISK_PRESSURE: "Raise store.size, or lower retainGenerations; until then nothing is built or pushed.",
     Reason.INDEX_EMPTY: "Give the index documents that can be read: check its sources, globs and access labels.",
@@ -270,6 +289,16 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.GATE_INVALID: "Correct the golden questions: JSON lines with id, question, document and quote.",
     Reason.GATE_FAILED: "The older generation serves on: see status.gate.failed, then mend sources or questions.",
     Reason.STALE: "See the condition Indexed: it tells why no build came through.",
+    Reason.POLICY_UNREADABLE: "Let the operator read TEEPolicies, RuntimeClasses and namespaces.",
+    Reason.POLICY_MISSING: "Create the TEEPolicy, or correct teePolicyRef.",
+    Reason.POLICIES_CONFLICT: "Change the named policies so that one place meets them all.",
+    Reason.NO_CONFIDENTIAL_PLACE: "Add such a node and RuntimeClass, or correct the policy's overrides.",
+    Reason.ATTESTATION_UNAVAILABLE: "Nothing checks evidence yet: only attestation.mode Simulated can be met.",
+    Reason.INITDATA_REFUSED: "Correct the ConfigMap in the operator's namespace, or the policy's digest.",
+    Reason.WEIGHTS_NOT_SIGNED: "Sign the weights and name the key in the spec, or name weights that are signed.",
+    Reason.WEIGHTS_NOT_ENCRYPTED: "Encrypted weights can't be read yet: only a policy without it can be met.",
+    Reason.POLICY_FALLBACK: "Make a place that the policy asks for; the pods move there by themselves.",
+    Reason.POLICY_VIOLATED: "Wait until they are replaced, or set onViolation Evict.",
     Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",

@@ -72,9 +72,15 @@ BUILD_INPUTS: Final = f"{GROUP}/build-inputs"
 
 SERVERS: Final = f"{GROUP}/servers"
 """Annotation on the StatefulSet of Qdrant servers: how many there are, also while it is scaled to none."""
+STORE_MEMORY: Final = f"{GROUP}/store-memory"
+"""Annotation on the StatefulSet of Qdrant servers: the memory mode that they were made for."""
 
 WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
 """Pod-template label: first digits of the digest of the image that the weights are mounted from."""
+
+RUNTIME_CLASSES: Final = f"{GROUP}/runtime-classes"
+"""Annotation on the Secrets of a resource that a Required TEEPolicy binds, for the ValidatingAdmissionPolicy:
+RuntimeClasses of the pods that may mount them, separated by commas; absent otherwise."""
 
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 

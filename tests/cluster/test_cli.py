@@ -5,6 +5,7 @@ import asyncio
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -152,3 +153,29 @@ def test_ask_reaches_for_the_service_through_the_api_server(
     assert code == 1
     assert "found 404" in err
     assert "m-model" in err
+
+
+def test_collections_of_an_index_that_is_there_are_not_purged(
+    control_plane: ControlPlane, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = {"embedding": {"url": "http://e.example/v1", "model": "m", "revision": "1"}, "sources": []}
+    source = {"name": "docs", "configMap": {"name": "docs"}}
+    body = {
+        "apiVersion": "nimblet.dev/v1alpha1",
+        "kind": "RetrievalIndex",
+        "metadata": {"name": "handbook", "namespace": namespace},
+        "spec": {**spec, "sources": [source]},
+    }
+    path = f"/apis/nimblet.dev/v1alpha1/namespaces/{namespace}/retrievalindexes"
+    made: Any = control_plane.api.create(path, body)
+    uid, url = made["metadata"]["uid"], "http://127.0.0.1:1"
+    argv = ("index", "purge", "--uid", uid, "--url", url, "-n", namespace, "--yes")
+    code, out, err = run(capsys, *argv, "--kubeconfig", control_plane.kubeconfig)
+    assert (code, out) == (1, "")
+    assert "RetrievalIndex handbook" in err
+    assert "delete it first" in err
+    # once it is gone, the server is asked
+    control_plane.api.delete(f"{path}/handbook")
+    code, _, err = run(capsys, *argv, "--kubeconfig", control_plane.kubeconfig)
+    assert code == 1
+    assert "expected a Qdrant server at http://127.0.0.1:1" in err

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Dedicated store under the whole operator: a real StatefulSet and real claims, make-believe pods, no Qdrant."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from e2e.cluster.api import items
 from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
+from nimblet.names import qdrant
 from tests.cluster.operator_support import Launcher, Stub, View, eventually
-from tests.cluster.settling import ready, resyncs, settled
+from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.test_index import CLASSES, VOLUMES, documents, generations, holding, shows
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -18,18 +21,18 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def shelves(plane: ControlPlane) -> Iterator[str]:
-    """A StorageClass with two volumes made by hand: for the data and the snapshots of one server."""
+    """A StorageClass with volumes made by hand: for the data and the snapshots of two servers."""
     name = f"shelf-{uuid.uuid4().hex[:6]}"
     head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
     plane.api.create(CLASSES, {**head, "provisioner": "kubernetes.io/no-provisioner"})
     spec = {
-        "capacity": {"storage": "20Gi"},
+        "capacity": {"storage": "30Gi"},
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": name,
         "persistentVolumeReclaimPolicy": "Retain",
         "hostPath": {"path": "/nowhere"},
     }
-    volumes = [f"{name}-{at}" for at in range(2)]
+    volumes = [f"{name}-{at}" for at in range(4)]
     for volume in volumes:
         metadata = {"name": volume}
         plane.api.create(
@@ -52,7 +55,7 @@ def test_a_dedicated_store_serves_rests_and_outlives_a_bad_edit(
     eventually(lambda: generations(view) == ["g000001"], what="the first build, once the server is ready")
     stub.retriever = holding("g000001", serving="g000001")
     ready(indexes, "handbook")
-    assert indexes.model("handbook")["status"]["servers"] == {"count": 1, "copies": 1}
+    assert indexes.model("handbook")["status"]["servers"] == {"number": 1, "count": 1, "copies": 1}
     assert set(view.children("StatefulSet")) == {"handbook-qdrant"}
     assert set(view.children("Deployment")) == {"handbook-retriever"}
     assert {"handbook-qdrant", "handbook-retriever"} <= set(view.children("NetworkPolicy"))
@@ -60,9 +63,9 @@ def test_a_dedicated_store_serves_rests_and_outlives_a_bad_edit(
     before = settled(process, view)
     resyncs(process, 3)
     assert view.versions() == before
-    # When the spec asks for what the claims can't become, it is told and nothing is touched
+    # When the spec asks for servers that can't be made, it is told and nothing is touched
     made: Any = view.children("StatefulSet")["handbook-qdrant"]["metadata"]
-    indexes.edit("handbook", store={**store, "size": "30Gi"})
+    indexes.edit("handbook", store={**store, "size": "1Gi"})
     shows(indexes, "handbook", "Ready", "False", "UpdateFailed")
     assert indexes.condition("handbook", "Serving") == ("True", "Answering")
     after: Any = view.children("StatefulSet")["handbook-qdrant"]["metadata"]
@@ -75,3 +78,63 @@ def test_a_dedicated_store_serves_rests_and_outlives_a_bad_edit(
     eventually(lambda: not any("-qdrant-" in name for name in view.children("Pod")), what="no server")
     kept: Any = view.children("StatefulSet")["handbook-qdrant"]
     assert (kept["spec"]["replicas"], kept["metadata"]["annotations"][labels.SERVERS]) == (0, "1")
+
+
+def on(*names: str, serving: str, asked: tuple[int, ...], used: int) -> dict[str, object]:
+    """Return a retriever's status that asks these sets of servers and uses one."""
+    told: Any = holding(*names, serving=serving)
+    urls = {number: f"http://{qdrant('handbook', number=number)}.{{ns}}.svc:6333" for number in asked}
+    servers = [
+        {"url": url, "used": number == used, "version": "1.18.2", "collections": [f"handbook-{serving}-a"]}
+        for number, url in urls.items()
+    ]
+    return {**told, "store": {**told["store"], "servers": servers}}
+
+
+def test_claims_of_another_size_are_moved_to_without_a_gap(
+    launcher: Launcher, view: View, stub: Stub, shelves: str
+) -> None:
+    started(launcher)
+    indexes = view.of("RetrievalIndex")
+    documents(view)
+    store = {"type": "Dedicated", "storageClassName": shelves, "size": "20Gi", "dedicated": {"replicas": 1}}
+
+    def tell(*names: str, serving: str, asked: tuple[int, ...], used: int) -> None:
+        text = json.dumps(on(*names, serving=serving, asked=asked, used=used))
+        stub.retriever = json.loads(text.replace("{ns}", view.namespace))
+
+    # Given an index that serves from a server of its own
+    indexes.create("handbook", store=store)
+    eventually(lambda: generations(view) == ["g000001"], what="the first build")
+    tell("g000001", serving="g000001", asked=(1,), used=1)
+    ready(indexes, "handbook")
+    old: Any = view.children("StatefulSet")["handbook-qdrant"]["metadata"]
+    # When claims of another size are asked for, another set is made beside it and built for
+    tell("g000001", serving="g000001", asked=(1, 2), used=1)
+    indexes.edit("handbook", store={**store, "size": "25Gi"})
+    eventually(lambda: "g000002" in generations(view), what="a build on the new server")
+    assert set(view.children("StatefulSet")) == {"handbook-qdrant", "handbook-qdrant-s2"}
+    kept: Any = view.children("StatefulSet")["handbook-qdrant"]["metadata"]
+    assert (kept["uid"], kept["generation"]) == (old["uid"], old["generation"])
+    assert indexes.condition("handbook", "Serving") == ("True", "Answering")
+    # When the new generation serves, the retriever is told to let go of the old server
+    tell("g000001", "g000002", serving="g000002", asked=(1, 2), used=2)
+
+    def asked() -> list[str]:
+        config: Any = view.children("ConfigMap")["handbook-retriever"]
+        found: list[str] = json.loads(config["data"]["config.json"])["store"].get("former", [])
+        return found
+
+    eventually(lambda: asked() == [], what="a retriever that asks the new server alone")
+    assert "handbook-qdrant" in view.children("StatefulSet")
+    # And once it has, the old set goes with its claims
+    tell("g000002", serving="g000002", asked=(2,), used=2)
+    eventually(lambda: set(view.children("StatefulSet")) == {"handbook-qdrant-s2"}, what="the old set gone")
+    eventually(lambda: "handbook-qdrant" not in view.children("Service"), what="its Service gone")
+    ready(indexes, "handbook")
+    assert indexes.model("handbook")["status"]["servers"] == {"number": 2, "count": 1, "copies": 1}
+    claims = f"/api/v1/namespaces/{view.namespace}/persistentvolumeclaims"
+    eventually(
+        lambda: all("-s2-" in str(item) for item in items(view.api.get(claims), "items")),
+        what="the old claims gone",
+    )

@@ -21,6 +21,7 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.cache import cache_folder
 from nimblet.plan.facts import ArtifactFacts, ModelFacts
 from nimblet.plan.result import Plan
+from nimblet.plan.teefacts import TEEFacts
 from nimblet.settings import Settings
 from tests.builders import NOW, hash_of, plan_of, stored
 from tests.golden.assistants import plan_assistant_case
@@ -77,9 +78,21 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
     if case.artifact is not None:
         text = text.replace("$folder", cache_folder(Artifact.model_validate(case.artifact)))
     found = FACTS.validate_python(json.loads(text))
-    cache = replace(ModelFacts(), claim=found.claim, fills=found.fills, storage_classes=found.storage_classes)
-    revision = _revision(model, replace(cache, artifacts=kept), case.settings)
-    facts = FACTS.validate_python(json.loads(text.replace("$revision", revision)))
+    cache = replace(
+        ModelFacts(),
+        claim=found.claim,
+        fills=found.fills,
+        storage_classes=found.storage_classes,
+        # as a first pass sees them: what is there decides on no template
+        tee=replace(found.tee, workloads=(), pods=()),
+        nodes=found.nodes,
+    )
+    first = replace(cache, artifacts=kept)
+    # where policies let nothing be made, what is there was made before them
+    revision = _revision(model, first, case.settings) or _revision(
+        model, replace(first, tee=TEEFacts()), case.settings
+    )
+    facts = FACTS.validate_python(json.loads(text.replace("$revision", revision or "none")))
     return plan_of(model, replace(facts, artifacts=(*facts.artifacts, *kept)), settings=case.settings, now=NOW)
 
 
@@ -95,4 +108,4 @@ def _revision(model: CompactModel, facts: ModelFacts, settings: Settings) -> str
         metadata = item["metadata"]
         if item["kind"] == "Deployment" and isinstance(metadata, Mapping):
             return str(metadata["labels"][labels.REVISION])
-    return "none"
+    return ""

@@ -29,9 +29,10 @@ def generate(header: str) -> Iterator[tuple[Path, str]]:
 
 def _render(plan: QdrantPlan) -> str:
     summary: dict[str, object] = {
+        "retiring": [f"{item['kind']}" for item in plan.retiring],
         "deletions": [f"{item.kind}/{item.name}" for item in plan.deletions],
         "target": plan.target,
-        "previous": plan.previous,
+        "former": list(plan.former),
         "collection": asdict(plan.collection),
         "sizing": {**asdict(plan.sizing), "formula": list(plan.sizing.formula)},
         "moving": plan.moving,

@@ -4,14 +4,14 @@
 import sys
 from collections.abc import Sequence
 
-from tests.golden import qdrant
+from tests.golden import pools, qdrant
 from tests.golden.cases import OUTPUTS, generate
 from tests.golden.texts import COMMAND, HEADER
 
 
 def main(argv: Sequence[str]) -> int:
     """Write every output and remove those whose input is gone, or with --check only name what differs."""
-    files = {**dict(generate()), **dict(qdrant.generate(HEADER))}
+    files = {**dict(generate()), **dict(qdrant.generate(HEADER)), pools.OUTPUT: pools.text()}
     stale = [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     folders = (OUTPUTS, qdrant.OUTPUTS)
     gone = {path for folder in folders for path in folder.glob("*.yaml")} - set(files)

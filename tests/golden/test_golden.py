@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden import qdrant
+from tests.golden import pools, qdrant
 from tests.golden.cases import INPUTS, OUTPUTS, inputs, render
 from tests.golden.texts import COMMAND, HEADER
 
@@ -26,3 +26,8 @@ def test_servers_of_dedicated_stores_are_the_committed_ones() -> None:
     rendered = dict(qdrant.generate(HEADER))
     committed = {path: path.read_text(encoding="utf-8") for path in qdrant.OUTPUTS.iterdir()}
     assert rendered == committed, f"run `{COMMAND}` and review the difference"
+
+
+def test_documented_placements_are_those_of_the_plan() -> None:
+    committed = pools.OUTPUT.read_text(encoding="utf-8")
+    assert pools.text() == committed, f"docs/tee.md differs; run `{COMMAND}` and review the difference"

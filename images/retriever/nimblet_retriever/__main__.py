@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 import time
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from nimblet_retriever.config import EmbeddedConfig, RetrieverConfig, read_config
 from nimblet_retriever.service import Surroundings, service
-from nimblet_retriever.store.chunk import StoreError
+from nimblet_retriever.store.chunk import StoreError, StoreUnavailable
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
 
@@ -36,6 +37,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - the pod's own
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
+    parser.add_argument(
+        "--result",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        metavar="FILE",
+        help="where the reason is left why the store's server can't be used; nowhere where there is no such file",
+    )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a model tells nothing
@@ -48,8 +56,17 @@ def main(argv: Sequence[str]) -> int:
         asyncio.run(run(config, host=options.host, port=options.port))
     except StoreError as error:
         log.error("the store can't be opened: %s", error)  # noqa: TRY400 - as above
+        tell(options.result, error)
         return 1
     return 0
+
+
+def tell(result: Path, error: StoreError) -> None:
+    """Leave the reason for the operator, who can't ask a retriever that never became ready."""
+    if not isinstance(error, StoreUnavailable) or not result.is_file():
+        return
+    failure = {"reason": type(error).__name__, "message": str(error)}
+    result.write_text(json.dumps({"version": 1, "error": failure}), encoding="utf-8")
 
 
 async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
@@ -74,13 +91,9 @@ def open_store(config: RetrieverConfig) -> Store:
             memory=store.builder_memory_bytes,
         )
     # the client takes half of the start's time, which an embedded store need not pay at a restart
-    from qdrant_client import AsyncQdrantClient  # noqa: PLC0415
+    from nimblet_retriever.store.opening import open_servers  # noqa: PLC0415
 
-    from nimblet_retriever.store.server import ServerStore  # noqa: PLC0415
-
-    key = store.key_file.read_text(encoding="ascii").strip() if store.key_file is not None else None
-    client = AsyncQdrantClient(url=store.url, api_key=key)
-    return ServerStore(client, prefix=store.prefix, collection=store.collection)
+    return open_servers(store)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,15 @@ class ServerConfig(ConfigModel):
     prefix: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] = Field(
         description="Begins the names of all collections of this index: the resource's uid."
     )
-    key_file: Path | None = Field(default=None, description="File with the server's API key.")
+    former: tuple[Url, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Servers that are left for those of url, by the same key: they answer until a generation "
+        "that was built there serves.",
+    )
+    key_file: Path | None = Field(
+        default=None, description="File with the server's API key, read again when it changes."
+    )
     collection: CollectionConfig | None = Field(
         default=None, description="How new generations are laid out; as the server does by itself when absent."
     )

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operator and the scraper are told of an index: GET /v1/status and the gauges. Changes nothing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.health import EmbeddingProbes, Health
-from nimblet_retriever.store.chunk import Room, StoreError
+from nimblet_retriever.store.chunk import Room, StoreError, StoreUnavailable
 from nimblet_retriever.store.generation import Gate, Generation
 from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.look import ALONE, Look
+
+STATUS_SECONDS: Final = 8.0
+"""How long a status waits for the store: an outage is told within 15 seconds."""
+SILENT: Final = f"the Qdrant server did not answer within {STATUS_SECONDS:.0f} s; is it overloaded, or cut off?"
 
 
 class GenerationStatus(ConfigModel):
@@ -24,12 +31,27 @@ class GenerationStatus(ConfigModel):
     gate: Gate | None
 
 
+class ServerStatus(ConfigModel):
+    """One address of the store's servers; `used`: the serving generation or the pushed documents are there."""
+
+    url: str
+    used: bool
+    version: str
+    collections: tuple[str, ...]
+
+
 class StoreStatus(Health):
-    """The store and its disk; free bytes are null where only the store's server knows."""
+    """The store and its disk; free bytes are null where only the store's server knows.
+
+    `trouble` is what is wrong though questions are answered, `note` what there is to say of what is in order.
+    """
 
     free_bytes: int | None = None
     reserve_bytes: int = 0
     full: bool = False
+    servers: tuple[ServerStatus, ...] = ()
+    trouble: Health | None = None
+    note: str = ""
 
 
 class PushStatus(ConfigModel):
@@ -72,6 +94,9 @@ class Contents:
         return next((item for item in self.generations if item.name == self.serving and item.sealed), None)
 
 
+NOTHING: Final = Contents(generations=(), serving=None, room=Room(free=None, reserve=0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observer:
     """Looks at one index."""
@@ -89,13 +114,18 @@ class Observer:
     async def status(self) -> StatusAnswer:
         """Return everything; what can't be reached is told as such and fails nothing else."""
         try:
-            held = await self.contents()
-            listed = [await self._generation(item) for item in held.generations]
+            async with asyncio.timeout(STATUS_SECONDS):
+                look = await self.store.look()
+                held = await self.contents()
+                listed = [await self._generation(item) for item in held.generations]
+        except TimeoutError:
+            held, listed = NOTHING, []
+            store = StoreStatus(ok=False, reason=StoreUnavailable.__name__, message=SILENT)
         except StoreError as error:
-            held, listed = Contents(generations=(), serving=None, room=Room(free=None, reserve=0)), []
+            held, listed = NOTHING, []
             store = StoreStatus(ok=False, reason=type(error).__name__, message=str(error))
         else:
-            store = store_status(held.room)
+            store = store_status(held.room, look)
         served = held.served
         pushes = await self.pushes()
         return StatusAnswer(
@@ -138,7 +168,19 @@ class Readiness:
             self._answered = True
 
 
-def store_status(room: Room) -> StoreStatus:
+def store_status(room: Room, look: Look = ALONE) -> StoreStatus:
     """Return how a store is that answers."""
     full = room.free is not None and room.free < room.reserve
-    return StoreStatus(ok=True, free_bytes=room.free, reserve_bytes=room.reserve, full=full)
+    trouble = look.trouble
+    return StoreStatus(
+        ok=True,
+        free_bytes=room.free,
+        reserve_bytes=room.reserve,
+        full=full or look.full,
+        servers=tuple(
+            ServerStatus(url=item.url, used=item.used, version=item.version, collections=item.collections)
+            for item in look.servers
+        ),
+        trouble=Health(ok=False, reason=type(trouble).__name__, message=str(trouble)) if trouble else None,
+        note=look.note,
+    )

@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 from qdrant_client import AsyncQdrantClient
 
 from nimblet_retriever.store.chunk import Chunk, Mode, Search, Selection
+from nimblet_retriever.store.connection import FixedKey, connect
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.fusion import search_both
 from nimblet_retriever.store.generation import Manifest, generation_name
 from nimblet_retriever.store.interface import Store
+from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.pushed import Document, Space
 from nimblet_retriever.store.server import ServerStore
+from retriever_testing.restserver import RestServer
 
 DIMENSION = 8
 BUILD = "a"
@@ -28,8 +32,11 @@ Opener = Callable[[], Store]
 
 
 def kinds() -> list[str]:
-    """Return the stores to test: a real server where the environment names one."""
-    return ["embedded", "memory", *(["server"] if URL in os.environ else [])]
+    """Return the stores to test: a real server where the environment names one.
+
+    `moving` is an index that leaves servers, where nothing is, for others; `rest` is a make-believe server.
+    """
+    return ["embedded", "memory", "moving", "rest", *(["server"] if URL in os.environ else [])]
 
 
 @asynccontextmanager
@@ -40,7 +47,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Store]:
         yield store
     finally:
         if kind == "server":
-            await _clear(store)
+            await clear(store)
         await store.close()
 
 
@@ -50,14 +57,35 @@ def _make(kind: str, folder: Path) -> Store:
     prefix = f"nimblet-test-{uuid.uuid4().hex[:12]}"
     if kind == "memory":
         return ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix)
-    client = AsyncQdrantClient(url=os.environ[URL], api_key=os.environ.get(KEY))
-    return ServerStore(client, prefix=prefix)
+    if kind == "rest":
+        return on_rest(RestServer(key="secret"), FixedKey("secret"))
+    if kind == "moving":
+        former, target = (ServerStore(AsyncQdrantClient(":memory:"), prefix=prefix) for _ in range(2))
+        return MovingStore(target, [former])
+    return real_server(prefix)
 
 
-async def _clear(store: Store) -> None:
+def on_rest(server: RestServer, auth: httpx.Auth | None) -> ServerStore:
+    """Return a store on a make-believe server."""
+    client = connect(server.url, auth, transport=server.transport())
+    return ServerStore(client, prefix="uid", url=server.url)
+
+
+def real_server(prefix: str) -> ServerStore:
+    """Return a store on the server that the environment names."""
+    key = os.environ.get(KEY)
+    client = connect(os.environ[URL], FixedKey(key) if key is not None else None)
+    return ServerStore(client, prefix=prefix, url=os.environ[URL])
+
+
+async def clear(store: Store) -> None:
+    """Remove everything of a store's from its server."""
     if not isinstance(store, ServerStore):
         raise TypeError("expected a store on a server")
-    await store.purge()
+    site = store.site
+    for item in (await site.client.get_collections()).collections:
+        if item.name.startswith(f"{site.prefix}-"):
+            await site.client.delete_collection(item.name)
 
 
 def manifest(number: int = 1, *, token: str = BUILD) -> Manifest:

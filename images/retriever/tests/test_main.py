@@ -97,6 +97,18 @@ def test_folder_of_another_retriever_is_refused(tmp_path: Path) -> None:
     assert "one retriever" in told
 
 
+def test_server_that_can_not_be_used_leaves_its_reason(tmp_path: Path) -> None:
+    result = tmp_path / "termination-log"
+    result.touch()  # the kubelet makes it
+    store = {"type": "Server", "url": f"http://127.0.0.1:{free_port()}", "prefix": "docs"}
+    with program("--config", str(config(tmp_path, store=store)), "--result", str(result)) as process:
+        process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 1
+    told = json.loads(result.read_text())
+    assert (told["version"], told["error"]["reason"]) == (1, "StoreUnavailable")
+    assert "did not answer (ConnectError)" in told["error"]["message"]
+
+
 @pytest.mark.parametrize("changes", [{"unknown": 1}, {"version": 2}, {"store": {"type": "Redis"}}])
 def test_wrong_configuration_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
     with program("--config", str(config(tmp_path, **changes))) as process:

@@ -15,6 +15,7 @@ from nimblet.api.common import (
     ObjectName,
     Parsed,
     PodsStatus,
+    PolicyRef,
     Quantity,
     SecretRef,
     SpecModel,
@@ -32,6 +33,7 @@ from nimblet.api.definition import (
     rules,
 )
 from nimblet.api.scheduling import Scheduling
+from nimblet.api.teepolicy import PolicyStatus
 
 MAX_INDEXES: Final = 8
 MAX_PROMPT: Final = 8000
@@ -195,6 +197,11 @@ class AssistantSpec(SpecModel):
         default=1,
         description="Gateway pods wanted. Leave it out of git where an autoscaler sets it through /scale.",
     )
+    tee_policy_ref: PolicyRef | None = Field(
+        default=None,
+        description="A TEEPolicy that binds this resource beside those that select its namespace: it can add "
+        "demands and take none away.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -241,6 +248,9 @@ class AssistantStatus(PodsStatus):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = Field(default_factory=list, description="The indexes, and what of them is searched.")
+    policy: PolicyStatus | None = Field(
+        default=None, description="What the TEEPolicies that bind it come to; absent where none does."
+    )
     image: str = Field(default="", description="Image of the gateway.")
     spec_hash: str = Field(
         default="", description="Hash of the spec (without replicas) that the image was chosen for."

@@ -102,6 +102,12 @@ class ModelRef(SpecModel):
     name: ObjectName = Field(description="Name of a CompactModel in the resource's own namespace.")
 
 
+class PolicyRef(SpecModel):
+    """A TEEPolicy."""
+
+    name: ObjectName = Field(description="Name of a TEEPolicy; it must exist, else no pod is made.")
+
+
 class SecretRef(SpecModel):
     """A Secret in the same namespace."""
 

@@ -15,6 +15,7 @@ from nimblet.api.common import (
     ConfigMapKeyRef,
     Parsed,
     PodsStatus,
+    PolicyRef,
     Quantity,
     SecretRef,
     Sha256,
@@ -33,6 +34,7 @@ from nimblet.api.definition import (
     rules,
 )
 from nimblet.api.scheduling import Scheduling
+from nimblet.api.teepolicy import PolicyStatus
 
 URI_PATTERN: Final = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -247,6 +249,11 @@ class CompactModelSpec(SpecModel):
         default=None,
         description="Keeps the model's files on a claim. When absent, every pod fetches them for itself.",
     )
+    tee_policy_ref: PolicyRef | None = Field(
+        default=None,
+        description="A TEEPolicy that binds this resource beside those that select its namespace: it can add "
+        "demands and take none away.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -287,6 +294,9 @@ class SizingStatus(StatusModel):
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    overhead_bytes: int | None = Field(
+        default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."
+    )
     memory: str = Field(default="", description="Memory request and limit of the server container.")
     cpu: str = Field(default="", description="CPU request of the server container.")
     threads: int = Field(default=0, description="Compute threads of the server.")
@@ -340,6 +350,9 @@ class CompactModelStatus(PodsStatus):
     artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
     cache: CacheStatus | None = Field(
         default=None, description="The claim that holds the files, with `spec.cache`."
+    )
+    policy: PolicyStatus | None = Field(
+        default=None, description="What the TEEPolicies that bind it come to; absent where none does."
     )
     endpoint: str = Field(
         default="", description="Base URL inside the cluster; spec.task tells the path below it."

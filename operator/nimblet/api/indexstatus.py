@@ -7,11 +7,14 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from nimblet.api.common import Conditions, StatusModel
+from nimblet.api.teepolicy import PolicyStatus
 
 MAX_ERRORS: Final = 20
 MAX_FAILED: Final = 20
 MAX_GENERATIONS: Final = 32
 MAX_EMBEDDINGS: Final = 4
+MAX_SERVERS: Final = 8
+MAX_COLLECTIONS: Final = 100
 
 
 class GateStatus(StatusModel):
@@ -90,8 +93,24 @@ class BuildStatus(StatusModel):
 class ServersStatus(StatusModel):
     """Where the serving generation lies in a Dedicated store."""
 
+    number: int = Field(
+        default=1,
+        ge=1,
+        description="Number of their set: the first StatefulSet is `<name>-qdrant`, a later one "
+        "`<name>-qdrant-s<number>`.",
+    )
     count: int = Field(default=0, ge=0, description="Servers that its parts are spread over.")
     copies: int = Field(default=1, ge=1, description="Copies of each part.")
+
+
+class StoreServerStatus(StatusModel):
+    """An address of the store's servers."""
+
+    url: str = Field(description="REST address.")
+    version: str = Field(default="", description="Version of Qdrant there, as it says.")
+    collections: Annotated[list[str], Field(max_length=MAX_COLLECTIONS)] = Field(
+        default_factory=list, description="This index's collections there, the first of them."
+    )
 
 
 class EmbeddingStatus(StatusModel):
@@ -138,6 +157,17 @@ class RetrievalIndexStatus(StatusModel):
     servers: ServersStatus | None = Field(
         default=None, description="Where the serving generation lies in a Dedicated store."
     )
+    store_servers: Annotated[
+        list[StoreServerStatus],
+        Field(
+            max_length=MAX_SERVERS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["url"]},
+        ),
+    ] = Field(
+        default_factory=list,
+        description="Where a Dedicated or External store is, as the retriever told. `nimblet index purge` removes "
+        "an External store's collections once the RetrievalIndex is deleted.",
+    )
     sources: Annotated[
         list[SourceStatus],
         Field(
@@ -163,6 +193,9 @@ class RetrievalIndexStatus(StatusModel):
     ] = Field(
         default_factory=list,
         description="Embedding models that the retriever knows: the spec's, then those of kept generations.",
+    )
+    policy: PolicyStatus | None = Field(
+        default=None, description="What the TEEPolicies that bind it come to; absent where none does."
     )
     image: str = Field(default="", description="Image of the retriever.")
     spec_hash: str = Field(default="", description="Hash of the spec that the image was chosen for.")

@@ -46,8 +46,8 @@ class Dedicated(SpecModel):
 
     replicas: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
         default=1,
-        description="Servers. More take effect with the next generation, which is built at once; fewer are "
-        "refused: make a new RetrievalIndex.",
+        description="Servers. More take effect with the next generation, which is built at once; fewer mean a new "
+        "StatefulSet, for which a generation is built: the old one answers until that serves, then it is deleted.",
     )
     shards: Annotated[int, Field(strict=True, ge=1, le=128)] = Field(
         default=1, description="Parts that each generation is spread over; another number builds one anew."
@@ -63,7 +63,7 @@ class Dedicated(SpecModel):
     memory: Literal["InMemory", "OnDisk"] = Field(
         default="InMemory",
         description="InMemory keeps the vectors in memory; OnDisk reads them from the volume, slower and with "
-        "less memory.",
+        "less memory. Another one is moved to as fewer servers are.",
     )
     quantization: Literal["None", "Scalar", "Binary"] = Field(
         default="None",
@@ -93,12 +93,13 @@ class Store(SpecModel):
     size: Quantity = Field(
         default="10Gi",
         description="Size of the claim, which grows where the StorageClass allows it and never shrinks. With "
-        "Dedicated that of each server's two claims, of data and of snapshots, which can't be changed.",
+        "Dedicated that of each server's two claims, of data and of snapshots; another one is moved to as fewer "
+        "servers are.",
     )
     storage_class_name: ObjectName | None = Field(
         default=None,
         description="StorageClass of the claims; the cluster's default when absent. It can't be changed while "
-        "they exist.",
+        "they exist; a Dedicated store moves to claims of another one.",
     )
     retention: Literal["Delete", "Retain"] = Field(
         default="Delete",
@@ -108,12 +109,13 @@ class Store(SpecModel):
     dedicated: Dedicated | None = Field(default=None, description="How the servers of a Dedicated store are.")
     url: Url | None = Field(
         default=None,
-        description="REST address of an External server; its host must be in the administrator's fetch.allow. "
-        "Collections are named by this resource's uid.",
+        description="REST address of an External server (Qdrant 1.16 or newer), port 6333 unless it names one; "
+        "its host must be in the administrator's fetch.allow. Collections are named by this resource's uid.",
     )
     key_secret_ref: SecretRef | None = Field(
         default=None,
-        description="A Secret with the External server's key under `api-key`. It must carry the label "
+        description="A Secret with the External server's key under `api-key`, which may read and write all "
+        "collections; a new one takes effect without a restart. It must carry the label "
         'nimblet.dev/use: "true" and name the server in the annotation nimblet.dev/hosts.',
     )
 

@@ -11,7 +11,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from nimblet.api.access import MAX_KEY_VERSION, MAX_NAMESPACES, WEEK_SECONDS, NamespaceName, NamespaceSelector
-from nimblet.api.common import ConfigMapKeyRef, ModelRef, Parsed, Quantity, SecretRef, SpecModel
+from nimblet.api.common import ConfigMapKeyRef, ModelRef, Parsed, PolicyRef, Quantity, SecretRef, SpecModel
 from nimblet.api.definition import (
     AGE_COLUMN,
     NAME_RULE,
@@ -282,6 +282,11 @@ class RetrievalIndexSpec(SpecModel):
     access: IndexAccess = Field(default_factory=IndexAccess, description="Who may call, and with which keys.")
     suspend: bool = Field(
         default=False, strict=True, description="Stops all pods and builds, and keeps everything else."
+    )
+    tee_policy_ref: PolicyRef | None = Field(
+        default=None,
+        description="A TEEPolicy that binds this resource beside those that select its namespace: it can add "
+        "demands and take none away.",
     )
 
     @field_validator("schedule")

@@ -295,3 +295,13 @@ def _flaws(error: Exception) -> str:
     return "; ".join(
         f"{'.'.join(map(str, item['loc'])) or 'the document'}: {item['msg']}" for item in error.errors()
     )
+
+
+def read_key(path: Path) -> str:
+    """Return the key that a file holds."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(
+            f"expected a key in {path}, found none that can be read ({type(error).__name__})"
+        ) from error

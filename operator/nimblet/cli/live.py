@@ -18,12 +18,14 @@ from nimblet.cluster.facts import artifacts, children, deployment_facts, key_sec
 from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key
-from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.mirror import WAKING_KINDS, Mirror
 from nimblet.cluster.named import Named, gather_named
 from nimblet.cluster.observed import Job, Pod
 from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource
 from nimblet.cluster.resync import rebuild
+from nimblet.cluster.teefacts import Bound, tee_facts
+from nimblet.cluster.trim import TRIMS
 from nimblet.conditions import ConditionType, find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
 from nimblet.settings import Settings
@@ -102,18 +104,19 @@ async def read_live_settings(client: Client, *, operator_namespace: str) -> Sett
     return parse_settings(text, where=f"ConfigMap {operator_namespace}/{SETTINGS_NAME}")
 
 
-async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
+async def read_live_facts(client: Client, model: CompactModel, *, operator_namespace: str) -> ModelFacts:
     """Return the facts as the operator would gather them, but for two things.
 
     Pods are not asked for a token: a ready one counts as it did in the stored status. And the API key is not
     known here, so that no plan of this command holds the key Secret.
     """
     mirror = Mirror()
-    await rebuild(client, mirror, namespaces=(model.namespace,))
+    await rebuild(client, mirror, namespaces=(model.namespace,), kinds=TRIMS.keys() - WAKING_KINDS)
     key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
     ended = find(model.status.conditions, ConditionType.RESOLVED)
     otherwise = ended.last_transition_time if ended is not None else None
     jobs = tuple(facts for _, facts in jobs_as_read(mirror, key, otherwise=otherwise))
+    bound = Bound(key=key, ref=model.spec.tee_policy_ref, operator_namespace=operator_namespace)
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(client, model, master_key=b"")
     secret, own_keys = _as_planned(named, jobs, deployment)
@@ -130,6 +133,7 @@ async def read_live_facts(client: Client, model: CompactModel) -> ModelFacts:
         deployment=deployment,
         pods=pods,
         nodes=nodes,
+        tee=await tee_facts(client, mirror, bound),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nimblet import names
 from nimblet.api.assistant import Assistant
-from nimblet.api.common import Condition, ModelRef
+from nimblet.api.common import Condition, ModelRef, PolicyRef
 from nimblet.api.compactmodel import CompactModel
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.api.retrievalindex import RetrievalIndex
@@ -27,13 +27,15 @@ from nimblet.cluster.indexfacts import WORKLOADS, build_facts, gather_index_name
 from nimblet.cluster.indexref import gather_index_reference
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import KeySecret, gather_key
-from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.mirror import WAKING_KINDS, Mirror
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
 from nimblet.cluster.observed import ConfigMap
 from nimblet.cluster.parse import Invalid, parse_assistant, parse_retrievalindex
 from nimblet.cluster.resources import ASSISTANT, CONFIG_MAP, RETRIEVAL_INDEX, Resource
 from nimblet.cluster.resync import rebuild
+from nimblet.cluster.teefacts import Bound, tee_facts
+from nimblet.cluster.trim import TRIMS
 from nimblet.conditions import ConditionType
 from nimblet.manifests.gateway import COMPONENT as GATEWAY
 from nimblet.manifests.retriever import COMPONENT as RETRIEVER
@@ -42,6 +44,7 @@ from nimblet.plan.assistantfacts import AssistantFacts, IndexReference
 from nimblet.plan.facts import Answer, ModelFacts, NodeFacts, Observation, PodFacts
 from nimblet.plan.indexfacts import GenerationFacts, IndexFacts, RetrieverFacts
 from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.teefacts import TEEFacts
 from nimblet.plan.verdicts import was_true
 
 
@@ -50,12 +53,13 @@ class Live:
     """A source of facts: a cluster, and the files before it."""
 
     client: Client
+    operator_namespace: str
     mirrors: dict[str, Mirror] = field(default_factory=dict)
 
     async def model(self, model: CompactModel) -> tuple[CompactModel, ModelFacts]:
         """Return the facts about a model."""
         model = await with_live_status(self.client, model)
-        return model, await read_live_facts(self.client, model)
+        return model, await read_live_facts(self.client, model, operator_namespace=self.operator_namespace)
 
     async def index(self, index: RetrievalIndex, known: Known) -> tuple[RetrievalIndex, IndexFacts]:
         """Return the facts about an index."""
@@ -78,6 +82,7 @@ class Live:
             ),
             pods=pods,
             nodes=_nodes(mirror),
+            tee=await self._tee(mirror, key, spec.tee_policy_ref),
             builds=tuple(build_facts(job, facts) for job, facts in jobs_as_read(mirror, key, otherwise=ended)),
             claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name))
             if embedded
@@ -112,6 +117,7 @@ class Live:
             deployment=deployment,
             pods=pods,
             nodes=_nodes(mirror),
+            tee=await self._tee(mirror, key, spec.tee_policy_ref),
             key=await gather_key(self.client, kept, deployment=deployment, pods=pods),
             own_keys=in_files or await named_secret(self.client, namespace, own, b""),
             model=await self._model(known, namespace, spec.model_ref),
@@ -138,8 +144,13 @@ class Live:
     async def _mirror(self, namespace: str) -> Mirror:
         if namespace not in self.mirrors:
             mirror = self.mirrors[namespace] = Mirror()
-            await rebuild(self.client, mirror, namespaces=(namespace,))
+            await rebuild(self.client, mirror, namespaces=(namespace,), kinds=TRIMS.keys() - WAKING_KINDS)
         return self.mirrors[namespace]
+
+    async def _tee(self, mirror: Mirror, key: Key, ref: PolicyRef | None) -> TEEFacts:
+        return await tee_facts(
+            self.client, mirror, Bound(key=key, ref=ref, operator_namespace=self.operator_namespace)
+        )
 
     async def _model(self, known: Known, namespace: str, ref: ModelRef | None) -> ModelReference | None:
         if ref is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `nimblet`: plan, size, status, ask. Parses arguments, calls, prints; decides nothing itself."""
+"""The command line `nimblet`: plan, size, status, ask, index. Parses arguments, calls, prints; decides nothing."""
 
 import argparse
 import asyncio
@@ -17,6 +17,7 @@ from nimblet.api.compactmodel import Task
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
 from nimblet.cli import inputs, live, show
+from nimblet.cli import purge as purging
 from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
 from nimblet.cli.liveplan import Live
@@ -41,6 +42,7 @@ EXAMPLES: Final = (
     "nimblet status help -n team --assistant",
     "nimblet status handbook -n team --index",
     'nimblet ask smollm2 -n team "What is the capital of France?"',
+    "nimblet index purge -n team --uid 6ac1f1a2-… --url https://qdrant.example.com --key-secret qdrant",
 )
 FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   nodes:                      # what the plan may place on, by totals
@@ -97,6 +99,14 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
+    index = _command(commands, "index", "look after what indexes keep elsewhere")
+    _add_purge(
+        _command(
+            index.add_subparsers(required=True, metavar="COMMAND"),
+            "purge",
+            "delete the collections that a deleted RetrievalIndex left on an External Qdrant server",
+        )
+    )
     return top
 
 
@@ -186,6 +196,20 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_run_ask)
 
 
+def _add_purge(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--uid", required=True, help="uid of the deleted RetrievalIndex: its collections begin so"
+    )
+    command.add_argument("--url", required=True, help="REST address of the server, as store.url had it")
+    keys = command.add_mutually_exclusive_group()
+    keys.add_argument("--key-secret", metavar="NAME", help="Secret with the server's key under api-key")
+    keys.add_argument("--key-file", type=Path, metavar="FILE", help="file with the server's key")
+    command.add_argument("-n", "--namespace", default="default", help="where the index was; default: default")
+    command.add_argument("--yes", action="store_true", help="delete; without it they are listed only")
+    _add_kubeconfig(command)
+    command.set_defaults(run=_run_purge)
+
+
 def _add_target(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", help="name of the CompactModel, unless an option says otherwise")
     command.add_argument("-n", "--namespace", default="default", help="default: default")
@@ -234,7 +258,11 @@ async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle
             if arguments.settings is not None
             else await live.read_live_settings(client, operator_namespace=arguments.operator_namespace)
         )
-        return await plan_bundle(bundle, Live(client=client), _under(arguments, world, settings))
+        return await plan_bundle(
+            bundle,
+            Live(client=client, operator_namespace=settings.access.operator_namespace),
+            _under(arguments, world, settings),
+        )
 
 
 def _run_size(arguments: argparse.Namespace, world: World) -> str:
@@ -357,3 +385,18 @@ async def _ask(target: live.Target, question: asking.Question, *, url: str | Non
             endpoint = asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key)
     labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
     return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
+
+
+def _run_purge(arguments: argparse.Namespace, world: World) -> str:
+    return asyncio.run(_purge(arguments, _kubeconfig(arguments, world)))
+
+
+async def _purge(arguments: argparse.Namespace, kubeconfig: Path | None) -> str:
+    uid, namespace = purging.parse_uid(arguments.uid), arguments.namespace
+    key = inputs.read_key(arguments.key_file) if arguments.key_file is not None else None
+    async with live.reading(kubeconfig) as client:
+        await purging.check_deleted(client, uid, namespace=namespace)
+        if arguments.key_secret is not None:
+            target = live.Target(name=arguments.key_secret, namespace=namespace, kubeconfig=kubeconfig)
+            key = await asking.read_api_key(client, target, name=arguments.key_secret)
+    return await purging.purge(purging.Server(url=arguments.url, key=key), uid, confirmed=arguments.yes)

@@ -95,6 +95,7 @@ async def gather_assistant_facts(
         deployment=deployment,
         pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
+        tee=await gatherer.tee(key, spec.tee_policy_ref),
         write_failures=tuple(write_failures),
         api_key=keys[wanted],
         other_keys={at: text for at, text in keys.items() if at != wanted},

@@ -15,7 +15,12 @@ from nimblet.conditions import UNDER_WAY, ConditionType
 from nimblet.labels import GROUP
 from nimblet.names import content_hash
 
-TOLD: Final = (ConditionType.READY, ConditionType.SERVING, ConditionType.STALLED)
+TOLD: Final = (
+    ConditionType.READY,
+    ConditionType.SERVING,
+    ConditionType.STALLED,
+    ConditionType.POLICY_ENFORCED,
+)
 """Types whose flips become Events; the others are steps on the way to these."""
 MAX_NOTE_LENGTH: Final = 1024
 """Longest note that events.k8s.io/v1 takes, in characters."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names, quantity
+from nimblet.api.common import PolicyRef
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.claimfacts import (
     JOB_NAME,
@@ -24,7 +25,7 @@ from nimblet.cluster.jobfacts import is_fill, job_facts, lacks_result, refusal_w
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import KeySecret, gather_key, key_versions, versions_in_use
 from nimblet.cluster.masterkey import api_key
-from nimblet.cluster.mirror import OWN_KINDS, Mirror
+from nimblet.cluster.mirror import CLUSTER_KINDS, OWN_KINDS, Mirror
 from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
@@ -34,6 +35,7 @@ from nimblet.cluster.question import questions
 from nimblet.cluster.referents import Referents
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
+from nimblet.cluster.teefacts import Bound, tee_facts
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.artifact import parse_digests
@@ -48,8 +50,9 @@ from nimblet.plan.facts import (
     TaintFacts,
     WriteFailure,
 )
+from nimblet.plan.teefacts import TEEFacts
 
-CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | {"Node", "Pod"})
+CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | CLUSTER_KINDS | {"Pod"})
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
 """Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
 AWAY_TAINTS: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
@@ -83,8 +86,14 @@ class Gatherer:
     poller: Poller
     master_key: bytes
     server_minor: int
+    operator_namespace: str
     nodes: NodeMemory = field(default_factory=NodeMemory)
     referents: Referents = field(default_factory=Referents)
+
+    async def tee(self, key: Key, ref: PolicyRef | None) -> TEEFacts:
+        """Return what decides on confidential places for one resource."""
+        bound = Bound(key=key, ref=ref, operator_namespace=self.operator_namespace)
+        return await tee_facts(self.client, self.mirror, bound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +141,7 @@ async def gather_model_facts(
         deployment=deployment,
         pods=seen[: len(pods)],
         nodes=gatherer.nodes.of(mirror),
+        tee=await gatherer.tee(key, model.spec.tee_policy_ref),
         fills=with_progress(jobs.filling, seen[len(pods) :]),
         claim=claim_facts(mirror, model) if cached else None,
         storage_classes=await storage_classes(gatherer.client) if cached else None,
@@ -266,9 +276,12 @@ def artifacts(mirror: Mirror, key: Key, *, uid: str) -> tuple[ArtifactFacts, ...
 def deployment_facts(mirror: Mirror, key: Key, *, uid: str, kind: str = "Deployment") -> DeploymentFacts | None:
     """Return the resource's Deployment, or its workload of another kind; None where there is none."""
     bodies = [body for body in mirror.owned(key, kind) if _controls(body, uid)]
-    if not bodies:
-        return None
-    found = Deployment.model_validate(bodies[0])
+    return workload_facts(bodies[0]) if bodies else None
+
+
+def workload_facts(body: Object) -> DeploymentFacts:
+    """Return what a Deployment or another workload says of itself."""
+    found = Deployment.model_validate(body)
     template, annotations = found.spec.template.metadata.labels, found.spec.template.metadata.annotations
     conditions = {condition.type: condition for condition in found.status.conditions}
     progressing, refused = conditions.get("Progressing"), conditions.get("ReplicaFailure")

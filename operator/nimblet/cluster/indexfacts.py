@@ -122,6 +122,7 @@ async def gather_index_facts(
         deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
         pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
+        tee=await gatherer.tee(key, index.spec.tee_policy_ref),
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,
@@ -169,7 +170,7 @@ def _age(pod: PodFacts) -> float:
 def _epoch(named: IndexNamed, servers: ServersFacts, jobs: Sequence[tuple[Job, JobFacts]]) -> str:
     """Return how models, servers and builds stand: when that changes, the retriever is asked at once."""
     models = [(item.serving, item.reason) for item in (named.embedding, named.reranker) if item is not None]
-    there = [any(pod.ready for pod in servers.pods)] if servers.sets else []
+    there = [any(pod.ready for pod in servers.pods.get(item.number, ())) for item in servers.sets]
     return names.content_hash([*models, *there, *sorted(facts.name for _, facts in jobs if facts.succeeded)])
 
 

@@ -167,8 +167,12 @@ def _version(metadata: Metadata) -> int:
 def _owner(kind: str, metadata: Metadata) -> Key | None:
     if kind in OWN_KINDS:
         return Key(kind, metadata.namespace, metadata.name)
-    return None if kind == "Node" else owner_key(metadata)
+    return None if kind in CLUSTER_KINDS else owner_key(metadata)
 
 
+WAKING_KINDS = frozenset({"Namespace", "TEEPolicy"})
+"""Kinds that facts are never read from: a change of theirs wakes the resources that it may concern."""
+CLUSTER_KINDS = WAKING_KINDS | {"Node"}
+"""Kinds without a namespace: they belong to nobody."""
 OWN_KINDS = frozenset({"Assistant", "CompactModel", "RetrievalIndex"})
 """Kinds of ours: each such object belongs to itself."""

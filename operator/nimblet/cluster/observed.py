@@ -107,6 +107,7 @@ class ContainerStatus(Observed):
 
 class PodSpec(Observed):
     node_name: str = ""
+    runtime_class_name: str = ""
 
 
 class PodStatus(Observed):
@@ -236,6 +237,36 @@ class StorageClass(Observed):
     metadata: Metadata = Metadata()
     allow_volume_expansion: bool = False
     volume_binding_mode: str = "Immediate"
+
+
+class RunningTemplate(Observed):
+    spec: PodSpec = PodSpec()
+
+
+class WorkloadSpec(Observed):
+    template: RunningTemplate = RunningTemplate()
+    volume_claim_templates: Listed[Claim] = ()
+
+
+class Workload(Observed):
+    """Whatever makes pods, reduced to where they run."""
+
+    metadata: Metadata = Metadata()
+    spec: WorkloadSpec = WorkloadSpec()
+
+
+class Overhead(Observed):
+    pod_fixed: StringMap = Field(default_factory=dict)
+
+
+class ClassScheduling(Observed):
+    node_selector: StringMap = Field(default_factory=dict)
+
+
+class RuntimeClass(Observed):
+    metadata: Metadata = Metadata()
+    overhead: Annotated[Overhead, BeforeValidator(_no_null)] = Overhead()
+    scheduling: Annotated[ClassScheduling, BeforeValidator(_no_null)] = ClassScheduling()
 
 
 class ConfigMap(Observed):

@@ -127,9 +127,23 @@ PERMISSIONS: Final = (
     Permission(
         group="",
         resource="namespaces",
-        verbs=("get",),
+        verbs=_WATCH,
         scope=Scope.CLUSTER,
-        why="nothing is written in a namespace that is being deleted",
+        why="whether it is being deleted: then nothing is written; its labels: they bind TEEPolicies",
+    ),
+    Permission(
+        group=GROUP,
+        resource="teepolicies",
+        verbs=("list", "watch"),
+        scope=Scope.CLUSTER,
+        why="what binds the pods; where they can't be read no pod is made",
+    ),
+    Permission(
+        group="node.k8s.io",
+        resource="runtimeclasses",
+        verbs=("list",),
+        scope=Scope.CLUSTER,
+        why="whether there is the one that a TEEPolicy asks for, and what it costs",
     ),
     Permission(
         group="storage.k8s.io",
@@ -144,6 +158,13 @@ PERMISSIONS: Final = (
         verbs=("create", "get", "update"),
         scope=Scope.OWN,
         why="one leader at a time",
+    ),
+    Permission(
+        group="",
+        resource="configmaps",
+        verbs=("get",),
+        scope=Scope.OWN,
+        why="the initdata that a TEEPolicy names",
     ),
     Permission(
         group="",

@@ -10,12 +10,15 @@ from typing import Final
 
 from nimblet.cluster.observed import ContainerStatus, Pod, Terminated, Waiting
 from nimblet.plan.facts import ContainerFailure, FailureKind
+from nimblet.plan.failure import RETRIEVER
 
 SERVER: Final = "server"
 LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
 FILLER: Final = "filler"
 INDEXER: Final = "indexer"
+TELLING: Final = frozenset({LOADER, RETRIEVER})
+"""Containers whose termination message names a reason."""
 
 IMAGE_REASONS: Final = frozenset(
     {
@@ -179,7 +182,7 @@ def _ended(
     if is_oom(ended):
         kind = FailureKind.OOM_KILLED
         message = "killed for using more memory than its limit"
-    elif container == LOADER and ended.message.lstrip().startswith("{"):
+    elif container in TELLING and ended.message.lstrip().startswith("{"):
         kind, message = FailureKind.LOADER, ended.message.strip()
     return ContainerFailure(
         kind=kind,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from nimblet.api import assistant, compactmodel, retrievalindex
+from nimblet.api import assistant, compactmodel, retrievalindex, teepolicy
 from nimblet.api.definition import Definition
 from nimblet.labels import GROUP, VERSION
 
@@ -46,6 +46,9 @@ DISRUPTION_BUDGET: Final = Resource(kind="PodDisruptionBudget", plural="poddisru
 STORAGE_CLASS: Final = Resource(
     kind="StorageClass", plural="storageclasses", group="storage.k8s.io", namespaced=False
 )
+RUNTIME_CLASS: Final = Resource(
+    kind="RuntimeClass", plural="runtimeclasses", group="node.k8s.io", namespaced=False
+)
 LEASE: Final = Resource(kind="Lease", plural="leases", group="coordination.k8s.io")
 EVENT: Final = Resource(kind="Event", plural="events", group="events.k8s.io")
 
@@ -63,6 +66,7 @@ def _own(definition: Definition) -> Resource:
 COMPACT_MODEL: Final = _own(compactmodel.DEFINITION)
 RETRIEVAL_INDEX: Final = _own(retrievalindex.DEFINITION)
 ASSISTANT: Final = _own(assistant.DEFINITION)
+TEE_POLICY: Final = _own(teepolicy.DEFINITION)
 
 RESOURCES: Final = (
     CONFIG_MAP,
@@ -84,6 +88,8 @@ RESOURCES: Final = (
     COMPACT_MODEL,
     RETRIEVAL_INDEX,
     ASSISTANT,
+    TEE_POLICY,
+    RUNTIME_CLASS,
 )
 BY_KIND: Final[Mapping[str, Resource]] = {resource.kind: resource for resource in RESOURCES}
 

@@ -5,32 +5,34 @@ A page is trimmed as it comes, so that memory holds one page of full objects at 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final
 
 from nimblet import labels
 from nimblet.cluster.client import Client
 from nimblet.cluster.key import Key
-from nimblet.cluster.mirror import OWN_KINDS, Mirror, Name
+from nimblet.cluster.mirror import CLUSTER_KINDS, OWN_KINDS, Mirror, Name
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.patience import patiently
 from nimblet.cluster.resources import Resource, resource_of
 from nimblet.cluster.trim import TRIMS
 
-UNSELECTED: Final = OWN_KINDS | {"Node"}
+UNSELECTED: Final = OWN_KINDS | CLUSTER_KINDS
 """Kinds read whole; of all others only what carries our label."""
 RETRY_SECONDS: Final = (0.5, 2.0)
 """Waits before a list is tried again; after them the resync fails as a whole and is tried later."""
 
 
-async def rebuild(client: Client, mirror: Mirror, *, namespaces: Sequence[str] = ()) -> frozenset[Key]:
-    """Read every kind of the mirror; return the keys whose objects changed, came or went unnoticed.
+async def rebuild(
+    client: Client, mirror: Mirror, *, namespaces: Sequence[str] = (), kinds: Collection[str] = tuple(TRIMS)
+) -> frozenset[Key]:
+    """Read the kinds, every one of the mirror; return the keys whose objects changed, came or went unnoticed.
 
     Our own resources come last: a resource is known only when its children are.
     """
     touched: set[Key] = set()
-    for kind in sorted(TRIMS, key=lambda kind: (kind in OWN_KINDS, kind)):
+    for kind in sorted(kinds, key=lambda kind: (kind in OWN_KINDS, kind)):
         resource = resource_of(kind)
         for namespace in namespaces if namespaces and resource.namespaced else (None,):
             # one refused list must not void all that were read; keys of a try that failed may go untold, since

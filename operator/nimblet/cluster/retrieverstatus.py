@@ -8,7 +8,14 @@ from pydantic import Field, ValidationError
 
 from nimblet.cluster.podstatus import StatusQuestion, Told, quoted
 from nimblet.plan.facts import Answer, Observation
-from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, PointFacts, RetrieverFacts
+from nimblet.plan.indexfacts import (
+    GateFacts,
+    GenerationFacts,
+    PartFacts,
+    PointFacts,
+    RetrieverFacts,
+    StoreServerFacts,
+)
 
 EVERY_SECONDS: Final = 8.0
 """Between two questions: what a retriever meets shows in no object, and must be told within 15 seconds."""
@@ -24,8 +31,18 @@ class _Health(Told):
         return PartFacts(ok=self.ok, reason=self.reason, message=quoted(self.message))
 
 
+class _Server(Told):
+    url: str
+    used: bool
+    version: str = ""
+    collections: tuple[str, ...] = ()
+
+
 class _Store(_Health):
     full: bool = False
+    servers: tuple[_Server, ...] = ()
+    trouble: _Health | None = None
+    note: str = ""
 
 
 class _Point(Told):
@@ -88,6 +105,9 @@ class RetrieverStatus(Told):
             embedding=self.embedding.facts,
             store=self.store.facts,
             full=self.store.full,
+            trouble=self.store.trouble.facts if self.store.trouble is not None else None,
+            servers=tuple(StoreServerFacts(**item.model_dump()) for item in self.store.servers),
+            note=self.store.note,
         )
 
 

@@ -10,17 +10,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from nimblet import labels, names
+from nimblet import labels
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.child import is_ours
-from nimblet.cluster.facts import Gatherer, children, deployment_facts, of_component, told_by_events
+from nimblet.cluster.client import Client
+from nimblet.cluster.facts import Gatherer, children, of_component, told_by_events, workload_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import purpose_key
-from nimblet.cluster.observed import Container, Pod, StatefulSet
-from nimblet.cluster.resources import STATEFUL_SET
+from nimblet.cluster.observed import Container, Pod, StatefulSet, metadata_of
+from nimblet.cluster.resources import CLAIM, RETRIEVAL_INDEX, STATEFUL_SET
 from nimblet.cluster.stuck import NEXT_LOOK_SECONDS, blocked_set, next_setup_look
-from nimblet.manifests.qdrant import COMPONENT
-from nimblet.plan.facts import ChildRef
+from nimblet.cluster.trim import Object
+from nimblet.manifests.qdrant import COMPONENT, component_of, number_of
+from nimblet.plan.facts import ChildRef, DeploymentFacts, PodFacts
 from nimblet.plan.index_servers import KEY_VERSION
 from nimblet.plan.indexfacts import ServersFacts
 from nimblet.plan.qdrant import SetFacts
@@ -45,25 +47,64 @@ async def gather_servers(
     if index.spec.store.type != "Dedicated":
         return GatheredServers()
     mirror, master = gatherer.mirror, gatherer.master_key
-    mine = of_component(pods, COMPONENT)
-    found = [await told_by_events(gatherer, pod, now=now) for pod in mine]
-    body = mirror.get(STATEFUL_SET.kind, index.namespace, names.qdrant(index.name, number=1))
-    ours = body is not None and is_ours(body, kind=key.kind, name=key.name, uid=index.uid)
-    live = StatefulSet.model_validate(body) if ours else None
-    missing = live is not None and len(mine) < live.spec.replicas
-    workload = deployment_facts(mirror, key, uid=index.uid, kind=STATEFUL_SET.kind)
-    if live is not None and workload is not None:
-        words = await blocked_set(gatherer.client, live.metadata, missing=missing, now=now)
-        workload = replace(workload, refused=words)
-    waits = (next_setup_look(mine, now=now), NEXT_LOOK_SECONDS if missing else None)
+    owned = children(mirror, key, uid=index.uid)
+    bodies = [
+        body
+        for body in mirror.owned(key, STATEFUL_SET.kind)
+        if is_ours(body, kind=key.kind, name=key.name, uid=index.uid) and number_of(_component(body)) is not None
+    ]
+    crews = [await _crew(gatherer, body, pods=pods, owned=owned, now=now) for body in bodies]
     return GatheredServers(
         facts=ServersFacts(
-            sets=(set_facts(live, children(mirror, key, uid=index.uid)),) if live is not None else (),
-            workload=workload,
-            pods=tuple(found),
+            sets=tuple(sorted((crew.facts for crew in crews), key=lambda item: item.number)),
+            workloads={crew.facts.number: crew.workload for crew in crews},
+            pods={crew.facts.number: crew.pods for crew in crews},
+            retained=await _retained(gatherer.client, index) if not crews else None,
             key=purpose_key(master, uid=index.uid, purpose=WRITES, version=KEY_VERSION),
             reader=purpose_key(master, uid=index.uid, purpose=READS, version=KEY_VERSION),
         ),
+        look_again=min((crew.look_again for crew in crews if crew.look_again is not None), default=None),
+    )
+
+
+async def _retained(client: Client, index: RetrievalIndex) -> int | None:
+    """Return the oldest set whose claims an index of this name left behind; they have their set's labels."""
+    mark = labels.retained_for(RETRIEVAL_INDEX.kind, index.name)
+    numbers = []
+    async for body in client.list(CLAIM, namespace=index.namespace, label_selector=f"{labels.INDEX}={index.name}"):
+        number = number_of(_component(body))
+        if number is not None and metadata_of(body).annotations.get(labels.RETAINED_FOR) == mark:
+            numbers.append(number)
+    return min(numbers, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Crew:
+    """One set with its pods."""
+
+    facts: SetFacts
+    workload: DeploymentFacts
+    pods: tuple[PodFacts, ...]
+    look_again: float | None
+
+
+def _component(body: Object) -> str:
+    return metadata_of(body).labels.get(labels.COMPONENT, "")
+
+
+async def _crew(
+    gatherer: Gatherer, body: Object, *, pods: Sequence[Pod], owned: Sequence[ChildRef], now: datetime
+) -> _Crew:
+    live = StatefulSet.model_validate(body)
+    facts = set_facts(live, owned)
+    mine = of_component(pods, component_of(facts.number))
+    missing = len(mine) < live.spec.replicas
+    refused = await blocked_set(gatherer.client, live.metadata, missing=missing, now=now)
+    waits = (next_setup_look(mine, now=now), NEXT_LOOK_SECONDS if missing else None)
+    return _Crew(
+        facts=facts,
+        workload=replace(workload_facts(body), refused=refused),
+        pods=tuple([await told_by_events(gatherer, pod, now=now) for pod in mine]),
         look_again=min((wait for wait in waits if wait is not None), default=None),
     )
 
@@ -73,8 +114,9 @@ def set_facts(live: StatefulSet, owned: Sequence[ChildRef]) -> SetFacts:
     container = live.spec.template.spec.containers[0] if live.spec.template.spec.containers else Container()
     claim = live.spec.volume_claim_templates[0].spec if live.spec.volume_claim_templates else None
     told = live.metadata.annotations.get(labels.SERVERS, "")
+    component = live.metadata.labels.get(labels.COMPONENT, COMPONENT)
     return SetFacts(
-        number=1,
+        number=number_of(component) or 1,
         replicas=int(told) if told.isdecimal() else live.spec.replicas,
         memory=container.resources.requests.memory,
         cpu=container.resources.requests.cpu,
@@ -82,5 +124,6 @@ def set_facts(live: StatefulSet, owned: Sequence[ChildRef]) -> SetFacts:
         storage_class=claim.storage_class_name if claim is not None else None,
         retained=live.spec.persistent_volume_claim_retention_policy.when_deleted == "Retain",
         image=container.image,
-        children=tuple(ref for ref in owned if ref.labels.get(labels.COMPONENT) == COMPONENT),
+        mode=live.metadata.annotations.get(labels.STORE_MEMORY, ""),
+        children=tuple(ref for ref in owned if ref.labels.get(labels.COMPONENT) == component),
     )

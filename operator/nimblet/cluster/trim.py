@@ -102,7 +102,7 @@ def trim_claim(body: Object) -> dict[str, object]:
 
 
 def trim_pod(body: Object) -> dict[str, object]:
-    """Keep what the failure classification and the observer read; no spec but the node's name."""
+    """Keep what the failure classification and the observer read; of the spec where it runs."""
     status: dict[str, object] = _only(_part(body, "status"), _POD_STATUS)
     for key in ("initContainerStatuses", "containerStatuses"):
         if key in status:
@@ -111,7 +111,7 @@ def trim_pod(body: Object) -> dict[str, object]:
         status["conditions"] = _conditions(status, _POD_CONDITIONS)
     return {
         "metadata": _metadata(body, _POD_METADATA),
-        "spec": _only(_part(body, "spec"), ("nodeName",)),
+        "spec": _only(_part(body, "spec"), ("nodeName", "runtimeClassName")),
         "status": status,
     }
 
@@ -124,6 +124,11 @@ def trim_node(body: Object) -> dict[str, object]:
         "spec": _only(_part(body, "spec"), ("taints", "unschedulable")),
         "status": {"allocatable": totals},
     }
+
+
+def trim_waker(body: Object) -> dict[str, object]:
+    """Keep of what binds resources only what tells that it changed: the facts read it anew."""
+    return {"metadata": _only(_part(body, "metadata"), ("name", "uid", "resourceVersion", "generation", "labels"))}
 
 
 def trim_resource(body: Object) -> dict[str, object]:
@@ -149,6 +154,8 @@ TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
     "Job": trim_workload,
     "Pod": trim_pod,
     "Node": trim_node,
+    "Namespace": trim_waker,
+    "TEEPolicy": trim_waker,
     "ConfigMap": trim_child,
     "Service": trim_child,
     "ServiceAccount": trim_child,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.config import JsonDict, JsonValue
 
 from nimblet import labels
-from nimblet.api import assistant, compactmodel, indexstatus, retrievalindex
+from nimblet.api import assistant, compactmodel, indexstatus, retrievalindex, teepolicy
 from nimblet.api.definition import Definition, PrinterColumn, ScalePaths
 from nimblet.crdgen.schema import model_schema
 
@@ -45,6 +45,11 @@ KINDS: Final = (
         definition=assistant.DEFINITION,
         spec=assistant.AssistantSpec,
         status=assistant.AssistantStatus,
+    ),
+    Kind(
+        definition=teepolicy.DEFINITION,
+        spec=teepolicy.TEEPolicySpec,
+        status=teepolicy.TEEPolicyStatus,
     ),
 )
 

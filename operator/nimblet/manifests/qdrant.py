@@ -87,6 +87,8 @@ class QdrantSet:
     retained: bool
     """Claims outlive the set."""
     image: str
+    mode: str
+    """Memory mode that it is made for; empty where nobody knows."""
     pull_policy: str
     keys: QdrantKeys
     callers: Sequence[Manifest]
@@ -99,7 +101,7 @@ class QdrantSet:
     @property
     def part(self) -> Part:
         """Labels and selector; each set has its own."""
-        component = COMPONENT if self.number == 1 else f"{COMPONENT}-s{self.number}"
+        component = component_of(self.number)
         return Part(owner=self.owner, namespace=self.namespace, component=component, kind_label=self.kind_label)
 
     @property
@@ -115,7 +117,25 @@ class QdrantSet:
     @property
     def url(self) -> str:
         """Where its REST interface is."""
-        return f"http://{self.name}.{self.namespace}.svc:{REST_PORT}"
+        return servers_url(self.owner, self.namespace, number=self.number)
+
+
+def component_of(number: int) -> str:
+    """Return the component of a set's pods and other children."""
+    return COMPONENT if number == 1 else f"{COMPONENT}-s{number}"
+
+
+def number_of(component: str) -> int | None:
+    """Return the number of the set that a component is of; None for any other component."""
+    if component == COMPONENT:
+        return 1
+    digits = component.removeprefix(f"{COMPONENT}-s")
+    return int(digits) if digits != component and digits.isdecimal() else None
+
+
+def servers_url(owner: str, namespace: str, *, number: int) -> str:
+    """Return where the REST interface of a set is."""
+    return f"http://{names.qdrant(owner, number=number)}.{namespace}.svc:{REST_PORT}"
 
 
 def qdrant_manifests(servers: QdrantSet) -> tuple[Manifest, ...]:
@@ -193,7 +213,10 @@ def _stateful_set(servers: QdrantSet) -> Manifest:
             servers.name,
             servers.namespace,
             labels_=part.labels,
-            annotations={labels.SERVERS: str(servers.replicas)},
+            annotations={
+                labels.SERVERS: str(servers.replicas),
+                **({labels.STORE_MEMORY: servers.mode} if servers.mode else {}),
+            },
         ),
         "spec": {
             "serviceName": servers.headless,

@@ -30,9 +30,7 @@ class Template:
     @property
     def revision(self) -> str:
         """Hash of all that the pods are made of."""
-        content: Manifest = {"labels": self._labels(), "spec": self.spec}
-        annotations = self._annotations()
-        return names.content_hash({**content, "annotations": annotations} if annotations else content)
+        return content_revision(labels_=self._labels(), annotations=self._annotations(), spec=self.spec)
 
     def render(self) -> Manifest:
         """Return the template; its pods carry the hash as REVISION label."""
@@ -46,6 +44,12 @@ class Template:
 
     def _annotations(self) -> dict[str, str]:
         return {**self.scheduling.pod_annotations, **self.annotations}
+
+
+def content_revision(*, labels_: Mapping[str, object], annotations: Mapping[str, object], spec: Manifest) -> str:
+    """Return the hash of a pod template's content; its labels are those without the hash."""
+    content: Manifest = {"labels": dict(labels_), "spec": spec}
+    return names.content_hash({**content, "annotations": dict(annotations)} if annotations else content)
 
 
 def revision_of(made: Manifest | None) -> str | None:

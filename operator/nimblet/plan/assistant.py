@@ -34,12 +34,14 @@ from nimblet.plan.assistantconfig import GatewayConfig, plan_config
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.assistantreferences import References, fallback_note, judge_references, used_names
 from nimblet.plan.facts import FIRST_KEY, ChildRef
+from nimblet.plan.guarded import confined, hold, policy_status, policy_verdicts
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.resolve import secret_poll
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.verdicts import passing_verdicts, ready_verdict, serving_verdict, was_true, write_problem
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -53,6 +55,7 @@ from nimblet.settings import Settings
 
 DEFAULT_CPU: Final = "100m"
 DEFAULT_MEMORY: Final = "256Mi"
+NAMED: Final = "What the spec names: models and indexes are bound by policies of their own."
 WORDS: Final[Mapping[str, Reason]] = {"IndexEmpty": Reason.INDEX_EMPTY}
 """Reasons of the gateway's own that are ours too; every other is told within SelfTestFailed."""
 POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE})
@@ -85,14 +88,16 @@ def plan_assistant(
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     references = judge_references(assistant, facts)
     image = _image(assistant, facts, settings)
-    run = _plan_run(assistant, facts, settings, references=references, keys=keys, image=image)
+    guard = plan_guard(_bindable(assistant), facts.tee, facts.nodes)
+    run = _guarded(guard, _plan_run(assistant, facts, settings, references=references, keys=keys, image=image))
     rollout = judge_rollout(
         _alive(assistant, facts, references),
         _expectation(assistant, run),
         settings.timing,
         now=now,
     )
-    state = _overall(assistant, facts, references=references, rollout=rollout, keys=keys)
+    found = (guard.blocked, references.flaw, references.waiting, rollout.state, keys.state)
+    state = _overall(assistant, facts, found)
     children = [*_common(assistant, settings, keys=keys)]
     held = _is_held_back(assistant, facts, references, run)
     if run.config is not None and run.deployment is not None and not held:
@@ -100,23 +105,44 @@ def plan_assistant(
         children.append(gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text))
         children.append(run.deployment)
     verdicts = _verdicts(assistant, facts, rollout, state, newer_image=image.newer)
+    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee))
     conditions = merge(assistant.status.conditions, verdicts, generation=assistant.generation, now=now)
     status = _status(assistant, facts, run=run, rollout=rollout, image=image)
-    polled = isinstance(state, Problem) and state.reason in POLLED
-    return Plan(
-        children=tuple(children),
+    polled = guard.blocked is not None or (isinstance(state, Problem) and state.reason in POLLED)
+    policy = policy_status(guard, uncovered=[NAMED] if assistant.spec.tee_policy_ref is not None else [])
+    allowed = hold(
+        guard,
+        facts.tee,
+        children=children,
         deletions=(
             *_superseded(facts, run, rollout),
             *pointless_budget(facts, replicas=assistant.spec.replicas),
             *(unstoppable(facts, suspended=assistant.spec.suspend) if run.deployment is None else ()),
         ),
-        status=status.model_copy(update={"conditions": list(conditions)}),
+    )
+    return Plan(
+        children=allowed.children,
+        deletions=allowed.deletions,
+        status=status.model_copy(update={"conditions": list(conditions), "policy": policy}),
         requeue_after=earliest(
             rollout.requeue_after if not references.dead else None,
             keys.requeue_after,
             secret_poll(assistant.status.conditions, now) if polled else None,
         ),
     )
+
+
+def _bindable(assistant: Assistant) -> Bindable:
+    before = assistant.status.policy
+    return Bindable(ref=assistant.spec.tee_policy_ref, before=before.technology if before is not None else "")
+
+
+def _guarded(guard: Guard, run: _Run) -> _Run:
+    """Return what will be applied: in the place that policies ask for."""
+    if run.deployment is None:
+        return run
+    deployment = confined(guard, run.deployment)
+    return replace(run, deployment=deployment, revision=revision_of(deployment))
 
 
 def plan_invalid_assistant(
@@ -230,18 +256,12 @@ def _is_held_back(assistant: Assistant, facts: AssistantFacts, references: Refer
 
 
 def _overall(
-    assistant: Assistant,
-    facts: AssistantFacts,
-    *,
-    references: References,
-    rollout: Rollout,
-    keys: KeyPlan,
+    assistant: Assistant, facts: AssistantFacts, found: Sequence[Problem | Progress | None]
 ) -> Problem | Progress | None:
     """Return what stands between the spec and serving it: what somebody must put right before what needs time."""
     refused = write_problem(facts.write_failures)
     if refused is not None or assistant.spec.suspend:
         return refused  # what else the spec lacks is told when it is resumed
-    found: Sequence[Problem | Progress | None] = (references.flaw, references.waiting, rollout.state, keys.state)
     told = [item for item in found if item is not None]
     problems = [item for item in told if isinstance(item, Problem)]
     return next(iter([*problems, *told]), None)

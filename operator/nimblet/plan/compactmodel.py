@@ -25,8 +25,10 @@ from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.keys import KeyPlan, plan_keys
+from nimblet.plan.overhead import tell_overhead, with_overhead
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, plan_resolution, secret_poll, secret_problem
@@ -46,6 +48,8 @@ from nimblet.plan.source import (
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.task import PROOF, answer_width, task_problem
+from nimblet.plan.tee import Bindable, Guard, plan_guard
+from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
@@ -81,12 +85,17 @@ def plan_compactmodel(
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
+    guard = plan_guard(_bindable(model), facts.tee, facts.nodes)
     loader = _loader_pod(model, settings, image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     resolver = replace(loader, image=settings.images.loader)
     resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
-    weights = weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
+    weights = (
+        weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
+        if guard.confinement is None
+        else None  # no confidential guest mounts an image
+    )
     cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
     run = _plan_run(
         model,
@@ -98,10 +107,22 @@ def plan_compactmodel(
         cache=cache,
         weights=weights,
         keys=keys,
+        guard=guard,
     )
-    run = _held_back(model, facts, run)
-    rollout = judge_rollout(facts, _expectation(model, run), settings.timing, now=now)
+    held = _held_back(model, facts, run)
+    if held is not None:
+        run = replace(run, deployment=None, state=held)
+    expected = Expectation(
+        revision=revision_of(run.deployment),
+        replicas=wanted_replicas(model),
+        served_before=was_true(model.status.conditions, ConditionType.SERVING),
+        ready_before=was_true(model.status.conditions, ConditionType.READY)
+        and model.status.observed_generation == model.generation,
+        proof=PROOF[model.spec.task],
+    )
+    rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
+        policy=guard.blocked,
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
@@ -114,38 +135,51 @@ def plan_compactmodel(
         keys=keys.state,
         suspended=model.spec.suspend,
     )
+    children = [
+        *plan_common(model, facts, settings, keys=keys, image=weights),
+        *resolution.outcome.children,
+        *cache.outcome.children,
+    ]
     applied = run.deployment if cache.filled or _is_live(facts, run) else None
-    common = plan_common(model, facts, settings, keys=keys, image=weights)
-    parts = (*common, *resolution.outcome.children, *cache.outcome.children)
-    polled = run.state is not None and run.state.reason in POLLED
+    if applied is not None:
+        children.append(applied)
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
-    conditions = merge(model.status.conditions, model_verdicts(judgement), generation=model.generation, now=now)
-    return Plan(
-        children=(*parts, applied) if applied is not None else parts,
+    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
+    policy = policy_status(guard, uncovered=[CLAIMS] if model.spec.cache is not None else [])
+    held_plan = hold(
+        guard,
+        facts.tee,
+        children=children,
         deletions=(
-            *(*resolution.outcome.deletions, *cache.outcome.deletions),
+            *resolution.outcome.deletions,
+            *cache.outcome.deletions,
             *_superseded(model, facts, loader, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
-        status=status.model_copy(update={"conditions": list(conditions)}),
+    )
+    return Plan(
+        children=held_plan.children,
+        deletions=held_plan.deletions,
+        status=status.model_copy(update={"conditions": list(conditions), "policy": policy}),
         requeue_after=earliest(
             resolution.outcome.requeue_after,
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
-            secret_poll(model.status.conditions, now) if polled else None,
+            secret_poll(model.status.conditions, now)
+            if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
+            else None,
         ),
     )
 
 
-def _expectation(model: CompactModel, run: _Run) -> Expectation:
-    return Expectation(
-        revision=revision_of(run.deployment),
-        replicas=wanted_replicas(model),
-        served_before=was_true(model.status.conditions, ConditionType.SERVING),
-        ready_before=was_true(model.status.conditions, ConditionType.READY)
-        and model.status.observed_generation == model.generation,
-        proof=PROOF[model.spec.task],
+def _bindable(model: CompactModel) -> Bindable:
+    before = model.status.policy
+    return Bindable(
+        ref=model.spec.tee_policy_ref,
+        signed=False,  # the spec can name digests alone: those tell which weights, not whose
+        before=before.technology if before is not None else "",
     )
 
 
@@ -174,6 +208,7 @@ def plan_invalid(
 ) -> Plan[CompactModelStatus]:
     """Return the plan for a spec that does not parse: say so and touch nothing."""
     judgement = Judgement(
+        policy=None,
         resolution=problem(Reason.INVALID_SPEC, errors),
         artifact=None,
         run=None,
@@ -201,6 +236,7 @@ def _plan_run(
     cache: CachePlan,
     weights: str | None,
     keys: KeyPlan,
+    guard: Guard,
 ) -> _Run:
     if artifact is None:
         return _Run()
@@ -210,8 +246,10 @@ def _plan_run(
     header = artifact.header
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
-    placement = plan_placement(model.spec, sizing, facts.nodes)
-    usable = [node.memory_bytes for node in usable_nodes(model.spec, facts.nodes)]
+    nodes = guard.nodes(facts.nodes)
+    overhead = guard.overhead or RuntimeClassFacts(name="")
+    placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
+    usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
     if placement.shortage and usable and asked.memory is None:
         fits = largest_context(header, asked, budget_bytes=max(usable))
         if fits and bytes_of(sizing.memory) > max(usable):
@@ -229,7 +267,8 @@ def _plan_run(
         cache=cache.mount,
         weights=weights,
     )
-    return _Run(weights=weights, sizing=sizing, placement=placement, deployment=deployment)
+    told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
+    return _Run(weights=weights, sizing=told, placement=placement, deployment=confined(guard, deployment))
 
 
 def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
@@ -251,17 +290,16 @@ def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifac
     return task_problem(model.spec.task, header)
 
 
-def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> _Run:
-    """Return no deployment where new pods could not mount the source's Secret; pods that have it need it no more.
+def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
+    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
     revision = revision_of(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
-        return run
-    held = secret_problem(model, facts)
-    return replace(run, deployment=None, state=held) if held is not None else run
+        return None
+    return secret_problem(model, facts)
 
 
 def _is_live(facts: ModelFacts, run: _Run) -> bool:

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from nimblet.plan.teefacts import TEEFacts
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChildRef:
@@ -284,6 +286,7 @@ class WorkloadFacts:
     """Keys of other versions that pods accept or the Secret holds: only while a rotation is under way."""
     key: KeyFacts | None = None
     """The key Secret; None where it is absent, or was never rotated and is not looked at."""
+    tee: TEEFacts = field(default_factory=TEEFacts)
     own_keys: SecretFacts | None = None
     """The Secret with the user's own keys, where the spec names one and it is there."""
 

@@ -10,6 +10,7 @@ from nimblet.plan.artifact import parse_failure
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.stage import Problem, problem
 
+RETRIEVER: Final = "retriever"
 _REASONS: Final[Mapping[FailureKind, Reason]] = {
     FailureKind.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     FailureKind.IMAGE_PULL: Reason.IMAGE_PULL_FAILED,
@@ -54,7 +55,10 @@ def refusal_reason(words: str) -> Reason:
 def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
     """Return the problem behind a recorded failure; a loader's own words win over the kubelet's."""
     if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
-        return Problem(reason=loader_reason(told.reason), message=told.message)
+        reason = loader_reason(told.reason)
+        if failure.container == RETRIEVER:  # a loader's message has its next step
+            return problem(reason, f"The retriever can't use its store: {told.message.rstrip('. ')}.")
+        return Problem(reason=reason, message=told.message)
     if failure.kind is FailureKind.UNSCHEDULABLE and any(word in failure.message.lower() for word in _CLAIM_WORDS):
         return problem(Reason.CLAIM_NOT_READY, f"Pod {pod} can't use its claim: {failure.message.rstrip('. ')}.")
     code = f" with exit code {failure.exit_code}" if failure.exit_code is not None else ""

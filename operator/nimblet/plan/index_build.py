@@ -65,8 +65,8 @@ class BuildPlan:
     running: BuildFacts | None = None
 
 
-def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str) -> Wanted:
-    """Return what a build must be for."""
+def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str, servers: int = 1) -> Wanted:
+    """Return what a build must be for. `servers`: the set of a Dedicated store that it goes to."""
     spec = index.spec
     gate = spec.quality_gate
     mapped = [source.config_map.name for source in spec.sources if source.config_map is not None]
@@ -83,7 +83,8 @@ def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str) 
         "contents": contents,
     }
     if spec.store.type == "Dedicated":
-        inputs["servers"] = _layout(spec.store.dedicated or Dedicated())
+        layout = _layout(spec.store.dedicated or Dedicated())
+        inputs["servers"] = layout if servers == 1 else {**layout, "set": servers}
     secrets = [facts.secrets[name] for name in _secret_names(index) if name in facts.secrets]
     room = facts.claim.capacity if facts.claim is not None else ""
     circumstances = [[item.content_hash, list(item.hosts)] for item in secrets]

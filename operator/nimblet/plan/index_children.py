@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children of an index beside store, keys and builds: the retriever, its identity and its network. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,8 +23,7 @@ from nimblet.manifests.network import (
     policy_manifest,
     service_manifest,
 )
-from nimblet.manifests.qdrant import COMPONENT as SERVERS
-from nimblet.manifests.qdrant import REST_PORT
+from nimblet.manifests.qdrant import REST_PORT, component_of
 from nimblet.manifests.retriever import Retriever, config_manifest, retriever_part, workload_manifest
 from nimblet.plan.index_config import StoreConfig, fetches, retriever_config, retriever_secrets
 from nimblet.plan.indexfacts import IndexFacts
@@ -58,8 +58,10 @@ def wanted_replicas(index: RetrievalIndex) -> int:
     return 0 if index.spec.suspend else 1
 
 
-def plan_surroundings(index: RetrievalIndex, settings: Settings) -> tuple[Manifest, ...]:
-    """Return identity and network of the pods: what no reference decides."""
+def plan_surroundings(
+    index: RetrievalIndex, settings: Settings, *, sets: Sequence[int] = (1,)
+) -> tuple[Manifest, ...]:
+    """Return identity and network of the pods: what no reference decides. `sets`: of a store's own servers."""
     retriever = retriever_part(index.name, index.namespace)
     indexer = retriever_part(index.name, index.namespace, INDEXER)
     return (
@@ -69,7 +71,7 @@ def plan_surroundings(index: RetrievalIndex, settings: Settings) -> tuple[Manife
             retriever,
             name=names.retriever(index.name),
             ingress=[ingress_rule(caller_peers(_callers(index, settings)), HTTP_PORT)],
-            egress=_retriever_egress(index, settings),
+            egress=_retriever_egress(index, settings, sets),
         ),
         policy_manifest(
             indexer,
@@ -121,11 +123,11 @@ def _callers(index: RetrievalIndex, settings: Settings) -> Callers:
     )
 
 
-def _retriever_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]:
+def _retriever_egress(index: RetrievalIndex, settings: Settings, sets: Sequence[int]) -> list[Manifest]:
     """Return what the retriever may reach: models of the namespace, and the network where an address is named."""
     outside = index.spec.embedding.url is not None or index.spec.store.url is not None
     rules = [*(_fetching(settings) if outside else [dns_rule()]), _models_rule()]
-    return [*rules, _servers_rule(index)] if index.spec.store.type == "Dedicated" else rules
+    return [*rules, _servers_rule(index, sets)] if index.spec.store.type == "Dedicated" else rules
 
 
 def _indexer_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]:
@@ -139,10 +141,10 @@ def _indexer_egress(index: RetrievalIndex, settings: Settings) -> list[Manifest]
     return [*(_fetching(settings) if remote else [dns_rule()]), to_retriever]
 
 
-def _servers_rule(index: RetrievalIndex) -> Manifest:
-    part = retriever_part(index.name, index.namespace, SERVERS)
+def _servers_rule(index: RetrievalIndex, sets: Sequence[int]) -> Manifest:
+    parts = [retriever_part(index.name, index.namespace, component_of(number)) for number in sets]
     return {
-        "to": [{"podSelector": {"matchLabels": part.selector}}],
+        "to": [{"podSelector": {"matchLabels": part.selector}} for part in parts],
         "ports": [{"protocol": "TCP", "port": REST_PORT}],
     }
 

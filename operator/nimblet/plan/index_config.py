@@ -58,6 +58,14 @@ class StorePlan:
     """No build begins while `outcome.state` is set."""
     lost: Problem | Progress | None = None
     """Why searches fail or lack part of the index, whatever the retriever says."""
+    retire: StageOutcome = field(default_factory=StageOutcome)
+    """Applied and deleted once every retriever asks the servers of `store` alone."""
+    number: int = 1
+    """The set of servers that builds go to."""
+    sets: tuple[int, ...] = (1,)
+    """All sets of servers that the retriever may ask."""
+    answering: int | None = None
+    """The set where the serving generation lies, as far as is known."""
     servers: ServersStatus | None = None
     """Where a generation lies that was built by now; None while servers are missing."""
     newer_image: bool = False
@@ -71,10 +79,20 @@ def embedded_store(claim: str) -> StoreConfig:
 
 
 def server_store(
-    *, url: str, prefix: str, key: SecretFile | None, collection: CollectionShape | None = None
+    *,
+    url: str,
+    prefix: str,
+    key: SecretFile | None,
+    collection: CollectionShape | None = None,
+    former: Sequence[str] = (),
 ) -> StoreConfig:
-    """Return a Qdrant server, ours or the user's; `prefix` begins the names of the index's collections."""
+    """Return a Qdrant server, ours or the user's; `prefix` begins the names of the index's collections.
+
+    `former`: servers that answer until a generation of the new ones' serves.
+    """
     config: dict[str, object] = {"type": "Server", "url": url.rstrip("/"), "prefix": prefix}
+    if former:
+        config["former"] = list(former)
     if key is not None:
         config["keyFile"] = key.path
     if collection is not None:

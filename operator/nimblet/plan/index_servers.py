@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Qdrant servers of an index with a Dedicated store: from the spec to children, and how they stand. Pure.
 
-There is one set of servers. What would need a second one is refused, and then nothing of theirs is written.
+Where a spec needs another set of servers, it is made beside the one that answers; the retriever asks both until
+a generation of the new set's serves, and the old set goes once no retriever asks it. What can't be made at all is
+refused, and then nothing of theirs is written.
 """
 
 from collections.abc import Sequence
@@ -10,13 +12,15 @@ from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.cache import READ_WRITE_ONCE
 from nimblet.api.indexstatus import ServersStatus
 from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.qdrant import START_TRIES, QdrantKeys
+from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, servers_url
 from nimblet.manifests.retriever import SecretFile, retriever_part
+from nimblet.plan.claim import Wish, claim_problem
 from nimblet.plan.facts import Answer, Observation, PodFacts, WorkloadFacts
 from nimblet.plan.index_config import StorePlan, server_store
 from nimblet.plan.indexfacts import IndexFacts
@@ -36,6 +40,8 @@ SETTLE_SECONDS: Final = 120.0
 """After this long a server that held parts of the index should be ready again."""
 START_SECONDS: Final = 5.0 * START_TRIES
 """After this long a new one should be: what its startup probe allows."""
+CLASS_LOOK_SECONDS: Final = 5.0
+"""No watch tells of a StorageClass that is made: look by the clock."""
 OOM_STEP: Final = "Raise resources.qdrant.memory, or set store.dedicated.memory OnDisk."
 
 
@@ -44,7 +50,7 @@ class _Servers:
     """How the pods of the set stand."""
 
     state: Problem | Progress | None
-    lost: Problem | Progress | None
+    ready: frozenset[str]
     requeue_after: float | None = None
 
 
@@ -52,38 +58,107 @@ def plan_servers(
     index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, edited: bool, now: datetime
 ) -> StorePlan:
     """Return the servers and how the retriever asks them. `edited`: a newer image may be taken up."""
-    live = facts.servers.sets[0] if facts.servers.sets else None
-    image = settings.images.qdrant if live is None or edited or not live.image else live.image
-    shape = _shape(index, facts, live)
-    plan = plan_qdrant(
-        _owner(index, facts, settings, image=image),
-        shape,
-        load=_load(index, facts),
-        live=facts.servers.sets,
-        serving=None,  # there is one set only, and it is never deleted
-    )
-    refused = _refusal(index, live, plan, shape)
+    sets = facts.servers.sets
+    answering = _answering(index, facts)
+    shape = _shape(index, facts, _set_of(sets, answering))
+    plan = _planned(index, facts, settings, shape=shape, answering=answering, edited=edited)
+    current = _set_of(sets, plan.number) if plan.number in {item.number for item in sets} else None
+    refused = _refusal(index, facts, plan) if current is None else None
     if refused is not None:
-        return StorePlan(outcome=StageOutcome(state=refused), blocks=True)
-    stand = _stand(index, facts, settings, replicas=max(shape.replicas, live.replicas if live else 0), now=now)
-    complete = stand.state is None and not index.spec.suspend
+        lost = _lost(index, facts, settings, answering=answering, now=now)
+        known = tuple(item.number for item in sets) or (1,)
+        outcome = StageOutcome(state=refused, requeue_after=_look(refused))
+        return StorePlan(outcome=outcome, blocks=True, lost=lost, sets=known, answering=answering)
+    replicas = max(shape.replicas, current.replicas if current is not None else 0)
+    target = _stand(index, facts, settings, number=plan.number, replicas=replicas, now=now)
+    complete = target.state is None and not index.spec.suspend
+    image = current.image if current is not None and current.image and not edited else settings.images.qdrant
     return StorePlan(
         outcome=StageOutcome(
-            children=_children(facts, plan), state=stand.state, requeue_after=stand.requeue_after
+            children=_children(facts, plan.children), state=target.state, requeue_after=target.requeue_after
         ),
+        retire=StageOutcome(children=plan.retiring, deletions=plan.deletions),
         store=server_store(
             url=plan.target,
             # not the uid: a RetrievalIndex of the same name takes retained claims up again
             prefix=index.name,
             key=SecretFile(name="store", secret=names.qdrant_keys(index.name)),
             collection=plan.collection,
+            former=plan.former,
         ),
         blocks=True,
-        lost=None if index.spec.suspend else stand.lost,
-        servers=ServersStatus(count=shape.replicas, copies=shape.replication_factor) if complete else None,
+        lost=_lost(index, facts, settings, answering=answering, now=now),
+        number=plan.number,
+        sets=tuple(sorted({plan.number, *(item.number for item in sets)})),
+        answering=answering,
+        servers=ServersStatus(number=plan.number, count=shape.replicas, copies=shape.replication_factor)
+        if complete
+        else None,
         newer_image=image != settings.images.qdrant,
-        note=plan.short,
+        note=f"{plan.moving} {plan.short}".strip(),
     )
+
+
+def _planned(
+    index: RetrievalIndex,
+    facts: IndexFacts,
+    settings: Settings,
+    *,
+    shape: QdrantShape,
+    answering: int | None,
+    edited: bool,
+) -> QdrantPlan:
+    """Plan with the image that the target has; which set that is, the plan says, whatever the image."""
+    sets, load = facts.servers.sets, _load(index, facts)
+    serving = answering if answering is not None else (None if sets else 0)
+    owner = _owner(index, facts, settings, image=settings.images.qdrant)
+    first = facts.servers.retained or 1
+    plan = plan_qdrant(owner, shape, load=load, live=sets, serving=serving, first=first)
+    kept = next((item.image for item in sets if item.number == plan.number), "")
+    if edited or not kept:
+        return plan
+    return plan_qdrant(replace(owner, image=kept), shape, load=load, live=sets, serving=serving)
+
+
+def _answering(index: RetrievalIndex, facts: IndexFacts) -> int | None:
+    """Return the only set that the retriever uses, or did when it last told; None while that is not known."""
+    sets, told, before = facts.servers.sets, facts.retriever, index.status.servers
+    if told is not None and told.store.ok and told.servers:
+        used = {item.url for item in told.servers if item.used}
+        found = [item.number for item in sets if _url(index, item.number) in used]
+        return found[0] if len(found) == len(used) == 1 else None
+    if before is not None and before.number in {item.number for item in sets}:
+        return before.number
+    return None
+
+
+def _url(index: RetrievalIndex, number: int) -> str:
+    return servers_url(index.name, index.namespace, number=number)
+
+
+def _set_of(sets: Sequence[SetFacts], number: int | None) -> SetFacts | None:
+    """Return a set by its number, the oldest while none is named."""
+    return next((item for item in sets if number in (None, item.number)), None)
+
+
+def released(index: RetrievalIndex, facts: IndexFacts, store: StorePlan, *, steady: bool) -> bool:
+    """Tell whether every retriever asks the target alone, so that others may go. `steady`: all are current."""
+    told = facts.retriever
+    if told is None or not told.store.ok or not steady or index.spec.suspend:
+        return False
+    return [item.url for item in told.servers] == [_url(index, store.number)]
+
+
+def held_by(index: RetrievalIndex, facts: IndexFacts, store: StorePlan, *, built: bool) -> ServersStatus | None:
+    """Return where the serving generation lies. `built`: it is the one that was built for the servers of now."""
+    before = index.status.servers
+    if built and store.servers is not None and store.answering in (None, store.number):
+        return store.servers
+    live = next((item for item in facts.servers.sets if item.number == store.answering), None)
+    if live is None or before is None or before.number == live.number:
+        return before
+    # back on a set that was left: how many copies there are nobody remembers
+    return ServersStatus(number=live.number, count=live.replicas, copies=1)
 
 
 def _shape(index: RetrievalIndex, facts: IndexFacts, live: SetFacts | None) -> QdrantShape:
@@ -139,60 +214,81 @@ def _owner(index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, imag
         callers=(caller,),
         metrics_namespaces=settings.access.metrics_namespaces,
         scheduling=index.spec.scheduling,
-        movable=False,
         suspended=index.spec.suspend,
     )
 
 
-def _children(facts: IndexFacts, plan: QdrantPlan) -> tuple[Manifest, ...]:
+def _children(facts: IndexFacts, children: Sequence[Manifest]) -> tuple[Manifest, ...]:
     """Return the children; without the Secret where no key is known, as when planning offline."""
-    return tuple(item for item in plan.children if facts.servers.key or item["kind"] != "Secret")
+    return tuple(item for item in children if facts.servers.key or item["kind"] != "Secret")
 
 
-def _refusal(index: RetrievalIndex, live: SetFacts | None, plan: QdrantPlan, shape: QdrantShape) -> Problem | None:
-    """Return why the spec's servers can't be made; those that are there are left as they are."""
-    if live is None:
-        return problem(Reason.STORE_TOO_SMALL, plan.short) if plan.short else None
-    if not plan.refused:
-        return None
-    found = (
-        f"StatefulSet {names.qdrant(index.name, number=live.number)} has {_words(live.replicas, live)}; "
-        f"the spec asks for {_words(shape.replicas, shape)}."
+def _refusal(index: RetrievalIndex, facts: IndexFacts, plan: QdrantPlan) -> Problem | None:
+    """Return why a new set can't be made; those that are there are left as they are."""
+    spec = index.spec.store
+    wish = Wish(
+        access_mode=READ_WRITE_ONCE, storage_class_name=spec.storage_class_name, size=spec.size, place="store"
     )
-    return Problem(reason=Reason.IMMUTABLE_FIELD, message=f"{found} {plan.refused}")
+    blocked = claim_problem(wish, None, facts.storage_classes)
+    if blocked is not None:
+        return blocked
+    return problem(Reason.STORE_TOO_SMALL, plan.short) if plan.short else None
 
 
-def _words(replicas: int, has: SetFacts | QdrantShape) -> str:
-    named = f" of StorageClass {has.storage_class}" if has.storage_class is not None else ""
-    return f"{replicas} server(s) with claims of {has.size}{named}"
+def _look(refused: Problem) -> float | None:
+    """Return when to look again: no watch tells of a StorageClass that is made."""
+    return CLASS_LOOK_SECONDS if refused.reason is Reason.STORAGE_CLASS_MISSING else None
 
 
 def _stand(
-    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, replicas: int, now: datetime
+    index: RetrievalIndex,
+    facts: IndexFacts,
+    settings: Settings,
+    *,
+    number: int,
+    replicas: int,
+    now: datetime,
 ) -> _Servers:
-    """Return what is wrong with the servers, and whether so many are away that a part has no copy left."""
-    pods = [_judged(pod) for pod in facts.servers.pods]
+    """Return what is wrong with the servers of a set."""
+    pods = [_judged(pod) for pod in facts.servers.pods.get(number, ())]
+    workload = facts.servers.workloads.get(number)
     wanted = 0 if index.spec.suspend else replicas
     rollout = judge_rollout(
-        WorkloadFacts(deployment=facts.servers.workload, pods=tuple(pods), nodes=facts.nodes),
+        WorkloadFacts(deployment=workload, pods=tuple(pods), nodes=facts.nodes),
         Expectation(revision="", replicas=wanted, served_before=True, ready_before=True, workload="StatefulSet"),
         settings.timing,
         now=now,
     )
-    ready = {pod.name for pod in pods if pod.ready and not pod.ended}
-    held = index.status.servers or ServersStatus()
-    name = names.qdrant(index.name, number=1)
-    holding = [f"{name}-{at}" for at in range(held.count)]
-    late, wait = _late(pods, holding=holding, now=now)
+    ready = frozenset(pod.name for pod in pods if pod.ready and not pod.ended)
+    late, wait = _late(pods, holding=_holding(index, number), now=now)
     state = rollout.state
     if isinstance(state, Problem):
         state = _told(state)
-    elif state is not None and facts.servers.workload is not None:
+    elif state is not None and workload is not None:
         words = f"{len(ready)} of {wanted} Qdrant servers are ready."
         state = late or Progress(reason=Reason.STARTING, message=words)
-    away = [item for item in holding if item not in ready]
-    lost = state if not ready or len(away) >= held.copies else None
-    return _Servers(state=state, lost=lost, requeue_after=earliest(rollout.requeue_after, wait))
+    return _Servers(state=state, ready=ready, requeue_after=earliest(rollout.requeue_after, wait))
+
+
+def _lost(
+    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, answering: int | None, now: datetime
+) -> Problem | Progress | None:
+    """Return why so many servers of the answering set are away that a part of the index has no copy left."""
+    live = _set_of(facts.servers.sets, answering)
+    if index.spec.suspend:
+        return None
+    number, replicas = (live.number, live.replicas) if live is not None else (1, 1)
+    stand = _stand(index, facts, settings, number=number, replicas=replicas, now=now)
+    held = index.status.servers or ServersStatus()
+    away = [name for name in _holding(index, number) if name not in stand.ready]
+    return stand.state if not stand.ready or len(away) >= held.copies else None
+
+
+def _holding(index: RetrievalIndex, number: int) -> list[str]:
+    """Return the servers of a set that the serving generation lies on."""
+    held = index.status.servers or ServersStatus()
+    count = held.count if held.number == number else 0
+    return [f"{names.qdrant(index.name, number=number)}-{at}" for at in range(count)]
 
 
 def _judged(pod: PodFacts) -> PodFacts:

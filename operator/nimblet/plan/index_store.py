@@ -2,7 +2,6 @@
 """Where an index's generations are kept: the claim of an Embedded store, or the server of another. Pure."""
 
 from datetime import datetime
-from typing import Final
 
 from nimblet import names
 from nimblet.api.cache import READ_WRITE_ONCE
@@ -13,13 +12,10 @@ from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.plan.claim import Wish, binding, claim_problem
 from nimblet.plan.index_config import StorePlan, embedded_store, server_store
 from nimblet.plan.index_embedding import known_embeddings
-from nimblet.plan.index_servers import plan_servers
+from nimblet.plan.index_servers import CLASS_LOOK_SECONDS, plan_servers
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.stage import StageOutcome
 from nimblet.settings import Settings
-
-CLASS_LOOK_SECONDS: Final = 5.0
-"""No watch tells of a StorageClass that is made: look by the clock."""
 
 
 def plan_store(
@@ -39,17 +35,9 @@ def plan_store(
 def _dedicated(
     index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, edited: bool, now: datetime
 ) -> StorePlan:
-    """Return the servers; before there are any, their claims' StorageClass and the model must be known."""
-    if not facts.servers.sets:
-        spec = index.spec.store
-        wish = Wish(
-            access_mode=READ_WRITE_ONCE, storage_class_name=spec.storage_class_name, size=spec.size, place="store"
-        )
-        blocked = claim_problem(wish, None, facts.storage_classes)
-        if blocked is not None:
-            return StorePlan(outcome=StageOutcome(state=blocked, requeue_after=CLASS_LOOK_SECONDS), blocks=True)
-        if not known_embeddings(index, facts):
-            return StorePlan()
+    """Return the servers; before there are any, the model must be known."""
+    if not facts.servers.sets and not known_embeddings(index, facts):
+        return StorePlan()
     return plan_servers(index, facts, settings, edited=edited, now=now)
 
 

@@ -29,6 +29,8 @@ def plan_swap(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> Swa
             return _to(sealed[pinned], serving=told.serving)
         kept = ", ".join(sorted(sealed)) or "none"
         found = f"spec.generation is {pinned}, but that generation is not kept; there is: {kept}."
+        if index.spec.store.type == "Dedicated":
+            found = f"{found} Generations of servers that others took the place of went with them."
         return SwapPlan(state=problem(Reason.GENERATION_UNKNOWN, found))
     if build.done is None or build.running is not None:
         return SwapPlan()

@@ -6,6 +6,7 @@ Ready is about the spec: a refresh that fails leaves it True, and Indexed, GateP
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import GateStatus
@@ -13,12 +14,15 @@ from nimblet.api.retrievalindex import RetrievalIndex, duration_of
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.index_build import BuildPlan
+from nimblet.plan.index_trouble import answering_trouble, store_problem
 from nimblet.plan.indexfacts import RetrieverFacts
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.schedule import interval_of
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.verdicts import passing_verdicts, write_problem
 
+OF_THE_STORE: Final = frozenset({Reason.DISK_PRESSURE, Reason.STORE_REFUSED, Reason.STORE_FAILING})
+"""What befalls a store that answers, whatever the spec says."""
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 
@@ -27,6 +31,8 @@ class IndexJudgement:
     """How every stage stands."""
 
     index: RetrievalIndex
+    policy: Problem | None
+    """What TEEPolicies ask for and is not there: no pod is made."""
     references: Problem | None
     """What is wrong with what the retriever needs of others."""
     sources: Problem | None
@@ -77,6 +83,7 @@ def overall(judgement: IndexJudgement) -> Problem | Progress | None:
         return None
     build = judgement.build
     stages = (
+        judgement.policy,
         judgement.references,
         judgement.store,
         judgement.rollout.state,
@@ -94,10 +101,10 @@ def _told_by_retriever(judgement: IndexJudgement) -> Problem | None:
     told = judgement.retriever
     if told is None:
         return None
-    if not told.store.ok:
-        return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
-    if told.full:
-        return problem(Reason.DISK_PRESSURE, "The store has less free space than its reserve.")
+    return store_problem(told) or answering_trouble(told) or _embedding_problem(judgement, told)
+
+
+def _embedding_problem(judgement: IndexJudgement, told: RetrieverFacts) -> Problem | None:
     if told.embedding.ok or judgement.index.spec.search.mode == "Lexical":
         return None
     changed = told.embedding.reason == Reason.EMBEDDING_CHANGED
@@ -132,9 +139,10 @@ def _broken(judgement: IndexJudgement) -> Problem | Progress | None:
     """Return why a retriever that answers can't search."""
     if judgement.lost is not None:
         return judgement.lost
-    told = _told_by_retriever(judgement)
-    if told is not None and told.reason is not Reason.DISK_PRESSURE:
-        return told
+    told = judgement.retriever
+    broken = (store_problem(told) or _embedding_problem(judgement, told)) if told is not None else None
+    if broken is not None:
+        return broken
     return judgement.outage if judgement.index.spec.search.mode != "Lexical" else None
 
 
@@ -162,7 +170,7 @@ def _ready(judgement: IndexJudgement, state: Problem | Progress | None) -> Verdi
 
 def _is_edit(judgement: IndexJudgement, state: Problem) -> bool:
     """Tell whether what is wrong is the new spec, while an older one serves."""
-    return state.reason is not Reason.DISK_PRESSURE and (
+    return state.reason not in OF_THE_STORE and (
         not judgement.build.current or judgement.rollout.serving_old or judgement.references is not None
     )
 

@@ -84,6 +84,17 @@ class GenerationFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreServerFacts:
+    """An address of the store's servers, as the retriever tells of it."""
+
+    url: str
+    used: bool
+    """The serving generation or the pushed documents are there."""
+    version: str = ""
+    collections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrieverFacts:
     """What a retriever told of itself when asked."""
 
@@ -93,6 +104,12 @@ class RetrieverFacts:
     store: PartFacts = PartFacts(ok=True)
     full: bool = False
     """The store takes no build and no push: what is free is needed as a reserve."""
+    trouble: PartFacts | None = None
+    """What is wrong with the store though questions are answered."""
+    servers: tuple[StoreServerFacts, ...] = ()
+    """Where the store is, if it is on servers."""
+    note: str = ""
+    """What there is to say of servers that are in order."""
 
     def generation(self, name: str | None) -> GenerationFacts | None:
         """Return a generation by its name."""
@@ -146,9 +163,12 @@ class ServersFacts:
     """The Qdrant servers of a Dedicated store, and their keys: HMACs, empty when planning offline."""
 
     sets: tuple[SetFacts, ...] = ()
-    workload: DeploymentFacts | None = None
-    """The StatefulSet of the first set."""
-    pods: tuple[PodFacts, ...] = ()
+    workloads: Mapping[int, DeploymentFacts] = field(default_factory=dict)
+    """StatefulSets by the numbers of their sets."""
+    pods: Mapping[int, tuple[PodFacts, ...]] = field(default_factory=dict)
+    """Servers by the numbers of their sets."""
+    retained: int | None = None
+    """Where there is no set: the number of the one whose claims were kept for this index."""
     key: str = field(default="", repr=False)
     reader: str = field(default="", repr=False)
 

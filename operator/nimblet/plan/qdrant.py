@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The servers of a Dedicated store: their size, and how one set of servers gives way to another. Pure.
 
-More servers join the set that is there and get parts of the next generation. Fewer servers, another size or
-another StorageClass mean a new set beside the old: the next generation is built there, and once it serves the old
-set is deleted. Nothing moves a part of a generation that is being searched.
+More servers join the set that is there and get parts of the next generation. Fewer servers, another size,
+another StorageClass or another memory mode mean a new set beside the old: the next generation is built there, and
+once it serves and the retriever has let go of the old set, that is deleted. Nothing moves a part of a generation
+that is being searched, and no server that answers is restarted for it.
 """
 
 from collections.abc import Sequence
@@ -41,11 +42,6 @@ BASE_MILLICORES: Final = 250
 CHUNKS_PER_CORE: Final = 1_000_000
 """Passages of a server for each core: an assumption."""
 MAX_MILLICORES: Final = 16000
-
-REFUSED: Final = (
-    "Fewer servers, and claims of another size or StorageClass, need a second set of servers, which the retriever "
-    "can't move to yet; the servers stay as they are. Take the change back, or make a new RetrievalIndex."
-)
 
 Memory = Literal["InMemory", "OnDisk"]
 Quantization = Literal["None", "Scalar", "Binary"]
@@ -90,6 +86,8 @@ class SetFacts:
     storage_class: str | None
     retained: bool
     image: str = ""
+    mode: str = ""
+    """Memory mode that it was made for; empty where it does not say."""
     children: Sequence[ChildRef] = ()
     """All that goes when the set goes."""
 
@@ -108,8 +106,6 @@ class QdrantOwner:
     callers: Sequence[Manifest]
     metrics_namespaces: Sequence[str] = ()
     scheduling: Scheduling = field(default_factory=Scheduling)
-    movable: bool = True
-    """The retriever can answer from one set while it builds on another, and takes pushed documents along."""
     suspended: bool = False
 
 
@@ -138,20 +134,23 @@ class CollectionShape:
 class QdrantPlan:
     """What to apply, what to delete, and what the retriever must know."""
 
+    number: int
+    """Of the set that builds go to."""
     children: tuple[Manifest, ...]
+    retiring: tuple[Manifest, ...]
+    """What is applied before `deletions`, once the retriever has let go of sets that are needed no more."""
     deletions: tuple[ChildRef, ...]
+    """What goes then."""
     target: str
     """Address of the servers that builds go to."""
-    previous: str | None
-    """Address of those that answer until the target serves."""
+    former: tuple[str, ...]
+    """Addresses of those that answer until the target serves."""
     collection: CollectionShape
     sizing: QdrantSizing
     moving: str = ""
     """Why there are two sets, in words."""
     short: str = ""
     """Why the claims are too small for the load, in words."""
-    refused: str = ""
-    """Why the servers stay as they are, in words, where there can't be the second set that the shape needs."""
 
 
 def plan_qdrant(
@@ -161,37 +160,37 @@ def plan_qdrant(
     load: QdrantLoad,
     live: Sequence[SetFacts],
     serving: int | None,
+    first: int = 1,
 ) -> QdrantPlan:
     """Return the servers to have. `serving` is the set that answers: 0 for none yet, None while nobody knows.
 
-    While nobody knows it is taken to be the oldest, and nothing is deleted.
+    While nobody knows it is taken to be the oldest, all may be asked, and nothing is deleted. `first`: the number
+    of a set where there is none, which takes up the claims that one of that number left.
     """
     sizing = size_server(shape, load)
     answering = min((item.number for item in live), default=0) if serving is None else serving
-    number = _target(shape, live, answering=answering)
-    refused = ""
-    if not owner.movable and live and number not in {item.number for item in live}:
-        refused, number = REFUSED, answering or min(item.number for item in live)
+    number = _target(shape, live, answering=answering) if live else first
     current = next((item for item in live if item.number == number), None)
     target = _wanted(owner, shape, number, sizing=sizing, current=current)
-    kept = next((item for item in live if item.number == answering != number), None)
+    kept = [item for item in live if item.number != number and (serving is None or item.number == answering)]
     leaving = [item for item in live if item.number not in {number, answering} and serving is not None]
-    others = [_servers(owner, kept)] if kept is not None else []
-    # a set's claims go with it only if it says so before it goes
-    others += [_servers(owner, replace(item, retained=False)) for item in leaving if item.retained]
     children = [qdrant_keys_manifest(_keys_part(owner), owner.keys)]
-    for servers in (target, *others):
+    resting = leaving if owner.suspended else []  # else they would be made again while they go
+    for servers in (target, *(_left_alone(owner, item) for item in (*kept, *resting))):
         children += qdrant_manifests(servers)
+    # a set's claims go with it only if it says so before it goes
+    told = [_left_alone(owner, replace(item, retained=False)) for item in leaving if item.retained]
     return QdrantPlan(
+        number=number,
         children=tuple(children),
+        retiring=tuple(child for servers in told for child in qdrant_manifests(servers)),
         deletions=tuple(child for item in leaving if not item.retained for child in item.children),
         target=target.url,
-        previous=_servers(owner, kept).url if kept is not None else None,
+        former=tuple(_left_alone(owner, item).url for item in kept),
         collection=collection_shape(shape),
         sizing=sizing,
-        moving=_moving(target, kept) if kept is not None else "",
+        moving=_moving(target, kept),
         short=_short(shape, sizing),
-        refused=refused,
     )
 
 
@@ -251,9 +250,11 @@ def _target(shape: QdrantShape, live: Sequence[SetFacts], *, answering: int) -> 
 
 
 def _fits(live: SetFacts, shape: QdrantShape) -> bool:
-    """Tell whether a set can become what is asked for; of claims and fewer servers it can't."""
+    """Tell whether a set can become what is asked for; of claims, memory mode and fewer servers it can't."""
     same_class = shape.storage_class is None or shape.storage_class == live.storage_class
-    return live.replicas <= shape.replicas and same_class and bytes_of(live.size) == bytes_of(shape.size)
+    same_size = bytes_of(live.size) == bytes_of(shape.size)
+    same_mode = live.mode in ("", shape.memory)
+    return live.replicas <= shape.replicas and same_class and same_size and same_mode
 
 
 def _wanted(
@@ -281,8 +282,16 @@ def _wanted(
             size=size,
             storage_class=storage_class,
             retained=shape.retained,
+            image=owner.image,
+            mode=shape.memory,
         ),
     )
+
+
+def _left_alone(owner: QdrantOwner, live: SetFacts) -> QdrantSet:
+    """Return a set as it is, in our own form of quantities: none of its pods restarts."""
+    memory, cpu = mebibytes(bytes_of(live.memory)), millicores(millicores_of(live.cpu))
+    return _servers(owner, replace(live, memory=memory, cpu=cpu, image=live.image or owner.image))
 
 
 def _keys_part(owner: QdrantOwner) -> Part:
@@ -302,7 +311,8 @@ def _servers(owner: QdrantOwner, values: SetFacts) -> QdrantSet:
         size=values.size,
         storage_class=values.storage_class,
         retained=values.retained,
-        image=owner.image,
+        image=values.image,
+        mode=values.mode,
         pull_policy=owner.pull_policy,
         keys=owner.keys,
         callers=owner.callers,
@@ -312,10 +322,12 @@ def _servers(owner: QdrantOwner, values: SetFacts) -> QdrantSet:
     )
 
 
-def _moving(target: QdrantSet, kept: SetFacts) -> str:
+def _moving(target: QdrantSet, kept: Sequence[SetFacts]) -> str:
+    if not kept:
+        return ""
     return (
-        f"{kept.replicas} servers answer until a generation was built on {target.name} "
-        f"({target.replicas} servers) and serves; then they are deleted."
+        f"{sum(item.replicas for item in kept)} server(s) answer until a generation was built on {target.name} "
+        f"({target.replicas} server(s)) and serves; then they are deleted."
     )
 
 

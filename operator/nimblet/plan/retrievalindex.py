@@ -4,25 +4,29 @@
 A flaw of what the retriever needs leaves the retriever as it is; a flaw of a source stops builds alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from nimblet import labels, names
+from nimblet import names
 from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import (
+    MAX_COLLECTIONS,
     MAX_GENERATIONS,
+    MAX_SERVERS,
     EmbeddingStatus,
     GateStatus,
     GenerationStatus,
     RetrievalIndexStatus,
-    ServersStatus,
+    StoreServerStatus,
 )
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.manifests.template import revision_of
 from nimblet.plan.facts import ChildRef
+from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
 from nimblet.plan.index_children import (
     choose_image,
@@ -35,19 +39,24 @@ from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import plan_index_keys
 from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_references import build_problem, retriever_problem
+from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_swap import plan_swap
+from nimblet.plan.index_trouble import store_problem, write_trouble
 from nimblet.plan.index_verdicts import IndexJudgement, index_verdicts, stale_in
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.modelfacts import not_serving
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.verdicts import was_true
 from nimblet.settings import Settings
 
 SWAP_SECONDS: Final = 1.0
 """Until the retriever is asked whether it serves what it was told to."""
+EXTERNAL_STORE: Final = "The store at store.url."
+EXTERNAL_MODEL: Final = "The embedding model at embedding.url."
 POLL_SECONDS: Final = 10.0
 """Between two looks at what users put right outside of the spec, and nothing tells us of."""
 
@@ -76,32 +85,45 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     keys = plan_index_keys(index, facts, now)
     image = choose_image(index, facts, settings)
     edited = image.spec_hash != index.status.spec_hash
+    guard = plan_guard(_bindable(index), facts.tee, facts.nodes)
     store = plan_store(index, facts, settings, edited=edited, now=now)
-    retriever = _plan_retriever(index, facts, settings, store=store, flawed=references is not None)
+    flawed = references is not None
+    retriever = _guarded(guard, _plan_retriever(index, facts, settings, store=store, flawed=flawed))
     known = retriever.known
     rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
-    flaws = (references, sources, model, store.outcome.state if store.blocks else None)
     stage = Stage(
         index=index,
         facts=facts,
         settings=settings,
-        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else ""),
+        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else "", servers=store.number),
         now=now,
-        blocked=_blocked(index, facts, flaws=flaws, rollout=rollout),
+        blocked=_blocked(
+            facts,
+            flaws=(guard.blocked, references, sources, model, store.outcome.state if store.blocks else None),
+            rollout=rollout,
+        ),
     )
     build = plan_build(stage)
+    retires = released(index, facts, store, steady=rollout.state is None)
     swap = plan_swap(index, facts, build)
-    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout, store=store)
-    status = status.model_copy(update={"image": image.image, "spec_hash": image.spec_hash})
+    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
+        update={
+            "image": image.image,
+            "spec_hash": image.spec_hash,
+            "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
+            "policy": policy_status(guard, uncovered=_uncovered(index)),
+        }
+    )
     judgement = IndexJudgement(
         index=index,
+        policy=guard.blocked,
         references=references,
         sources=sources,
         model=model,
         outage=_outage(facts, model, known=known),
         store=store.outcome.state,
         lost=store.lost,
-        note=store.note,
+        note=f"{store.note} {facts.retriever.note if facts.retriever is not None else ''}".strip(),
         rollout=rollout,
         retriever=facts.retriever,
         build=build,
@@ -112,16 +134,33 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         newer_images=image.newer or store.newer_image,
         now=now,
     )
-    conditions = merge(index.status.conditions, index_verdicts(judgement), generation=index.generation, now=now)
-    parts = (keys.children, plan_surroundings(index, settings), store.outcome.children, retriever.children)
+    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=now)
+    allowed = hold(
+        guard,
+        facts.tee,
+        children=(
+            *keys.children,
+            *plan_surroundings(index, settings, sets=store.sets),
+            *store.outcome.children,
+            *(store.retire.children if retires else ()),
+            *retriever.children,
+            *build.outcome.children,
+        ),
+        deletions=(
+            *(store.retire.deletions if retires else ()),
+            *build.outcome.deletions,
+            *_stopped(index, facts),
+        ),
+    )
     return IndexPlan(
-        children=(*(child for part in parts for child in part), *build.outcome.children),
-        deletions=(*store.outcome.deletions, *build.outcome.deletions, *_stopped(index, facts)),
+        children=allowed.children,
+        deletions=allowed.deletions,
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
             *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
             stale_in(index, build, now),
-            POLL_SECONDS if references is not None or sources is not None else None,
+            POLL_SECONDS if any(flaw is not None for flaw in (guard.blocked, references, sources)) else None,
             SWAP_SECONDS if swap.serve is not None else None,
         ),
         serve=swap.serve,
@@ -170,10 +209,27 @@ def _plan_retriever(
     if flawed or store.store is None or not known:
         return _Retriever(known=tuple(index.status.embeddings) if flawed else known)
     config, workload = plan_retriever(index, facts, settings, store=store.store, known=known)
-    revision = workload["metadata"]
-    if not isinstance(revision, dict):
-        raise TypeError(f"expected metadata to be a dict, found {type(revision).__name__}")
-    return _Retriever(children=(config, workload), known=known, revision=str(revision["labels"][labels.REVISION]))
+    return _Retriever(children=(config, workload), known=known, revision=revision_of(workload))
+
+
+def _guarded(guard: Guard, retriever: _Retriever) -> _Retriever:
+    """Return what will be applied: in the place that policies ask for."""
+    if not retriever.children:
+        return retriever
+    config, workload = retriever.children
+    placed = confined(guard, workload)
+    return replace(retriever, children=(config, placed), revision=revision_of(placed))
+
+
+def _bindable(index: RetrievalIndex) -> Bindable:
+    before = index.status.policy
+    return Bindable(ref=index.spec.tee_policy_ref, before=before.technology if before is not None else "")
+
+
+def _uncovered(index: RetrievalIndex) -> list[str]:
+    """Return what of an index no policy protects."""
+    found = [CLAIMS] if index.spec.store.type != "External" else [EXTERNAL_STORE]
+    return [*found, EXTERNAL_MODEL] if index.spec.embedding.url is not None else found
 
 
 def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
@@ -191,7 +247,6 @@ def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
 
 
 def _blocked(
-    index: RetrievalIndex,
     facts: IndexFacts,
     *,
     flaws: tuple[Problem | Progress | None, ...],
@@ -204,10 +259,9 @@ def _blocked(
     told = facts.retriever
     if told is None or rollout.state is not None:
         return rollout.state or Progress(reason=Reason.STARTING, message="The retriever has not answered yet.")
-    if not told.store.ok:
-        return problem(Reason.STORE_UNAVAILABLE, f"The retriever can't use its store: {told.store.message}")
-    if told.full:
-        return problem(Reason.DISK_PRESSURE, f"The store of {index.name} has less free space than its reserve.")
+    stopping = store_problem(told) or write_trouble(told)
+    if stopping is not None:
+        return stopping
     if not told.embedding.ok and told.embedding.reason != Reason.EMBEDDING_CHANGED:
         found_words = told.embedding.message.rstrip(".")
         return problem(
@@ -224,13 +278,7 @@ def _stopped(index: RetrievalIndex, facts: IndexFacts) -> tuple[ChildRef, ...]:
 
 
 def _status(
-    index: RetrievalIndex,
-    facts: IndexFacts,
-    *,
-    build: BuildPlan,
-    retriever: _Retriever,
-    rollout: Rollout,
-    store: StorePlan,
+    index: RetrievalIndex, facts: IndexFacts, *, build: BuildPlan, retriever: _Retriever, rollout: Rollout
 ) -> RetrievalIndexStatus:
     """Return the status without conditions; what a silent retriever can't tell stays as it was."""
     before, told, report = index.status, facts.retriever, build.report
@@ -245,11 +293,16 @@ def _status(
         "last_indexed_time": build.done.started_at if build.done is not None else before.last_indexed_time,
         "embeddings": list(retriever.known),
         "gate": _gate(index, facts, build),
-        "servers": _servers(index, facts, build, store),
         "replicas": rollout.current,
         "ready_replicas": rollout.answering,
     }
     if told is not None and told.store.ok:
+        update["store_servers"] = [
+            StoreServerStatus(
+                url=item.url, version=item.version, collections=list(item.collections[:MAX_COLLECTIONS])
+            )
+            for item in told.servers[:MAX_SERVERS]
+        ]
         sealed = [item for item in told.generations if item.sealed][-MAX_GENERATIONS:]
         update["serving_generation"] = told.serving or ""
         update["generations"] = [
@@ -267,11 +320,10 @@ def _status(
     return before.model_copy(update=update)
 
 
-def _servers(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan, store: StorePlan) -> ServersStatus | None:
-    """Return where the serving generation lies: on the servers of now, once it was built for them."""
+def _serves_built(facts: IndexFacts, build: BuildPlan) -> bool:
+    """Tell whether the serving generation is the one that was built for the current spec."""
     done, told = build.done, facts.retriever
-    serves = build.current and done is not None and told is not None and told.serving == done.generation
-    return store.servers if serves and store.servers is not None else index.status.servers
+    return build.current and done is not None and told is not None and told.serving == done.generation
 
 
 def _percent(build: BuildPlan) -> int | None:

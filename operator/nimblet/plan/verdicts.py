@@ -25,6 +25,8 @@ _DIFFERS = frozenset({Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE
 class Judgement:
     """How every stage stands. `rollout` is None only for a spec that does not parse."""
 
+    policy: Problem | None
+    """What TEEPolicies ask for and is not there: no pod is made."""
     resolution: Problem | Progress | None
     artifact: Artifact | None
     run: Problem | None
@@ -86,7 +88,7 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         return refused
     if judgement.suspended:
         return None  # what else the spec lacks is told when it is resumed
-    for stage in (judgement.resolution, judgement.run, judgement.cache):
+    for stage in (judgement.policy, judgement.resolution, judgement.run, judgement.cache):
         if stage is not None:
             return stage
     state = judgement.rollout.state if judgement.rollout is not None else None
@@ -140,7 +142,7 @@ def _resolved(judgement: Judgement) -> Verdict:
         artifact = judgement.artifact
         message = f"{artifact.uri} is {artifact.commit}, {len(artifact.files)} file(s)."
         return verdict(ConditionType.RESOLVED, TRUE, Reason.RESOLVED, message)
-    state = judgement.resolution
+    state = judgement.policy or judgement.resolution
     if isinstance(state, Problem):
         return verdict(ConditionType.RESOLVED, FALSE, state.reason, state.message)
     reason, message = (state.reason, state.message) if state else (Reason.PENDING, "Not looked at yet.")

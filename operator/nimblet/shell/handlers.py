@@ -17,7 +17,7 @@ from nimblet import labels
 from nimblet.cluster.facts import is_ready
 from nimblet.cluster.key import Key, owner_key
 from nimblet.cluster.login import Login
-from nimblet.cluster.mirror import OWN_KINDS, Change, Mirror
+from nimblet.cluster.mirror import OWN_KINDS, WAKING_KINDS, Change, Mirror
 from nimblet.cluster.observed import Pod, conditions_of, metadata_of
 from nimblet.cluster.resources import Resource, resource_of
 from nimblet.cluster.resync import UNSELECTED
@@ -98,6 +98,8 @@ class Intake:
         referrers = self.mirror.referrers(change.owner) if change.told and change.owner is not None else ()
         if not change.changed:
             return referrers
+        if kind in WAKING_KINDS:
+            return bound_by(self.mirror, kind, metadata_of(body).name)
         if kind == "Node":
             return (*unplaced(self.mirror), *residents(self.mirror, node=metadata_of(body).name))
         if change.owner is None or change.owner.kind not in OWN_KINDS:
@@ -105,13 +107,30 @@ class Intake:
         return (change.owner, *referrers)
 
 
+def bound_by(mirror: Mirror, kind: str, name: str) -> tuple[Key, ...]:
+    """Return the resources that a TEEPolicy, or the labels of a namespace, may concern."""
+    found = (key for own in sorted(OWN_KINDS) for key in mirror.keys(own))
+    return tuple(key for key in found if kind != "Namespace" or key.namespace == name)
+
+
 def unplaced(mirror: Mirror) -> tuple[Key, ...]:
     """Return the resources that wait for a node: only to these does a node's change matter."""
     return tuple(
         key
-        for kind in sorted(PLACED_KINDS)
+        for kind in sorted(OWN_KINDS)
         for key in mirror.keys(kind)
-        if not _is_placed(mirror.get(kind, key.namespace, key.name) or {})
+        if _waits(kind, mirror.get(kind, key.namespace, key.name) or {})
+    )
+
+
+def _waits(kind: str, body: Object) -> bool:
+    return (kind in PLACED_KINDS and not _is_placed(body)) or _is_unenforced(body)
+
+
+def _is_unenforced(body: Object) -> bool:
+    """Tell whether a TEEPolicy asks for what was not there."""
+    return any(
+        item.type == ConditionType.POLICY_ENFORCED and item.status != "True" for item in conditions_of(body)
     )
 
 

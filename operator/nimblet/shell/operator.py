@@ -304,6 +304,7 @@ async def _work(operator: Operator, client: Client) -> None:
             poller=poller,
             master_key=master,
             server_minor=server_minor,
+            operator_namespace=options.settings.access.operator_namespace,
         )
         reconciler = Reconciler(
             kinds=kinds_of(gatherer, options.settings),

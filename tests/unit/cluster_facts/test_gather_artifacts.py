@@ -73,6 +73,7 @@ async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
             poller=Poller(session=session, ways=ways, clock=lambda: 0.0, rng=dice()),
             master_key=b"k" * 32,
             server_minor=35,
+            operator_namespace="nimblet-system",
         )
     assert failed == []
 

@@ -13,6 +13,7 @@ from tests.unit.cluster_facts.builders import Json, condition, container, pod, r
 UNFIT = "0/3 nodes are available: 3 Insufficient memory. preemption: 0/3 nodes are available."
 DENIED = 'failed to pull and unpack image "r.example/x:1": failed to resolve reference: not found'
 LOADER_SAYS = '{"version":1,"error":{"reason":"DigestMismatch","message":"model.gguf differs."}}'
+STORE_SAYS = '{"version":1,"error":{"reason":"StoreUnavailable","message":"no answer"}}'
 OOM = "killed for using more memory than its limit"
 DONE = container("loader", terminated(0, "Completed"))
 
@@ -176,6 +177,16 @@ CASES = (
             init=(container("loader", terminated(44, message=LOADER_SAYS)),),
         ),
         expected=(FailureKind.LOADER, "loader", LOADER_SAYS, 44, False),
+    ),
+    Case(
+        name="retriever says why",
+        status=status(container("retriever", waiting("CrashLoopBackOff"), last=terminated(1, message=STORE_SAYS))),
+        expected=(FailureKind.LOADER, "retriever", STORE_SAYS, 1, False),
+    ),
+    Case(
+        name="retriever that says nothing",
+        status=status(container("retriever", terminated(1, message="a traceback"))),
+        expected=(FailureKind.EXITED, "retriever", "a traceback", 1, False),
     ),
     Case(
         name="loader in back-off",

@@ -45,6 +45,20 @@ def test_status_becomes_facts() -> None:
     assert len(facts.embedding.message) < 400
 
 
+def test_what_servers_say_becomes_facts() -> None:
+    server = {"url": "http://q:6333", "used": True, "version": "1.18.2", "collections": ["uid-g000001-a"]}
+    trouble = {"ok": False, "reason": "StoreRefused", "message": "HTTP 403"}
+    facts = retriever_facts(told(store={"ok": True, "servers": [server], "trouble": trouble, "note": "newer"}))
+    assert facts is not None
+    (found,) = facts.servers
+    assert (found.url, found.used, found.version, found.collections) == (
+        *list(server.values())[:3],
+        ("uid-g000001-a",),
+    )
+    assert facts.trouble is not None
+    assert (facts.trouble.reason, facts.note) == ("StoreRefused", "newer")
+
+
 def test_what_changes_all_the_time_is_left_out() -> None:
     other = told(store={"ok": True, "freeBytes": 1}, push=8, lastServedTime=None)
     assert other == told()

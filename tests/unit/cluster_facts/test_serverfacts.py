@@ -43,6 +43,16 @@ def test_number_of_servers_is_what_was_planned_and_not_what_somebody_scaled_to(s
     assert set_facts(found, ()).replicas == 3
 
 
+def test_later_set_has_its_own_number_children_and_mode() -> None:
+    body = child(planned(replace(SHAPE, memory="OnDisk")).children, "StatefulSet")
+    metadata: Mapping[str, Any] = body["metadata"]
+    renamed = {**metadata, "labels": {**metadata["labels"], labels.COMPONENT: "qdrant-s3"}}
+    own = ChildRef(kind="Service", name="docs-qdrant-s3", uid="1", labels={labels.COMPONENT: "qdrant-s3"})
+    other = ChildRef(kind="Service", name="docs-qdrant", uid="2", labels={labels.COMPONENT: "qdrant"})
+    found = set_facts(StatefulSet.model_validate({**body, "metadata": renamed}), [own, other])
+    assert (found.number, found.mode, found.children) == (3, "OnDisk", (own,))
+
+
 def test_empty_set_asks_for_nothing() -> None:
     found = set_facts(StatefulSet(), ())
     assert (found.replicas, found.size, found.memory, found.image) == (1, "0", "0", "")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from nimblet import labels
+from nimblet import labels, names
 from nimblet.api.indexstatus import ServersStatus
 from nimblet.api.retrievalindex import RetrievalIndex, RetrievalIndexSpec
 from nimblet.plan.facts import (
@@ -85,19 +85,24 @@ def servers(count: int = 1, **pods: Any) -> ServersFacts:
                 image="docker.io/qdrant/qdrant:v1.18.2-unprivileged",
             ),
         ),
-        workload=DeploymentFacts(
-            name="handbook-qdrant",
-            uid="uid-set",
-            generation=1,
-            observed_generation=1,
-            revision="",
-            source_hash="",
-            replicas=count,
-            updated_replicas=count,
-        ),
-        pods=tuple(found),
+        workloads={1: a_workload(count)},
+        pods={1: tuple(found)},
         key="nk-write",
         reader="nk-read",
+    )
+
+
+def a_workload(count: int, *, number: int = 1) -> DeploymentFacts:
+    """Return a set's StatefulSet."""
+    return DeploymentFacts(
+        name=names.qdrant("handbook", number=number),
+        uid=f"uid-set-{number}",
+        generation=1,
+        observed_generation=1,
+        revision="",
+        source_hash="",
+        replicas=count,
+        updated_replicas=count,
     )
 
 
@@ -224,8 +229,8 @@ def test_copies_outlive_one_server_and_not_two() -> None:
     plan = index_plan(index, one)
     assert told(plan, "Serving") == ("True", "Answering")
     assert told(plan, "Ready") == ("False", "OOMKilled")
-    first, second, third = one.servers.pods
-    two = replace(one.servers, pods=(first, replace(second, ready=False), third))
+    first, second, third = one.servers.pods[1]
+    two = replace(one.servers, pods={1: (first, replace(second, ready=False), third)})
     plan = index_plan(index, replace(one, servers=two))
     assert told(plan, "Serving") == ("False", "OOMKilled")
 
@@ -248,9 +253,8 @@ def test_lost_node_and_refused_pods_are_told() -> None:
     away = NodeFacts(name="node-1", labels={}, memory_bytes=1, cpu_millicores=1, reachable=False)
     plan = index_plan(index, replace(facts, nodes=(away,), servers=servers(ready=False)))
     assert told(plan, "Serving") == ("False", "NodeNotReady")
-    set_ = servers().workload
-    assert set_ is not None
-    refused = replace(servers(), pods=(), workload=replace(set_, refused="exceeded quota: small"))
+    set_ = replace(a_workload(1), refused="exceeded quota: small")
+    refused = replace(servers(), pods={}, workloads={1: set_})
     plan = index_plan(index, replace(facts, servers=refused))
     assert told(plan, "Serving") == ("False", "QuotaExceeded")
 
@@ -279,28 +283,6 @@ def config_revision(index: RetrievalIndex, facts: IndexFacts) -> IndexFacts:
     return replace(facts, deployment=replace(facts.deployment, revision=revision), pods=(pod,))
 
 
-@pytest.mark.parametrize(
-    "store",
-    [
-        {**STORE, "dedicated": {"replicas": 1}},
-        {**STORE, "dedicated": {"replicas": 3}, "size": "80Gi"},
-        {**STORE, "dedicated": {"replicas": 3}, "storageClassName": "fast"},
-    ],
-    ids=["fewer servers", "another size", "another class"],
-)
-def test_what_servers_can_not_become_is_refused_and_touches_nothing(store: dict[str, object]) -> None:
-    index, facts = serving(servers(3), replicas=3)
-    plan = index_plan(with_spec(index, an_index_spec(store=store)), facts)
-    assert told(plan, "Ready") == ("False", "UpdateFailed")
-    assert told(plan, "Stalled") == ("True", "ImmutableField")
-    assert "has 3 server(s) with claims of 50Gi; the spec asks for" in words(plan, "Ready")
-    assert "Take the change back" in words(plan, "Ready")
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert {item["kind"] for item in plan.children}.isdisjoint({"StatefulSet", "Deployment", "Job"})
-    assert plan.deletions == ()
-    assert told(index_plan(index, facts), "Ready") == ("True", "Ready")
-
-
 def test_claims_too_small_are_refused_before_there_are_any() -> None:
     index = an_index(store={**STORE, "size": "1Gi"})
     plan = index_plan(index, first_facts(embedding=KNOWN))
@@ -320,7 +302,7 @@ def test_class_that_is_missing_is_told_before_any_pod() -> None:
 def test_suspended_servers_stop_and_are_not_forgotten() -> None:
     index, facts = serving(servers(3), replicas=3)
     suspended = with_spec(index, an_index_spec(store=a_store(replicas=3), suspend=True))
-    plan = index_plan(suspended, replace(facts, pods=(), retriever=None, servers=replace(servers(3), pods=())))
+    plan = index_plan(suspended, replace(facts, pods=(), retriever=None, servers=replace(servers(3), pods={})))
     made = servers_of(plan)
     assert (made["spec"]["replicas"], made["metadata"]["annotations"][labels.SERVERS]) == (0, "3")
     assert told(plan, "Serving") == ("False", "Suspended")

@@ -17,7 +17,7 @@ from nimblet.plan.facts import (
     StorageClassFacts,
     WriteFailure,
 )
-from nimblet.plan.indexfacts import NamedFacts, PartFacts
+from nimblet.plan.indexfacts import NamedFacts, PartFacts, StoreServerFacts
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.retrievalindex import plan_invalid_index
 from nimblet.settings import Settings
@@ -140,6 +140,64 @@ def test_store_that_is_away_is_told_in_the_retrievers_words() -> None:
     assert told(plan, "Serving") == ("False", "StoreUnavailable")
     assert "Qdrant refused the key." in words(plan, "Ready")
     assert plan.status.serving_generation == "g000001", "what can't be told stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [("StoreRefused", "Put a key that may read and write all"), ("StoreUnsupported", "Run Qdrant servers of")],
+)
+def test_what_a_server_refuses_is_told_by_its_reason(reason: str, step: str) -> None:
+    index, facts = built(an_index())
+    bad = a_retriever(None, store=PartFacts(ok=False, reason=reason, message="in the retriever's words"))
+    plan = index_plan(index, replace(facts, retriever=bad))
+    assert told(plan, "Serving") == ("False", reason)
+    assert told(plan, "Ready") == ("False", reason)
+    assert "in the retriever's words. " + step in words(plan, "Ready")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "builds"),
+    [
+        ("StoreRefused", "StoreRefused", False),
+        ("StoreUnavailable", "StoreFailing", True),
+        ("StoreFull", "DiskPressure", True),
+    ],
+)
+def test_trouble_of_a_store_that_answers_leaves_serving(trouble: str, reason: str, *, builds: bool) -> None:
+    index, facts = built(an_index())
+    asked = index.model_copy(update={"build_requested_at": "now"})
+    found = replace(a_retriever(), trouble=PartFacts(ok=False, reason=trouble, message="can't write"))
+    plan = index_plan(asked, replace(facts, retriever=found))
+    assert told(plan, "Serving") == ("True", "Answering")
+    assert told(plan, "Ready") == ("False", reason)
+    assert "can't write" in words(plan, "Ready")
+    assert bool(jobs_of(plan)) is builds
+
+
+def test_server_that_is_full_is_told_as_such_and_its_version_too() -> None:
+    index, facts = built(an_index())
+    server = StoreServerFacts(url="http://q:6333", used=True, version="1.19.0", collections=("uid-g000001-a",))
+    found = replace(a_retriever(), servers=(server,), note="The Qdrant server is 1.19.0, newer than 1.18.")
+    plan = index_plan(index, replace(facts, retriever=found))
+    assert told(plan, "Ready") == ("True", "Ready")
+    assert "newer than 1.18." in words(plan, "Ready")
+    (kept,) = plan.status.store_servers
+    assert (kept.url, kept.version, kept.collections) == ("http://q:6333", "1.19.0", ["uid-g000001-a"])
+    full = index_plan(index, replace(facts, retriever=replace(found, full=True)))
+    assert told(full, "Ready") == ("False", "DiskPressure")
+    assert "no room left on its volume" in words(full, "Ready")
+    assert told(full, "Serving") == ("True", "Answering")
+
+
+def test_retriever_that_ends_because_of_its_store_is_told_by_the_reason() -> None:
+    index, facts = built(an_index())
+    message = '{"version":1,"error":{"reason":"StoreRefused","message":"the Qdrant server refuses the key."}}'
+    ended_ = ContainerFailure(kind=FailureKind.LOADER, container="retriever", message=message, exit_code=1)
+    pod = replace(facts.pods[0], ready=False, failure=ended_, observation=None)
+    plan = index_plan(index, replace(facts, pods=(pod,), retriever=None))
+    assert told(plan, "Serving") == ("False", "StoreRefused")
+    assert told(plan, "Ready") == ("False", "StoreRefused")
+    assert "the Qdrant server refuses the key. Put a key" in words(plan, "Ready")
 
 
 def test_retriever_that_does_not_answer_takes_serving_away() -> None:

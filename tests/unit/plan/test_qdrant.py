@@ -193,11 +193,17 @@ def test_a_shrinking_index_restarts_no_server() -> None:
 def test_more_servers_join_the_set_that_is_there() -> None:
     plan = planned(CLUSTER, live_set(1, replicas=1), serving=1)
     assert sets(plan) == {"docs-qdrant": 3}
-    assert (plan.target, plan.previous, plan.deletions) == ("http://docs-qdrant.team.svc:6333", None, ())
+    assert (plan.target, plan.former, plan.deletions) == ("http://docs-qdrant.team.svc:6333", (), ())
 
 
 @pytest.mark.parametrize(
-    "change", [{"replicas": 1}, {"size": "20Gi", "replicas": 3}, {"storage_class": "fast", "replicas": 3}]
+    "change",
+    [
+        {"replicas": 1},
+        {"size": "20Gi", "replicas": 3},
+        {"storage_class": "fast", "replicas": 3},
+        {"memory": "OnDisk", "replicas": 3},
+    ],
 )
 def test_what_cannot_be_changed_makes_a_set_beside(change: dict[str, Any]) -> None:
     # Given three servers that answer, when fewer or other claims are asked for
@@ -206,7 +212,7 @@ def test_what_cannot_be_changed_makes_a_set_beside(change: dict[str, Any]) -> No
     # Then builds go to a new set, the old answers as it is, and nothing is deleted
     assert sets(plan) == {"docs-qdrant": 3, "docs-qdrant-s2": shape.replicas}
     assert plan.target == "http://docs-qdrant-s2.team.svc:6333"
-    assert plan.previous == "http://docs-qdrant.team.svc:6333"
+    assert plan.former == ("http://docs-qdrant.team.svc:6333",)
     assert plan.deletions == ()
     assert "docs-qdrant-s2" in plan.moving
     old = of_kind(plan, "StatefulSet")["docs-qdrant"]["spec"]["volumeClaimTemplates"][0]["spec"]
@@ -219,7 +225,7 @@ def test_the_old_set_goes_when_the_new_one_serves() -> None:
     plan = planned(SHAPE, old, new, serving=2)
     assert sets(plan) == {"docs-qdrant-s2": 1}
     assert plan.deletions == tuple(old.children)
-    assert (plan.previous, plan.moving) == (None, "")
+    assert (plan.former, plan.moving) == ((), "")
 
 
 def test_an_edit_taken_back_keeps_the_set_that_answers() -> None:
@@ -241,7 +247,9 @@ def test_claims_of_a_retained_set_that_leaves_go_with_it() -> None:
     old, new = replace(live_set(1, replicas=3), retained=True), live_set(2, replicas=1)
     # first it is told to take its claims along, then it goes
     plan = planned(SHAPE, old, new, serving=2)
-    policy = of_kind(plan, "StatefulSet")["docs-qdrant"]["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert set(sets(plan)) == {"docs-qdrant-s2"}
+    (retiring,) = (item for item in map(as_any, plan.retiring) if item["kind"] == "StatefulSet")
+    policy = retiring["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert (policy["whenDeleted"], plan.deletions) == ("Delete", ())
     assert planned(SHAPE, replace(old, retained=False), new, serving=2).deletions == tuple(old.children)
 
@@ -258,20 +266,8 @@ def test_while_nobody_knows_what_serves_nothing_is_deleted_and_the_old_set_answe
     live = (live_set(1, replicas=3), live_set(2, replicas=1))
     plan = planned(SHAPE, *live, serving=None)
     assert plan.deletions == ()
-    assert plan.previous == "http://docs-qdrant.team.svc:6333"
+    assert plan.former == ("http://docs-qdrant.team.svc:6333",)
     assert plan.target == "http://docs-qdrant-s2.team.svc:6333"
-
-
-@pytest.mark.parametrize("serving", [0, 1, None])
-def test_where_the_retriever_cannot_move_the_servers_stay_and_it_is_told(serving: int | None) -> None:
-    owner = replace(an_owner(), movable=False)
-    live = (live_set(1, replicas=3),)
-    # more servers need no second set
-    more = plan_qdrant(owner, replace(SHAPE, replicas=5), load=LOAD, live=live, serving=serving)
-    assert (sets(more), more.refused) == ({"docs-qdrant": 5}, "")
-    fewer = plan_qdrant(owner, SHAPE, load=LOAD, live=live, serving=serving)
-    assert (sets(fewer), fewer.previous, fewer.deletions) == ({"docs-qdrant": 3}, None, ())
-    assert "make a new RetrievalIndex" in fewer.refused
 
 
 SHAPES = st.builds(

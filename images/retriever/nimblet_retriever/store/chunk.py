@@ -48,7 +48,19 @@ class StoreBusy(StoreError):  # noqa: N818
 
 
 class StoreUnavailable(StoreError):  # noqa: N818
-    """The server behind the store did not answer, or refused the key."""
+    """The server behind the store did not answer, or with an error of its own."""
+
+
+class StoreMoved(StoreUnavailable):
+    """What was asked for is being taken to other servers."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The server behind the store refuses our key, for this or for everything."""
+
+
+class StoreUnsupported(StoreUnavailable):
+    """The server behind the store is of a version that lacks what we need."""
 
 
 @dataclass(frozen=True, kw_only=True)

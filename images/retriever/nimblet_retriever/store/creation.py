@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making collections on a Qdrant server, laid out as collection.py says. Nothing else."""
 
+from collections.abc import Sequence
+
 from qdrant_client import AsyncQdrantClient, models
 
 from nimblet_retriever.config import CollectionConfig
@@ -31,16 +33,24 @@ async def create(
             metadata=metadata,
         )
     )
-    for field in INDEXED:
-        await answered(
-            client.create_payload_index(
-                collection, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
-            )
-        )
+    await create_indexes(client, collection)
+
+
+async def create_indexes(client: AsyncQdrantClient, collection: str) -> None:
+    """Make the indexes of chunks' fields; again changes nothing."""
+    await _index(client, collection, INDEXED)
+
+
+async def create_passages(
+    client: AsyncQdrantClient, collection: str, *, dimension: int, config: CollectionConfig | None
+) -> None:
+    """Make a collection for pushed passages, which are told apart by their number too."""
+    await create(client, collection, dimension=dimension, config=config, metadata={})
+    await _index(client, collection, ("sequence",), models.PayloadSchemaType.INTEGER)
 
 
 async def create_entries(client: AsyncQdrantClient, collection: str, config: CollectionConfig | None) -> None:
-    """Make a collection without vectors, with as many copies as others have."""
+    """Make the collection of a pushes' entries, without vectors, with as many copies as others have."""
     wanted = layout(config, dimension=1)
     await answered(
         client.create_collection(
@@ -50,3 +60,15 @@ async def create_entries(client: AsyncQdrantClient, collection: str, config: Col
             write_consistency_factor=wanted.confirmed,
         )
     )
+    await _index(client, collection, ("kind", "space"))
+
+
+async def _index(
+    client: AsyncQdrantClient,
+    collection: str,
+    fields: Sequence[str],
+    kind: models.PayloadSchemaType = models.PayloadSchemaType.KEYWORD,
+) -> None:
+    """Make indexes: a server in strict mode filters by no field that has none."""
+    for field in fields:
+        await answered(client.create_payload_index(collection, field, field_schema=kind, wait=True))

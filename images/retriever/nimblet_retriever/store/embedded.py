@@ -33,6 +33,7 @@ from nimblet_retriever.store.frames import AddRequest, SealRequest, VectorsReque
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.layout import SHARD, Layout, read_manifest, size_of
 from nimblet_retriever.store.lexical import check_language
+from nimblet_retriever.store.look import ALONE, Look
 from nimblet_retriever.store.overlay import PASSAGES, EmbeddedOverlay
 from nimblet_retriever.store.payload import check_chunks
 from nimblet_retriever.store.process import BUILDER_MEMORY, BuilderProcess
@@ -174,6 +175,10 @@ class EmbeddedStore:
     async def room(self) -> Room:
         """Tell what the volume has left."""
         return Room(free=self._free(self._layout.root), reserve=self._reserve)
+
+    async def look(self) -> Look:
+        """No server is behind it."""
+        return ALONE
 
     async def size(self, name: str) -> int | None:
         """Tell what a sealed generation's files take; nothing yet for one that is built."""

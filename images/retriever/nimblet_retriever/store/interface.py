@@ -9,6 +9,7 @@ from typing import Protocol
 
 from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
+from nimblet_retriever.store.look import Look
 from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Receipt, Space, Totals
 
 
@@ -114,6 +115,9 @@ class Store(Protocol):
 
     async def room(self) -> Room:
         """Tell how much may still be written."""
+
+    async def look(self) -> Look:
+        """Ask the servers behind it how they are; StoreError where they can't be used at all."""
 
     async def size(self, name: str) -> int | None:
         """Tell the bytes that a generation takes, None where only the server knows."""

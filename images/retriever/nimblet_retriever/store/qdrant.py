@@ -3,11 +3,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from nimblet_retriever.store.chunk import (
     Chunk,
@@ -15,7 +15,9 @@ from nimblet_retriever.store.chunk import (
     Mode,
     Search,
     Selection,
+    StoreError,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 from nimblet_retriever.store.lexical import document_vector, query_vector
@@ -23,8 +25,12 @@ from nimblet_retriever.store.payload import DENSE, LEXICAL, excluded, json_of, p
 
 PAGE: Final = 1000
 NOT_FOUND: Final = 404
-NO_SPACE: Final = "No space left"
-"""How the server says in its answer that its disk is full, in the words of the system's own error."""
+REFUSALS: Final = frozenset({401, 403})
+"""No key or a wrong one; a key that may not do this: a read-only one, or one for other collections."""
+NO_SPACE: Final = ("No space left", "Not enough space available")
+"""How the server says that its disk is full: the system's own words, and those of its optimizer."""
+
+FULL: Final = "the Qdrant server's disk is full; enlarge it or drop old generations"
 
 T = TypeVar("T")
 
@@ -34,19 +40,39 @@ async def answered(request: Awaitable[T]) -> T:
     try:
         return await request
     except UnexpectedResponse as error:
-        if error.status_code == NOT_FOUND:
-            raise GenerationUnknown("the collection is gone") from error
-        if NO_SPACE.encode() in error.content:
-            raise StoreFull("the Qdrant server's disk is full; enlarge it or drop old generations") from error
-        raise StoreUnavailable(f"the Qdrant server answered HTTP {error.status_code}; see its log") from error
+        raise _refusal(error) from error
+    except ResponseHandlingException as error:
+        if isinstance(error.source, StoreError):
+            raise error.source from error
+        raise _silence(error.source) from error
     except (ApiException, QdrantException, OSError) as error:
-        raise StoreUnavailable(
-            f"the Qdrant server did not answer ({type(error).__name__}); check its address"
-        ) from error
+        raise _silence(error) from error
     except ValueError as error:
         if "not found" in str(error):  # the client's local mode has no error of its own for it
             raise GenerationUnknown("the collection is gone") from error
         raise
+
+
+def is_full(words: str) -> bool:
+    """Tell whether these words of a server's mean that its disk is full."""
+    return any(told in words for told in NO_SPACE)
+
+
+def _refusal(error: UnexpectedResponse) -> StoreError:
+    """Return what an answer with an error means."""
+    if error.status_code == NOT_FOUND:
+        return GenerationUnknown("the collection is gone")
+    if error.status_code in REFUSALS:
+        return StoreRefused(
+            f"the Qdrant server refuses the key (HTTP {error.status_code}); give one that may read and write"
+        )
+    if is_full(error.content.decode(errors="replace")):
+        return StoreFull(FULL)
+    return StoreUnavailable(f"the Qdrant server answered HTTP {error.status_code}; see its log")
+
+
+def _silence(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the Qdrant server did not answer ({type(error).__name__}); check its address")
 
 
 def point_of(chunk: Chunk, *, language: str) -> models.PointStruct:
@@ -117,10 +143,10 @@ async def scroll(
     collection: str,
     *,
     fields: list[str] | bool,
-    vectors: bool,
+    vectors: bool | Literal["all"],
     flt: models.Filter | None = None,
 ) -> AsyncIterator[models.Record]:
-    """Yield all points that a filter lets through."""
+    """Yield all points that a filter lets through; `vectors`: the dense ones, or those of all kinds."""
     offset = None
     while True:
         records, offset = await answered(
@@ -130,7 +156,7 @@ async def scroll(
                 limit=PAGE,
                 offset=offset,
                 with_payload=fields,
-                with_vectors=[DENSE] if vectors else False,
+                with_vectors=[DENSE] if vectors is True else vectors == "all",
             )
         )
         for record in records:

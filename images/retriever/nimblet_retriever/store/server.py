@@ -23,16 +23,24 @@ from nimblet_retriever.store.chunk import (
     Room,
     Search,
     StoreError,
+    StoreFull,
+    StoreUnavailable,
 )
 from nimblet_retriever.store.collection import search_params
-from nimblet_retriever.store.creation import create
+from nimblet_retriever.store.creation import create, create_indexes
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.lexical import check_language
+from nimblet_retriever.store.look import Look, ServerLook, version_note
+from nimblet_retriever.store.overlaymove import Site, home_of
+from nimblet_retriever.store.overlaypoints import entries_of
 from nimblet_retriever.store.payload import DENSE, check_chunks, hit_of, similarity_of
-from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
+from nimblet_retriever.store.qdrant import FULL, answered, any_of, filter_of, is_full, point_of, ranking, scroll
 from nimblet_retriever.store.serveroverlay import ServerOverlay
+from nimblet_retriever.store.troubles import Troubles
 
 METADATA_KEY: Final = "nimblet"
+SEARCH_SECONDS: Final = 10
+"""Of one search; writes may take longer."""
 
 T = TypeVar("T")
 
@@ -41,14 +49,27 @@ class ServerStore:
     """A Store on a server. `prefix` is the index's own: the CR's uid, so that indexes share a server."""
 
     def __init__(
-        self, client: AsyncQdrantClient, *, prefix: str, collection: CollectionConfig | None = None
+        self,
+        client: AsyncQdrantClient,
+        *,
+        prefix: str,
+        collection: CollectionConfig | None = None,
+        url: str = "",
     ) -> None:
+        """`url` is what it is called in a status."""
+        self.url = url
         self._client = client
+        self._troubles = Troubles(client)
         self._prefix = prefix
         self._collection = collection
         self._known: dict[str, tuple[str, Generation]] = {}
         """Sealed generations by name, with their collections: they never change, so they are looked up once."""
         self._overlay: ServerOverlay | None = None
+
+    @property
+    def site(self) -> Site:
+        """Where its pushed documents are."""
+        return Site(client=self._client, prefix=self._prefix, config=self._collection)
 
     @property
     def alias(self) -> str:
@@ -69,15 +90,19 @@ class ServerStore:
             else:
                 await answered(self._client.delete_collection(collection))
         collection = f"{self._prefix}-{manifest.name}-{manifest.token}"
-        if not resumed:
-            await create(
+        if resumed:
+            made = create_indexes(self._client, collection)  # it may have been cut off before these
+        else:
+            made = create(
                 self._client,
                 collection,
                 dimension=manifest.dimension,
                 metadata=_metadata(Generation(manifest=manifest)),
                 config=self._collection,
             )
-        return ServerBuild(self._client, collection, manifest)
+        # of a collection that can't be made, later writes to the one of pushes tell whether it still can't
+        await self._troubles.written(entries_of(self._prefix), made, field="kind")
+        return ServerBuild(self._client, self._troubles, collection, manifest)
 
     async def generations(self) -> tuple[Generation, ...]:
         """Return all generations."""
@@ -89,11 +114,16 @@ class ServerStore:
         collection = await self._served()
         return collection.removeprefix(f"{self._prefix}-").rpartition("-")[0] if collection is not None else None
 
-    async def serve(self, name: str) -> None:
-        """Point the alias at a sealed generation: deletion and creation are one request, applied as one."""
+    async def check_servable(self, name: str) -> str:
+        """Return the collection of a generation that may serve. GenerationUnknown, GenerationEmpty."""
         collection, generation = await self._sealed(name)
         if generation.counts is None or generation.counts.chunks == 0:
             raise GenerationEmpty(f"generation {name} has no chunk; the serving one stays")
+        return collection
+
+    async def serve(self, name: str) -> None:
+        """Point the alias at a sealed generation: deletion and creation are one request, applied as one."""
+        collection = await self.check_servable(name)
         operations: list[models.AliasOperations] = []
         if await self._served() is not None:
             operations.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.alias)))
@@ -102,7 +132,13 @@ class ServerStore:
                 create_alias=models.CreateAlias(collection_name=collection, alias_name=self.alias)
             )
         )
-        await answered(self._client.update_collection_aliases(operations))
+        await self._alias(operations)
+
+    async def withdraw(self) -> None:
+        """Serve no generation any more: another place does."""
+        if await self._served() is not None:
+            alias = models.DeleteAlias(alias_name=self.alias)
+            await self._alias([models.DeleteAliasOperation(delete_alias=alias)])
 
     async def drop(self, name: str) -> None:
         """Remove a generation's collections."""
@@ -131,6 +167,7 @@ class ServerStore:
                 limit=search.limit,
                 with_payload=True,
                 with_vectors=[DENSE],
+                timeout=SEARCH_SECONDS,
             )
         )
         return tuple(
@@ -161,14 +198,18 @@ class ServerStore:
     async def overlay(self) -> ServerOverlay:
         """Return the pushed documents."""
         if self._overlay is None:
-            self._overlay = await ServerOverlay.open(self._client, prefix=self._prefix, config=self._collection)
+            await home_of([self.site])  # a move that was cut off has ended, or it would not be asked for alone
+            self._overlay = await ServerOverlay.open(
+                self._client, self._troubles, prefix=self._prefix, config=self._collection
+            )
         return self._overlay
 
     async def note(self, name: str, notes: Notes) -> None:
         """Replace a sealed generation's notes in the collection's metadata."""
         collection, known = await self._sealed(name)
         generation = known.model_copy(update={"notes": notes})
-        await answered(self._client.update_collection(collection, metadata=_metadata(generation)))
+        noted = self._client.update_collection(collection, metadata=_metadata(generation))
+        await self._troubles.written(collection, noted)
         self._known[name] = (collection, generation)
 
     async def room(self) -> Room:
@@ -179,17 +220,41 @@ class ServerStore:
         """Only the server knows."""
         return None
 
-    async def purge(self) -> None:
-        """Remove everything of this index from the server: what is done when an index is deleted."""
-        self._known.clear()
-        for collection, _ in await self._collections():
-            await answered(self._client.delete_collection(collection))
-        await (await self.overlay()).purge()
-        self._overlay = None
+    async def look(self) -> Look:
+        """Ask for the version, read one passage, and see what optimizers and writes met."""
+        version = (await answered(self._client.info())).version
+        note = version_note(version)
+        served = await self._served()
+        if served is not None:
+            await answered(self._client.scroll(served, limit=1, with_vectors=[DENSE], timeout=SEARCH_SECONDS))
+        listed = await answered(self._client.get_collections())
+        own = sorted(item.name for item in listed.collections if item.name.startswith(f"{self._prefix}-"))
+        ill = await self._troubles.still()
+        for name in own:
+            ill = ill or await self._optimizer_error(name)
+        full = isinstance(ill, StoreFull)
+        here = ServerLook(url=self.url, used=True, version=version, collections=tuple(own))
+        return Look(servers=(here,), full=full, trouble=None if full else ill, note=note)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    async def _alias(self, operations: list[models.AliasOperations]) -> None:
+        changed = self._client.update_collection_aliases(operations)
+        await self._troubles.written(entries_of(self._prefix), changed, field="kind")
+
+    async def _optimizer_error(self, collection: str) -> StoreError | None:
+        """Return what a collection's optimizer stopped at: the server notes it, and answers on."""
+        try:
+            told = (await answered(self._client.get_collection(collection))).optimizer_status
+        except GenerationUnknown:
+            return None
+        if not isinstance(told, models.OptimizersStatusOneOf1):
+            return None
+        if is_full(told.error):
+            return StoreFull(FULL)
+        return StoreUnavailable(f"the Qdrant server can't optimize collection {collection}; see its log and disk")
 
     async def _served(self) -> str | None:
         aliases = await answered(self._client.get_aliases())
@@ -227,8 +292,9 @@ class ServerStore:
 class ServerBuild:
     """A build in a collection of its own."""
 
-    def __init__(self, client: AsyncQdrantClient, collection: str, manifest: Manifest) -> None:
+    def __init__(self, client: AsyncQdrantClient, troubles: Troubles, collection: str, manifest: Manifest) -> None:
         self._client = client
+        self._troubles = troubles
         self._collection = collection
         self._manifest = manifest
 
@@ -247,11 +313,11 @@ class ServerBuild:
 
     async def vectors(self, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors that it holds already."""
-        return await self._written(_vectors(self._client, self._collection, reuse_keys))
+        return await self._here(_vectors(self._client, self._collection, reuse_keys))
 
     async def seal(self) -> Counts:
         """Count, and write the counts to the metadata: that is what makes it sealed."""
-        counts = await self._written(_counts(self._client, self._collection))
+        counts = await self._here(_counts(self._client, self._collection))
         sealed = Generation(manifest=self._manifest, counts=counts)
         await self._written(self._client.update_collection(self._collection, metadata=_metadata(sealed)))
         return counts
@@ -260,8 +326,11 @@ class ServerBuild:
         """Nothing is held: the collection stays."""
 
     async def _written(self, request: Awaitable[T]) -> T:
+        return await self._here(self._troubles.written(self._collection, request))
+
+    async def _here(self, request: Awaitable[T]) -> T:
         try:
-            return await answered(request)
+            return await request
         except GenerationUnknown as error:
             raise BuildFenced(f"another build of {self._manifest.name} took over; stop this indexer") from error
 

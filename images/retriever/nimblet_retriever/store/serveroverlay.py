@@ -7,17 +7,30 @@ last, so that a push that was cut off is as if it never was, and replacing a doc
 """
 
 import asyncio
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from qdrant_client import AsyncQdrantClient, models
 
 from nimblet_retriever.config import CollectionConfig
-from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError
-from nimblet_retriever.store.creation import create, create_entries
-from nimblet_retriever.store.generation import StoredModel
+from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError, StoreMoved
+from nimblet_retriever.store.creation import create_entries, create_passages
+from nimblet_retriever.store.overlaypoints import (
+    HIDES,
+    LIVING,
+    SPACE,
+    STATE,
+    State,
+    changed,
+    entries_of,
+    entry_point,
+    id_of,
+    kind_of,
+    of_document,
+    passages_of,
+    value_of,
+)
 from nimblet_retriever.store.payload import DENSE, Payload, chunk_of, hit_from, similarity_of
 from nimblet_retriever.store.pushed import (
     Document,
@@ -33,25 +46,10 @@ from nimblet_retriever.store.pushed import (
     ranked,
 )
 from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
+from nimblet_retriever.store.troubles import Troubles
 
-_IDS: Final = uuid.UUID("0c1d6f0e-5f0a-5b0e-8a53-3f6c9b7f2a11")
-"""Namespace of the ids here: any fixed UUID of our own."""
 LOOKS: Final = 5
 """How often a search is made again because a document it found was replaced meanwhile."""
-_STATE, _SPACE, _LIVING, _HIDES, _GONE = "state", "space", "living", "hides", "gone"
-"""Kinds of points among the entries."""
-
-T = TypeVar("T", bound=StoredModel)
-
-
-class State(StoredModel):
-    """The last push's number, and what the overlay holds in sum. `revision` counts every write, renewals too."""
-
-    revision: int = 0
-    sequence: int = 0
-    documents: int = 0
-    passages: int = 0
-    tombstones: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +66,34 @@ class _View:
 class ServerOverlay:
     """An Overlay on a server. Changes of one process are made one after another."""
 
-    def __init__(self, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None) -> None:
+    def __init__(
+        self, client: AsyncQdrantClient, troubles: Troubles, *, prefix: str, config: CollectionConfig | None
+    ) -> None:
         self._client = client
+        self._troubles = troubles
         self._config = config
-        self._entries = f"{prefix}-push"
+        self._prefix = prefix
+        self._entries = entries_of(prefix)
         self._turn = asyncio.Lock()
         self._view = _View(state=State(revision=-1), hidden=frozenset(), spaces=(), occupied=frozenset())
 
     @classmethod
     async def open(
-        cls, client: AsyncQdrantClient, *, prefix: str, config: CollectionConfig | None = None
+        cls,
+        client: AsyncQdrantClient,
+        troubles: Troubles,
+        *,
+        prefix: str,
+        config: CollectionConfig | None = None,
     ) -> "ServerOverlay":
         """Make what is missing, with as many copies as generations have."""
-        overlay = cls(client, prefix=prefix, config=config)
+        overlay = cls(client, troubles, prefix=prefix, config=config)
         if not await answered(client.collection_exists(overlay._entries)):
-            await overlay._create()
+            await troubles.written(
+                overlay._entries, create_entries(client, overlay._entries, config), field="kind"
+            )
+        if (await answered(client.count(overlay._entries, exact=True))).count == 0:
+            await overlay._put([entry_point(STATE, "", State())])
         return overlay
 
     async def put(self, document: Document) -> Receipt:
@@ -91,7 +102,7 @@ class ServerOverlay:
             entry = await self.entry(document.id)
             if entry is not None and is_repeated(entry, version=document.version, digest=document.digest):
                 return Receipt(sequence=entry.sequence, version=entry.version)
-            state = await self._state()
+            state = await self._writable()
             made = Entry(
                 document=document.id,
                 version=next_version(entry, document.version),
@@ -102,7 +113,7 @@ class ServerOverlay:
             )
             await self._clear(document.id, but=entry)
             await self._write(made, document.chunks, document.space)
-            await self._enter(made, _changed(state, entry, made))
+            await self._enter(made, changed(state, entry, made))
             await self._clear(document.id, but=made)
             return Receipt(sequence=made.sequence, version=made.version)
 
@@ -130,9 +141,10 @@ class ServerOverlay:
         async with self._turn:
             if await self.entry(entry.document) != entry:
                 return
+            state = await self._writable()
             made = entry.model_copy(update={"space": space.id})
             await self._write(made, chunks, space)
-            await self._enter(made, _changed(await self._state(), entry, made))
+            await self._enter(made, changed(state, entry, made))
             await self._clear(entry.document, but=made)
             await self._drop_empty(entry.space)
 
@@ -166,10 +178,10 @@ class ServerOverlay:
 
     async def outdated(self, space: str, limit: int) -> tuple[Outdated, ...]:
         """Return some of the documents that are in another space."""
-        wanted = models.Filter(must=[any_of("kind", [_LIVING])], must_not=[any_of("space", [space])])
+        wanted = models.Filter(must=[any_of("kind", [LIVING])], must_not=[any_of("space", [space])])
         found: list[Outdated] = []
         async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=wanted):
-            entry = _value(record, Entry)
+            entry = value_of(record, Entry)
             chunks = [
                 chunk_of(Payload.model_validate(item.payload), ())
                 async for item in scroll(
@@ -177,7 +189,7 @@ class ServerOverlay:
                     self._passages(entry.space),
                     fields=True,
                     vectors=False,
-                    flt=_of(entry.document, number=entry.sequence),
+                    flt=of_document(entry.document, number=entry.sequence),
                 )
             ]
             found.append(Outdated(entry=entry, chunks=tuple(sorted(chunks, key=lambda chunk: chunk.position))))
@@ -185,43 +197,39 @@ class ServerOverlay:
                 break
         return tuple(found)
 
-    async def purge(self) -> None:
-        """Remove everything from the server."""
-        listed = await answered(self._client.get_collections())
-        for item in listed.collections:
-            if item.name == self._entries or item.name.startswith(f"{self._entries}-"):
-                await answered(self._client.delete_collection(item.name))
-
     async def close(self) -> None:
         """Nothing is held: the store closes the client."""
 
-    async def _create(self) -> None:
-        await create_entries(self._client, self._entries, self._config)
-        for field in ("kind", "space"):
-            await answered(
-                self._client.create_payload_index(
-                    self._entries, field, field_schema=models.PayloadSchemaType.KEYWORD, wait=True
-                )
-            )
-        await answered(self._client.upsert(self._entries, [_point(_STATE, "", State())], wait=True))
-
     async def _state(self) -> State:
-        found = await answered(self._client.retrieve(self._entries, [_id(_STATE, "")], with_payload=True))
+        found = await answered(self._client.retrieve(self._entries, [id_of(STATE, "")], with_payload=True))
         if not found:
             raise StoreError(f"collection {self._entries} lost its state; remove it, and push its documents again")
-        return _value(found[0], State)
+        return value_of(found[0], State)
+
+    async def _writable(self) -> State:
+        """Return the state, which a write replaces. StoreMoved where another place has the documents now."""
+        state = await self._state()
+        if state.moved:
+            raise StoreMoved("pushed documents are being taken to other servers; ask again")
+        return state
+
+    async def _put(self, points: list[models.PointStruct]) -> None:
+        """Write entries."""
+        await self._troubles.written(
+            self._entries, self._client.upsert(self._entries, points, wait=True), field="kind"
+        )
 
     async def _current(self) -> _View:
         """Return the view of now, read anew if anything was written since the last one."""
         state = await self._state()
         if state.revision != self._view.state.revision:
             spaces, hidden, occupied = [], set(), set()
-            flt = models.Filter(must=[any_of("kind", [_SPACE, _HIDES])])
+            flt = models.Filter(must=[any_of("kind", [SPACE, HIDES])])
             async for record in scroll(self._client, self._entries, fields=True, vectors=False, flt=flt):
-                if (record.payload or {}).get("kind") == _SPACE:
-                    spaces.append(_value(record, Space))
+                if (record.payload or {}).get("kind") == SPACE:
+                    spaces.append(value_of(record, Space))
                 else:
-                    hidden.add(_value(record, Entry).document)
+                    hidden.add(value_of(record, Entry).document)
             for space in spaces:
                 if await self._living(space.id):
                     occupied.add(space.id)
@@ -231,54 +239,56 @@ class ServerOverlay:
         return self._view
 
     async def _living(self, space: str) -> int:
-        flt = models.Filter(must=[any_of("kind", [_LIVING]), any_of("space", [space])])
+        flt = models.Filter(must=[any_of("kind", [LIVING]), any_of("space", [space])])
         return (await answered(self._client.count(self._entries, count_filter=flt, exact=True))).count
 
     async def _read(self, documents: set[str]) -> dict[str, Entry]:
-        ids = [_id(_LIVING, document) for document in documents]
+        ids = [id_of(LIVING, document) for document in documents]
         found = await answered(self._client.retrieve(self._entries, ids, with_payload=True)) if ids else []
-        entries = [_value(record, Entry) for record in found]
+        entries = [value_of(record, Entry) for record in found]
         return {entry.document: entry for entry in entries}
 
     async def _enter(self, entry: Entry, state: State) -> None:
         """Commit: the entry and the number in one request."""
-        points = [_point(_kind(entry), entry.document, entry), _point(_STATE, "", state)]
-        await answered(self._client.upsert(self._entries, points, wait=True))
+        await self._put([entry_point(kind_of(entry), entry.document, entry), entry_point(STATE, "", state)])
 
     async def _enter_without_passages(
         self, document: str, entry: Entry | None, *, version: int, deleted: bool
     ) -> Receipt:
-        state = await self._state()
+        state = await self._writable()
         made = Entry(document=document, version=version, deleted=deleted, sequence=state.sequence + 1)
-        await self._enter(made, _changed(state, entry, made))
+        await self._enter(made, changed(state, entry, made))
         await self._clear(document, but=made)
         return Receipt(sequence=made.sequence, version=made.version)
 
     async def _write(self, entry: Entry, chunks: Sequence[Chunk], space: Space) -> None:
         collection = self._passages(space.id)
         if not await answered(self._client.collection_exists(collection)):
-            await create(self._client, collection, dimension=space.dimension, metadata={}, config=self._config)
-        await answered(self._client.upsert(self._entries, [_point(_SPACE, space.id, space)], wait=True))
+            made = create_passages(self._client, collection, dimension=space.dimension, config=self._config)
+            await self._troubles.written(self._entries, made, field="kind")
+        await self._put([entry_point(SPACE, space.id, space)])
         points = []
         for chunk in chunks:
             point = point_of(chunk, language=space.language)
-            point.id = _id(f"{entry.document}\0{entry.sequence}", str(chunk.position))
+            point.id = id_of(f"{entry.document}\0{entry.sequence}", str(chunk.position))
             point.payload = {**(point.payload or {}), "sequence": entry.sequence}
             points.append(point)
         if points:
-            await answered(self._client.upsert(collection, points, wait=True))
+            await self._troubles.written(collection, self._client.upsert(collection, points, wait=True))
 
     async def _clear(self, document: str, *, but: Entry | None) -> None:
         """Remove a document's passages from all spaces, but those of one entry."""
         for space in (await self._current()).spaces:
             kept = but.sequence if but is not None and but.space == space.id else None
-            selector = models.FilterSelector(filter=_of(document, but=kept))
-            await answered(self._client.delete(self._passages(space.id), selector, wait=True))
+            selector = models.FilterSelector(filter=of_document(document, but=kept))
+            passages = self._passages(space.id)
+            await self._troubles.written(passages, self._client.delete(passages, selector, wait=True))
 
     async def _drop_empty(self, space: str) -> None:
         if await self._living(space) == 0:
-            ids = models.PointIdsList(points=[_id(_SPACE, space)])
-            await answered(self._client.delete(self._entries, ids, wait=True))
+            ids = models.PointIdsList(points=[id_of(SPACE, space)])
+            deleted = self._client.delete(self._entries, ids, wait=True)
+            await self._troubles.written(self._entries, deleted, field="kind")
             await answered(self._client.delete_collection(self._passages(space)))
 
     async def _look(self, search: Search, space: str | None, view: _View) -> Found:
@@ -327,7 +337,7 @@ class ServerOverlay:
         return [_numbered(point, search, space) for point in found.points]
 
     def _passages(self, space: str) -> str:
-        return f"{self._entries}-{space}"
+        return passages_of(self._prefix, space)
 
 
 _Numbered = tuple[Hit, tuple[int, str]]
@@ -345,51 +355,3 @@ def _counting(hits: Sequence[_Numbered], entries: Mapping[str, Entry]) -> list[H
     """Return the hits whose document's entry has their number and space: not cut off, replaced or deleted."""
     found = [(hit, mark, entries.get(hit.document)) for hit, mark in hits]
     return [hit for hit, mark, entry in found if entry is not None and (entry.sequence, entry.space) == mark]
-
-
-def _changed(state: State, before: Entry | None, after: Entry) -> State:
-    """Return the state after an entry was replaced."""
-    was = before if before is not None else Entry(document=after.document, version=0, sequence=0)
-    return State(
-        revision=state.revision + 1,
-        sequence=max(state.sequence, after.sequence),
-        documents=state.documents + (after.passages > 0) - (was.passages > 0),
-        passages=state.passages + after.passages - was.passages,
-        tombstones=state.tombstones + after.hides - was.hides,
-    )
-
-
-def _kind(entry: Entry) -> str:
-    if entry.hides:
-        return _HIDES
-    return _LIVING if entry.passages else _GONE
-
-
-def _id(kind: str, name: str) -> str:
-    return str(uuid.uuid5(_IDS, f"{kind}\0{name}"))
-
-
-def _point(kind: str, name: str, value: StoredModel) -> models.PointStruct:
-    """Return the point of an entry, a space or the state; all kinds of entries share their document's id."""
-    fixed = kind if kind in (_STATE, _SPACE) else _LIVING
-    payload = {"kind": kind, "value": value.model_dump(mode="json", by_alias=True)}
-    if isinstance(value, Entry):
-        payload["space"] = value.space
-    return models.PointStruct(id=_id(fixed, name), vector={}, payload=payload)
-
-
-def _value(record: models.Record, kind: type[T]) -> T:
-    return kind.model_validate((record.payload or {}).get("value"))
-
-
-def _of(document: str, *, number: int | None = None, but: int | None = None) -> models.Filter:
-    """Return the filter of a document's passages: those with a number, or all but those."""
-
-    def numbered(value: int) -> models.FieldCondition:
-        return models.FieldCondition(key="sequence", match=models.MatchValue(value=value))
-
-    named: list[models.Condition] = [any_of("document", [document])]
-    return models.Filter(
-        must=[*named, numbered(number)] if number is not None else named,
-        must_not=[numbered(but)] if but is not None else None,
-    )

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers what decides on confidential places: policies, the namespace's labels, RuntimeClasses, initdata, pods.
+
+Policies are read anew in each pass, and not from the mirror: a watch may lag behind the resource that it must hold
+back. What can't be read is told as such, so that the plan makes no pod. It decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from nimblet.api.common import PolicyRef
+from nimblet.api.teepolicy import TEEPolicy, TEEPolicySpec
+from nimblet.cluster.client import Client
+from nimblet.cluster.errors import ApiError, Transient
+from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observed import ConfigMap, Job, Pod, RuntimeClass, Workload, metadata_of
+from nimblet.cluster.parse import parse_spec
+from nimblet.cluster.podfailure import ENDED_PHASES
+from nimblet.cluster.resources import CONFIG_MAP, NAMESPACE, RUNTIME_CLASS, TEE_POLICY
+from nimblet.plan.tee import bound_policies
+from nimblet.plan.teefacts import LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
+from nimblet.quantity import bytes_of, millicores_of
+
+WORKLOAD_KINDS: Final = ("Deployment", "StatefulSet", "Job")
+ENDED: Final = frozenset({"Complete", "Failed"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A resource that policies may bind."""
+
+    key: Key
+    ref: PolicyRef | None
+    operator_namespace: str
+    """Where initdata lies."""
+
+
+async def tee_facts(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
+    """Return the facts; what the API server refuses to show is told in `unreadable`."""
+    try:
+        return await _read(client, mirror, bound)
+    except Transient:
+        raise  # the whole pass is tried again
+    except ApiError as error:
+        return TEEFacts(unreadable=f"What TEEPolicies ask for can't be read: {error.detail.rstrip('.')}.")
+
+
+async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
+    policies: dict[str, TEEPolicy] = {}
+    async for body in client.list(TEE_POLICY):
+        name, spec = metadata_of(body).name, parse_spec(body, TEEPolicySpec)
+        if isinstance(spec, str):
+            # it may bind anybody
+            return TEEFacts(unreadable=f"TEEPolicy {name} is not understood: {spec}")
+        policies[name] = TEEPolicy(name=name, spec=spec)
+    known = tuple(policies[name] for name in sorted(policies))
+    if not known:
+        return TEEFacts()
+    labels_ = await _namespace_labels(client, bound.key.namespace)
+    if labels_ is None:
+        return TEEFacts(unreadable=f"Namespace {bound.key.namespace} is not there.")
+    facts = TEEFacts(policies=known, namespace_labels=labels_)
+    binding = bound_policies(bound.ref, facts)
+    if not binding:
+        return facts
+    return TEEFacts(
+        policies=known,
+        namespace_labels=labels_,
+        runtime_classes=await _runtime_classes(client),
+        initdata=await _initdata(client, binding, namespace=bound.operator_namespace),
+        workloads=_workloads(mirror, bound.key),
+        pods=_pods(mirror, bound.key),
+    )
+
+
+async def _namespace_labels(client: Client, name: str) -> Mapping[str, str] | None:
+    body = await client.get(NAMESPACE, name=name)
+    return dict(metadata_of(body).labels) if body is not None else None
+
+
+async def _runtime_classes(client: Client) -> tuple[RuntimeClassFacts, ...]:
+    found = [RuntimeClass.model_validate(body) async for body in client.list(RUNTIME_CLASS)]
+    return tuple(
+        RuntimeClassFacts(
+            name=item.metadata.name,
+            memory_bytes=bytes_of(item.overhead.pod_fixed.get("memory", "0")),
+            cpu_millicores=millicores_of(item.overhead.pod_fixed.get("cpu", "0")),
+            node_labels=dict(item.scheduling.node_selector),
+        )
+        for item in sorted(found, key=lambda item: item.metadata.name)
+    )
+
+
+async def _initdata(client: Client, policies: tuple[TEEPolicy, ...], *, namespace: str) -> Mapping[str, str]:
+    """Return each policy's initdata, as the ConfigMap has it."""
+    found: dict[str, str] = {}
+    for policy in policies:
+        wanted = policy.spec.attestation.initdata
+        if wanted is None:
+            continue
+        ref = wanted.config_map_ref
+        body = await client.get(CONFIG_MAP, namespace=namespace, name=ref.name)
+        if body is not None and (text := ConfigMap.model_validate(body).data.get(ref.key)) is not None:
+            found[policy.name] = text.strip()
+    return found
+
+
+def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
+    found = []
+    for kind in WORKLOAD_KINDS:
+        for body in mirror.owned(key, kind):
+            item, owner = Workload.model_validate(body), metadata_of(body).controller()
+            if owner is None or (kind == "Job" and _has_ended(Job.model_validate(body))):
+                continue
+            found.append(
+                LiveWorkload(
+                    kind=kind,
+                    name=item.metadata.name,
+                    uid=item.metadata.uid,
+                    runtime_class=item.spec.template.spec.runtime_class_name,
+                    keeps_claims=bool(item.spec.volume_claim_templates),
+                )
+            )
+    return tuple(found)
+
+
+def _has_ended(job: Job) -> bool:
+    return any(item.type in ENDED and item.status == "True" for item in job.status.conditions)
+
+
+def _pods(mirror: Mirror, key: Key) -> tuple[LivePod, ...]:
+    return tuple(
+        LivePod(name=pod.metadata.name, runtime_class=pod.spec.runtime_class_name)
+        for pod in (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+        if pod.status.phase not in ENDED_PHASES
+    )

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds a plan to what TEEPolicies allow: confines pods, drops what would make others, ends what must not be.
+
+The last step of every kind's plan, so that no child escapes it. Pure.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nimblet import labels
+from nimblet.api.common import ConditionStatus
+from nimblet.api.teepolicy import PolicyStatus
+from nimblet.conditions import ConditionType, Reason, Verdict, verdict
+from nimblet.manifests.common import Manifest
+from nimblet.manifests.confine import WORKLOADS, confine, makes_pods, stopped
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.stage import problem
+from nimblet.plan.tee import NAMED, Guard
+from nimblet.plan.teefacts import LiveWorkload, TEEFacts
+
+NOBODY = "none"
+"""No RuntimeClass has this name: no pod may mount it."""
+TRANSPORT = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
+SECRETS = "Secrets and ConfigMaps: the cluster's API holds them."
+CLAIMS = "Claims: what lies on them lies outside of the guest."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What is left of a plan."""
+
+    children: tuple[Manifest, ...]
+    deletions: tuple[ChildRef, ...]
+
+
+def hold(guard: Guard, tee: TEEFacts, *, children: Sequence[Manifest], deletions: Iterable[ChildRef]) -> Held:
+    """Return the children and deletions that the policies allow."""
+    if not guard.binds:
+        return Held(children=tuple(children), deletions=tuple(deletions))
+    evicted = _evicted(guard, tee)
+    live = {(item.kind, item.name) for item in tee.workloads}
+    made = [_held(guard, tee, child, evicted=evicted, live=live) for child in children]
+    kept = tuple(child for child in made if child is not None)
+    scaled = {("StatefulSet", _name(child)) for child in kept if child["kind"] == "StatefulSet"}
+    gone = tuple(
+        ChildRef(kind=item.kind, name=item.name, uid=item.uid)
+        for item in evicted
+        if (item.kind, item.name) not in scaled and not item.keeps_claims
+    )
+    known = {ref.uid for ref in gone}
+    return Held(children=kept, deletions=(*(ref for ref in deletions if ref.uid not in known), *gone))
+
+
+def _evicted(guard: Guard, tee: TEEFacts) -> tuple[LiveWorkload, ...]:
+    """Return what must end at once."""
+    if not guard.evicts:
+        return ()
+    return tuple(item for item in tee.workloads if item.runtime_class not in guard.allowed)
+
+
+def _held(
+    guard: Guard,
+    tee: TEEFacts,
+    child: Manifest,
+    *,
+    evicted: Sequence[LiveWorkload],
+    live: set[tuple[str, str]],
+) -> Manifest | None:
+    """Return a child as it may be applied; None where it may not be now."""
+    kind = str(child["kind"])
+    if kind not in WORKLOADS:
+        return _marked(child, guard) if kind == "Secret" and guard.required else child
+    identity = (kind, _name(child))
+    ends = any((item.kind, item.name) == identity for item in evicted)
+    if kind == "StatefulSet" and guard.evicts and (ends or _outside(guard, tee)):
+        # scaled, not deleted: its claims may go with it. Its pods are to be gone before others come
+        return stopped(confined(guard, child))
+    runs_once = kind == "Job" and identity in live  # its template can't change
+    # what ends is deleted in this pass, and made anew in the next
+    if runs_once or ends or (guard.blocked is not None and makes_pods(child)):
+        return None
+    return confined(guard, child)
+
+
+def _marked(secret: Manifest, guard: Guard) -> Manifest:
+    """Return a Secret that tells which pods may mount it: the API server's admission can ask nobody."""
+    metadata = _metadata(secret)
+    given = metadata.get("annotations")
+    mark = {labels.RUNTIME_CLASSES: ",".join(sorted(guard.allowed)) or NOBODY}
+    return {
+        **secret,
+        "metadata": {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}},
+    }
+
+
+def _outside(guard: Guard, tee: TEEFacts) -> tuple[str, ...]:
+    """Return the pods that run where the policies do not allow them."""
+    return tuple(pod.name for pod in tee.pods if pod.runtime_class not in guard.allowed)
+
+
+def confined(guard: Guard, manifest: Manifest) -> Manifest:
+    """Return a workload as it will be applied, where pods are judged by its hash."""
+    return confine(manifest, guard.confinement) if guard.confinement is not None else manifest
+
+
+def policy_verdicts(guard: Guard, tee: TEEFacts) -> tuple[Verdict, ...]:
+    """Return the condition PolicyEnforced; none where no policy binds."""
+    if not guard.binds:
+        return ()
+    false, type_ = ConditionStatus.FALSE, ConditionType.POLICY_ENFORCED
+    outside = _outside(guard, tee)
+    flaw = guard.blocked or guard.unmet
+    if flaw is not None:
+        where = f" Pods that run all the same: {_few(outside)}." if outside and guard.blocked is not None else ""
+        return (verdict(type_, false, flaw.reason, flaw.message + where),)
+    if outside:
+        what = "end" if guard.evicts else "stay until they are replaced"
+        told = problem(Reason.POLICY_VIOLATED, f"Pods that run outside {what}: {_few(outside)}.")
+        return (verdict(type_, false, told.reason, told.message),)
+    found = (
+        f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}, simulated: "
+        "labels and RuntimeClass chose the place, and nothing proves it."
+    )
+    return (verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found),)
+
+
+def policy_status(guard: Guard, *, uncovered: Iterable[str]) -> PolicyStatus | None:
+    """Return what the policies come to, for the status."""
+    if not guard.binds:
+        return None
+    return PolicyStatus(
+        policies=list(guard.policies[:16]),
+        enforcement="Required" if guard.required else "Preferred",
+        technology=_technology(guard),
+        runtime_class=_class(guard),
+        proof="Simulated" if guard.place is not None else "",
+        initdata_sha256=guard.initdata_sha256,
+        not_covered=[TRANSPORT, SECRETS, *uncovered],
+    )
+
+
+def _technology(guard: Guard) -> str:
+    return guard.place.technology if guard.place is not None else ""
+
+
+def _class(guard: Guard) -> str:
+    """Return the RuntimeClass of what serves."""
+    return guard.overhead.name if guard.overhead is not None else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(sorted(names)[:NAMED]) + more
+
+
+def _name(child: Manifest) -> str:
+    return str(_metadata(child)["name"])
+
+
+def _metadata(child: Manifest) -> Manifest:
+    metadata = child["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
+    return metadata

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the TEEPolicies that bind a resource ask of its pods, and whether the cluster can give it. Pure.
+
+Several policies come to the strictest: what all Required ones allow, with every demand that any of them makes.
+Whatever is not known counts against making a pod. Labels and RuntimeClasses choose a place and prove nothing.
+Names of labels, RuntimeClasses and resources are those of Node Feature Discovery, kata-deploy 4.1 and the NVIDIA
+GPU operator 26.7 (RuntimeClasses template of kata-deploy; features of NFD; confidential containers of NVIDIA).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from nimblet.api.common import PolicyRef
+from nimblet.api.teepolicy import Technology, TEEPolicy
+from nimblet.conditions import Reason
+from nimblet.manifests.confine import INITDATA, Confinement
+from nimblet.plan.facts import NodeFacts
+from nimblet.plan.initdata import initdata_flaw
+from nimblet.plan.stage import Problem, problem
+from nimblet.plan.teefacts import RuntimeClassFacts, TEEFacts
+
+_TDX: Final = {"feature.node.kubernetes.io/cpu-security.tdx.enabled": "true"}
+_SNP: Final = {"feature.node.kubernetes.io/cpu-security.sev.snp.enabled": "true"}
+_SGX: Final = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
+_GPU: Final = {"nvidia.com/cc.ready.state": "true"}
+GPU_RESOURCE: Final = "nvidia.com/pgpu"
+"""Confidential GPUs are passed through whole: such nodes offer no nvidia.com/gpu."""
+EPC_RESOURCE: Final = "sgx.intel.com/epc"
+NAMED: Final = 5
+"""Nodes named in a message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One way to run confidentially. A technology has several where host and device go together."""
+
+    technology: Technology
+    runtime_class: str
+    node_labels: Mapping[str, str]
+    server_class: str = ""
+    """RuntimeClass of the model server, where a device needs another."""
+    device: str = ""
+    memory_resource: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return all RuntimeClasses that its pods have, the model server's first."""
+        return (self.server_class, self.runtime_class) if self.server_class else (self.runtime_class,)
+
+
+PLACES: Final[Mapping[Technology, tuple[Place, ...]]] = {
+    "TDX": (Place(technology="TDX", runtime_class="kata-qemu-tdx", node_labels=_TDX),),
+    "SNP": (Place(technology="SNP", runtime_class="kata-qemu-snp", node_labels=_SNP),),
+    "SGX": (Place(technology="SGX", runtime_class="", node_labels=_SGX, memory_resource=EPC_RESOURCE),),
+    "NVIDIA-CC": (
+        Place(
+            technology="NVIDIA-CC",
+            runtime_class="kata-qemu-tdx",
+            server_class="kata-qemu-nvidia-gpu-tdx",
+            node_labels={**_GPU, **_TDX},
+            device=GPU_RESOURCE,
+        ),
+        Place(
+            technology="NVIDIA-CC",
+            runtime_class="kata-qemu-snp",
+            server_class="kata-qemu-nvidia-gpu-snp",
+            node_labels={**_GPU, **_SNP},
+            device=GPU_RESOURCE,
+        ),
+    ),
+}
+"""The key of a TDX or SNP guest is asked for by the RuntimeClass's overhead, and so by no container."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bindable:
+    """A resource as policies see it. `signed` is None where it loads no weights."""
+
+    ref: PolicyRef | None
+    signed: bool | None = None
+    before: str = ""
+    """Technology that its status names: it stays there as long as that will do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What becomes of the pods. Without policies it changes nothing.
+
+    `blocked`: no pod may be made. `unmet`: pods are made, and what a Preferred policy asks for is not there.
+    """
+
+    policies: tuple[str, ...] = ()
+    required: bool = False
+    place: Place | None = None
+    confinement: Confinement | None = None
+    overhead: RuntimeClassFacts | None = None
+    """What the model server's RuntimeClass costs."""
+    blocked: Problem | None = None
+    unmet: Problem | None = None
+    evicts: bool = False
+    allowed: frozenset[str] = frozenset()
+    """RuntimeClasses that meet the policies; empty while it is not known."""
+    initdata_sha256: str = ""
+
+    @property
+    def binds(self) -> bool:
+        """Tell whether any policy binds, or may bind."""
+        return bool(self.policies) or self.blocked is not None
+
+    def nodes(self, nodes: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
+        """Return the nodes that pods may go to."""
+        wanted = _node_labels(self.place, self.overhead) if self.place is not None else {}
+        return tuple(node for node in nodes if _has(node, wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Demands:
+    """The binding policies, combined."""
+
+    required: tuple[TEEPolicy, ...]
+    preferred: tuple[TEEPolicy, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(policy.name for policy in (*self.required, *self.preferred)))
+
+    @property
+    def deciding(self) -> tuple[TEEPolicy, ...]:
+        """The policies whose word counts: the Required ones where there are any."""
+        return self.required or self.preferred
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """Places that would do, and why the others would not."""
+
+    places: tuple[Place, ...] = ()
+    missing: tuple[str, ...] = ()
+    allowed: frozenset[str] = field(default_factory=frozenset)
+    conflict: str = ""
+
+
+def plan_guard(subject: Bindable, tee: TEEFacts, nodes: Sequence[NodeFacts]) -> Guard:
+    """Return what the policies come to for one resource."""
+    if tee.unreadable:
+        named = (subject.ref.name,) if subject.ref is not None else ()
+        return Guard(policies=named, required=True, blocked=problem(Reason.POLICY_UNREADABLE, tee.unreadable))
+    known = {policy.name for policy in tee.policies}
+    if subject.ref is not None and subject.ref.name not in known:
+        found = f"teePolicyRef names TEEPolicy {subject.ref.name}, which is not there."
+        missing = problem(Reason.POLICY_MISSING, found)
+        return Guard(policies=(subject.ref.name,), required=True, blocked=missing)
+    demands = _binding(subject.ref, tee)
+    if not demands.names:
+        return Guard()
+    search = _search(subject, demands, tee, nodes)
+    place = next(iter(search.places), None)
+    overhead = _class_of(tee, _main_class(place, subject)) if place is not None else None
+    guard = Guard(
+        policies=demands.names,
+        required=bool(demands.required),
+        evicts=any(policy.spec.on_violation == "Evict" for policy in demands.required),
+        allowed=search.allowed,
+        overhead=overhead,
+        place=place,
+    )
+    return _judged(guard, demands, tee, search=search, signed=subject.signed)
+
+
+def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, signed: bool | None) -> Guard:
+    """Add what else the policies ask for: proof, initdata, weights."""
+    flaw = _flaw(demands.required, tee, signed=signed)
+    if flaw is not None:
+        return replace(guard, place=None, overhead=None, allowed=frozenset(), blocked=flaw)
+    if guard.place is None:
+        lacking = problem(
+            Reason.POLICIES_CONFLICT if search.conflict else Reason.NO_CONFIDENTIAL_PLACE,
+            f"{_title(guard.policies)}: {search.conflict or '; '.join(search.missing)}.",
+        )
+        if guard.required:
+            return replace(guard, blocked=lacking)
+        told = f"{_title(guard.policies)} can't be met, pods run outside: {'; '.join(search.missing)}."
+        return replace(guard, unmet=problem(Reason.POLICY_FALLBACK, told))
+    text, digest = _initdata((*demands.required, *demands.preferred), tee)
+    return replace(
+        guard,
+        confinement=_confinement(guard.place, annotations={INITDATA: text} if text else {}),
+        initdata_sha256=digest,
+        unmet=_flaw(demands.preferred, tee, signed=signed),
+    )
+
+
+def _initdata(policies: Sequence[TEEPolicy], tee: TEEFacts) -> tuple[str, str]:
+    """Return the first usable initdata and its digest."""
+    for policy in policies:
+        wanted = policy.spec.attestation.initdata
+        if wanted is not None and _initdata_problem(policy, tee) is None:
+            return tee.initdata[policy.name], wanted.sha256
+    return "", ""
+
+
+def _confinement(place: Place, *, annotations: Mapping[str, str]) -> Confinement:
+    return Confinement(
+        runtime_class=place.runtime_class,
+        server_class=place.classes[0],
+        node_labels=place.node_labels,
+        annotations=annotations,
+        device=place.device,
+        memory_resource=place.memory_resource,
+    )
+
+
+def bound_policies(ref: PolicyRef | None, tee: TEEFacts) -> tuple[TEEPolicy, ...]:
+    """Return the policies that bind a resource: by its namespace's labels, or because it names them."""
+    return tuple(policy for policy in tee.policies if _binds(policy, ref, tee.namespace_labels))
+
+
+def _binding(ref: PolicyRef | None, tee: TEEFacts) -> _Demands:
+    bound = bound_policies(ref, tee)
+    return _Demands(
+        required=tuple(policy for policy in bound if policy.spec.enforcement == "Required"),
+        preferred=tuple(policy for policy in bound if policy.spec.enforcement == "Preferred"),
+    )
+
+
+def _binds(policy: TEEPolicy, ref: PolicyRef | None, labels_: Mapping[str, str]) -> bool:
+    if ref is not None and ref.name == policy.name:
+        return True
+    selector = policy.spec.namespace_selector
+    return selector is not None and all(labels_.get(key) == value for key, value in selector.match_labels.items())
+
+
+def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) -> Problem | None:
+    """Return the first demand, other than for a place, that can't be met."""
+    for policy in policies:
+        name, spec = policy.name, policy.spec
+        if spec.attestation.mode == "Hardware":
+            found = f"TEEPolicy {name} asks for attestation.mode Hardware, and no attestation gate is built."
+            return problem(Reason.ATTESTATION_UNAVAILABLE, found)
+        if (flaw := _initdata_problem(policy, tee)) is not None:
+            return flaw
+        if signed is not None and spec.weights.require_encryption:
+            return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses plaintext weights.")
+        if signed is False and spec.weights.require_signature:
+            found = f"TEEPolicy {name} asks for signed weights; the spec's integrity names no signature."
+            return problem(Reason.WEIGHTS_NOT_SIGNED, found)
+    digests = {item.spec.attestation.initdata.sha256 for item in policies if item.spec.attestation.initdata}
+    if len(digests) > 1:
+        found = f"{_title([policy.name for policy in policies])} name different initdata."
+        return problem(Reason.POLICIES_CONFLICT, found)
+    return None
+
+
+def _initdata_problem(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
+    wanted = policy.spec.attestation.initdata
+    if wanted is None:
+        return None
+    flaw = initdata_flaw(tee.initdata.get(policy.name), sha256=wanted.sha256)
+    ref = wanted.config_map_ref
+    found = f"TEEPolicy {policy.name}: key {ref.key} of ConfigMap {ref.name} in the operator's namespace {flaw}."
+    return problem(Reason.INITDATA_REFUSED, found) if flaw else None
+
+
+def _search(subject: Bindable, demands: _Demands, tee: TEEFacts, nodes: Sequence[NodeFacts]) -> _Search:
+    """Return the places that can be had, first the one that the pods have."""
+    technologies = _technologies(demands)
+    if not technologies:
+        return _Search(conflict="no technology stands in all of them")
+    found: list[Place] = []
+    missing: list[str] = []
+    allowed: set[str] = set()
+    for place in (place for technology in technologies for place in PLACES[technology]):
+        known = _overridden(place, demands)
+        if isinstance(known, str):
+            missing.append(known)
+            continue
+        allowed |= set(known.classes)
+        lives = known.technology == subject.before and _is_live(_main_class(known, subject), tee)
+        lacks = _lacks(known, tee, nodes, lives=lives)
+        if lacks:
+            missing.append(lacks)
+        else:
+            found.insert(0 if lives else len(found), known)
+    return _Search(places=tuple(found), missing=tuple(missing), allowed=frozenset(allowed))
+
+
+def _technologies(demands: _Demands) -> tuple[Technology, ...]:
+    """Return what all Required policies allow, or any Preferred one; first what most Preferred ones name."""
+    listed = [policy.spec.technologies for policy in demands.deciding]
+    named = list(dict.fromkeys(technology for one in listed for technology in one))
+    if demands.required:
+        named = [technology for technology in named if all(technology in one for one in listed)]
+    wishes = [policy.spec.technologies for policy in demands.preferred]
+    return tuple(sorted(named, key=lambda technology: -sum(technology in one for one in wishes)))
+
+
+def _overridden(place: Place, demands: _Demands) -> Place | str:
+    """Return the place as this cluster calls it, or how the policies contradict each other.
+
+    A policy without an override asks for the usual RuntimeClass, as the ValidatingAdmissionPolicy has it.
+    """
+    asking = [policy.spec for policy in demands.deciding if place.technology in policy.spec.technologies]
+    given = [item for spec in asking for item in spec.overrides if item.technology == place.technology]
+    named = [item.runtime_class_name for item in given if item.runtime_class_name is not None]
+    classes = {*named, *(place.classes[:1] if len(named) < len(asking) else ())}
+    if len(classes) > 1:
+        return f"{place.technology}: the policies name different RuntimeClasses ({', '.join(sorted(classes))})"
+    wanted: dict[str, str] = {}
+    for item in given:
+        for key, value in (item.node_labels or {}).items():
+            if wanted.setdefault(key, value) != value:
+                return f"{place.technology}: the policies ask for different values of the node label {key}"
+    done = replace(place, node_labels=wanted or place.node_labels)
+    return replace(done, runtime_class=named[0], server_class="") if named else done
+
+
+def _lacks(place: Place, tee: TEEFacts, nodes: Sequence[NodeFacts], *, lives: bool) -> str:
+    """Return what the cluster lacks for a place, "" where it can be had.
+
+    Pods that have it already keep it (`lives`): a label that vanishes for a moment moves nobody.
+    """
+    for name in place.classes:
+        if _class_of(tee, name) is None:
+            return f"{place.technology}: RuntimeClass {name} is missing"
+    if lives:
+        return ""
+    wanted = _node_labels(place, _class_of(tee, place.classes[0]))
+    fitting = [node for node in nodes if _has(node, wanted)]
+    if any(node.schedulable for node in fitting):
+        return ""
+    if fitting:
+        return f"{place.technology}: every such node is cordoned ({_listed(node.name for node in fitting)})"
+    text = ", ".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+    if not nodes:
+        return f"{place.technology}: the cluster shows no node with {text}"
+    return f"{place.technology}: no node has {text} (looked at {_listed(node.name for node in nodes)})"
+
+
+def _main_class(place: Place, subject: Bindable) -> str:
+    """Return the RuntimeClass of what serves."""
+    return place.classes[0] if subject.signed is not None else place.runtime_class
+
+
+def _is_live(class_: str, tee: TEEFacts) -> bool:
+    lasting = [item.runtime_class for item in tee.workloads if item.kind != "Job"]
+    return bool(lasting) and all(name == class_ for name in lasting)
+
+
+def _class_of(tee: TEEFacts, name: str) -> RuntimeClassFacts | None:
+    return next((item for item in tee.runtime_classes if item.name == name), None)
+
+
+def _node_labels(place: Place, class_: RuntimeClassFacts | None) -> Mapping[str, str]:
+    """Return the labels that the pods choose nodes by: the place's, and those that its RuntimeClass adds."""
+    return {**(class_.node_labels if class_ is not None else {}), **place.node_labels}
+
+
+def _has(node: NodeFacts, wanted: Mapping[str, str]) -> bool:
+    return all(node.labels.get(key) == value for key, value in wanted.items())
+
+
+def _title(policies: Sequence[str]) -> str:
+    return f"TEEPolicy {', '.join(policies)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = sorted(names)
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart's ValidatingAdmissionPolicies on a real API server: what tenants can't do by hand, and still can."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from e2e.cluster.api import Api
+from e2e.cluster.controlplane import ControlPlane
+from nimblet import labels
+from tests.cluster.operator_support import eventually
+from tests.cluster.tee_support import (
+    OPTED_IN,
+    POLICIES,
+    grant,
+    install_admission,
+    install_classes,
+    label_namespace,
+    put_policy,
+    refusal,
+    user_api,
+)
+from tests.teepools import SIMULATED
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+BOUND = {"security": "admission"}
+OURS = {labels.MODEL: "small"}
+POLICY = {
+    "technologies": ["TDX", "SNP"],
+    "enforcement": "Required",
+    "namespaceSelector": {"matchLabels": BOUND},
+    "overrides": [{"technology": "SNP", "runtimeClassName": "gramine"}],
+    "attestation": SIMULATED,
+}
+RULES = (
+    {
+        "apiGroups": ["", "apps", "batch"],
+        "resources": [
+            *("pods", "pods/ephemeralcontainers", "deployments", "replicasets", "jobs", "cronjobs"),
+            *("secrets", "persistentvolumeclaims"),
+        ],
+        "verbs": ["create", "get", "update", "patch"],
+    },
+)
+TENANT, CONTROLLER = "tenant", "some-controller"
+PLACE, ORIGIN = (
+    "a pod of Nimblet needs a RuntimeClass of TDX or SNP",
+    "what bears a label of nimblet.dev is made and changed",
+)
+
+
+@dataclass(frozen=True)
+class Yard:
+    """A bound, opted-in namespace, and who acts in it."""
+
+    admin: Api
+    tenant: Api
+    controller: Api
+    """A user that makes pods as the controllers of kube-system do."""
+    namespace: str
+
+    def pods(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
+
+@pytest.fixture(scope="module")
+def yard(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    api, namespace, directory = control_plane.api, "admission", tmp_path_factory.mktemp("users")
+    install_classes(api)
+    install_admission(api, CONTROLLER, "system:kube-controller-manager")
+    put_policy(api, "admission", POLICY)
+    label_namespace(api, namespace, {**BOUND, **OPTED_IN})
+    users = {name: user_api(control_plane, name, directory) for name in (TENANT, CONTROLLER)}
+    for name in users:
+        grant(api, namespace, name, RULES)
+    yard = Yard(admin=api, tenant=users[TENANT], controller=users[CONTROLLER], namespace=namespace)
+    # rights, policies and labels reach the server's caches one after another
+    eventually(lambda: PLACE in refusal(yard.controller, yard.pods(), a_pod(OURS)), what="the policies in force")
+    eventually(lambda: refusal(yard.tenant, yard.pods(), a_pod({})) == "", what="the tenant's rights")
+    stranger = a_pod(OURS, CLASS)
+    eventually(lambda: ORIGIN in refusal(yard.tenant, yard.pods(), stranger), what="the policy of origin")
+    yield yard
+    api.delete(f"{POLICIES}/admission")
+    api.delete(f"/api/v1/namespaces/{namespace}")
+
+
+CLASS = "kata-qemu-tdx"
+
+
+def in_force(yard: Yard) -> None:
+    """Wait until the policy refuses what it should: it reaches the server's caches with a delay."""
+    eventually(lambda: PLACE in refusal(yard.controller, yard.pods(), a_pod(OURS)), what="the policy in force")
+
+
+def a_pod(labels_: Mapping[str, str], class_: str = "", **spec: object) -> dict[str, Any]:
+    container = {"name": "c", "image": "example.com/c:1"}
+    found: dict[str, object] = {"containers": [container], "automountServiceAccountToken": False, **spec}
+    if class_:
+        found["runtimeClassName"] = class_
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": dict(labels_)}, "spec": found}
+
+
+def workload(kind: str, *, own: Mapping[str, str], pods: Mapping[str, str]) -> dict[str, Any]:
+    selected = {"app": "x", **pods}
+    template = {"metadata": {"labels": selected}, "spec": a_pod({})["spec"]}
+    spec: dict[str, Any] = {"template": template}
+    if kind in ("Deployment", "ReplicaSet"):
+        spec["selector"] = {"matchLabels": {"app": "x"}}
+    else:
+        template["spec"]["restartPolicy"] = "Never"
+        template["metadata"]["labels"] = dict(pods)
+    if kind == "CronJob":
+        spec = {"schedule": "0 0 * * *", "jobTemplate": {"spec": spec}}
+    group = "apps/v1" if kind in ("Deployment", "ReplicaSet") else "batch/v1"
+    return {"apiVersion": group, "kind": kind, "metadata": {"name": "w", "labels": dict(own)}, "spec": spec}
+
+
+@pytest.mark.parametrize("owner", [labels.MODEL, labels.INDEX, labels.ASSISTANT])
+def test_a_pod_of_ours_needs_the_runtime_class_whoever_makes_it(yard: Yard, owner: str) -> None:
+    pods, ours = yard.pods(), {owner: "x"}
+    for class_ in ("", "kata-qemu-nvidia-gpu-snp", "kata-qemu-snp"):  # the last is overridden
+        assert PLACE in refusal(yard.controller, pods, a_pod(ours, class_))
+    for class_ in (CLASS, "gramine"):
+        assert refusal(yard.controller, pods, a_pod(ours, class_)) == ""
+
+
+def test_pods_of_others_are_never_refused(yard: Yard) -> None:
+    pods = yard.pods()
+    volumes = [{"name": "v", "secret": {"secretName": "small-key"}}, {"name": "w", "emptyDir": {}}]
+    volumes.append({"name": "x", "persistentVolumeClaim": {"claimName": "small-cache"}})
+    assert refusal(yard.tenant, pods, a_pod({"app": "mine"})) == ""
+    assert refusal(yard.tenant, pods, a_pod({}, volumes=volumes)) == ""
+
+
+def test_namespaces_that_are_not_opted_in_or_not_bound_are_left_alone(yard: Yard) -> None:
+    for given in (BOUND, {**OPTED_IN, "security": "other"}):
+        label_namespace(yard.admin, yard.namespace, given)
+        eventually(lambda: refusal(yard.controller, yard.pods(), a_pod(OURS)) == "", what=f"no refusal by {given}")
+    label_namespace(yard.admin, yard.namespace, {**BOUND, **OPTED_IN})
+    in_force(yard)
+
+
+def test_a_missing_or_preferred_policy_refuses_nothing(yard: Yard) -> None:
+    put_policy(yard.admin, "admission", {**POLICY, "enforcement": "Preferred"})
+    eventually(lambda: refusal(yard.controller, yard.pods(), a_pod(OURS)) == "", what="no refusal when Preferred")
+    put_policy(yard.admin, "admission", POLICY)
+    in_force(yard)
+    yard.admin.delete(f"{POLICIES}/admission")
+    eventually(lambda: refusal(yard.controller, yard.pods(), a_pod(OURS)) == "", what="no refusal without it")
+    assert refusal(yard.tenant, yard.pods(), a_pod({})) == ""
+    put_policy(yard.admin, "admission", POLICY)
+    in_force(yard)
+
+
+def test_a_label_put_on_later_and_a_debug_container_are_refused(yard: Yard) -> None:
+    pods = yard.pods()
+    mine = a_pod({"app": "mine"})
+    mine["metadata"]["name"] = "mine"
+    plain: Any = yard.tenant.create(pods, mine)
+    edited = {**plain, "metadata": {**plain["metadata"], "labels": OURS}}
+    path = f"{pods}/mine"
+    assert "needs a RuntimeClass" in refusal(yard.controller, path, edited, verb="replace")
+    assert "is made and changed" in refusal(yard.tenant, path, edited, verb="replace")
+    renamed = {**plain, "metadata": {**plain["metadata"], "labels": {"app": "yours"}}}
+    assert refusal(yard.tenant, path, renamed, verb="replace") == ""
+
+    # a pod of before the policy, kept by onViolation Keep
+    put_policy(yard.admin, "admission", {**POLICY, "enforcement": "Preferred"})
+    eventually(lambda: refusal(yard.controller, pods, a_pod(OURS)) == "", what="no refusal when Preferred")
+    kept = a_pod(OURS)
+    kept["metadata"]["name"] = "kept"
+    made: Any = yard.controller.create(pods, kept)
+    put_policy(yard.admin, "admission", POLICY)
+    in_force(yard)
+    touched = {**made, "metadata": {**made["metadata"], "annotations": {"a": "b"}}}
+    assert refusal(yard.controller, f"{pods}/kept", touched, verb="replace") == ""
+    debug = {"name": "debug", "image": "example.com/shell:1"}
+    spied = {**made, "spec": {**made["spec"], "ephemeralContainers": [debug]}}
+    assert PLACE in refusal(yard.tenant, f"{pods}/kept/ephemeralcontainers", spied, verb="replace")
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "plural"),
+    [
+        ("Deployment", "apps", "deployments"),
+        ("ReplicaSet", "apps", "replicasets"),
+        ("Job", "batch", "jobs"),
+        ("CronJob", "batch", "cronjobs"),
+    ],
+)
+def test_what_bears_our_labels_comes_from_the_operator_alone(
+    yard: Yard, kind: str, group: str, plural: str
+) -> None:
+    path = f"/apis/{group}/v1/namespaces/{yard.namespace}/{plural}"
+    for own, pods in ((OURS, {}), ({}, OURS)):
+        assert ORIGIN in refusal(yard.tenant, path, workload(kind, own=own, pods=pods))
+    assert refusal(yard.tenant, path, workload(kind, own={}, pods={})) == ""
+    made: Any = yard.controller.create(path, workload(kind, own=OURS, pods={}))
+    stripped = {**made, "metadata": {**made["metadata"], "labels": {}}}
+    assert ORIGIN in refusal(yard.tenant, f"{path}/w", stripped, verb="replace")
+
+
+def test_our_claims_are_mounted_by_our_pods_alone(yard: Yard) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "small-cache", "labels": OURS},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    yard.admin.create(f"/api/v1/namespaces/{yard.namespace}/persistentvolumeclaims", claim)
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "small-cache"}}]
+
+    def refused() -> bool:
+        return "claim small-cache belongs to Nimblet" in refusal(
+            yard.tenant, yard.pods(), a_pod({}, CLASS, volumes=volumes)
+        )
+
+    eventually(refused, what="a refusal of the claim")
+    assert refusal(yard.controller, yard.pods(), a_pod(OURS, CLASS, volumes=volumes)) == ""
+    other = [{"name": "v", "persistentVolumeClaim": {"claimName": "mine-cache"}}]
+    assert refusal(yard.tenant, yard.pods(), a_pod({}, volumes=other)) == ""
+
+
+def test_a_bound_secret_goes_to_its_runtime_classes_alone(yard: Yard) -> None:
+    secrets = f"/api/v1/namespaces/{yard.namespace}/secrets"
+    for name, marks in (("small-key", {labels.RUNTIME_CLASSES: f"kata-qemu-snp,{CLASS}"}), ("free-key", {})):
+        metadata = {"name": name, "labels": OURS, "annotations": marks}
+        yard.admin.create(secrets, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+
+    def ways(name: str) -> list[dict[str, Any]]:
+        reading = {"name": "c", "image": "example.com/c:1"}
+        item = {"name": "K", "valueFrom": {"secretKeyRef": {"name": name, "key": "api-key"}}}
+        return [
+            {"volumes": [{"name": "v", "secret": {"secretName": name}}]},
+            {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": name}}]}}]},
+            {"containers": [{**reading, "env": [item]}]},
+            {"initContainers": [{**reading, "name": "i", "envFrom": [{"secretRef": {"name": name}}]}]},
+        ]
+
+    def refused(spec: dict[str, Any]) -> bool:
+        return "Secret small-key is bound by a TEEPolicy" in refusal(yard.tenant, yard.pods(), a_pod({}, **spec))
+
+    for spec in ways("small-key"):
+        eventually(lambda spec=spec: refused(spec), what=f"a refusal of {spec}")  # type: ignore[misc]
+        assert refusal(yard.tenant, yard.pods(), a_pod({}, CLASS, **spec)) == ""
+    for spec in ways("free-key"):
+        assert refusal(yard.tenant, yard.pods(), a_pod({}, **spec)) == ""
