@@ -10,6 +10,7 @@ import pytest
 
 from nimblet.cluster.permissions import PERMISSIONS, Scope
 from nimblet.crdgen.crd import KINDS
+from nimblet.plan.tee import PLACES
 from nimblet.shell.options import parser
 from tests.contract.chart_support import CHART, NAMESPACE, Object, at, helm, of_kind, only, render
 
@@ -18,6 +19,8 @@ MAX_TEMPLATE_LINES = 80
 TEAM = "team-a"
 NAMESPACED_MODE = [f'watchNamespaces=["{TEAM}"]']
 GENERATED = CHART / "templates" / "crds"
+
+CLUSTER_WIDE = ("Cluster", "CustomResource", "ValidatingAdmission")
 
 Grant = tuple[str, str, str, str, str]
 """Where (a namespace, or * for everywhere), group, resource, name (or *), verb."""
@@ -160,6 +163,28 @@ def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
     elsewhere = [
         json.dumps(item["metadata"])
         for item in render()
-        if not str(item["kind"]).startswith(("Cluster", "CustomResource")) and namespace_of(item) != NAMESPACE
+        if not str(item["kind"]).startswith(CLUSTER_WIDE) and namespace_of(item) != NAMESPACE
     ]
     assert elsewhere == []
+
+
+def test_admission_and_plan_know_the_same_runtime_classes() -> None:
+    policies = of_kind(render(), "ValidatingAdmissionPolicy")
+    (place,) = [item for item in policies if str(at(item, "metadata", "name")).endswith("-place")]
+    variables = at(place, "spec", "variables")
+    assert isinstance(variables, list)
+    (usual,) = [item["expression"] for item in variables if item["name"] == "usual"]
+    known = {
+        technology: sorted({name or "-" for each in places for name in each.classes})
+        for technology, places in PLACES.items()
+    }
+    assert json.loads(usual.replace("'", '"')) == known
+
+
+def test_admission_can_be_left_out_and_is_limited_to_what_is_served() -> None:
+    assert list(of_kind(render(sets=["admission.enabled=false"]), "ValidatingAdmissionPolicy")) == []
+    for binding in of_kind(render(sets=NAMESPACED_MODE), "ValidatingAdmissionPolicyBinding"):
+        assert at(binding, "spec", "matchResources", "namespaceSelector") == {
+            "matchLabels": {"nimblet.dev/tee-admission": "enforced"},
+            "matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [TEAM]}],
+        }

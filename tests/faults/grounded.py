@@ -4,6 +4,7 @@
 Builds are real Jobs whose pods kwok ends; what they built is what the stub of the retriever says it holds.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -102,6 +103,8 @@ class Retrieving(Stub):
     serving: dict[str, str] = field(default_factory=dict)
     """Uid of the index → generation."""
     sealed: dict[str, list[str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Whoever hangs up and asks again is answered by two threads."""
 
     def told_by_retriever(self) -> Mapping[str, object]:
         """Return the generations that ended builds made."""
@@ -125,6 +128,11 @@ class Retrieving(Stub):
         except ApiError:
             return ""
         uid = str(index["metadata"]["uid"])
+        with self.lock:
+            self._take_up(view, index, uid)
+        return uid
+
+    def _take_up(self, view: View, index: Any, uid: str) -> None:
         held = self.sealed.setdefault(uid, [])
         for job in view.children("Job").values():
             name = job["metadata"]["labels"].get(labels.BUILD_GENERATION)
@@ -133,7 +141,6 @@ class Retrieving(Stub):
                 held.append(name)
                 if "generation" not in index["spec"]:
                     self.serving[uid] = name
-        return uid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import httpx
 import uvicorn
 from pydantic import ValidationError
 
@@ -26,11 +25,12 @@ from nimblet_gateway.health import Health
 from nimblet_gateway.keys import KeyRing
 from nimblet_gateway.limits import Rates, Turnstile
 from nimblet_gateway.model import Model
+from nimblet_gateway.replicas import Replicas
 from nimblet_gateway.retriever import Index
 from nimblet_gateway.search import Indexes
 from nimblet_gateway.selftest import Examiner
 from nimblet_gateway.telemetry import Metrics, Tracing, tracing
-from nimblet_gateway.web import CONNECT_SECONDS
+from nimblet_gateway.web import Client, opened
 
 log = logging.getLogger("nimblet_gateway")
 
@@ -48,26 +48,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request says nothing that metrics don't
     try:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
         log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
         return 2
     with asyncio.Runner(loop_factory=uvicorn.Config(app="", loop="auto").get_loop_factory()) as runner:
-        runner.run(run(config, host=options.host, port=options.port))
+        runner.run(run(options.config, config, host=options.host, port=options.port))
     return 0
 
 
-async def run(config: GatewayConfig, *, host: str, port: int) -> None:
+async def run(path: Path, config: GatewayConfig, *, host: str, port: int) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
-        bounds = httpx.Limits(max_connections=None, max_keepalive_connections=config.limits.concurrency + 16)
-        seconds = httpx.Timeout(config.limits.request_seconds, connect=CONNECT_SECONDS)
-        client = await stack.enter_async_context(httpx.AsyncClient(limits=bounds, timeout=seconds))
+        client = await stack.enter_async_context(opened())
         traces = tracing(config.tracing, assistant=config.assistant)
         stack.callback(traces.close)
-        api = assembled(config, client=client, traces=traces)
+        replicas = Replicas(path, known=config.replicas, clock=time.monotonic)
+        api = assembled(config, client=client, traces=traces, replicas=replicas)
         examining = asyncio.ensure_future(api.examiner.run())
         stack.push_async_callback(_ended, examining)
         settings = uvicorn.Config(
@@ -79,15 +77,16 @@ async def run(config: GatewayConfig, *, host: str, port: int) -> None:
         await server.serve()
 
 
-def assembled(config: GatewayConfig, *, client: httpx.AsyncClient, traces: Tracing) -> Api:
+def assembled(config: GatewayConfig, *, client: Client, traces: Tracing, replicas: Replicas) -> Api:
     """Return the parts put together."""
     clock, metrics = time.monotonic, Metrics()
     names = ["model", *(f"index/{index.name}" for index in config.indexes)]
     names += ["guard"] if config.guard is not None else []
     names += ["fallback"] if config.fallback is not None else []
     health = Health(names, metrics=metrics, clock=clock)
-    model = Model(client=client, config=config.model)
-    fallback = Model(client=client, config=config.fallback) if config.fallback is not None else None
+    chat = partial(Model, client=client, seconds=config.limits.request_seconds)
+    model = chat(config=config.model)
+    fallback = chat(config=config.fallback) if config.fallback is not None else None
     guard = Guard(client=client, config=config.guard) if config.guard is not None else None
     each = tuple(Index(client=client, config=index, clock=clock) for index in config.indexes)
     indexes = Indexes(
@@ -108,7 +107,7 @@ def assembled(config: GatewayConfig, *, client: httpx.AsyncClient, traces: Traci
             config=config, model=model, fallback=fallback, indexes=each, guard=guard, health=health, now=now
         ),
         keys=KeyRing(config.keys_dir, now=now, clock=clock),
-        rates=Rates(config.limits, replicas=config.replicas, clock=clock),
+        rates=Rates(config.limits, replicas=replicas, clock=clock),
         turnstile=turnstile,
         metrics=metrics,
         tracing=traces,

@@ -17,6 +17,7 @@ from nimblet_gateway.errors import ApiError, too_long, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted, estimate
 from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
+from nimblet_gateway.grounding.answer import SMALL_MODEL
 from nimblet_gateway.guard import TEXT_TOO_LONG, Guard
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
@@ -138,7 +139,14 @@ class Answering:
     ) -> AsyncGenerator[Event, None]:
         """Release sentence by sentence. Nothing released is a refusal."""
         required = self.config.grounding is Grounding.REQUIRED
-        checker = Checker(passages=used.shown, question=asked[0], keeps_unsupported=not required)
+        parameters = self.health.state("fallback" if record.is_fallback else "model").parameters
+        checker = Checker(
+            passages=used.shown,
+            question=asked[0],
+            keeps_unsupported=not required,
+            # a follow-up's own words say too little to find its sentence by
+            agreeing=required and len(asked) == 1 and parameters is not None and parameters < SMALL_MODEL,
+        )
         thoughts, released, ending = ThinkFilter(), False, "stop"
         async for chunk in chunks:
             for choice in chunk.choices[:1]:

@@ -9,7 +9,7 @@ import json
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from hmac import compare_digest
 from http import HTTPStatus
@@ -126,8 +126,9 @@ class Api:
             include_usage=request.stream_options is not None and request.stream_options.include_usage,
         )
         ask = Ask(request=request, caller=call.caller, trace=call.trace)
+        alive = call.exchange.kept_alive() if request.stream else nullcontext()
         try:
-            async with self._turn(call.trace), aclosing(self.answering.answer(ask, record)) as events:
+            async with alive, self._turn(call.trace), aclosing(self.answering.answer(ask, record)) as events:
                 if request.stream:
                     await self._stream(call.exchange, shape, events, record, begun)
                 else:

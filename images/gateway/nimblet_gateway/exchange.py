@@ -6,7 +6,8 @@ Written on bare ASGI: who is gone is noticed while a request still waits in the 
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -18,6 +19,9 @@ from nimblet_gateway.errors import ApiError, invalid
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
+QUIET_SECONDS: Final = 10.0
+"""After so long without an event, twice that at most, a comment is sent: proxies close streams that are silent for
+half a minute."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,6 +40,8 @@ class Exchange:
     headers: Mapping[str, str] = field(init=False)
     status: HTTPStatus | None = field(init=False, default=None)
     """What was answered; None while nothing was sent."""
+    _sent: int = field(init=False, default=0)
+    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
@@ -91,6 +97,16 @@ class Exchange:
         await self._start(status, headers)
         await self.send({"type": "http.response.body", "body": body})
 
+    @asynccontextmanager
+    async def kept_alive(self, *, quiet_seconds: float = QUIET_SECONDS) -> AsyncIterator[None]:
+        """Send comments while a stream is silent. The first one begins it: from then on errors are events."""
+        keeper = asyncio.ensure_future(self._keep_alive(quiet_seconds))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
     async def event(self, data: Mapping[str, JsonValue]) -> None:
         """Send an event; the first one begins the stream."""
         await self._data(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
@@ -109,15 +125,27 @@ class Exchange:
         await self._data(body)
         await self.send({"type": "http.response.body", "body": b""})
 
+    async def _keep_alive(self, quiet_seconds: float) -> None:
+        while True:
+            before = self._sent
+            await asyncio.sleep(quiet_seconds)
+            if self._sent == before:
+                await self._write(b": waiting")
+
     async def _data(self, data: bytes) -> None:
-        if self.status is None:
-            headers = [
-                (b"content-type", EVENTS.encode()),
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),
-            ]
-            await self._start(HTTPStatus.OK, headers)
-        await self.send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
+        await self._write(b"data: " + data)
+
+    async def _write(self, line: bytes) -> None:
+        async with self._turn:  # a comment may come while an event is being sent
+            self._sent += 1
+            if self.status is None:
+                headers = [
+                    (b"content-type", EVENTS.encode()),
+                    (b"cache-control", b"no-cache"),
+                    (b"x-accel-buffering", b"no"),
+                ]
+                await self._start(HTTPStatus.OK, headers)
+            await self.send({"type": "http.response.body", "body": line + b"\n\n", "more_body": True})
 
     async def _start(self, status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status

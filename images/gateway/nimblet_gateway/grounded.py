@@ -12,11 +12,10 @@ from nimblet_gateway.chat import Message
 from nimblet_gateway.errors import invalid, too_long
 from nimblet_gateway.events import Citation, Mark, Text
 from nimblet_gateway.grounding import passage as grounding
-from nimblet_gateway.grounding.answer import plan_statement
+from nimblet_gateway.grounding.answer import judge_answer, plan_statement
 from nimblet_gateway.grounding.citation import mark, strip_markers
 from nimblet_gateway.grounding.prompt import Budget, PromptTooLongError, Role, Turn, plan_prompt
 from nimblet_gateway.grounding.sentence import take_sentences
-from nimblet_gateway.grounding.support import judge_sentence
 from nimblet_gateway.passage import Passage
 from nimblet_relevance.relevance import score_passage
 from nimblet_relevance.text import clean, visible
@@ -128,12 +127,14 @@ def of_grounding(passage: Passage) -> grounding.Passage:
 class Checker:
     """Checks an answer sentence by sentence while it streams in, and sets the markers: it alone does.
 
-    An unsupported sentence is dropped, or, with `keeps_unsupported`, let through without a marker.
+    An unsupported sentence is dropped, or, with `keeps_unsupported`, let through without a marker. `agreeing`: the
+    first that leaves must agree with the passages' own best sentence.
     """
 
     passages: Sequence[Passage]
     question: str
     keeps_unsupported: bool
+    agreeing: bool = False
     citations: list[Citation] = field(default_factory=list)
     """Citation `[n]` is the one at n - 1: one for each quote."""
     supported: int = 0
@@ -160,7 +161,8 @@ class Checker:
             sentence = sentence.lstrip()
         if not sentence.strip():
             return Text(text=sentence) if self._length else None
-        support = judge_sentence(sentence, self._seen, self.question)
+        agreeing = self.agreeing and not self.supported
+        support = judge_answer(sentence, self._seen, self.question, agreeing=agreeing)
         if not support.supported or support.passage_index is None or support.quote is None:
             self.unsupported += 1
             return Text(text=sentence) if self.keeps_unsupported else None

@@ -6,14 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from nimblet_gateway.config import GuardConfig
-from nimblet_gateway.web import CONNECT_SECONDS, Failed, bearer, merged, status_failure, unreachable
+from nimblet_gateway.web import Asking, Client, Failed, bearer, merged, status_failure
 
 GUARD_SECONDS: Final = 30.0
 VERDICT_TOKENS: Final = 32
@@ -54,7 +52,7 @@ class _Vectors(_Loose):
 class Guard:
     """One guard model."""
 
-    client: httpx.AsyncClient
+    client: Client
     config: GuardConfig
 
     @property
@@ -101,17 +99,18 @@ class Guard:
 
     async def _post(self, path: str, body: Mapping[str, JsonValue], trace: Mapping[str, str]) -> bytes:
         headers = merged(bearer(self.config.key_file, who=self.who), trace, {"Content-Type": "application/json"})
-        timeout = httpx.Timeout(GUARD_SECONDS, connect=CONNECT_SECONDS)
-        try:
-            answer = await self.client.post(
-                f"{self.config.url}{path}", content=json.dumps(body).encode(), headers=headers, timeout=timeout
-            )
-        except httpx.HTTPError as error:
-            raise unreachable(error, who=self.who) from error
-        if answer.status_code != HTTPStatus.OK and any(words in answer.content for words in TOO_LONG):
+        asking = Asking(
+            url=f"{self.config.url}{path}",
+            who=self.who,
+            headers=headers,
+            seconds=GUARD_SECONDS,
+            body=json.dumps(body).encode(),
+        )
+        answer = await self.client.fetch(asking)
+        if not answer.ok and any(words in answer.content for words in TOO_LONG):
             raise Failed(TEXT_TOO_LONG, f"{self.who} takes no text as long as this; send a shorter one", False)
-        if answer.status_code != HTTPStatus.OK:
-            raise status_failure(answer.status_code, who=self.who)
+        if not answer.ok:
+            raise status_failure(answer.status, who=self.who)
         return answer.content
 
     def _not_understood(self) -> Failed:

@@ -17,6 +17,8 @@ class State:
     reason: str = "Ok"
     message: str = ""
     generation: str | None = None
+    parameters: int | None = None
+    """A model's number of weights, where its server tells it."""
 
 
 class Health:
@@ -34,13 +36,14 @@ class Health:
         """Return what is known."""
         return self._states[name]
 
-    def succeeded(self, name: str, *, generation: str | None = None) -> None:
+    def succeeded(self, name: str, *, generation: str | None = None, parameters: int | None = None) -> None:
         """Note that a dependency answered."""
         old = self._states[name]
+        parameters = old.parameters if parameters is None else parameters
         if old.ok:
-            self._states[name] = replace(old, generation=generation)
+            self._states[name] = replace(old, generation=generation, parameters=parameters)
             return
-        self._states[name] = State(ok=True, since=self._clock(), generation=generation)
+        self._states[name] = State(ok=True, since=self._clock(), generation=generation, parameters=parameters)
         self._metrics.ready.labels(name).set(1)
         self.recoveries += 1
 
@@ -48,9 +51,7 @@ class Health:
         """Note that it did not, and why."""
         old = self._states[name]
         since = self._clock() if old.ok else old.since
-        self._states[name] = State(
-            ok=False, since=since, reason=failed.reason, message=failed.message, generation=old.generation
-        )
+        self._states[name] = replace(old, ok=False, since=since, reason=failed.reason, message=failed.message)
         self._metrics.ready.labels(name).set(0)
 
     def may_be_restarting(self, name: str, seconds: float) -> bool:

@@ -43,9 +43,9 @@ class _Use:
 
 
 class Rates:
-    """Requests and tokens per minute of each key."""
+    """Requests and tokens per minute of each key; `replicas` tells by how many gateways they are shared."""
 
-    def __init__(self, limits: Limits, *, replicas: int, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, *, replicas: Callable[[], int], clock: Callable[[], float]) -> None:
         self._limits = limits
         self._replicas = replicas
         self._clock = clock
@@ -92,10 +92,12 @@ class Rates:
     def _bucket(self, bucket: Bucket | None, per_minute: int | None, now: float) -> Bucket | None:
         if per_minute is None:
             return None
-        share = max(1.0, per_minute / self._replicas)
-        if bucket is None or bucket.per_minute != share:
+        share = max(1.0, per_minute / self._replicas())
+        if bucket is None:
             return Bucket(per_minute=share, level=share, filled=now)
         bucket.fill(now)
+        if bucket.per_minute != share:  # what was used stays used
+            bucket.per_minute, bucket.level = share, min(bucket.level, share)
         return bucket
 
 

@@ -10,11 +10,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from nimblet_gateway.config import ModelConfig
-from nimblet_gateway.web import CONNECT_SECONDS, Failed, bearer, merged, status_failure, unreachable
+from nimblet_gateway.web import CONNECT_SECONDS, Asking, Client, Failed, Stream, bearer, merged, status_failure
 
 MAX_LINE_BYTES: Final = 4 * 2**20
 MAX_ERROR_BYTES: Final = 64 * 2**10
@@ -80,6 +79,18 @@ class _Prompt(_Loose):
     prompt: str
 
 
+class _Meta(_Loose):
+    n_params: int | None = None
+
+
+class _Listed(_Loose):
+    meta: _Meta | None = None
+
+
+class _Models(_Loose):
+    data: tuple[_Listed, ...] = ()
+
+
 class PromptTooLong(Exception):  # noqa: N818 - what happened
     """The model says that the prompt does not fit its context."""
 
@@ -88,8 +99,10 @@ class PromptTooLong(Exception):  # noqa: N818 - what happened
 class Model:
     """One chat model."""
 
-    client: httpx.AsyncClient
+    client: Client
     config: ModelConfig
+    seconds: float
+    """How long nothing may come."""
 
     @property
     def who(self) -> str:
@@ -114,14 +127,12 @@ class Model:
         headers = merged(bearer(self.config.key_file, who=self.who), trace, HEADERS)
         content = json.dumps(body, ensure_ascii=False).encode()
         url = f"{self.config.url}/chat/completions"
-        try:
-            async with self.client.stream("POST", url, content=content, headers=headers) as answer:
-                if answer.status_code != HTTPStatus.OK:
-                    raise await self._refusal(answer)
-                async with aclosing(self._chunks(answer)) as chunks:
-                    yield chunks
-        except httpx.HTTPError as error:
-            raise unreachable(error, who=self.who) from error
+        asking = Asking(url=url, who=self.who, headers=headers, seconds=self.seconds, body=content)
+        async with self.client.stream(asking) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise await self._refusal(answer)
+            async with aclosing(self._chunks(answer)) as chunks:
+                yield chunks
 
     async def count(self, messages: Sequence[Mapping[str, JsonValue]]) -> int | None:
         """Return the exact tokens of a prompt by the model's own template and tokenizer; None where it has none.
@@ -139,39 +150,36 @@ class Model:
             return None
 
     async def _post(self, path: str, body: Mapping[str, JsonValue]) -> bytes | None:
-        base = self.config.url.removesuffix("/v1")
+        asking = Asking(
+            url=self.config.url.removesuffix("/v1") + path,
+            who=self.who,
+            headers=merged(bearer(self.config.key_file, who=self.who), HEADERS),
+            seconds=CONNECT_SECONDS,
+            body=json.dumps(body).encode(),
+        )
         try:
-            answer = await self.client.post(
-                f"{base}{path}",
-                json=body,
-                headers=bearer(self.config.key_file, who=self.who),
-                timeout=CONNECT_SECONDS,
-            )
-        except httpx.HTTPError:
+            answer = await self.client.fetch(asking)
+        except Failed:
             return None  # an estimate does instead, and the model itself has the last word
-        return answer.content if answer.status_code == HTTPStatus.OK else None
+        return answer.content if answer.ok else None
 
-    async def _refusal(self, answer: httpx.Response) -> Exception:
-        body = bytearray()
-        async for part in answer.aiter_bytes():
-            body += part
-            if len(body) > MAX_ERROR_BYTES:
-                break
+    async def _refusal(self, answer: Stream) -> Exception:
+        body = await answer.most(MAX_ERROR_BYTES)
         try:
-            error = _Error.model_validate_json(bytes(body)).error
+            error = _Error.model_validate_json(body).error
         except ValidationError:
-            return status_failure(answer.status_code, who=self.who)
+            return status_failure(answer.status, who=self.who)
         if _is_too_long(error):
             return PromptTooLong()
-        if answer.status_code == HTTPStatus.BAD_REQUEST:
+        if answer.status == HTTPStatus.BAD_REQUEST:
             # what the server says of it may quote the prompt: its kind alone is told
             kind = error.type if isinstance(error, _ErrorBody) and error.type is not None else "an error"
             return Failed(REQUEST_REFUSED, f"{self.who} refused the request with HTTP 400 ({kind[:100]})", False)
-        return status_failure(answer.status_code, who=self.who)
+        return status_failure(answer.status, who=self.who)
 
-    async def _chunks(self, answer: httpx.Response) -> AsyncGenerator[Chunk, None]:
+    async def _chunks(self, answer: Stream) -> AsyncGenerator[Chunk, None]:
         ended = False
-        async for line in _lines(answer, who=self.who):
+        async for line in _lines(answer):
             name, _, value = line.partition(b":")
             if name == b"error":
                 raise Failed("Unavailable", f"{self.who} broke off with an error", True)
@@ -179,6 +187,7 @@ class Model:
                 continue
             data = value.strip()
             if data == b"[DONE]":
+                await answer.rest()
                 return
             try:
                 chunk = Chunk.model_validate_json(data)
@@ -195,31 +204,38 @@ class Model:
             raise Failed("BrokenOff", f"{self.who} broke off before its answer was complete", True)
 
 
-async def probe(client: httpx.AsyncClient, url: str, key_file: Path | None, *, who: str) -> None:
-    """Ask a model's server for its list of models, its cheapest question. Failed says why it can't be used."""
+async def probe(client: Client, url: str, key_file: Path | None, *, who: str) -> int | None:
+    """Ask a model's server for its list of models, its cheapest question. Failed says why it can't be used.
+
+    Return the model's number of weights where the server tells it, as llama.cpp does.
+    """
+    asking = Asking(url=f"{url}/models", who=who, headers=bearer(key_file, who=who), seconds=PROBE_SECONDS)
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            answer = await client.get(f"{url}/models", headers=bearer(key_file, who=who))
-    except httpx.HTTPError as error:
-        raise unreachable(error, who=who) from error
+            answer = await client.fetch(asking)
     except TimeoutError as error:
         raise Failed("TimedOut", f"{who} did not answer within {PROBE_SECONDS:g} s", transient=True) from error
-    if answer.status_code != HTTPStatus.OK:
-        raise status_failure(answer.status_code, who=who)
+    if not answer.ok:
+        raise status_failure(answer.status, who=who)
+    try:
+        listed = _Models.model_validate_json(answer.content).data
+    except ValidationError:
+        return None  # it answers; what it lists is its own
+    return next((item.meta.n_params for item in listed if item.meta is not None), None)
 
 
 def _is_too_long(error: _ErrorBody | str) -> bool:
     return isinstance(error, _ErrorBody) and (error.type in TOO_LONG or error.code in TOO_LONG)
 
 
-async def _lines(answer: httpx.Response, *, who: str) -> AsyncIterator[bytes]:
+async def _lines(answer: Stream) -> AsyncIterator[bytes]:
     rest = b""
-    async for part in answer.aiter_raw():
+    async for part in answer.parts():
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             if line:
                 yield line
         if len(rest) > MAX_LINE_BYTES:
-            raise Failed("NotUnderstood", f"{who} sent a line of more than {MAX_LINE_BYTES} bytes", False)
+            raise Failed("NotUnderstood", f"{answer.who} sent a line of more than {MAX_LINE_BYTES} bytes", False)
     if rest:
         yield rest

@@ -2,20 +2,20 @@
 """Asks the retrievers of the indexes. Waits for one that restarts; keeps and logs no question and no passage."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from nimblet_gateway.config import IndexConfig
 from nimblet_gateway.passage import Passage
-from nimblet_gateway.web import Failed, bearer, merged, status_failure, unreachable
+from nimblet_gateway.web import Asking, Client, Failed, Fetched, bearer, merged, status_failure
 
 ASK_SECONDS: Final = 20.0
 AGAIN_SECONDS: Final = 0.25
+HEADERS: Final = {"Content-Type": "application/json"}
 WORTH_WAITING: Final = frozenset(
     {"Unreachable", "Unavailable", "TimedOut", "StoreUnavailable", "EmbeddingUnavailable"}
 )
@@ -63,7 +63,7 @@ class Query:
 class Index:
     """One index."""
 
-    client: httpx.AsyncClient
+    client: Client
     config: IndexConfig
     clock: Callable[[], float]
 
@@ -84,14 +84,15 @@ class Index:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _ask(self, query: Query, trace: Mapping[str, str]) -> Found:
-        headers = merged(bearer(self.config.key_file, who=self.who), trace)
-        try:
-            answer = await self.client.post(
-                f"{self.config.url}/v1/retrieve", json=query.body(), headers=headers, timeout=ASK_SECONDS
-            )
-        except httpx.HTTPError as error:
-            raise unreachable(error, who=self.who) from error
-        if answer.status_code != HTTPStatus.OK:
+        asking = Asking(
+            url=f"{self.config.url}/v1/retrieve",
+            who=self.who,
+            headers=merged(bearer(self.config.key_file, who=self.who), trace, HEADERS),
+            seconds=ASK_SECONDS,
+            body=json.dumps(query.body()).encode(),
+        )
+        answer = await self.client.fetch(asking)
+        if not answer.ok:
             raise _refusal(answer, who=self.who)
         try:
             return Found.model_validate_json(answer.content)
@@ -100,9 +101,9 @@ class Index:
             raise Failed("NotUnderstood", message, False) from error
 
 
-def _refusal(answer: httpx.Response, *, who: str) -> Failed:
+def _refusal(answer: Fetched, *, who: str) -> Failed:
     """Return what a retriever's error means: its reason is kept, its words are its own and carry no question."""
-    failed = status_failure(answer.status_code, who=who)
+    failed = status_failure(answer.status, who=who)
     if failed.reason == "KeyRefused":
         return failed
     try:

@@ -175,11 +175,11 @@ class Examiner:
 
     async def _probe(self, name: str, asked: Model | Guard) -> None:
         try:
-            await probe(asked.client, asked.config.url, asked.config.key_file, who=asked.who)
+            parameters = await probe(asked.client, asked.config.url, asked.config.key_file, who=asked.who)
         except Failed as failed:
             self.health.failed(name, failed)
         else:
-            self.health.succeeded(name)
+            self.health.succeeded(name, parameters=parameters)
 
     async def _probe_index(self, index: Index) -> None:
         try:

@@ -4,7 +4,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
@@ -12,7 +11,8 @@ from gateway_testing.upstream import ModelServer
 from nimblet_gateway.config import GuardConfig
 from nimblet_gateway.guard import Guard
 from nimblet_gateway.keys import LOOK_SECONDS, KeyRing, digest_of
-from nimblet_gateway.web import Failed
+from nimblet_gateway.web import Failed, opened
+from retriever_testing.process import serving
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -23,18 +23,20 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 )
 async def test_classifier_blocks_from_its_threshold_on(scores: list[float], *, allowed: bool) -> None:
     model = ModelServer(scores=scores)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=model.app())) as client:
-        guard = Guard(client=client, config=_classifier())
-        assert await guard.allows([{"role": "user", "content": "x"}], {}) is allowed
+    with serving(model.app()) as url:
+        async with opened() as client:
+            guard = Guard(client=client, config=_classifier(url))
+            assert await guard.allows([{"role": "user", "content": "x"}], {}) is allowed
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("scores", [[], [1.0], [1.0, 2.0, 3.0]])
 async def test_classifier_with_other_labels_gives_no_verdict(scores: list[float]) -> None:
     model = ModelServer(scores=scores)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=model.app())) as client:
-        with pytest.raises(Failed):
-            await Guard(client=client, config=_classifier()).allows([{"role": "user", "content": "x"}], {})
+    with serving(model.app()) as url:
+        async with opened() as client:
+            with pytest.raises(Failed):
+                await Guard(client=client, config=_classifier(url)).allows([{"role": "user", "content": "x"}], {})
 
 
 @pytest.mark.parametrize("blocked", [set(), {"unknown"}])
@@ -45,9 +47,9 @@ def test_classifier_must_name_labels_it_has(blocked: set[str]) -> None:
         )
 
 
-def _classifier() -> GuardConfig:
+def _classifier(url: str) -> GuardConfig:
     return GuardConfig(
-        url="http://guard/v1", name="g", task="Classify", labels=("safe", "attack"), blocked=frozenset({"attack"})
+        url=f"{url}/v1", name="g", task="Classify", labels=("safe", "attack"), blocked=frozenset({"attack"})
     )
 
 

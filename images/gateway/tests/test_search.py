@@ -4,8 +4,11 @@
 import asyncio
 from collections.abc import Callable
 
-import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from nimblet_gateway.chat import Message
 from nimblet_gateway.config import IndexConfig
@@ -13,7 +16,8 @@ from nimblet_gateway.conversation import MAX_QUERY, questions
 from nimblet_gateway.passage import Passage, fuse
 from nimblet_gateway.retriever import Index, Query
 from nimblet_gateway.think import ThinkFilter
-from nimblet_gateway.web import Failed
+from nimblet_gateway.web import Failed, opened
+from retriever_testing.process import serving
 
 FOUND = {"index": "docs", "generation": "g1", "passages": []}
 
@@ -53,33 +57,34 @@ def test_conversation_is_asked_by_its_last_turn_and_its_last_two() -> None:
 def test_index_is_asked_again_only_while_it_may_be_restarting(failures: int, statuses: int, ends: str) -> None:
     now, asked = [0.0], [0]
 
-    def answer(_: httpx.Request) -> httpx.Response:
+    def answer(_: Request) -> Response:
         asked[0] += 1
         now[0] += 3.0
-        return httpx.Response(statuses) if asked[0] <= failures else httpx.Response(200, json=FOUND)
+        return Response(status_code=statuses) if asked[0] <= failures else JSONResponse(FOUND)
 
     assert _ended(answer, clock=lambda: now[0]) == ends
     assert asked[0] == {"answered": 3, "Unavailable": 4}.get(ends, 1)
 
 
 def test_index_that_says_it_is_empty_is_not_waited_for() -> None:
-    def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(503, json={"reason": "IndexEmpty", "message": "no generation serves yet"})
+    def answer(_: Request) -> Response:
+        return JSONResponse({"reason": "IndexEmpty", "message": "no generation serves yet"}, status_code=503)
 
     assert _ended(answer, clock=lambda: 0.0) == "IndexEmpty"
 
 
-def _ended(answer: Callable[[httpx.Request], httpx.Response], *, clock: Callable[[], float]) -> str:
-    async def ask() -> str:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-            index = Index(client=client, config=IndexConfig(name="docs", url="http://index"), clock=clock)
+def _ended(answer: Callable[[Request], Response], *, clock: Callable[[], float]) -> str:
+    async def ask(url: str) -> str:
+        async with opened() as client:
+            index = Index(client=client, config=IndexConfig(name="docs", url=url), clock=clock)
             try:
                 await index.ask(Query(text="x", top_k=1), wait_seconds=10.0, trace={})
             except Failed as failed:
                 return failed.reason
             return "answered"
 
-    return asyncio.run(ask())
+    with serving(Starlette(routes=[Route("/v1/retrieve", answer, methods=["POST"])])) as url:
+        return asyncio.run(ask(url))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

@@ -46,7 +46,7 @@ class Answer:
 
 
 def respond(question: str, found: Sequence[Passage], *, ask: Ask | None) -> Answer:
-    """Answer or refuse as grounding Required does; without a model by extraction alone."""
+    """Answer or refuse as grounding Required does with a small model; without one by extraction alone."""
     ordered = [found[index] for index in order_passages(question, found)]
     if not judge_relevance(question, ordered, OperatingPoint()).answerable:
         return Answer(statements=(), passages=(), reply="")
@@ -56,7 +56,7 @@ def respond(question: str, found: Sequence[Passage], *, ask: Ask | None) -> Answ
         extract = plan_statement(question, shown)
         return Answer(statements=() if extract is None else (extract,), passages=shown, reply="")
     reply = ask(prompt.messages)
-    return Answer(statements=plan_answer(reply, shown, question), passages=shown, reply=reply)
+    return Answer(statements=plan_answer(reply, shown, question, agreeing=True), passages=shown, reply=reply)
 
 
 def asked(question: str, passages: Sequence[Passage]) -> Prompt:

@@ -65,6 +65,17 @@ async def test_our_own_status_write_wakes_nobody(intake: Intake) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kind", "name", "woken"), [("TEEPolicy", "p", 1), ("Namespace", "team", 1), ("Namespace", "x", 0)]
+)
+async def test_what_may_bind_a_resource_wakes_it(intake: Intake, kind: str, name: str, woken: int) -> None:
+    intake.mirror.put("CompactModel", model("small", placed="True"))
+    body = {"metadata": {"name": name, "uid": name, "resourceVersion": "7"}}
+    intake.take(kind, {"type": "ADDED", "object": body})
+    assert intake.queue.depth == woken
+
+
+@pytest.mark.asyncio
 async def test_a_node_wakes_only_who_waits_for_one(intake: Intake) -> None:
     intake.mirror.put("CompactModel", model("settled", placed="True"))
     intake.mirror.put("CompactModel", model("small", placed="False"))

@@ -5,14 +5,18 @@ It composes the other modules for a whole reply, in the order in which a stream 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from nimblet_gateway.grounding.citation import plan_quote, strip_markers
-from nimblet_gateway.grounding.extract import plan_extract
+from nimblet_gateway.grounding.extract import holds_sort, plan_extract
 from nimblet_gateway.grounding.passage import Passage, Span
 from nimblet_gateway.grounding.sentence import take_sentences
-from nimblet_gateway.grounding.support import judge_sentence
+from nimblet_gateway.grounding.support import Support, judge_sentence
 from nimblet_relevance.text import content
+
+SMALL_MODEL: Final = 1_000_000_000
+"""Weights below which a model's first sentence must agree with the passages' own: docs/grounding.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +30,43 @@ class Statement:
     """The passage's own words, not the model's."""
 
 
-def plan_answer(reply: str, passages: Sequence[Passage], question: str) -> tuple[Statement, ...]:
+def plan_answer(
+    reply: str, passages: Sequence[Passage], question: str, *, agreeing: bool
+) -> tuple[Statement, ...]:
     """Return what of a reply is supported; without anything, the best sentence of the passages, if there is one.
 
-    `passages` are those that the prompt showed. An empty answer is a refusal.
+    `passages` are those that the prompt showed. `agreeing`: the first sentence must agree with the extract. An
+    empty answer is a refusal.
     """
-    kept = []
+    kept: list[Statement] = []
     for sentence in take_sentences(reply, ended=True).sentences:
         text = strip_markers(sentence).strip()
-        verdict = judge_sentence(text, passages, question)
+        verdict = judge_answer(text, passages, question, agreeing=agreeing and not kept)
         if verdict.supported and verdict.passage_index is not None and verdict.quote is not None:
             kept.append(Statement(text=text, passage_index=verdict.passage_index, quote=verdict.quote))
     if kept:
         return tuple(kept)
     extract = plan_statement(question, passages)
     return () if extract is None else (extract,)
+
+
+def judge_answer(sentence: str, passages: Sequence[Passage], question: str, *, agreeing: bool) -> Support:
+    """Judge a sentence of an answer; where it must agree, by what the passages' best sentence alone says.
+
+    Two ways that lead to one place are seldom both wrong. A sentence without the number or date that was asked for
+    is no answer either.
+    """
+    verdict = judge_sentence(sentence, passages, question)
+    if not (agreeing and verdict.supported):
+        return verdict
+    found = plan_extract(question, passages)
+    if found is None:
+        return verdict
+    passage = passages[found.passage_index]
+    alone = replace(passage, text=found.sentence.of(passage.text))
+    if holds_sort(question, sentence) and judge_sentence(sentence, [alone], question).supported:
+        return verdict
+    return Support(supported=False, missing=1)
 
 
 def plan_statement(question: str, passages: Sequence[Passage]) -> Statement | None:

@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picks the sentence of a passage that most likely answers, word for word: for when the model's words fail. Pure.
 
-A sentence scores by the question's words that it holds, those of its headings left out, and by whether it holds
-something of the sort asked for: a number, a date or a name that the question does not have. It composes nothing.
+A sentence scores by the question's words that it holds, a little by those that stand just before it and less by
+those of its headings, and by whether it holds something of the sort asked for: a number, a date or a name that the
+question does not have. It composes nothing.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Final
 
 from nimblet_gateway.grounding.passage import Passage, Span
-from nimblet_relevance.relevance import DOUBT, score_passage
+from nimblet_relevance.relevance import DOUBT, coverage, score_passage
 from nimblet_relevance.text import Word, content, words
 
 EXTRACT_WORDS: Final = 20
 """From here on a sentence is cut at its commas: an answer is short."""
 _CLAUSE: Final = re.compile("(?:[,;:|]|\\.)\\s+")
+_STEP: Final = 5
+"""Words between the windows into a sentence that has no clauses: a row of a table, most likely."""
 _SORT: Final = 0.3
 """What holding the sort asked for weighs beside the share of words, 0 to 1."""
+_HEADING: Final = 0.3
+"""What a word of the question weighs that the headings hold: every sentence of the passage is about it."""
+_NEAR: Final = 0.3
+"""The part of a word's weight that counts where it stands in the sentence before, or in another clause."""
 _QUANTITIES: Final = frozenset(
     [
         "many",
@@ -74,25 +81,38 @@ class Sort(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Extract:
-    """A sentence or line of a passage."""
+    """What of a passage's sentence answers, and the whole sentence."""
 
     passage_index: int
     span: Span
+    sentence: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sought:
+    weights: Mapping[str, float]
+    """Of the question's words."""
+    sort: "Sort"
 
 
 def plan_extract(question: str, passages: Sequence[Passage]) -> Extract | None:
-    """Return the best sentence of the best passage; None without passages, or where none holds a word of it."""
+    """Return the best sentence of the best passage; None where that one and its headings hold no word of it."""
     if not passages:
         return None
     index = max(range(len(passages)), key=lambda place: (score_passage(question, passages[place]), -place))
     passage = passages[index]
-    asked = frozenset(word.form for word in content(question)) - passage.headings
-    sort = sort_of(question)
-    pieces = [piece for span in passage.units for piece in _pieces(passage, span)]
-    scored = [(_score(_words(passage, span), asked, sort), -place) for place, span in enumerate(pieces)]
-    if not scored or max(scored)[0] <= 0:
+    asked = frozenset(word.form for word in content(question))
+    weights = {form: _HEADING if form in passage.headings else 1.0 for form in asked}
+    sought = _Sought(weights=weights, sort=sort_of(question))
+    scored = [
+        (_score(passage, piece, near, sought), -piece.start, piece, sentence)
+        for sentence, near in _surrounded(passage)
+        for piece in _pieces(passage, sentence)
+    ]
+    best = max(scored, default=None, key=lambda item: item[:2])
+    if best is None or not coverage(question, passage):
         return None
-    return Extract(passage_index=index, span=pieces[-max(scored)[1]])
+    return Extract(passage_index=index, span=best[2], sentence=best[3])
 
 
 def sort_of(question: str) -> Sort:
@@ -106,6 +126,23 @@ def sort_of(question: str) -> Sort:
     return Sort.TIME if _TIMES & set(said) else Sort.OTHER
 
 
+def holds_sort(question: str, sentence: str) -> bool:
+    """Tell whether a sentence can be the answer by its sort: a number or a date where one is asked for."""
+    sort, asked = sort_of(question), {word.form for word in content(question)}
+    if sort not in (Sort.NUMBER, Sort.TIME):
+        return True  # names can't be told from what begins a sentence
+    return any(_is_of(sort, word) for word in words(sentence) if word.form not in asked)
+
+
+def _surrounded(passage: Passage) -> Iterator[tuple[Span, frozenset[str]]]:
+    """Yield each sentence with its words and those of the one before."""
+    before: frozenset[str] = frozenset()
+    for sentence in passage.units:
+        forms = frozenset(word.form for word in _words(passage, sentence))
+        yield sentence, forms | before
+        before = forms
+
+
 def _pieces(passage: Passage, span: Span) -> Iterator[Span]:
     """Yield a sentence, or the runs of whole clauses that are short enough of one that is not."""
     text = span.of(passage.text)
@@ -117,16 +154,30 @@ def _pieces(passage: Passage, span: Span) -> Iterator[Span]:
         short = [end for end in ends[place + 1 :] if len(text[start:end].split()) <= EXTRACT_WORDS]
         body = text[start : short[-1] if short else ends[place + 1]].rstrip(" ,;:|")
         if body:
-            yield Span(start=span.start + start, end=span.start + start + len(body))
+            yield from _windows(passage.text, Span(start=span.start + start, end=span.start + start + len(body)))
+
+
+def _windows(text: str, span: Span) -> Iterator[Span]:
+    """Yield a clause, or as many words as an answer may have, from each few words on."""
+    found = list(re.finditer(r"\S+", span.of(text)))
+    last = max(0, len(found) - EXTRACT_WORDS)
+    for first in sorted({*range(0, last, _STEP), last}):
+        window = found[first : first + EXTRACT_WORDS]
+        yield Span(start=span.start + window[0].start(), end=span.start + window[-1].end())
 
 
 def _words(passage: Passage, span: Span) -> list[Word]:
     return [word for word in passage.words if span.start <= word.start < span.end]
 
 
-def _score(said: Sequence[Word], asked: frozenset[str], sort: Sort) -> float:
-    share = len(asked & {word.form for word in said}) / (len(asked) + DOUBT)
-    return share + (_SORT if any(_is_of(sort, word) for word in said if word.form not in asked) else 0.0)
+def _score(passage: Passage, piece: Span, near: frozenset[str], sought: _Sought) -> float:
+    said = _words(passage, piece)
+    forms = {word.form for word in said}
+    held = sum(weight for form, weight in sought.weights.items() if form in forms)
+    beside = sum(weight for form, weight in sought.weights.items() if form in near - forms)
+    share = (held + _NEAR * beside) / (sum(sought.weights.values()) + DOUBT)
+    fits = any(_is_of(sought.sort, word) for word in said if word.form not in sought.weights)
+    return share + (_SORT if fits else 0.0)
 
 
 def _is_of(sort: Sort, word: Word) -> bool:

@@ -2,13 +2,19 @@
 """A retrieved passage as grounding sees it, and the pieces it can be quoted by. Values only."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_relevance.relevance import heading_forms
 from nimblet_relevance.text import Word, words
+
+WRAPPED_LINE: Final = 60
+"""Letters from which on a line without an end was most likely broken for its length alone."""
+_ENDED: Final = re.compile(r"[.!?:;\u2026|][\"'\u201d\u2019)\]]*$")
+_ITEM: Final = re.compile(r"(?:[-*\u2022|]|\d{1,3}[.)])(?:\s|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +59,8 @@ class Passage:
 
     @cached_property
     def units(self) -> tuple[Span, ...]:
-        """Its sentences and lines, without the white space around them."""
-        return tuple(_units(self.text))
+        """Its sentences and lines, without the white space around them; broken lines are put together."""
+        return tuple(_unwrapped(self.text, _units(self.text)))
 
 
 def _units(text: str) -> Iterator[Span]:
@@ -66,3 +72,24 @@ def _units(text: str) -> Iterator[Span]:
             first = start + sentence.index(body)
             yield Span(start=first, end=first + len(body))
         start = end
+
+
+def _unwrapped(text: str, units: Iterable[Span]) -> Iterator[Span]:
+    """Put together what a line's end alone has parted, as texts of fixed width have it."""
+    held: Span | None = None
+    for unit in units:
+        if held is not None and _goes_on(text, held, unit):
+            held = Span(start=held.start, end=unit.end)
+            continue
+        if held is not None:
+            yield held
+        held = unit
+    if held is not None:
+        yield held
+
+
+def _goes_on(text: str, before: Span, after: Span) -> bool:
+    line, rest = before.of(text).rpartition("\n")[2], after.of(text)
+    if text[before.end : after.start].count("\n") != 1 or _ENDED.search(line) or _ITEM.match(rest) or "|" in rest:
+        return False
+    return rest[0].islower() or len(line) >= WRAPPED_LINE

@@ -54,6 +54,37 @@ def test_long_sentence_is_cut_at_its_clauses() -> None:
     assert extract.span.of(text) == "since the flood, was closed by Kezia Holm in autumn, they say."
 
 
+def test_row_without_clauses_is_cut_to_the_words_asked_for() -> None:
+    rows = " ".join(f"Cloth{number} 4 kg {number} min 71 l" for number in range(20, 30))
+    extract = plan_extract("How long does cloth25 take?", [Passage(id="a", text=rows)])
+    assert extract is not None
+    said = extract.span.of(rows)
+    assert ("Cloth25 4 kg 25 min" in said, len(said.split())) == (True, EXTRACT_WORDS)
+
+
+def test_sentence_that_follows_the_words_asked_for_answers() -> None:
+    text = "On 3 May we met.\nThe fair is held again.\nIt begins on 20 September.\nThe band plays at 8."
+    extract = plan_extract("When is the autumn fair of Sill?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "It begins on 20 September."
+
+
+def test_passage_that_is_about_it_by_its_heading_alone_answers() -> None:
+    passage = Passage(id="a", text="The door was left open.", location="Porthole light")
+    extract = plan_extract("Why is the porthole lit?", [passage])
+    assert extract is not None
+    assert extract.span.of(passage.text) == passage.text
+
+
+def test_sentence_of_several_lines_is_one() -> None:
+    text = "Pour it over the samphire when you\ncan bear to hold the pot.\n\n- one spoon\n- two jars"
+    assert [span.of(text) for span in Passage(id="a", text=text).units] == [
+        "Pour it over the samphire when you\ncan bear to hold the pot.",
+        "- one spoon",
+        "- two jars",
+    ]
+
+
 @pytest.mark.parametrize("passages", [[], [Passage(id="a", text="Peat.")], [Passage(id="a", text="")]])
 def test_nothing_is_chosen_where_nothing_fits(passages: list[Passage]) -> None:
     assert plan_extract("What opens the vault?", passages) is None

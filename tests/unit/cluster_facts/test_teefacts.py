@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What decides on confidential places is read, and what can't be read is told and not guessed."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from nimblet.api.common import PolicyRef
+from nimblet.cluster.errors import Transient
+from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.teefacts import Bound, tee_facts
+from nimblet.plan.teefacts import LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
+from tests.unit.cluster_facts.builders import Json, child
+from tests.unit.loopback import connected
+
+pytestmark = pytest.mark.asyncio
+BOUND = Bound(
+    key=Key("CompactModel", "team", "small"), ref=PolicyRef(name="p"), operator_namespace="nimblet-system"
+)
+SPEC: Json = {
+    "technologies": ["TDX"],
+    "enforcement": "Required",
+    "attestation": {
+        "mode": "Simulated",
+        "initdata": {"configMapRef": {"name": "guest", "key": "text"}, "sha256": "0" * 64},
+    },
+}
+POLICIES = "/apis/nimblet.dev/v1alpha1/teepolicies"
+NAMESPACE = "/api/v1/namespaces/team"
+CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
+GUEST = "/api/v1/namespaces/nimblet-system/configmaps/guest"
+
+
+def listed(*items: Json) -> Json:
+    return {"metadata": {"resourceVersion": "1"}, "items": list(items)}
+
+
+def policy(spec: Json = SPEC) -> Json:
+    return {"metadata": {"name": "p"}, "spec": spec}
+
+
+@dataclass
+class Cluster:
+    """Answers by path; `status` is that of the paths in `refused`."""
+
+    answers: dict[str, Json] = field(
+        default_factory=lambda: {
+            POLICIES: listed(policy()),
+            NAMESPACE: {"metadata": {"name": "team", "labels": {"a": "b"}}},
+            CLASSES: listed(
+                {
+                    "metadata": {"name": "kata-qemu-tdx"},
+                    "overhead": {"podFixed": {"memory": "2Gi", "cpu": "1"}},
+                    "scheduling": {"nodeSelector": {"kata": "true"}},
+                },
+                {"metadata": {"name": "plain"}, "overhead": None},
+            ),
+            GUEST: {"metadata": {"name": "guest"}, "data": {"text": "H4sI\n"}},
+        }
+    )
+    refused: tuple[str, ...] = ()
+    status: int = 403
+    asked: list[str] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        if request.path in self.refused:
+            body = {"kind": "Status", "reason": "Refused", "message": "no rights", "code": self.status}
+            return web.json_response(body, status=self.status)
+        return web.json_response(self.answers[request.path])
+
+
+async def read(cluster: Cluster, mirror: Mirror | None = None) -> TEEFacts:
+    async with connected(cluster.handle) as client:
+        return await tee_facts(client, mirror or Mirror(), BOUND)
+
+
+async def test_all_that_binds_is_read() -> None:
+    mirror = Mirror()
+    template = {"template": {"spec": {"runtimeClassName": "kata-qemu-tdx"}}}
+    mirror.put("Deployment", child("Deployment", "small-model", version=3, spec=template))
+    mirror.put("Pod", child("Pod", "small-model-x", version=4, spec={"nodeName": "n"}))
+    facts = await read(Cluster(), mirror)
+    assert facts.unreadable == ""
+    assert facts.namespace_labels == {"a": "b"}
+    assert facts.runtime_classes == (
+        RuntimeClassFacts(
+            name="kata-qemu-tdx", memory_bytes=2 * 2**30, cpu_millicores=1000, node_labels={"kata": "true"}
+        ),
+        RuntimeClassFacts(name="plain"),
+    )
+    assert facts.initdata == {"p": "H4sI"}
+    assert [(item.kind, item.runtime_class) for item in facts.workloads] == [("Deployment", "kata-qemu-tdx")]
+    assert isinstance(facts.workloads[0], LiveWorkload)
+    assert facts.pods == (LivePod(name="small-model-x"),)
+
+
+@pytest.mark.parametrize("refused", [POLICIES, NAMESPACE, CLASSES, GUEST])
+async def test_what_is_refused_is_told(refused: str) -> None:
+    facts = await read(Cluster(refused=(refused,)))
+    assert (facts.policies, facts.unreadable) == ((), "What TEEPolicies ask for can't be read: no rights.")
+
+
+async def test_a_definition_that_is_not_there_is_no_permission() -> None:
+    assert (await read(Cluster(refused=(POLICIES,), status=404))).unreadable != ""
+
+
+async def test_a_passing_failure_ends_the_pass() -> None:
+    with pytest.raises(Transient):
+        await read(Cluster(refused=(POLICIES,), status=503))
+
+
+async def test_a_policy_of_a_newer_operator_may_bind_anybody() -> None:
+    cluster = Cluster()
+    cluster.answers[POLICIES] = listed(policy({**SPEC, "technologies": ["CCA"]}))
+    assert "TEEPolicy p is not understood: spec.technologies.0" in (await read(cluster)).unreadable
+
+
+async def test_without_policies_nothing_more_is_asked() -> None:
+    cluster = Cluster()
+    cluster.answers[POLICIES] = listed()
+    assert await read(cluster) == TEEFacts()
+    assert cluster.asked == [POLICIES]
