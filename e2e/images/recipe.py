@@ -15,7 +15,8 @@ _KEY_DIGITS = 16
 _LIBRARIES = {
     "loader": ("images/egress",),
     "indexer": ("images/egress",),
-    "retriever": ("images/indexer", "images/egress"),
+    "retriever": ("images/indexer", "images/egress", "images/relevance"),
+    "gateway": ("images/relevance",),
 }
 """Workspace members that an image uses besides its own."""
 _BUILDERS = tuple(f"e2e/images/{module}.py" for module in ("base", "context", "engine", "sitepackages"))

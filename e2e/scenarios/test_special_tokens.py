@@ -20,7 +20,7 @@ from gateway_testing.corpus import HOSTILE
 from gateway_testing.process import gateway, gateway_config
 from nimblet_gateway.grounding.passage import Passage
 from nimblet_gateway.grounding.prompt import Budget, Role, Turn, plan_prompt
-from nimblet_gateway.grounding.text import clean
+from nimblet_relevance.text import clean
 from tests.bench.grounded.stack import headers, model_server
 
 pytestmark = pytest.mark.timeout(900)

@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, gateway, idle, ingest, loader, retriever, scale
+from tests.bench import answers, gateway, idle, ingest, loader, retriever, scale, settled
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -30,6 +30,7 @@ BENCHES = {
     "retriever": "a search's latency against the engine called directly",
     "ingest": "indexer and retriever against the embedding server's own limit",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
+    "settled": f"what an operator costs beside {settled.COUNT} settled indexes and as many Assistants",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "gateway": "what a gateway adds before the first token, and 200 streams at once",
     "sizing": "predicted against measured memory",
@@ -58,7 +59,10 @@ def main(argv: Sequence[str]) -> int:
         "--cluster", default=clusters.DEFAULT_NAME, help="ready: the cluster's name (default: %(default)s)"
     )
     parser.add_argument(
-        "--count", type=int, default=scale.COUNT, help="scale: models at once (default: %(default)s)"
+        "--count",
+        type=int,
+        help=f"scale: models at once (default: {scale.COUNT}); settled: indexes, and as many Assistants "
+        f"(default: {settled.COUNT})",
     )
     parser.add_argument(
         "--chunks",
@@ -91,7 +95,8 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "loader": loader.main,
         "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
         "idle": idle.main,
-        "scale": lambda: _told(scale.table(scale.measure(arguments.count))),
+        "settled": lambda: _told(settled.table(settled.measure(arguments.count or settled.COUNT))),
+        "scale": lambda: _told(scale.table(scale.measure(arguments.count or scale.COUNT))),
         "gateway": gateway.main,
         "ingest": lambda: _told(ingest.table(ingest.run(arguments.documents))),
         "sizing": lambda: bench_sizing(arguments.only),

@@ -167,6 +167,8 @@ class Stub:
     retriever: Mapping[str, object] = field(default_factory=lambda: RETRIEVER_STATUS)
     orders: list[str] = field(default_factory=list)
     """Generations that the retriever was told to serve."""
+    questions: int = 0
+    """How often a gateway or a retriever was asked for its status."""
 
     def told_by_retriever(self) -> Mapping[str, object]:
         """Return what a retriever tells that is asked now."""
@@ -193,6 +195,7 @@ def stub_server(given: Stub | None = None) -> Iterator[Stub]:
             parts = {"-gateway-": lambda: stub.gateway, "-retriever-": stub.told_by_retriever}
             told = next((status for part, status in parts.items() if part in self.path), None)
             known = told is not None and self.path.endswith("/v1/status")
+            stub.questions += known
             self._answer(200 if known else 404, told() if known and told is not None else {})
 
         def do_PUT(self) -> None:

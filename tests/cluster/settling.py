@@ -15,6 +15,11 @@ def started(launcher: Launcher) -> Process:
     return process
 
 
+def passes(process: Process, *kinds: str) -> float:
+    """Return how often resources of these kinds were looked at."""
+    return sum(process.metric(f'nimblet_reconcile_duration_seconds_count{{kind="{kind}"}}') for kind in kinds)
+
+
 def ready(view: View, *names: str) -> None:
     for name in names:
         eventually(lambda name=name: view.is_ready(name), what=f"{name} Ready")  # type: ignore[misc]

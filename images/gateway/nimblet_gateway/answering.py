@@ -23,7 +23,7 @@ from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
 from nimblet_gateway.model import Chunk
 from nimblet_gateway.passage import Passage
-from nimblet_gateway.search import Indexes, Search
+from nimblet_gateway.search import Indexes, Results, Search
 from nimblet_gateway.telemetry import Metrics, Trace
 from nimblet_gateway.think import ThinkFilter
 from nimblet_gateway.web import Failed
@@ -116,21 +116,23 @@ class Answering:
         if ask.request.has_tools:
             return ()
         search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
-        passages = await self._retrieve(search, record, ask.trace)
+        found = await self._retrieve(search, record, ask.trace)
         if self.config.grounding is Grounding.OFF:
-            return passages
-        return relevant(asked, passages, threshold=self.config.retrieval.threshold)
+            return found.passages
+        return relevant(
+            asked, found.passages, threshold=self.config.retrieval.threshold, calibrated=found.thresholds
+        )
 
-    async def _retrieve(self, search: Search, record: Record, trace: Trace) -> tuple[Passage, ...]:
+    async def _retrieve(self, search: Search, record: Record, trace: Trace) -> Results:
         try:
             results = await self.indexes.find(search, trace)
         except ApiError:
             if self.config.grounding is Grounding.REQUIRED:
                 raise
             record.indexes = self.indexes.reports()
-            return ()
+            return Results(passages=(), indexes=record.indexes)
         record.indexes = results.indexes
-        return results.passages
+        return results
 
     async def _checked(
         self, chunks: AsyncIterator[Chunk], used: Prompted, asked: Sequence[str], record: Record

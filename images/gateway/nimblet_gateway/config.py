@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from nimblet_gateway.grounding.relevance import OperatingPoint
+from nimblet_relevance.relevance import OperatingPoint
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$", max_length=1000)]
@@ -106,7 +106,8 @@ class RetrievalConfig(ConfigModel):
         default=OperatingPoint().threshold,
         ge=0,
         le=1,
-        description="From which relevance of the passages a question is answered: see docs/grounding.md.",
+        description="From which relevance of the passages a question is answered, where a generation was not "
+        "calibrated by golden questions: see docs/grounding.md.",
     )
     quote_instead: bool = Field(
         default=True,

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joins the pure grounding package to requests and streams: what is asked, what of an answer is read. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -13,10 +15,12 @@ from nimblet_gateway.grounding import passage as grounding
 from nimblet_gateway.grounding.answer import judge_answer, plan_statement
 from nimblet_gateway.grounding.citation import mark, strip_markers
 from nimblet_gateway.grounding.prompt import Budget, PromptTooLongError, Role, Turn, plan_prompt
-from nimblet_gateway.grounding.relevance import OperatingPoint, judge_relevance, score_passage
 from nimblet_gateway.grounding.sentence import take_sentences
-from nimblet_gateway.grounding.text import clean, visible
 from nimblet_gateway.passage import Passage
+from nimblet_relevance.relevance import score_passage
+from nimblet_relevance.text import clean, visible
+
+NOTHING_CALIBRATED: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +92,22 @@ def _message(item: Message) -> dict[str, JsonValue]:
     return message
 
 
-def relevant(asked: Sequence[str], passages: Sequence[Passage], *, threshold: float) -> tuple[Passage, ...]:
-    """Return the passages to answer from, best first; none where they are about none of the questions asked."""
-    seen, point = [of_grounding(passage) for passage in passages], OperatingPoint(threshold=threshold)
-    if not any(judge_relevance(question, seen, point).answerable for question in asked):
-        return ()
+def relevant(
+    asked: Sequence[str],
+    passages: Sequence[Passage],
+    *,
+    threshold: float,
+    calibrated: Mapping[str, float] = NOTHING_CALIBRATED,
+) -> tuple[Passage, ...]:
+    """Return the passages to answer from, best first; none where they are about none of the questions asked.
+
+    A passage is measured by what its index was `calibrated` to, by the name of the index, or else by `threshold`.
+    """
+    seen = [of_grounding(passage) for passage in passages]
     scores = [max(score_passage(question, passage) for question in asked) for passage in seen]
+    points = [calibrated.get(passage.index, threshold) for passage in passages]
+    if not any(score >= point for score, point in zip(scores, points, strict=True)):
+        return ()
     return tuple(passages[number] for number in sorted(range(len(seen)), key=lambda at: -scores[at]))
 
 
@@ -174,7 +188,7 @@ class Checker:
         citation = Citation(
             number=len(self.citations) + 1,
             id=passage.id,
-            index=passage.id.partition("/")[0],
+            index=passage.index,
             document=passage.document,
             chunk=passage.chunk,
             source=passage.source,

@@ -30,6 +30,11 @@ class Passage(BaseModel):
     score: float = 0.0
     similarity: float | None = None
 
+    @property
+    def index(self) -> str:
+        """The name of the index that it is of."""
+        return self.id.partition("/")[0]
+
 
 def fuse(rankings: Sequence[Sequence[Passage]]) -> tuple[Passage, ...]:
     """Return the passages of all rankings, best first, each once.

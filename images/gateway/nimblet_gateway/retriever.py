@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from nimblet_gateway.config import IndexConfig
 from nimblet_gateway.passage import Passage
@@ -30,6 +30,8 @@ class Found(BaseModel):
     index: str
     generation: str
     push: int | None = None
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which score on this generation's passages answer, where it was calibrated."""
     passages: tuple[Passage, ...] = ()
 
 

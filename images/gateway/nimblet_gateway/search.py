@@ -37,6 +37,8 @@ class Results:
 
     passages: tuple[Passage, ...]
     indexes: tuple[IndexReport, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """What each index's generation was calibrated to; an index without it goes by the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,12 @@ class Indexes:
         reports = [_report(index, answer) for index, answer in zip(self.indexes, answered, strict=True)]
         # of each index's rankings first: an index is heard once, however many questions it was asked
         merged = fuse([fuse(ranking) for ranking in rankings]) if len(rankings) > 1 else fuse(rankings[0])
-        return Results(passages=merged, indexes=tuple(reports))
+        told = [answer[0] for answer in answered if not isinstance(answer, Failed)]
+        return Results(
+            passages=merged,
+            indexes=tuple(reports),
+            thresholds={found.index: found.threshold for found in told if found.threshold is not None},
+        )
 
     def reports(self) -> tuple[IndexReport, ...]:
         """Return what is known of the indexes without asking them."""

@@ -149,6 +149,7 @@ class Api:
             generation=found.generation,
             push=found.push,
             reranked=found.reranked,
+            threshold=found.threshold,
             passages=passages,
         )
 

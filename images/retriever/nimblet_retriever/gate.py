@@ -8,15 +8,23 @@ are compared: case, punctuation, table bars and line breaks make no difference.
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from nimblet_relevance.relevance import (
+    PASSAGES,
+    Candidate,
+    best_score,
+    calibrate,
+    heading_forms,
+    text_forms,
+)
 from nimblet_retriever.config import ConfigModel, Id
 from nimblet_retriever.store.chunk import Hit
-from nimblet_retriever.store.generation import Gate, Scores
+from nimblet_retriever.store.generation import Gate, Point, Scores
 
 MAX_FAILED: Final = 20
 """Failed questions that are named."""
@@ -92,7 +100,36 @@ def scores_of(generation: str, ranks: Sequence[Rank]) -> Scores:
     )
 
 
-def judge(request: GateRequest, name: str, ranks: Sequence[Rank], *, serving: Scores | None) -> Gate:
+def documents_of(golden: Golden, sources: Collection[str]) -> frozenset[str]:
+    """Return the ids that a question's document may have: its own, or its path within one of the sources."""
+    return frozenset({golden.document, *(f"{source}/{golden.document}" for source in sources)})
+
+
+def point_of(
+    questions: Sequence[Golden], found: Sequence[Sequence[Hit]], without: Sequence[Sequence[Hit]]
+) -> Point:
+    """Return the operating point: questions as they are, beside the same where their documents are left out.
+
+    One that finds nothing at all then proves nothing: of an index of one document none could be left out.
+    """
+    known: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+    answerable = [_score(golden, hits, known) for golden, hits in zip(questions, found, strict=True)]
+    unanswerable = [_score(golden, hits, known) for golden, hits in zip(questions, without, strict=True) if hits]
+    return Point.model_validate(asdict(calibrate(answerable, unanswerable)))
+
+
+def _score(golden: Golden, hits: Sequence[Hit], known: dict[str, tuple[frozenset[str], frozenset[str]]]) -> float:
+    """Return a question's score; the words of a passage that many find are read once."""
+    passages = []
+    for hit in hits[:PASSAGES]:
+        if hit.id not in known:
+            known[hit.id] = text_forms(hit.text), heading_forms(hit.title, hit.location)
+        forms, headings = known[hit.id]
+        passages.append(Candidate(forms=forms, headings=headings, similarity=hit.similarity))
+    return best_score(golden.question, passages)
+
+
+def judge(request: GateRequest, name: str, ranks: Sequence[Rank], *, serving: Scores | None, point: Point) -> Gate:
     """Return the result: passed where every figure that has a bound reaches it."""
     scores = scores_of(name, ranks)
     reached = (
@@ -109,6 +146,7 @@ def judge(request: GateRequest, name: str, ranks: Sequence[Rank], *, serving: Sc
         passed=all(reached),
         failed=tuple(item.id for item in ranks if item.rank is None)[:MAX_FAILED],
         serving=serving,
+        point=point,
     )
 
 

@@ -45,13 +45,15 @@ class RetrieveAnswer(ConfigModel):
     """Passages, best first, all of the generation named and of the pushes up to `push`.
 
     `score` compares within one answer; `similarity`, the cosine to the question, between answers by one model.
-    `reranked` is false where the reranker failed, null where there is none.
+    `reranked` is false where the reranker failed, null where there is none. `threshold` is from which score on a
+    question is answered from this generation; null where golden questions did not calibrate it.
     """
 
     index: str
     generation: str
     push: int
     reranked: bool | None
+    threshold: float | None = None
     passages: tuple[PassageAnswer, ...]
 
 

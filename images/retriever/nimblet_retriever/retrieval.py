@@ -9,7 +9,7 @@ import hashlib
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -53,6 +53,8 @@ class Found:
     hits: tuple[Hit, ...]
     reranked: bool | None = None
     """False where the reranker failed and the search's own order stands, None where there is no reranker."""
+    threshold: float | None = None
+    """From which score on the generation's passages answer, where it was calibrated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,8 @@ class Retriever:
         """Of sealed generations, which never change."""
         self._trusted: dict[str, float] = {}
         """When a generation's canary was last found to be as it was."""
+        self._thresholds: dict[str, float | None] = {}
+        """What generations were calibrated to: noted before they serve."""
         self._builds: dict[tuple[str, str], Build] = {}
 
     async def ask(self, question: Question) -> Found:
@@ -127,7 +131,8 @@ class Retriever:
                 embedder = await self._embedder_of(name)
                 with self._watch.stage("embed"):
                     vector = await embedder.embed_question(question.text)
-                return await self._found(name, question, vector, pushes=True)
+                found = await self._found(name, question, vector, pushes=True)
+                return replace(found, threshold=await self._threshold(name))
             except GenerationUnknown:
                 continue  # swapped away and dropped between two lines: the next one serves
         raise IndexEmpty("the serving generation was dropped again and again")
@@ -226,6 +231,11 @@ class Retriever:
         await self._store.drop(name)
         self._trusted.pop(name, None)
         self._manifests.pop(name, None)
+        self.recalibrated(name)
+
+    def recalibrated(self, name: str) -> None:
+        """Read a generation's threshold anew when it is next asked."""
+        self._thresholds.pop(name, None)
 
     async def generations(self) -> tuple[Generation, ...]:
         """Return all generations."""
@@ -286,6 +296,13 @@ class Retriever:
 
     def _model_of(self, embedding: str) -> Embedder:
         return self._former.get(embedding, self._embedder)
+
+    async def _threshold(self, name: str) -> float | None:
+        if name not in self._thresholds:
+            gates = [item.notes.gate for item in await self._store.generations() if item.name == name]
+            points = [gate.point for gate in gates if gate is not None and gate.point is not None]
+            self._thresholds[name] = points[-1].calibrated if points else None
+        return self._thresholds[name]
 
     async def _manifest(self, name: str) -> Manifest:
         known = self._manifests.get(name)

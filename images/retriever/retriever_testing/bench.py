@@ -75,10 +75,13 @@ class Bench:
     async def index(self, *passages: dict[str, object], name: str = "g000001") -> httpx.Response:
         """Build, seal and serve a generation; return the answer to the passages."""
         added = await self.build(*passages, name=name)
-        await self.client.put(
-            "/v1/serving", json={"generation": name}, headers={"Authorization": f"Bearer {BUILDER}"}
-        )
+        await self.serve(name)
         return added
+
+    async def serve(self, name: str) -> None:
+        """Swap to a sealed generation."""
+        headers = {"Authorization": f"Bearer {BUILDER}"}
+        await self.client.put("/v1/serving", json={"generation": name}, headers=headers)
 
     async def ask(self, query: str, *, key: str = READER, **filters: object) -> httpx.Response:
         """Retrieve."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nimblet_retriever.gate import GateRequest, Golden, Rank, judge, rank_of, scores_of
+from nimblet_retriever.gate import GateRequest, Golden, Rank, judge, point_of, rank_of, scores_of
 from nimblet_retriever.store.chunk import Hit
 from retriever_testing.bench import BUILDER, OPERATOR, PUMP, READER, SECRET, Bench, running
+from retriever_testing.golden import ASK_PAINTED, PAINTED
 
 WHALE: dict[str, object] = {"document": "whale", "text": "A whale sleeps near the surface.", "access": []}
 ASK_PUMP = {"id": "q1", "question": "How many bar?", "document": "pump", "quote": "runs at 45 bar"}
@@ -77,7 +78,8 @@ def test_each_bound_must_be_reached() -> None:
 
     def passed(**bounds: float) -> bool:
         request = GateRequest.model_validate({"questions": [ASK_PUMP], "minRecall": 1.0, **bounds})
-        return judge(request, "g000001", ranks, serving=None).passed
+        point = point_of(request.questions, [()], [()])
+        return judge(request, "g000001", ranks, serving=None, point=point).passed
 
     assert passed()
     assert passed(minMRR=0.5)
@@ -119,6 +121,38 @@ async def test_failed_gate_names_the_questions_that_fell(bench: Bench) -> None:
     body = {"questions": [ASK_PUMP, ASK_WHALE], "k": 2, "minRecall": 0.9}
     told = (await bench.post("/v1/generations/g000001/gate", body)).json()
     assert (told["passed"], told["failed"], told["recall"], told["serving"]) == (False, ["q2"], 0.5, None)
+
+
+@pytest.mark.asyncio
+async def test_generation_is_calibrated_by_questions_without_their_documents(bench: Bench) -> None:
+    # Given a generation that was asked twenty questions, each of which one document answers
+    await bench.build(*PAINTED, PUMP, name="g000001")
+    body = {"questions": ASK_PAINTED, "k": 5, "minRecall": 0.5}
+    point = (await bench.post("/v1/generations/g000001/gate", body)).json()["point"]
+    # Then its threshold refuses them where that document is left out, and answers them where it is not
+    assert (point["basis"], point["asked"], point["answered"]) == ("Calibrated", 20, 1.0)
+    assert point["refused"] >= 0.95
+    # And it goes with every answer of that generation, and of no other
+    await bench.build(PUMP, name="g000002")
+    for name, told in (("g000001", point["threshold"]), ("g000002", None), ("g000001", point["threshold"])):
+        await bench.serve(name)
+        answer = (await bench.ask("pump")).json()
+        assert (answer["generation"], answer["threshold"]) == (name, told)
+
+
+@pytest.mark.asyncio
+async def test_few_questions_leave_the_default(bench: Bench) -> None:
+    await bench.index(PUMP)
+    body = {"questions": [ASK_PUMP], "minRecall": 0.5}
+    point = (await bench.post("/v1/generations/g000001/gate", body)).json()["point"]
+    assert (point["basis"], point["asked"]) == ("TooFewQuestions", 1)
+    assert (await bench.ask("pump")).json()["threshold"] is None
+
+
+def test_a_question_that_finds_nothing_else_calibrates_nothing() -> None:
+    questions = [golden("pump").model_copy(update={"id": f"q{number}"}) for number in range(30)]
+    found = [[hit("The pump.")] for _ in questions]
+    assert point_of(questions, found, [() for _ in questions]).basis == "TooFewQuestions"
 
 
 @pytest.mark.asyncio

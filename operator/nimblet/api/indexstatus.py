@@ -31,6 +31,26 @@ class GateStatus(StatusModel):
     )
 
 
+class OperatingPointStatus(StatusModel):
+    """From which score on Assistants answer from the serving generation."""
+
+    generation: str = Field(default="", description="Generation that it is of.")
+    basis: str = Field(
+        default="",
+        description="Calibrated; or why the default stays: NoGoldenQuestions, TooFewQuestions or Inseparable.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="Score that a question's best passage must reach; absent where the default stays.",
+    )
+    asked: int = Field(default=0, ge=0, description="Golden questions.")
+    answered: float = Field(default=0.0, description="Share of them that is answered.")
+    refused: float = Field(
+        default=0.0, description="Share that is refused where their own documents are left out."
+    )
+    message: str = Field(default="", description="The same in words, and what to do.")
+
+
 class SourceStatus(StatusModel):
     """What the last good build read of a source."""
 
@@ -160,6 +180,9 @@ class RetrievalIndexStatus(StatusModel):
         default_factory=list, description="The first of them."
     )
     gate: GateStatus | None = Field(default=None, description="What the golden questions last gave.")
+    operating_point: OperatingPointStatus | None = Field(
+        default=None, description="From which score on Assistants answer from the serving generation."
+    )
     build: BuildStatus | None = Field(default=None, description="The last build that ended well.")
     embeddings: Annotated[
         list[EmbeddingStatus],

@@ -133,7 +133,7 @@ class _Pass:
         """Bring an object that was just read to its manifest, if it is ours."""
         owner = self._context.owner
         if not is_ours(current, kind=owner.kind, name=owner.name, uid=owner.uid):
-            return conflict_failure(child, controller_of(current))
+            return conflict_failure(child, controller_of(current), owner=owner)
         if "deletionTimestamp" in current["metadata"]:
             log.info("%s: %s is being deleted; it is made anew when it is gone", self._context.owner, child)
             return None

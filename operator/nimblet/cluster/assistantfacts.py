@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gathers what the plan of an Assistant may look at: its gateway, what it names, and what the gateway tells.
 
-It decides nothing. What it names is read anew in each pass: the mirror keeps no spec of ours.
+It decides nothing. What it names is read anew in each pass: the mirror keeps no spec of ours. A pass comes when
+one of these changed, or when the gateway tells something new; none comes only to look.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from nimblet.cluster.facts import (
     pods_of,
     told_by_events,
 )
-from nimblet.cluster.gatewaystatus import LASTS_SECONDS, GatewayInquiry
+from nimblet.cluster.gatewaystatus import GatewayInquiry
 from nimblet.cluster.indexref import gather_index_reference
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import KeySecret, gather_key, versions_in_use
@@ -33,7 +34,6 @@ from nimblet.cluster.stuck import next_setup_look
 from nimblet.manifests.gateway import COMPONENT
 from nimblet.plan.assistant import proof_of
 from nimblet.plan.assistantfacts import AssistantFacts, IndexReference
-from nimblet.plan.assistantreferences import answerable
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.modelfacts import ModelReference
 
@@ -43,10 +43,14 @@ OPERATE_PURPOSE = "operate"
 
 @dataclass(frozen=True, kw_only=True)
 class GatheredAssistant:
-    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice.
+
+    `wait`: seconds for which a first answer is worth waiting for before anything is decided.
+    """
 
     facts: AssistantFacts
     look_again: float | None
+    wait: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,8 @@ async def gather_assistant_facts(
     gateways = of_component(pods_of(mirror, key), COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in gateways]
     deployment = deployment_facts(mirror, key, uid=assistant.uid)
-    own = await named_secret(gatherer.client, assistant.namespace, spec.api_keys_secret_ref, master)
+    reader = gatherer.referents.reader(gatherer.client, key)
+    own = await named_secret(reader, assistant.namespace, spec.api_keys_secret_ref, master)
     stored = await gather_key(gatherer.client, _key_secret(assistant), deployment=deployment, pods=pods)
     wanted = spec.access.key_version
     versions = versions_in_use(wanted, stored=stored, deployment=deployment, pods=pods)
@@ -84,11 +89,11 @@ async def gather_assistant_facts(
     operator_key = _key(master, assistant, OPERATE_PURPOSE, version=1)
     named = await _named(gatherer, assistant)
     inquiry = GatewayInquiry(proof=proof_of(spec.grounding), epoch=named.epoch)
-    seen = await gatherer.observer.observe(key, pods, key_of=lambda _: operator_key, questions=inquiry)
+    polled = gatherer.poller.look(key, pods, key_of=lambda _: operator_key, inquiry=inquiry)
     facts = AssistantFacts(
         children=children(mirror, key, uid=assistant.uid),
         deployment=deployment,
-        pods=seen,
+        pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, spec.tee_policy_ref),
         write_failures=tuple(write_failures),
@@ -102,12 +107,7 @@ async def gather_assistant_facts(
         indexes=named.indexes,
         operator_key_sha256=hashlib.sha256(operator_key.encode()).hexdigest(),
     )
-    waits = (
-        gatherer.observer.next_look(seen) if answerable(assistant, facts) else None,
-        LASTS_SECONDS if any(pod.observation is not None for pod in seen) else None,
-        next_setup_look(gateways, now=now),
-    )
-    return GatheredAssistant(facts=facts, look_again=min((it for it in waits if it is not None), default=None))
+    return GatheredAssistant(facts=facts, look_again=next_setup_look(gateways, now=now), wait=polled.wait)
 
 
 async def _named(gatherer: Gatherer, assistant: Assistant) -> _Named:

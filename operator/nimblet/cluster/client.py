@@ -12,7 +12,17 @@ from typing import Final, cast
 
 from nimblet.cluster.errors import Conflict, Gone, Invalid, NotFound, Transient, is_object_missing
 from nimblet.cluster.resources import LEASE, Resource, path, resource_for
-from nimblet.cluster.transport import APPLY_PATCH, Json, Request, Timeouts, Transport, load_configuration
+from nimblet.cluster.transport import (
+    APPLY_PATCH,
+    JSON,
+    METADATA,
+    METADATA_LIST,
+    Json,
+    Request,
+    Timeouts,
+    Transport,
+    load_configuration,
+)
 from nimblet.labels import FIELD_MANAGER
 from nimblet.plan.result import Manifest
 
@@ -70,11 +80,16 @@ class Client:
         version = await self._transport.send(Request(method="GET", path="/version"))
         return int(str(version["minor"]).rstrip("+"))
 
-    async def get(self, resource: Resource, *, namespace: str | None = None, name: str) -> Json | None:
+    async def get(
+        self, resource: Resource, *, namespace: str | None = None, name: str, metadata_only: bool = False
+    ) -> Json | None:
         """Return the object, or None. NotFound is raised where the kind itself is not served."""
         target = path(resource, namespace=namespace, name=name)
+        accept = METADATA if metadata_only else JSON
         try:
-            return await self._transport.send(Request(method="GET", path=target, urgent=resource is LEASE))
+            return await self._transport.send(
+                Request(method="GET", path=target, accept=accept, urgent=resource is LEASE)
+            )
         except NotFound as error:
             if is_object_missing(error):
                 return None
@@ -103,9 +118,11 @@ class Client:
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
     ) -> AsyncIterator[Page]:
         """Yield the list page by page, each item with its apiVersion and kind. Transient after three 410s."""
         target = path(resource, namespace=namespace)
+        accept = METADATA_LIST if metadata_only else JSON
         token = ""
         restarts = 0
         restarted = False
@@ -115,7 +132,7 @@ class Client:
             query += [("fieldSelector", field_selector)] if field_selector else []
             query += [("continue", token)] if token else []
             try:
-                answer = await self._transport.send(Request(method="GET", path=target, query=query))
+                answer = await self._transport.send(Request(method="GET", path=target, query=query, accept=accept))
             except Gone as error:
                 restarts += 1
                 if restarts > MAX_RESTARTS:

@@ -30,7 +30,9 @@ from nimblet.cluster.named import gather_named
 from nimblet.cluster.observe import Observer
 from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
 from nimblet.cluster.podfailure import ENDED_PHASES, LOADER, SERVER, pod_failure
+from nimblet.cluster.poll import Poller
 from nimblet.cluster.question import questions
+from nimblet.cluster.referents import Referents
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.teefacts import Bound, tee_facts
@@ -82,10 +84,12 @@ class Gatherer:
     client: Client
     mirror: Mirror
     observer: Observer
+    poller: Poller
     master_key: bytes
     server_minor: int
     operator_namespace: str
     nodes: NodeMemory = field(default_factory=NodeMemory)
+    referents: Referents = field(default_factory=Referents)
 
     async def tee(self, key: Key, ref: PolicyRef | None) -> TEEFacts:
         """Return what decides on confidential places for one resource."""

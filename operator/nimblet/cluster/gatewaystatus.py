@@ -4,30 +4,22 @@
 The gateway tests itself, and probes what it answers from every few seconds; its status tells how that went.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
+from nimblet.cluster.podstatus import StatusQuestion, Told, quoted
 from nimblet.plan.facts import Answer, Observation
 
-STATUS_PATH: Final = "/v1/status"
-LASTS_SECONDS: Final = 60.0
-"""How long a good answer holds: what a gateway meets later shows in no object of the cluster."""
+EVERY_SECONDS: Final = 5.0
+"""Between two questions. A gateway looks every five seconds itself, for up to four: trouble is told within 15."""
 NOT_YET: Final = frozenset({"NotRunYet", "NotAskedYet"})
 """Its words for what it has not found out yet."""
 MODEL_AWAY: Final = "ModelUnavailable"
-MAX_WORDS: Final = 300
-"""Longest quote of a gateway's words, in characters."""
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class Part(_Told):
+class Part(Told):
     """How one thing is, in the gateway's words."""
 
     ok: bool
@@ -37,8 +29,7 @@ class Part(_Told):
     @property
     def words(self) -> str:
         """Reason and message, as they are quoted."""
-        text = f"{self.reason}: {self.message}" if self.message else self.reason
-        return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]} …"
+        return quoted(f"{self.reason}: {self.message}" if self.message else self.reason)
 
 
 class IndexPart(Part):
@@ -47,7 +38,7 @@ class IndexPart(Part):
     name: str
 
 
-class GatewayStatus(_Told):
+class GatewayStatus(Told):
     """The part of a gateway's status that proves something."""
 
     configuration: str
@@ -57,15 +48,11 @@ class GatewayStatus(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayInquiry:
+class GatewayInquiry(StatusQuestion):
     """The question to the gateways of one Assistant. `epoch` tells how what they answer from stands."""
 
     proof: str
-    epoch: str
-    method: Literal["GET"] = "GET"
-    path: str = STATUS_PATH
-    body: Mapping[str, object] | None = None
-    lasts: float | None = LASTS_SECONDS
+    every: float = EVERY_SECONDS
 
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return what a status says; `source_hash` does not matter to it."""

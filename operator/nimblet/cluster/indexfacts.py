@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gathers what the plan of a RetrievalIndex may look at: retriever, builds, claim, and what the spec names.
 
-It decides nothing. What the spec names is read anew in each pass, each object by its name.
+It decides nothing. What the spec names is read anew in each pass, each object by its name. A pass comes when one
+of these changed (referents.py), or when the retriever tells something new (poll.py); none comes only to look.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ from nimblet import labels, names
 from nimblet.api.common import ModelRef, SecretRef
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.claimfacts import owned_claim, storage_classes, with_progress, working_pods
-from nimblet.cluster.client import Client
 from nimblet.cluster.facts import (
     Gatherer,
     children,
@@ -31,8 +31,9 @@ from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
 from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
+from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
-from nimblet.cluster.retrieverstatus import LASTS_SECONDS, RetrieverInquiry, retriever_facts
+from nimblet.cluster.retrieverstatus import RetrieverInquiry, retriever_facts
 from nimblet.cluster.serverfacts import gather_servers
 from nimblet.cluster.stuck import next_setup_look
 from nimblet.manifests.retriever import COMPONENT
@@ -56,10 +57,14 @@ WORKLOADS: Final = {"Embedded": "StatefulSet"}
 
 @dataclass(frozen=True, kw_only=True)
 class GatheredIndex:
-    """Facts, and the seconds after which they are old without any event telling; None: events suffice."""
+    """Facts, and the seconds after which they are old without any event telling; None: events suffice.
+
+    `wait`: seconds for which a first answer is worth waiting for before anything is decided.
+    """
 
     facts: IndexFacts
     look_again: float | None
+    wait: float | None
     operate_key: str = field(repr=False)
     """The operator's own key that the retriever knows by now."""
 
@@ -100,34 +105,32 @@ async def gather_index_facts(
     owned = pods_of(mirror, key)
     retrievers = of_component(owned, COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
-    builders = working_pods(of_component(owned, INDEXER), INDEXER)
     keys = await _keys(gatherer, index)
-    named = await gather_index_named(gatherer.client, index, master_key=gatherer.master_key)
+    reader = gatherer.referents.reader(gatherer.client, key)
+    named = await gather_index_named(reader, index, master_key=gatherer.master_key)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
-    seen = await gatherer.observer.observe(
-        key,
-        (*pods, *builders),
-        key_of=lambda _: operate,
-        questions=RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs)),
-    )
+    inquiry = RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs))
+    polled = gatherer.poller.look(key, pods, key_of=lambda _: operate, inquiry=inquiry)
+    builders = working_pods(of_component(owned, INDEXER), INDEXER)
+    working = await gatherer.observer.observe(key, builders, key_of=lambda _: operate)
     embedded, claimed = index.spec.store.type == "Embedded", index.spec.store.type != "External"
     kind = WORKLOADS.get(index.spec.store.type, "Deployment")
     facts = IndexFacts(
         children=children(mirror, key, uid=index.uid),
         deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
-        pods=seen[: len(pods)],
+        pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, index.spec.tee_policy_ref),
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,
         keys=keys.known,
-        builds=_builds(jobs, working=seen[len(pods) :]),
+        builds=_builds(jobs, working=working),
         claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name)) if embedded else None,
         storage_classes=await storage_classes(gatherer.client) if claimed else None,
-        retriever=_told(seen[: len(pods)]),
+        retriever=_told(polled.pods),
         embedding=named.embedding,
         reranker=named.reranker,
         secrets=named.secrets,
@@ -135,17 +138,16 @@ async def gather_index_facts(
         claims=named.claims,
         servers=servers.facts,
     )
-    asked = any(pod.observation is not None for pod in seen)
     waits = (
         look_again,
-        gatherer.observer.next_look(seen),
-        LASTS_SECONDS if asked else None,
+        gatherer.observer.next_look(working),
         next_setup_look(retrievers, now=now),
         servers.look_again,
     )
     return GatheredIndex(
         facts=facts,
         look_again=min((wait for wait in waits if wait is not None), default=None),
+        wait=polled.wait,
         operate_key=operate,
     )
 
@@ -236,7 +238,7 @@ def accepted_keys(body: dict[str, object], *, uid: str) -> AcceptedKeys | None:
     return AcceptedKeys(versions=key_versions(metadata.annotations), since=since)
 
 
-async def gather_index_named(client: Client, index: RetrievalIndex, *, master_key: bytes) -> IndexNamed:
+async def gather_index_named(client: Reader, index: RetrievalIndex, *, master_key: bytes) -> IndexNamed:
     """Return what the spec names: models, Secrets, ConfigMaps, claims."""
     namespace, spec = index.namespace, index.spec
     secrets = [credentials_of(source) for source in spec.sources]
@@ -259,12 +261,12 @@ async def gather_index_named(client: Client, index: RetrievalIndex, *, master_ke
     )
 
 
-async def _model(client: Client, namespace: str, ref: ModelRef | None) -> ModelReference | None:
+async def _model(client: Reader, namespace: str, ref: ModelRef | None) -> ModelReference | None:
     return await gather_model_reference(client, namespace=namespace, name=ref.name) if ref is not None else None
 
 
 async def _secrets(
-    client: Client, namespace: str, wanted: Iterable[str], master_key: bytes
+    client: Reader, namespace: str, wanted: Iterable[str], master_key: bytes
 ) -> dict[str, SecretFacts]:
     found = {}
     for name in sorted(set(wanted)):
@@ -274,7 +276,7 @@ async def _secrets(
     return found
 
 
-async def _config_map(client: Client, namespace: str, name: str) -> NamedFacts | None:
+async def _config_map(client: Reader, namespace: str, name: str) -> NamedFacts | None:
     body = await client.get(CONFIG_MAP, namespace=namespace, name=name)
     return config_map_facts(body) if body is not None else None
 
@@ -290,7 +292,7 @@ def config_map_facts(body: dict[str, object]) -> NamedFacts:
     )
 
 
-async def _claim(client: Client, namespace: str, name: str) -> NamedFacts | None:
+async def _claim(client: Reader, namespace: str, name: str) -> NamedFacts | None:
     body = await client.get(CLAIM, namespace=namespace, name=name)
     return claim_facts(body) if body is not None else None
 

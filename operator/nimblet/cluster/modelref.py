@@ -3,15 +3,15 @@
 
 from nimblet import names
 from nimblet.api.compactmodel import CompactModel
-from nimblet.cluster.client import Client
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
+from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import COMPACT_MODEL
 from nimblet.conditions import ConditionType, Reason, find
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.verdicts import was_true
 
 
-async def gather_model_reference(client: Client, *, namespace: str, name: str) -> ModelReference:
+async def gather_model_reference(client: Reader, *, namespace: str, name: str) -> ModelReference:
     """Return what is known of a model. It is read anew each time: the mirror keeps no spec of ours."""
     body = await client.get(COMPACT_MODEL, namespace=namespace, name=name)
     if body is None:

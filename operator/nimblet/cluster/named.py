@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from nimblet import labels
 from nimblet.api.common import ConfigMapKeyRef, SecretRef
 from nimblet.api.compactmodel import CompactModel
-from nimblet.cluster.client import Client
 from nimblet.cluster.masterkey import content_hash
 from nimblet.cluster.observed import ConfigMap, Secret
+from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import CONFIG_MAP, SECRET
 from nimblet.cluster.trim import Object
 from nimblet.names import content_hash as text_hash
@@ -28,7 +28,7 @@ class Named:
     chat_template: TextFacts | None
 
 
-async def gather_named(client: Client, model: CompactModel, *, master_key: bytes) -> Named:
+async def gather_named(client: Reader, model: CompactModel, *, master_key: bytes) -> Named:
     """Return the Secrets and the ConfigMap that the spec names; a spec that names none costs no request."""
     namespace, spec = model.namespace, model.spec
     return Named(
@@ -39,7 +39,7 @@ async def gather_named(client: Client, model: CompactModel, *, master_key: bytes
 
 
 async def named_secret(
-    client: Client, namespace: str, ref: SecretRef | None, master_key: bytes
+    client: Reader, namespace: str, ref: SecretRef | None, master_key: bytes
 ) -> SecretFacts | None:
     """Return a Secret that a spec names; None where it names none, or it is not there."""
     if ref is None:
@@ -48,7 +48,7 @@ async def named_secret(
     return secret_facts(body, master_key=master_key) if body is not None else None
 
 
-async def gather_trust(client: Client, model: CompactModel) -> dict[str, TrustTextFacts]:
+async def gather_trust(client: Reader, model: CompactModel) -> dict[str, TrustTextFacts]:
     """Return the texts that integrity names; each ConfigMap is read once."""
     integrity = model.spec.integrity
     references = integrity.references if integrity is not None else ()
@@ -66,7 +66,7 @@ def trust_text(body: Object, *, key: str) -> TrustTextFacts:
     return TrustTextFacts(usable=usable, text=config.data.get(key, "") if usable else "")
 
 
-async def _text(client: Client, namespace: str, ref: ConfigMapKeyRef | None) -> TextFacts | None:
+async def _text(client: Reader, namespace: str, ref: ConfigMapKeyRef | None) -> TextFacts | None:
     if ref is None:
         return None
     body = await client.get(CONFIG_MAP, namespace=namespace, name=ref.name)

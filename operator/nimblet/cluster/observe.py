@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks our pods themselves: for a proof once per run of a container, and for a download's progress.
 
-A proof is a token, a vector or a score, by task, or what an `Inquiry` of another kind wants; it judges answers.
+A proof is a token, a vector or a score, by task. What is asked again and again is poll.py's.
 
 It talks to pod addresses that the cluster reports, never to a URL that a user gave, follows no redirect, and
 keeps no body. What was answered is remembered in memory only: a restarted operator asks again.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -39,8 +38,8 @@ BUSY_CODES: Final = frozenset({429, 503})
 OK: Final = 200
 CHAT: Final = Questions()
 
-Run = tuple[str, str, str]
-"""One run of a container: pod uid and container id, and the epoch of what it is asked."""
+Run = tuple[str, str]
+"""One run of a container: pod uid and container id."""
 
 
 def pod_url(pod: PodFacts, port: int) -> str:
@@ -88,7 +87,7 @@ class Observer:
     ) -> tuple[PodFacts, ...]:
         """Return the pods with what they said and how far their download is."""
         before = self._records.get(key, {})
-        runs = {pod.uid: (pod.uid, pod.container_id, questions.epoch) for pod in pods}
+        runs = {pod.uid: (pod.uid, pod.container_id) for pod in pods}
         records = {run: before.get(run, _Record()) for run in runs.values()}
         for run, gone in before.items():
             if run not in records and gone.task is not None:
@@ -109,11 +108,6 @@ class Observer:
         if any(pod.loading for pod in pods):
             waits.append(PROGRESS_SECONDS)
         return min(waits, default=None)
-
-    def ask_again(self, key: Key) -> None:
-        """Have the pods of a resource asked at its next pass; what they said stands until they answer."""
-        for record in self._records.get(key, {}).values():
-            record.asked_at = -math.inf
 
     def forget(self, key: Key) -> None:
         """Drop all that is known of a resource that is gone."""
@@ -139,8 +133,8 @@ class Observer:
     async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Inquiry) -> None:
         tasks = []
         for pod in pods:
-            record = self._records[key][pod.uid, pod.container_id, questions.epoch]
-            if record.task is None and self._due(record, questions):
+            record = self._records[key][pod.uid, pod.container_id]
+            if record.task is None and self._due(record):
                 record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod), questions=questions))
             if record.task is not None:
                 tasks.append(record.task)
@@ -150,12 +144,11 @@ class Observer:
         for task in late:
             task.add_done_callback(lambda done: None if done.cancelled() else self.wake(key))
 
-    def _due(self, record: _Record, questions: Inquiry) -> bool:
+    def _due(self, record: _Record) -> bool:
         if record.observation is None:
             return True
         answered = record.observation.answer is Answer.ANSWERED
-        holds = questions.lasts if answered else self.patience.retry
-        return holds is not None and self.clock() - record.asked_at >= holds
+        return not answered and self.clock() - record.asked_at >= self.patience.retry
 
     async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str, questions: Inquiry) -> None:
         asking = Asking(
@@ -166,9 +159,7 @@ class Observer:
             source_hash=pod.source_hash,
         )
         try:
-            seen, before = await ask(self.session, asking), record.observation
-            kept = before.text if before is not None and seen.answer is Answer.BUSY else seen.text
-            record.observation = replace(seen, text=kept)
+            record.observation = await ask(self.session, asking)
         finally:
             record.asked_at = self.clock()
             record.task = None

@@ -57,14 +57,6 @@ class Inquiry(Protocol):
     def proof(self) -> str:
         """What an answer must hold, for messages."""
 
-    @property
-    def epoch(self) -> str:
-        """What answers are about besides the container: where it changes, every pod is asked again."""
-
-    @property
-    def lasts(self) -> float | None:
-        """Seconds that a good answer holds; None for as long as the container runs."""
-
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return what the body of a good answer says; it is not quoted."""
 
@@ -76,8 +68,6 @@ class Questions:
     task: Task = "Chat"
     widths: Mapping[str, int] = field(default_factory=dict)
     method: Literal["POST"] = "POST"
-    epoch: str = ""
-    lasts: float | None = None
 
     @property
     def path(self) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from nimblet.cluster.child import Child, Controller
+from nimblet.cluster.child import Child, Controller, Owner
 from nimblet.cluster.contest import Contest
 from nimblet.cluster.errors import ApiError, Conflict
+from nimblet.cluster.mirror import OWN_KINDS
 from nimblet.labels import FIELD_MANAGER
 from nimblet.plan.facts import WriteFailure
 
@@ -30,10 +31,16 @@ class Category(StrEnum):
     REFUSED = "Refused"
 
 
-def conflict_failure(child: Child, holder: Controller | None) -> WriteFailure:
-    """Return that the name is taken by an object that isn't ours."""
-    owner = f"belongs to {holder.kind} {holder.name}" if holder is not None else "has no controller"
-    return _failure(child, Category.CONFLICT, f"{child} exists already and {owner}; it is left as it is.")
+def conflict_failure(child: Child, holder: Controller | None, *, owner: Owner) -> WriteFailure:
+    """Return that the name is taken by an object that isn't ours; of two resources of ours, what to do."""
+    found = f"belongs to {holder.kind} {holder.name}" if holder is not None else "has no controller"
+    message = f"{child} exists already and {found}; it is left as it is."
+    if holder is not None and holder.kind in OWN_KINDS:
+        message += (
+            f" {owner.kind} {owner.name} needs an object of that name too: give one of the two another name, that "
+            "is, delete it and make it again."
+        )
+    return _failure(child, Category.CONFLICT, message)
 
 
 def contested_failure(child: Child, contest: Contest) -> WriteFailure:

@@ -1,39 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a retriever is asked for the sake of an observation, and what its answer tells. Pure; no HTTP here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
+from nimblet.cluster.podstatus import StatusQuestion, Told, quoted
 from nimblet.plan.facts import Answer, Observation
-from nimblet.plan.indexfacts import GateFacts, GenerationFacts, PartFacts, RetrieverFacts, StoreServerFacts
+from nimblet.plan.indexfacts import (
+    GateFacts,
+    GenerationFacts,
+    PartFacts,
+    PointFacts,
+    RetrieverFacts,
+    StoreServerFacts,
+)
 
-STATUS_PATH: Final = "/v1/status"
-LASTS_SECONDS: Final = 8.0
-"""How long an answer holds: what a retriever meets shows in no object, and must be told within 15 seconds."""
-MAX_WORDS: Final = 300
-"""Longest quote of a retriever's words, in characters."""
+EVERY_SECONDS: Final = 8.0
+"""Between two questions: what a retriever meets shows in no object, and must be told within 15 seconds."""
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class _Health(_Told):
+class _Health(Told):
     ok: bool
     reason: str = ""
     message: str = ""
 
     @property
     def facts(self) -> PartFacts:
-        words = self.message if len(self.message) <= MAX_WORDS else f"{self.message[:MAX_WORDS]} …"
-        return PartFacts(ok=self.ok, reason=self.reason, message=words)
+        return PartFacts(ok=self.ok, reason=self.reason, message=quoted(self.message))
 
 
-class _Server(_Told):
+class _Server(Told):
     url: str
     used: bool
     version: str = ""
@@ -47,16 +45,25 @@ class _Store(_Health):
     note: str = ""
 
 
-class _Gate(_Told):
+class _Point(Told):
+    threshold: float
+    basis: str
+    asked: int = 0
+    answered: float = 0.0
+    refused: float = 0.0
+
+
+class _Gate(Told):
     passed: bool
     asked: int = 0
     recall: float = 0.0
     mrr: float = 0.0
     ndcg: float = 0.0
     failed: tuple[str, ...] = ()
+    point: _Point | None = None
 
 
-class _Generation(_Told):
+class _Generation(Told):
     name: str
     embedding: str = ""
     documents: int = 0
@@ -67,7 +74,8 @@ class _Generation(_Told):
 
     @property
     def facts(self) -> GenerationFacts:
-        gate = GateFacts(**self.gate.model_dump()) if self.gate is not None else None
+        gate = GateFacts(**self.gate.model_dump(exclude={"point"})) if self.gate is not None else None
+        point = self.gate.point if self.gate is not None else None
         return GenerationFacts(
             name=self.name,
             embedding=self.embedding,
@@ -76,10 +84,11 @@ class _Generation(_Told):
             chunks=self.chunks,
             bytes=self.bytes or 0,
             gate=gate,
+            point=PointFacts(**point.model_dump()) if point is not None else None,
         )
 
 
-class RetrieverStatus(_Told):
+class RetrieverStatus(Told):
     """The part of a retriever's status that facts are made of."""
 
     serving: str | None = None
@@ -103,15 +112,11 @@ class RetrieverStatus(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrieverInquiry:
+class RetrieverInquiry(StatusQuestion):
     """The question to the retriever of one index. `epoch` tells how what it relies on stands."""
 
-    epoch: str = ""
     proof: str = "status"
-    method: Literal["GET"] = "GET"
-    path: str = STATUS_PATH
-    body: Mapping[str, object] | None = None
-    lasts: float | None = LASTS_SECONDS
+    every: float = EVERY_SECONDS
 
     def judge(self, body: bytes, *, source_hash: str) -> Observation:
         """Return that it answered, with what facts are read from; `source_hash` does not matter to it."""

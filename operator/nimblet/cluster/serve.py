@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 
 from nimblet.cluster.key import Key
-from nimblet.cluster.observe import Observer
+from nimblet.cluster.poll import Poller
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.facts import PodFacts
 
@@ -31,11 +31,11 @@ class ServeOrder:
     api_key: str = field(repr=False)
 
 
-async def give(observer: Observer, order: ServeOrder) -> bool:
+async def give(poller: Poller, order: ServeOrder) -> bool:
     """Give the order and have the pod asked anew; tell whether it was taken. The next pass gives it again."""
-    url = f"{observer.url_of(order.pod, HTTP_PORT)}{SERVING_PATH}"
+    url = f"{poller.url_of(order.pod, HTTP_PORT)}{SERVING_PATH}"
     try:
-        async with observer.session.put(
+        async with poller.session.put(
             url,
             json={"generation": order.generation},
             headers={"Authorization": f"Bearer {order.api_key}"},
@@ -54,5 +54,5 @@ async def give(observer: Observer, order: ServeOrder) -> bool:
         order.generation,
         detail,
     )
-    observer.ask_again(order.key)
+    poller.ask_again(order.key)
     return taken

@@ -27,6 +27,9 @@ Json = dict[str, Any]
 
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Objects without what they hold: https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches."""
 USER_AGENT: Final = "nimblet-operator"
 READ_BYTES: Final = 2**20
 """Buffer of an answer: a page of a list comes in few pieces."""
@@ -56,6 +59,7 @@ class Request:
     query: Sequence[tuple[str, str]] = ()
     body: Mapping[str, object] | None = None
     content_type: str = JSON
+    accept: str = JSON
     urgent: bool = False
 
 
@@ -103,7 +107,7 @@ class Transport:
     async def _exchange(self, request: Request, label: str) -> tuple[int, Mapping[str, str], bytes]:
         limit = self.timeouts.of(request.method)
         url = f"{self._host}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
-        headers = {"Accept": JSON, "User-Agent": USER_AGENT}
+        headers = {"Accept": request.accept, "User-Agent": USER_AGENT}
         body = None
         if request.body is not None:
             headers["Content-Type"] = request.content_type

@@ -229,6 +229,7 @@ def _expectation(assistant: Assistant, run: _Run) -> Expectation:
         proof=proof_of(assistant.spec.grounding),
         silence=Reason.SELF_TEST_FAILED,
         words=WORDS,
+        polled=True,
     )
 
 

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from nimblet import names
+from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import BuildStatus
 from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import Reason
+from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.indexer import COMPONENT as INDEXER
 from nimblet.manifests.indexer import BuildJob, build_job_manifest
@@ -26,7 +27,7 @@ from nimblet.plan.index_report import LASTING, Report, build_failure, report_of
 from nimblet.plan.indexfacts import BuildFacts, IndexFacts
 from nimblet.plan.schedule import last_due, next_due
 from nimblet.plan.stage import Problem, Progress, StageOutcome
-from nimblet.plan.tries import retry_delay
+from nimblet.plan.tries import retry_delay, told_problem
 from nimblet.settings import Settings
 
 DEFAULT_CPU: Final = "250m"
@@ -126,11 +127,15 @@ class Stage:
 def plan_build(stage: Stage) -> BuildPlan:
     """Return the build to run, a look at the one that runs, or how the last one ended."""
     job = latest(stage.facts.builds)
-    done, report = _last_good(stage, job) if not _lost(stage, job) else (None, None)
+    empty = _empty_for(stage, job)
+    lost = empty is not None and empty > TOLD_SECONDS
+    done, report = _last_good(stage, job) if not lost else (None, None)
     current = done is not None and done.inputs == stage.wanted.inputs
     outcome = _outcome(stage, job, done)
-    later = _until_due(stage)
-    requeue = min((wait for wait in (outcome.requeue_after, later) if wait is not None), default=None)
+    # that a store stays empty is no news: nothing but time brings the pass in which it counts
+    certain = TOLD_SECONDS + 1.0 - empty if empty is not None and not lost else None
+    waits = (outcome.requeue_after, _until_due(stage), certain)
+    requeue = min((wait for wait in waits if wait is not None), default=None)
     return BuildPlan(
         outcome=StageOutcome(
             children=outcome.children,
@@ -166,19 +171,21 @@ def _last_good(stage: Stage, job: BuildFacts | None) -> tuple[BuildStatus | None
     return found, report_of(job)
 
 
-def _lost(stage: Stage, job: BuildFacts | None) -> bool:
-    """Tell whether the store is empty though a build ended well: its volume or its server was replaced."""
+def _empty_for(stage: Stage, job: BuildFacts | None) -> float | None:
+    """Return for how many seconds the store is empty though a build ended well; None where it is not.
+
+    Its volume or its server was replaced, unless what was told is some seconds older than the build's end.
+    """
     told, stored = stage.facts.retriever, stage.index.status.build
     ended = job.finished_at if job is not None else (stored.finished_at if stored is not None else None)
     if told is None or not told.store.ok or told.generations or ended is None:
-        return False
-    # what was told may be some seconds older than the build's end
-    return stage.now - ended > timedelta(seconds=TOLD_SECONDS)
+        return None
+    return (stage.now - ended).total_seconds()
 
 
 def _outcome(stage: Stage, job: BuildFacts | None, done: BuildStatus | None) -> StageOutcome:
     if job is not None and not job.ended and not _superseded(stage, job):
-        return StageOutcome(state=_under_way(job))
+        return StageOutcome(state=_under_way(stage, job))
     if not _is_wanted(stage, done):
         return StageOutcome()
     if stage.blocked is not None:
@@ -233,11 +240,21 @@ def _until_due(stage: Stage) -> float | None:
     return (next_due(schedule, stage.now) - stage.now).total_seconds()
 
 
-def _under_way(job: BuildFacts) -> Problem | Progress:
+def _under_way(stage: Stage, job: BuildFacts) -> Problem | Progress:
+    """Return how a build stands; a failure stays in view while it is retried."""
     if job.failure is not None:
         return failure_problem(job.failure, pod=job.name)
+    told = _told(stage.index) if job.attempt > 1 else None
+    if told is not None:
+        return told
     percent = f"{job.percent // 10 * 10} %" if job.percent is not None else "begun"
     return Progress(reason=Reason.BUILDING, message=f"Generation {job.generation} is being built: {percent}.")
+
+
+def _told(index: RetrievalIndex) -> Problem | None:
+    """Return the failure that the stored status tells of this spec's build."""
+    stored = find(index.status.conditions, ConditionType.INDEXED)
+    return told_problem(stored, bad=ConditionStatus.FALSE, generation=index.generation)
 
 
 def _begin(stage: Stage, job: BuildFacts | None, *, state: Problem | None) -> StageOutcome:

@@ -58,6 +58,17 @@ class GateFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PointFacts:
+    """From which score on is answered from a generation, as golden questions told the retriever."""
+
+    threshold: float
+    basis: str
+    asked: int
+    answered: float
+    refused: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationFacts:
     """A generation in the store; one that is not sealed is being built."""
 
@@ -68,6 +79,8 @@ class GenerationFacts:
     chunks: int = 0
     bytes: int = 0
     gate: GateFacts | None = None
+    point: PointFacts | None = None
+    """None where no golden question was asked of it, or by a retriever that did not calibrate yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from nimblet.plan.index_children import (
 from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import plan_index_keys
+from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_references import build_problem, retriever_problem
 from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_store import plan_store
@@ -240,6 +241,7 @@ def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
         ready_before=was_true(conditions, ConditionType.READY)
         and index.status.observed_generation == index.generation,
         proof="status",
+        polled=True,
         workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
     )
 
@@ -310,6 +312,7 @@ def _status(
         update["documents"] = serving.documents if serving is not None else 0
         update["chunks"] = serving.chunks if serving is not None else 0
         update["bytes"] = serving.bytes if serving is not None else 0
+        update["operating_point"] = operating_point(serving) if serving is not None else None
     if report is not None:
         update["sources"] = report.source_statuses
         update["refused"] = report.refused

@@ -56,6 +56,8 @@ class Expectation:
     """Reason of a pod that is ready by its probe and does not give it."""
     words: Mapping[str, Reason] = field(default_factory=dict)
     """Reasons that such a pod tells by words of its own."""
+    polled: bool = False
+    """Its pods are asked outside of passes, and wake the resource themselves when they say something else."""
 
 
 def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
@@ -82,7 +84,7 @@ def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *
         draining=any(pod.terminating and pod.ready and _answered(pod) for pod in facts.pods),
         state=state,
         requeue_after=earliest(
-            timing.probe_retry_seconds if silent else None,
+            timing.probe_retry_seconds if silent and not expected.polled else None,
             2.0 if loading else None,
             min((_unstable_for(pod, timing, now=now) for pod in unstable), default=None),
             min((left for pod in told if (left := _told_for(pod, now=now)) > 0), default=None),

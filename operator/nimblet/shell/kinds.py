@@ -51,8 +51,15 @@ class Planned:
     """What is done once children are applied, beyond writing to the API server: an order to a pod of ours."""
 
 
-Planner = Callable[[Sequence[WriteFailure], datetime], Awaitable[Planned]]
-"""Gathers and plans, given what the last pass could not write. It reads and writes nothing."""
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """Nothing is decided yet: a server is being asked for the first time. Its answer wakes the resource."""
+
+    seconds: float
+
+
+Planner = Callable[[Sequence[WriteFailure], datetime], Awaitable[Planned | Later]]
+"""Gathers and plans, given what the last pass could not write. It writes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +137,7 @@ def _kind(
 
 
 def _refusing(found: Invalid[S], refuse: Refuse[S]) -> Planner:
-    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned:
+    async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned | Later:
         return Planned(plan=refuse(generation=found.generation, status=found.status, errors=found.errors, now=now))
 
     return plan
@@ -146,8 +153,10 @@ def assistant_kind(gatherer: Gatherer, settings: Settings) -> Kind:
 
 
 def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> Planner:
-    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned | Later:
         gathered = await gather_assistant_facts(gatherer, assistant, write_failures=failures, now=now)
+        if gathered.wait is not None:
+            return Later(seconds=gathered.wait)
         planned = plan_assistant(assistant, gathered.facts, settings, now)
         return Planned(plan=planned, look_again=gathered.look_again)
 
@@ -164,7 +173,7 @@ def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
 
 
 def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Planner:
-    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned | Later:
         texts = await gather_trust(gatherer.client, model)
         wanted = source_hash(model.spec, settings, known_trust(model, texts))
         gathered = await gather_model_facts(
@@ -187,8 +196,10 @@ def retrievalindex_kind(gatherer: Gatherer, settings: Settings) -> Kind:
 
 
 def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Planner:
-    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned:
+    async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned | Later:
         gathered = await gather_index_facts(gatherer, index, write_failures=failures, now=now)
+        if gathered.wait is not None:
+            return Later(seconds=gathered.wait)
         planned = plan_retrievalindex(index, gathered.facts, settings, now)
         pod = gathered.answering()
         if planned.serve is None or pod is None:
@@ -201,7 +212,7 @@ def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Pla
         )
 
         async def act() -> None:
-            await give(gatherer.observer, order)
+            await give(gatherer.poller, order)
 
         return Planned(plan=planned, look_again=gathered.look_again, act=act)
 

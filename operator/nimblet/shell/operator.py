@@ -32,10 +32,12 @@ from nimblet.cluster.masterkey import KEY_BYTES, MasterKeyError, get_master_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
 from nimblet.cluster.patience import patiently
+from nimblet.cluster.poll import Poller, Ways
 from nimblet.shell.ending import Ending
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.kinds import kinds_of
 from nimblet.shell.metrics import Metrics, StateCollector
+from nimblet.shell.notice import Notice
 from nimblet.shell.options import Options
 from nimblet.shell.queue import Queue
 from nimblet.shell.reconcile import Reconciler
@@ -294,20 +296,12 @@ async def _work(operator: Operator, client: Client) -> None:
         clock=loop.time,
         metrics=operator.metrics,
     )
-    async with aiohttp.ClientSession() as session:
-        observer = Observer(
-            session=session,
-            patience=Patience(
-                timeout=float(timing.probe_timeout_seconds), retry=float(timing.probe_retry_seconds)
-            ),
-            wake=operator.queue.add,
-            clock=loop.time,
-            url_of=operator.url_of,
-        )
+    async with _asking(operator) as (observer, poller):
         gatherer = Gatherer(
             client=client,
             mirror=operator.mirror,
             observer=observer,
+            poller=poller,
             master_key=master,
             server_minor=server_minor,
             operator_namespace=options.settings.access.operator_namespace,
@@ -322,10 +316,37 @@ async def _work(operator: Operator, client: Client) -> None:
         )
         await patiently(partial(operator.resync.once, spread=0.0), what="the first read of the cluster")
         log.info("read the cluster: %d objects", sum(operator.mirror.sizes().values()))
+        await _run_parts(operator, reconciler)
+
+
+@asynccontextmanager
+async def _asking(operator: Operator) -> AsyncIterator[tuple[Observer, Poller]]:
+    """Make who asks our pods: for a proof once, and for a status again and again."""
+    loop, timing = asyncio.get_running_loop(), operator.options.settings.timing
+    # statuses come over a connection each: a server's own limit for idle ones lies near the time between two
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    async with aiohttp.ClientSession() as session, aiohttp.ClientSession(connector=connector) as polling:
+        observer = Observer(
+            session=session,
+            patience=Patience(
+                timeout=float(timing.probe_timeout_seconds), retry=float(timing.probe_retry_seconds)
+            ),
+            wake=operator.queue.add,
+            clock=loop.time,
+            url_of=operator.url_of,
+        )
+        poller = Poller(
+            session=polling,
+            ways=Ways(wake=operator.queue.add, fail=operator.fail),
+            clock=loop.time,
+            rng=operator.rng,
+            url_of=operator.url_of,
+        )
         try:
-            await _run_parts(operator, reconciler)
+            yield observer, poller
         finally:
             await observer.close()
+            await poller.close()
 
 
 async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
@@ -333,6 +354,12 @@ async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
     if operator.resync is None:
         raise RuntimeError("expected a resync to have been made before the parts run")
     ended = asyncio.Event()
+    notice = Notice(
+        client=reconciler.gatherer.client,
+        referents=reconciler.gatherer.referents,
+        namespaces=operator.options.namespaces,
+        wake=operator.queue.add,
+    )
     registry = registry_for(
         Intake(mirror=operator.mirror, queue=operator.queue),
         login=partial(read_login, operator.options.kubeconfig),
@@ -341,6 +368,7 @@ async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
     workers = [
         asyncio.create_task(operator.queue.run(reconciler.reconcile, on_error=operator.on_error), name="queue"),
         asyncio.create_task(operator.resync.run(), name="resync"),
+        asyncio.create_task(notice.run(), name="notice"),
     ]
     watches = asyncio.create_task(
         watch(

@@ -22,7 +22,7 @@ from nimblet.cluster.status import stored_conditions, write_status
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.result import Plan
 from nimblet.settings import Settings
-from nimblet.shell.kinds import Kind, Subject, owner_of
+from nimblet.shell.kinds import Kind, Later, Subject, owner_of
 from nimblet.shell.metrics import Metrics
 
 AFTER_WRITES_SECONDS: Final = 1.0
@@ -71,11 +71,15 @@ class Reconciler:
     async def _pass(self, key: Key, body: Json, subject: Subject) -> float | None:
         known = self.refused.get(key, Refused(failures=(), passes=0))
         planned = await subject.plan(known.failures, self.now())
+        if isinstance(planned, Later):
+            return planned.seconds
         written: list[str] = []  # kinds
         context = self._context(owner_of(body), written, read_first=bool(known.failures))
         failures = await apply_children(context, planned.plan.children)
         if failures != known.failures:
             planned = await subject.plan(failures, self.now())
+            if isinstance(planned, Later):
+                return planned.seconds
         await self._delete(key, planned.plan)
         if planned.act is not None:
             await planned.act()
@@ -147,3 +151,5 @@ class Reconciler:
         self.refused.pop(key, None)
         self.contests.forget(self.uids.pop(key, ""))
         self.gatherer.observer.forget(key)
+        self.gatherer.poller.forget(key)
+        self.gatherer.referents.forget(key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nimblet_gateway.grounding.answer import Statement, plan_answer, plan_statement
 from nimblet_gateway.grounding.passage import Passage
 from nimblet_gateway.grounding.prompt import Budget, Prompt, Role, Turn, plan_prompt
-from nimblet_gateway.grounding.relevance import OperatingPoint, judge_relevance, order_passages
+from nimblet_relevance.relevance import OperatingPoint, judge_relevance, order_passages
 from tests.bench.grounded.stack import CHAT_CONTEXT
 
 ANSWER_TOKENS = 40

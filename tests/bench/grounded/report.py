@@ -10,9 +10,9 @@ from e2e.data.corpus import is_right
 from e2e.data.records import OutOfScopeKind, Question
 from nimblet_gateway.grounding.citation import QUOTE_WORDS
 from nimblet_gateway.grounding.passage import Passage
-from nimblet_gateway.grounding.relevance import order_passages
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_gateway.grounding.support import judge_sentence
+from nimblet_relevance.relevance import order_passages
 from tests.bench.grounded.asked import Asked, Class
 from tests.bench.grounded.claims import claims, holds
 from tests.bench.grounded.figures import Share, share, table

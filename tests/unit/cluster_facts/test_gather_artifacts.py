@@ -13,9 +13,11 @@ from nimblet.cluster.facts import Gatherer, gather_artifacts
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience
+from nimblet.cluster.poll import Poller, Ways
 from nimblet.plan.facts import JobFacts
 from tests.unit.cluster_facts.builders import Json, child
 from tests.unit.loopback import connected
+from tests.unit.shell.virtual import dice
 
 pytestmark = pytest.mark.asyncio
 SMALL = Key("CompactModel", "team", "small")
@@ -58,18 +60,22 @@ class Cluster:
 @asynccontextmanager
 async def gatherer(cluster: Cluster) -> AsyncIterator[Gatherer]:
     woken: list[Key] = []
+    failed: list[BaseException] = []
     async with connected(cluster.handle) as client, aiohttp.ClientSession() as session:
         observer = Observer(
             session=session, patience=Patience(timeout=1, retry=1), wake=woken.append, clock=lambda: 0.0
         )
+        ways = Ways(wake=woken.append, fail=failed.append)
         yield Gatherer(
             client=client,
             mirror=Mirror(),
             observer=observer,
+            poller=Poller(session=session, ways=ways, clock=lambda: 0.0, rng=dice()),
             master_key=b"k" * 32,
             server_minor=35,
             operator_namespace="nimblet-system",
         )
+    assert failed == []
 
 
 async def test_an_artifact_that_a_stale_list_hid_is_found_by_name() -> None:

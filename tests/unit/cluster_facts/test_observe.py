@@ -145,21 +145,6 @@ async def test_a_silent_pod_is_asked_again_after_a_while() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_a_pod_said_stands_while_it_is_asked_again() -> None:
-    lasting = Questions(lasts=8.0)
-    async with stub_server() as stub, bench(stub) as b:
-        assert answers(await b.look()) == [Answer.ANSWERED]
-        b.observer.patience = Patience(timeout=10.0, retry=5.0, wait=0.01)
-        stub.release.clear()
-        b.observer.ask_again(SMALL)
-        seen = await b.observer.observe(SMALL, (POD,), key_of=lambda _: "nk-1", questions=lasting)
-        assert answers(seen) == [Answer.ANSWERED]
-        stub.release.set()
-        assert await asyncio.wait_for(b.woken.get(), 5) == SMALL
-        assert len(stub.asked) == 2
-
-
-@pytest.mark.asyncio
 async def test_a_slow_answer_holds_nobody_and_wakes_the_resource() -> None:
     async with stub_server(held=True) as stub, bench(stub, wait=0.01) as b:
         assert answers(await b.look()) == [Answer.BUSY]

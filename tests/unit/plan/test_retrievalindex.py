@@ -129,7 +129,10 @@ def test_a_store_that_lost_everything_is_built_again() -> None:
     assert told(plan, "Serving") == ("False", "Building")
     assert len(jobs_of(index_plan(index, replace(empty, builds=())))) == 1, "its Job may be gone too"
     just = replace(facts.builds[0], finished_at=NOW)
-    assert jobs_of(index_plan(index, replace(empty, builds=(just,)))) == [], "the retriever was asked before"
+    soon = index_plan(index, replace(empty, builds=(just,)))
+    assert jobs_of(soon) == [], "the retriever was asked before"
+    assert soon.requeue_after is not None, "that it stays empty is no news"
+    assert soon.requeue_after <= 16
 
 
 def test_request_asks_for_one_build_of_the_next_generation() -> None:
@@ -197,6 +200,15 @@ def test_failed_build_is_told_and_tried_again_into_the_same_generation() -> None
     assert told(later, "Ready") == ("False", "SourceUnavailable")
     first = config_of(index_plan(index, running_facts(index)), failed.name)
     assert config_of(later, job["metadata"]["name"])["token"] != first["token"]
+    # the failure stays in view while it is retried: Ready does not flip with every try
+    retried = replace(build_of(index), attempt=2)
+    before = index.model_copy(update={"status": later.status})
+    during = index_plan(before, running_facts(index, builds=(retried,)))
+    assert told(during, "Indexed") == ("False", "SourceUnavailable")
+    assert told(during, "Ready") == ("False", "SourceUnavailable")
+    # until it ends
+    good = running_facts(index, a_retriever("g000001"), builds=(ended(retried),))
+    assert told(index_plan(before, good), "Indexed") == ("True", "Indexed")
 
 
 def test_generation_that_was_complete_is_not_built_again() -> None:

@@ -13,7 +13,7 @@ from nimblet_gateway.grounding.extract import holds_sort, plan_extract
 from nimblet_gateway.grounding.passage import Passage, Span
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_gateway.grounding.support import Support, judge_sentence
-from nimblet_gateway.grounding.text import content
+from nimblet_relevance.text import content
 
 SMALL_MODEL: Final = 1_000_000_000
 """Weights below which a model's first sentence must agree with the passages' own: docs/grounding.md."""

@@ -14,8 +14,8 @@ from itertools import pairwise
 from typing import Final
 
 from nimblet_gateway.grounding.passage import Passage, Span
-from nimblet_gateway.grounding.relevance import DOUBT, coverage, score_passage
-from nimblet_gateway.grounding.text import Word, content, words
+from nimblet_relevance.relevance import DOUBT, coverage, score_passage
+from nimblet_relevance.text import Word, content, words
 
 EXTRACT_WORDS: Final = 20
 """From here on a sentence is cut at its commas: an answer is short."""

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Final
 
 from nimblet_gateway.grounding.sentence import take_sentences
-from nimblet_gateway.grounding.text import Word, content, words
+from nimblet_relevance.relevance import heading_forms
+from nimblet_relevance.text import Word, words
 
 WRAPPED_LINE: Final = 60
 """Letters from which on a line without an end was most likely broken for its length alone."""
@@ -54,7 +55,7 @@ class Passage:
     @cached_property
     def headings(self) -> frozenset[str]:
         """The words of title and location, as they are compared."""
-        return frozenset(word.form for word in content(f"{self.title}\n{self.location}"))
+        return heading_forms(self.title, self.location)
 
     @cached_property
     def units(self) -> tuple[Span, ...]:

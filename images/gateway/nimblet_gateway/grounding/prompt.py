@@ -12,7 +12,7 @@ from typing import Final
 
 from nimblet_gateway.grounding.citation import strip_markers
 from nimblet_gateway.grounding.passage import Passage
-from nimblet_gateway.grounding.text import clean
+from nimblet_relevance.text import clean
 
 MESSAGE_TOKENS: Final = 12
 """What a chat template may put around one message, at most."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nimblet_gateway.grounding.citation import plan_quote
 from nimblet_gateway.grounding.passage import Passage, Span
-from nimblet_gateway.grounding.text import Word, content, is_negation, words
+from nimblet_relevance.text import Word, content, is_negation, words
 
 _NEW = 4.0
 """What a word that only the answer has weighs in a quote, against 1 of a word of the question."""

@@ -7,6 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from nimblet_relevance.relevance import Basis
+
 NAME_PATTERN: Final = r"^g[0-9]{6}$"
 TOKEN_PATTERN: Final = r"^[a-z0-9]{1,32}$"  # noqa: S105 - a pattern
 _NAME: Final = re.compile(NAME_PATTERN)
@@ -53,6 +55,21 @@ class Scores(StoredModel):
     ndcg: float = Field(description="Mean of 1/log2(1 + rank): one right passage a question, so the ideal is 1.")
 
 
+class Point(StoredModel):
+    """From which score on a question is answered from this generation, and what golden questions say of that."""
+
+    threshold: float = Field(ge=0, le=1)
+    basis: Basis = Field(description="Calibrated, or why the default stays.")
+    asked: int
+    answered: float = Field(description="Share of the questions that is answered.")
+    refused: float = Field(description="Share that is refused where their own documents are left out.")
+
+    @property
+    def calibrated(self) -> float | None:
+        """The threshold, where it is not the default."""
+        return self.threshold if self.basis is Basis.CALIBRATED else None
+
+
 class Gate(StoredModel):
     """The result of a quality gate. Names questions by their ids, never by their text."""
 
@@ -64,6 +81,7 @@ class Gate(StoredModel):
     passed: bool
     failed: tuple[str, ...] = Field(description="Questions without their passage, at most 20.")
     serving: Scores | None = Field(description="The same questions asked of the generation that served then.")
+    point: Point | None = Field(default=None, description="None where a retriever gated that did not calibrate.")
 
 
 class Notes(StoredModel):

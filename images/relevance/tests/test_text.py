@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimblet_gateway.grounding.text import clean, content, fold, visible, words
+from nimblet_relevance.text import clean, content, fold, visible, words
 
 CONTROL = re.compile(r"<\||\|>|</?s>|\[/?INST\]|<<SYS>>|<(start|end)_of_turn>|<\uff5c")
 

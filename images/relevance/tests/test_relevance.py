@@ -5,22 +5,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimblet_gateway.grounding.passage import Passage
-from nimblet_gateway.grounding.relevance import (
+from nimblet_relevance.relevance import (
     ENOUGH,
+    Basis,
+    Candidate,
     OperatingPoint,
     calibrate,
     judge_relevance,
     order_passages,
+    text_forms,
 )
 
 QUESTION = "What does a ticket for the ferry cost?"
 SCORES = st.lists(st.floats(0, 1), max_size=80)
 
 
-def passage(text: str, similarity: float | None = 0.3) -> Passage:
+def passage(text: str, similarity: float | None = 0.3) -> Candidate:
     """Return a passage with a likeness."""
-    return Passage(id="a", text=text, similarity=similarity)
+    return Candidate(forms=text_forms(text), similarity=similarity)
 
 
 def test_passage_with_the_words_and_the_sense_answers() -> None:
@@ -32,7 +34,7 @@ def test_passage_with_the_words_and_the_sense_answers() -> None:
     "found",
     [[], [passage("Bog cotton grows on peat.", 0.1)], [passage("The cost of peat.", 0.2)], [passage("", None)]],
 )
-def test_passages_about_something_else_do_not(found: list[Passage]) -> None:
+def test_passages_about_something_else_do_not(found: list[Candidate]) -> None:
     assert not judge_relevance(QUESTION, found, OperatingPoint()).answerable
 
 
@@ -55,9 +57,10 @@ def test_best_passage_comes_first_and_equals_keep_their_order() -> None:
 @given(SCORES, SCORES)
 def test_calibration_refuses_what_it_promises_or_keeps_the_default(yes: list[float], no: list[float]) -> None:
     point = calibrate(yes, no)
-    if point == OperatingPoint():
+    if point.basis is not Basis.CALIBRATED:
+        assert point.threshold == OperatingPoint().threshold
         return
-    assert len(yes) >= ENOUGH
+    assert min(len(yes), len(no)) >= ENOUGH
     assert sum(score < point.threshold for score in no) >= 0.95 * len(no)
     assert 2 * sum(score >= point.threshold for score in yes) >= len(yes)
 
@@ -65,3 +68,14 @@ def test_calibration_refuses_what_it_promises_or_keeps_the_default(yes: list[flo
 def test_calibration_finds_the_gap() -> None:
     point = calibrate([0.6] * ENOUGH, [0.5] * ENOUGH)
     assert 0.5 < point.threshold <= 0.6
+    assert (point.basis, point.asked, point.answered, point.refused) == (Basis.CALIBRATED, ENOUGH, 1.0, 1.0)
+
+
+def test_what_can_not_be_told_apart_keeps_the_default_and_says_so() -> None:
+    point = calibrate([0.4] * ENOUGH, [0.5] * ENOUGH)
+    assert (point.threshold, point.basis) == (OperatingPoint().threshold, Basis.INSEPARABLE)
+
+
+def test_few_questions_keep_the_default_and_say_so() -> None:
+    point = calibrate([0.6] * ENOUGH, [0.5] * (ENOUGH - 1))
+    assert (point.threshold, point.basis) == (OperatingPoint().threshold, Basis.TOO_FEW_QUESTIONS)

@@ -14,7 +14,7 @@ from typing import Final
 
 import snowballstemmer
 
-from nimblet_gateway.grounding.vocabulary import FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
+from nimblet_relevance.vocabulary import FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
 
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs"})
 """Controls, format marks (zero width, bidi, tags), private use and surrogates: nothing that a reader sees."""

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no watch shows is found without a resync: changed documents, and what gateways and retrievers tell."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from nimblet import labels
+from tests.cluster.operator_support import (
+    GATEWAY_STATUS,
+    RETRIEVER_STATUS,
+    TIMING,
+    Launcher,
+    Process,
+    Stub,
+    View,
+    eventually,
+)
+from tests.cluster.settling import passes, ready, started
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
+QUICK = 15
+"""Seconds within which trouble must show."""
+NO_RESYNC = {**TIMING, "resyncSeconds": 600}
+GENERATION = {"name": "g000001", "embedding": "e", "documents": 2, "chunks": 12, "sealed": True, "gate": None}
+ILL = {"ok": False, "reason": "NoToken", "message": "the model answered without a single token"}
+
+
+@pytest.fixture
+def alone(launcher: Launcher) -> Process:
+    """An operator that reads everything once and never again."""
+    launcher.timing = NO_RESYNC
+    return started(launcher)
+
+
+def documents(view: View, text: str) -> None:
+    metadata: Mapping[str, object] = {
+        "name": "handbook",
+        "namespace": view.namespace,
+        "labels": {labels.USE: "true"},
+    }
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a.md": text}}
+    view.api.apply(view.path("ConfigMap", "handbook"), manifest)
+
+
+def shows(view: View, name: str, type_: str, status: str, reason: str) -> None:
+    eventually(
+        lambda: view.condition(name, type_) == (status, reason), seconds=QUICK, what=f"{type_}={status} {reason}"
+    )
+
+
+def test_an_index_looks_again_when_something_changed_and_only_then(alone: Process, view: View, stub: Stub) -> None:
+    # Given an index that serves
+    indexes = view.of("RetrievalIndex")
+    documents(view, "Nimblet is nimble.")
+    indexes.create("handbook")
+    eventually(lambda: len(view.children("Job")) == 1, what="the first build")
+    well = stub.retriever = {**RETRIEVER_STATUS, "serving": "g000001", "generations": [GENERATION]}
+    ready(indexes, "handbook")
+    shows(indexes, "handbook", "Indexed", "True", "Indexed")
+    # When its retriever says the same again and again, then nobody looks at it
+    asked, before = stub.questions, passes(alone, "RetrievalIndex")
+    eventually(lambda: stub.questions >= asked + 3, what="three questions more")
+    assert passes(alone, "RetrievalIndex") - before < 3  # its pod or Job may have had a last word
+    # When it says something else, it is told and taken back
+    stub.retriever = {**well, "embedding": {"ok": False, "reason": "EmbeddingUnavailable", "message": "away"}}
+    shows(indexes, "handbook", "Serving", "False", "EmbeddingUnavailable")
+    stub.retriever = well
+    ready(indexes, "handbook")
+    # When its documents change they are built, and when they go that is told
+    documents(view, "Nimblet is quick.")
+    eventually(
+        lambda: (
+            [job["metadata"]["labels"][labels.BUILD_GENERATION] for job in view.children("Job").values()]
+            == ["g000002"]
+        ),
+        seconds=QUICK,
+        what="a build of the changed documents",
+    )
+    view.api.delete(view.path("ConfigMap", "handbook"))
+    shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing")
+
+
+def test_trouble_of_a_gateway_that_shows_in_no_object_is_told(alone: Process, view: View, stub: Stub) -> None:
+    assistants = view.of("Assistant")
+    view.create("small")
+    assistants.create("help")
+    ready(assistants, "help")
+    before = passes(alone, "Assistant")
+    stub.gateway = {**GATEWAY_STATUS, "selfTest": ILL}
+    shows(assistants, "help", "Ready", "False", "SelfTestFailed")
+    stub.gateway = GATEWAY_STATUS
+    ready(assistants, "help")
+    assert 2 <= passes(alone, "Assistant") - before < 10
