@@ -152,7 +152,7 @@ def test_links_are_refused(folder: Path, key: Path, capsys: pytest.CaptureFixtur
         (["digest"], "PATH or --model"),
         (["digest", "x", "--model", "m"], "not both"),
         (["digest", "nowhere"], "found nothing"),
-        (["sign", ".", "--key", "nowhere"], "expected a file nowhere"),
+        (["sign", __file__, "--key", "nowhere"], "expected a file nowhere"),
     ],
 )
 def test_wrong_usage_is_told(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
