@@ -165,7 +165,8 @@ def test_a_missing_embedding_model_is_told_and_heals(desk: Desk, stage: Stage) -
     kube, namespace = desk.kube, desk.namespace
     begun = now()
     kube.run("delete", "compactmodel", EMBEDDER, f"--namespace={namespace}", "--timeout=60s")
-    gone = now()
+    # its pod answers until it has drained, and searches with it
+    gone = stage.pod_gone(f"{EMBEDDER}-model-", since=begun)
     # the retriever may miss it first: the reason that stays is waited for
     told = stage.told(INDEX, DOCS, {"Ready": "ModelMissing", "Serving": "False"}, since=begun)
     desk.assistant(Serving="False", Ready="IndexNotServing")
@@ -178,8 +179,8 @@ def test_a_missing_embedding_model_is_told_and_heals(desk: Desk, stage: Stage) -
             title="the embedding model is gone",
             reason=told.reason,
             message=told.message,
-            recorded="the CompactModel's deletion",
-            told_seconds=(told.seen_at - gone).total_seconds(),
+            recorded="the end of its pod",
+            told_seconds=max(0.0, (told.seen_at - gone).total_seconds()),
             cure="make the CompactModel again",
             healed_seconds=healed,
         )
