@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import BOUGHT, IMAGE, body, cut, endless, status
@@ -136,7 +138,8 @@ def test_a_bomb_ends_at_the_limit(bench: Bench, uri: str) -> None:
     ("made", "reason"),
     [
         (package(MODEL_CONFIG, []), Reason.UnsupportedFormat),
-        (titled("model.safetensors", TINY), Reason.UnsupportedFormat),
+        (titled("model.safetensors", save({"a": np.zeros(4, np.float32)})), Reason.UnsupportedFormat),
+        (titled("model.safetensors", TINY), Reason.HeaderInvalid),
         (titled(f"../{MODEL}", TINY), Reason.UnsafePath),
         (
             package(
