@@ -171,7 +171,7 @@ def test_a_build_that_fails_is_told_and_tried_again(launcher: Launcher, view: Vi
     shows(indexes, MISSING_REPOSITORY, "Indexed", "False", "RepositoryNotFound", seconds=60)
     assert indexes.condition(MISSING_REPOSITORY, "Ready") == ("False", "RepositoryNotFound")
     eventually(lambda: any(name.endswith("-2") for name in view.children("Job")), what="a second try")
-    assert generations(view) == ["g000001"] * len(view.children("Job"))
+    assert set(generations(view)) == {"g000001"}
 
 
 def test_what_a_retriever_says_takes_serving_away_and_brings_it_back(
