@@ -55,10 +55,11 @@ def test_crashes_losses_refusals_and_deafness_change_nothing(world: World, groun
     deaf, expiring, unreliable = Deaf(keep=0), Expiring(), Unreliable(one_in=10, statuses=ERRORS)
     others = [
         Scenario(name="one in ten requests refused", story=GroundedStory, faults=unreliable),
-        Scenario(name="no event", story=GroundedStory, faults=deaf),
         going_back("edited", "recreated", story=GroundedStory),
     ]
+    # each step waits for the next resync here, which takes minutes; a model's story is played so every time
     more = [
+        Scenario(name="no event", story=GroundedStory, faults=deaf),
         *(each for status in ERRORS for each in _refused(status, chosen(writes, 1))),
         Scenario(name="410 as event", story=GroundedStory, faults=expiring),
         going_back("broken", "repaired", story=GroundedStory),
@@ -71,8 +72,7 @@ def test_crashes_losses_refusals_and_deafness_change_nothing(world: World, groun
     held(outcomes)
     reached([outcome for outcome in outcomes if isinstance(outcome.scenario.faults, AtWrite)])
     assert unreliable.refused > 20
-    assert deaf.dropped > 0
-    assert not FULL or expiring.ended > 0
+    assert not FULL or (deaf.dropped > 0 and expiring.ended > 0)
 
 
 def _at(name: str, numbers: list[int], verb: Verb) -> list[Scenario]:
