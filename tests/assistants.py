@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assistants and their facts as tests need them: a plain good case, and overrides by name."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -118,3 +119,13 @@ def edited(assistant: Assistant, **spec: object) -> Assistant:
     """Return the Assistant after an edit: a new generation, the status still of the old one."""
     changed = AssistantSpec.model_validate({**SPEC, **spec})
     return assistant.model_copy(update={"spec": changed, "generation": assistant.generation + 1})
+
+
+def config(plan: Plan[AssistantStatus]) -> Any:
+    """Return the gateway's configuration, as it will read it."""
+    return json.loads(child(plan.children, "ConfigMap")["data"]["config.json"])
+
+
+def kinds(plan: Plan[AssistantStatus]) -> list[str]:
+    """Return the kinds of all children."""
+    return [str(item["kind"]) for item in plan.children]

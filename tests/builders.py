@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from nimblet import labels, names
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec, CompactModelStatus
-from nimblet.conditions import ConditionType, find
 from nimblet.plan.artifact import Artifact, Header, parse_artifact
 from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import (
@@ -295,20 +294,6 @@ def child(children: Sequence[Mapping[str, object]], kind: str, name: str | None 
 def kinds(plan: Plan[CompactModelStatus]) -> list[str]:
     """Return the kinds of the plan's children in the order of applying."""
     return [str(item["kind"]) for item in plan.children]
-
-
-def shown(plan: Plan[CompactModelStatus], type_: str) -> tuple[str, str] | None:
-    """Return a condition's status and reason, None when the plan has no such condition."""
-    condition = find(plan.status.conditions, ConditionType(type_))
-    return (condition.status.value, condition.reason) if condition is not None else None
-
-
-def message(plan: Plan[CompactModelStatus], type_: str) -> str:
-    """Return a condition's message; LookupError when there is none."""
-    condition = find(plan.status.conditions, ConditionType(type_))
-    if condition is None:
-        raise LookupError(f"expected condition {type_}, found none")
-    return condition.message
 
 
 def failing(kind: FailureKind, said: str = "the cluster's words", **fields: Any) -> ContainerFailure:

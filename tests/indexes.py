@@ -8,10 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from nimblet import labels
-from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.api.retrievalindex import RetrievalIndex, RetrievalIndexSpec
-from nimblet.conditions import ConditionType, find
 from nimblet.plan.facts import Answer, ClaimFacts, DeploymentFacts, Observation, PodFacts
 from nimblet.plan.indexfacts import (
     BuildFacts,
@@ -218,22 +216,3 @@ def built(index: RetrievalIndex, **overrides: Any) -> tuple[RetrievalIndex, Inde
     facts = running_facts(index, a_retriever("g000001"), builds=(ended(build_of(index)),), **overrides)
     status = index_plan(index, facts).status
     return index.model_copy(update={"status": status}), facts
-
-
-def told(plan: IndexPlan, type_: str) -> tuple[str, str] | None:
-    """Return a condition's status and reason, None when the plan has no such condition."""
-    condition = find(plan.status.conditions, ConditionType(type_))
-    return (condition.status.value, condition.reason) if condition is not None else None
-
-
-def words(plan: IndexPlan, type_: str) -> str:
-    """Return a condition's message; LookupError when there is none."""
-    condition = find(plan.status.conditions, ConditionType(type_))
-    if condition is None:
-        raise LookupError(f"expected condition {type_}, found none")
-    return condition.message
-
-
-def is_true(plan: IndexPlan, type_: str) -> bool:
-    condition = find(plan.status.conditions, ConditionType(type_))
-    return condition is not None and condition.status is ConditionStatus.TRUE

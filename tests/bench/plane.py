@@ -20,15 +20,8 @@ from nimblet import labels
 from nimblet.cluster.client import Client, connect
 from nimblet.plan.result import Manifest
 from tests.cluster.crd_support import install_all
-from tests.cluster.operator_support import (
-    NAMESPACE,
-    OPERATOR_USER,
-    Launcher,
-    Process,
-    grant_least_rights,
-    stages,
-    stub_server,
-)
+from tests.cluster.operator_support import NAMESPACE, OPERATOR_USER, Launcher, Process, grant_least_rights, stages
+from tests.cluster.stub_server import stub_server
 
 AUDIT_POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",

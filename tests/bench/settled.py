@@ -17,8 +17,9 @@ from nimblet import labels
 from tests.bench.idle import SETTLE_SECONDS
 from tests.bench.plane import SIDE, Rig, bench_rig, usage, wait
 from tests.bench.scale import TIMING
-from tests.cluster.operator_support import OPERATOR_USER, RETRIEVER_STATUS, SMALLEST, Process, View
+from tests.cluster.operator_support import OPERATOR_USER, SMALLEST, Process, View
 from tests.cluster.settling import passes
+from tests.cluster.stub_server import RETRIEVER_STATUS
 
 COUNT: Final = 50
 """Indexes, and as many Assistants that answer from one each."""

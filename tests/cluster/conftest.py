@@ -14,16 +14,8 @@ from nimblet.cluster.client import Client, connect
 from nimblet.cluster.resources import COMPACT_MODEL
 from tests.cluster.apply_support import Rig, owner_of
 from tests.cluster.crd_support import install_all, model_manifest, valid_spec
-from tests.cluster.operator_support import (
-    NAMESPACE,
-    OPERATOR_USER,
-    Launcher,
-    Stub,
-    View,
-    grant_least_rights,
-    stages,
-    stub_server,
-)
+from tests.cluster.operator_support import NAMESPACE, OPERATOR_USER, Launcher, View, grant_least_rights, stages
+from tests.cluster.stub_server import Stub, stub_server
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -27,6 +24,7 @@ from nimblet import labels
 from nimblet.cluster.permissions import PERMISSIONS, Permission, Scope
 from nimblet.cluster.resources import resource_of
 from tests.builders import artifact_text
+from tests.cluster.stub_server import Stub
 
 ROOT = Path(__file__).parents[2]
 RESYNC_SECONDS = 5
@@ -56,22 +54,6 @@ COLLECTIONS = {
 DEFECTS = ("Traceback", " ERROR ", " CRITICAL ", "Warning:", "never awaited", "Unclosed")
 RETRY = "ERROR   Request attempt #"
 """How kopf tells that it tries a request again: no defect where the API server is away."""
-GATEWAY_STATUS: Mapping[str, object] = {
-    "configuration": "stub",
-    "selfTest": {"ok": True, "reason": "Ok", "message": "", "passages": 1, "tokens": 1},
-    "indexes": [],
-    "model": {"ok": True, "reason": "Ok", "message": ""},
-}
-"""What a gateway tells that found a passage and got a token."""
-RETRIEVER_STATUS: Mapping[str, object] = {
-    "index": "stub",
-    "serving": None,
-    "generations": [],
-    "embedding": {"ok": True},
-    "store": {"ok": True, "full": False},
-}
-"""What a retriever tells that nothing was built into."""
-TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
 
 
 FAILING: Final[Mapping[str, str]] = {labels.MODEL: MISSING_REPOSITORY, labels.INDEX: MISSING_REPOSITORY}
@@ -154,78 +136,6 @@ def _grant(api: Api, kind: str, base: str, permissions: Sequence[Permission]) ->
     reference = {"apiGroup": RBAC, "kind": kind, "name": OPERATOR_USER}
     api.create(f"{root}s", {**head, "kind": kind, "rules": rules})
     api.create(f"{root}bindings", {**head, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]})
-
-
-@dataclass
-class Stub:
-    """A server that answers every question with one token while `healthy`, and as a gateway with its status."""
-
-    url: str = ""
-    healthy: bool = True
-    keys: set[str] = field(default_factory=set)
-    gateway: Mapping[str, object] = field(default_factory=lambda: GATEWAY_STATUS)
-    retriever: Mapping[str, object] = field(default_factory=lambda: RETRIEVER_STATUS)
-    orders: list[str] = field(default_factory=list)
-    """Generations that the retriever was told to serve."""
-    questions: int = 0
-    """How often a gateway or a retriever was asked for its status."""
-
-    def told_by_retriever(self) -> Mapping[str, object]:
-        """Return what a retriever tells that is asked now."""
-        return self.retriever
-
-    def serve(self, generation: str) -> None:
-        """Have the retriever serve what it is told to."""
-        self.orders.append(generation)
-        self.retriever = {**self.retriever, "serving": generation}
-
-
-@contextmanager
-def stub_server(given: Stub | None = None) -> Iterator[Stub]:
-    """Serve a Stub on loopback."""
-    stub = given if given is not None else Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(200 if stub.healthy else 500, TOKEN)
-
-        def do_GET(self) -> None:
-            """Answer what is asked of a gateway's or a retriever's pod; nobody else here is asked so."""
-            parts = {"-gateway-": lambda: stub.gateway, "-retriever-": stub.told_by_retriever}
-            told = next((status for part, status in parts.items() if part in self.path), None)
-            known = told is not None and self.path.endswith("/v1/status")
-            stub.questions += known
-            self._answer(200 if known else 404, told() if known and told is not None else {})
-
-        def do_PUT(self) -> None:
-            """Serve the generation that a retriever is told to serve."""
-            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stub.serve(order["generation"])
-            self._answer(200, {})
-
-        def _answer(self, status: int, document: Mapping[str, object]) -> None:
-            if key := self.headers.get("Authorization"):
-                stub.keys.add(key)
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Keep the tests' output quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    stub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield stub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 PORT_LINE: Final = re.compile(r"metrics and probes on port (\d+)")

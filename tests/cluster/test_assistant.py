@@ -9,15 +9,9 @@ import yaml
 
 from nimblet import labels
 from nimblet.cli.main import main
-from tests.cluster.operator_support import (
-    GATEWAY_STATUS,
-    RETRIEVER_STATUS,
-    Launcher,
-    Stub,
-    View,
-    eventually,
-)
+from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
+from tests.cluster.stub_server import GATEWAY_STATUS, RETRIEVER_STATUS, Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

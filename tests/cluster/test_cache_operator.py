@@ -9,11 +9,7 @@ import pytest
 
 from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
-from tests.cluster.operator_support import (
-    Launcher,
-    View,
-    eventually,
-)
+from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]

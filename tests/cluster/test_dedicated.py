@@ -12,8 +12,9 @@ from e2e.cluster.api import items
 from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
 from nimblet.names import qdrant
-from tests.cluster.operator_support import Launcher, Stub, View, eventually
+from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
+from tests.cluster.stub_server import Stub
 from tests.cluster.test_index import CLASSES, VOLUMES, documents, generations, holding, shows
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]

@@ -9,15 +9,9 @@ import pytest
 
 from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
-from tests.cluster.operator_support import (
-    MISSING_REPOSITORY,
-    RETRIEVER_STATUS,
-    Launcher,
-    Stub,
-    View,
-    eventually,
-)
+from tests.cluster.operator_support import MISSING_REPOSITORY, Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
+from tests.cluster.stub_server import RETRIEVER_STATUS, Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

@@ -10,14 +10,7 @@ import pytest
 from e2e.cluster.controlplane import ControlPlane, ControlPlaneOptions
 from e2e.cluster.kwok import FakeNode
 from tests.cluster.crd_support import install_all
-from tests.cluster.operator_support import (
-    NAMESPACE,
-    Launcher,
-    View,
-    eventually,
-    grant_least_rights,
-    stages,
-)
+from tests.cluster.operator_support import NAMESPACE, Launcher, View, eventually, grant_least_rights, stages
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 SOON = timedelta(seconds=15)

@@ -10,15 +10,9 @@ import pytest
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
 from nimblet import labels
-from tests.cluster.operator_support import (
-    MISSING_REPOSITORY,
-    Launcher,
-    Process,
-    Stub,
-    View,
-    eventually,
-)
+from tests.cluster.operator_support import MISSING_REPOSITORY, Launcher, Process, View, eventually
 from tests.cluster.settling import ready, resyncs, settled
+from tests.cluster.stub_server import Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

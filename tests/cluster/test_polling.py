@@ -6,17 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from nimblet import labels
-from tests.cluster.operator_support import (
-    GATEWAY_STATUS,
-    RETRIEVER_STATUS,
-    TIMING,
-    Launcher,
-    Process,
-    Stub,
-    View,
-    eventually,
-)
+from tests.cluster.operator_support import TIMING, Launcher, Process, View, eventually
 from tests.cluster.settling import passes, ready, started
+from tests.cluster.stub_server import GATEWAY_STATUS, RETRIEVER_STATUS, Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

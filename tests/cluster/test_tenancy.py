@@ -15,8 +15,9 @@ from nimblet import labels
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.resources import LEASE, RESOURCES, SECRET, Resource, resource_of
-from tests.cluster.operator_support import RBAC, SMALLEST, Launcher, Process, Stub, View, eventually
+from tests.cluster.operator_support import RBAC, SMALLEST, Launcher, Process, View, eventually
 from tests.cluster.settling import ready, settled, started
+from tests.cluster.stub_server import Stub
 from tests.cluster.test_index import first_build
 from tests.cluster.waiting import until
 

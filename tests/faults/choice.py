@@ -12,6 +12,7 @@ from typing import Final
 from tests.faults.kinds import AtWrite, Stale
 from tests.faults.proxy import Action
 from tests.faults.rig import Outcome, Run, Scenario
+from tests.faults.snapshot import difference
 from tests.faults.story import ModelStory, Story
 
 FULL: Final = os.environ.get("NIMBLET_FAULTS_FULL") == "1"
@@ -40,9 +41,24 @@ def at_writes(
     ]
 
 
+def equal(first: Outcome, second: Outcome) -> None:
+    """Assert that two runs without faults went well and ended alike."""
+    nothing_in(first.problems, second.problems)
+    nothing_in(difference(first.settled, second.settled), difference(first.end, second.end))
+    assert first.creates == second.creates, f"{first.creates} and {second.creates}"
+    assert first.deletes == second.deletes, f"{first.deletes} and {second.deletes}"
+    assert first.restarts == second.restarts == 0, f"{first.restarts} and {second.restarts}"
+
+
 def held(outcomes: Sequence[Outcome]) -> None:
     """Assert that everything held in every run."""
-    assert "\n".join(problem for outcome in outcomes for problem in outcome.problems) == ""
+    nothing_in(*(outcome.problems for outcome in outcomes))
+
+
+def nothing_in(*told: Sequence[str]) -> None:
+    """Assert that there is nothing to tell; here, for pytest shows values of asserts in test modules alone."""
+    text = "\n".join(line for lines in told for line in lines)
+    assert text == "", text
 
 
 def reached(outcomes: Sequence[Outcome]) -> None:

@@ -18,7 +18,8 @@ from nimblet.cluster.indexfacts import config_map_facts
 from nimblet.plan.index_build import wanted_build
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.indexfacts import IndexFacts
-from tests.cluster.operator_support import RETRIEVER_STATUS, SMALLEST, Stub, View, condition_of
+from tests.cluster.operator_support import SMALLEST, View, condition_of
+from tests.cluster.stub_server import RETRIEVER_STATUS, Stub
 from tests.faults.story import Story
 
 MODEL: Final = "small"

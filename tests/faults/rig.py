@@ -24,11 +24,10 @@ from tests.cluster.operator_support import (
     RESYNC_SECONDS,
     SMALLEST,
     Launcher,
-    Stub,
     View,
     grant_own_rights,
-    stub_server,
 )
+from tests.cluster.stub_server import Stub, stub_server
 from tests.faults.admin import SteadyApi, eventually
 from tests.faults.keeper import KILLED, TERMINATED, Keeper
 from tests.faults.proxy import Faults, Proxy, Upstream

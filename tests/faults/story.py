@@ -14,7 +14,8 @@ from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.plan.integrity import NO_TRUST
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
-from tests.cluster.operator_support import Stub, View, condition_of
+from tests.cluster.operator_support import View, condition_of
+from tests.cluster.stub_server import Stub
 from tests.faults.admin import eventually
 
 NAME: Final = "small"

@@ -15,12 +15,11 @@ import pytest
 
 from nimblet.shell.ending import EXIT_SECONDS
 from nimblet.shell.operator import Exit
-from tests.faults.choice import ERRORS, FULL, SECONDS, WORKERS, at_writes, chosen, going_back, held, reached
+from tests.faults.choice import ERRORS, FULL, SECONDS, WORKERS, at_writes, chosen, equal, going_back, held, reached
 from tests.faults.keeper import KILLED
 from tests.faults.kinds import Deaf, Expiring, FatalOnce, Gone, Silent, Spell, Unreliable, refusal
 from tests.faults.proxy import Action, Faults, Proxy, Verb
 from tests.faults.rig import Outcome, Reference, Run, Scenario, World, perform_all, plain_kubeconfig
-from tests.faults.snapshot import difference
 from tests.faults.story import ModelStory
 
 CRASH_WRITES: Final = 5
@@ -36,13 +35,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
 
 
 def test_two_runs_without_faults_are_equal(references: tuple[Outcome, Outcome]) -> None:
-    first, second = references
-    assert "\n".join([*first.problems, *second.problems]) == ""
-    assert "\n".join(difference(first.settled, second.settled)) == ""
-    assert "\n".join(difference(first.end, second.end)) == ""
-    assert first.creates == second.creates
-    assert first.deletes == second.deletes
-    assert first.restarts == second.restarts == 0
+    equal(*references)
 
 
 def test_the_story_makes_and_deletes_what_it_should(references: tuple[Outcome, Outcome]) -> None:

@@ -8,12 +8,11 @@ from typing import Final
 
 import pytest
 
-from tests.faults.choice import ERRORS, FULL, SECONDS, WORKERS, at_writes, chosen, going_back, held, reached
+from tests.faults.choice import ERRORS, FULL, SECONDS, WORKERS, at_writes, chosen, equal, going_back, held, reached
 from tests.faults.grounded import GroundedStory
 from tests.faults.kinds import AtWrite, Deaf, Expiring, Unreliable, refusal
 from tests.faults.proxy import Action, Verb
 from tests.faults.rig import Outcome, Reference, Scenario, World, perform_all
-from tests.faults.snapshot import difference
 
 CRASH_WRITES: Final = 2
 """Writes before which `make test` crashes the operator, and as many others after which it does."""
@@ -22,13 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS)]
 
 
 def test_two_runs_without_faults_are_equal(grounded_references: tuple[Outcome, Outcome]) -> None:
-    first, second = grounded_references
-    assert "\n".join([*first.problems, *second.problems]) == ""
-    assert "\n".join(difference(first.settled, second.settled)) == ""
-    assert "\n".join(difference(first.end, second.end)) == ""
-    assert first.creates == second.creates
-    assert first.deletes == second.deletes
-    assert first.restarts == second.restarts == 0
+    equal(*grounded_references)
 
 
 def test_the_story_makes_and_deletes_what_it_should(grounded_references: tuple[Outcome, Outcome]) -> None:

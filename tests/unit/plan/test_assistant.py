@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The truth table of an Assistant: what it names and what its gateway tells, and what the conditions then say."""
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,50 +8,32 @@ from typing import Any
 import pytest
 
 from nimblet import labels
-from nimblet.api.assistant import AssistantStatus
-from nimblet.conditions import ConditionType, find
 from nimblet.plan.assistant import plan_invalid_assistant
 from nimblet.plan.assistantfacts import AssistantFacts
-from nimblet.plan.facts import Answer, ChildRef, FailureKind, KeyFacts, Observation, SecretFacts, WriteFailure
-from nimblet.plan.result import Plan
+from nimblet.plan.facts import Answer, ChildRef, FailureKind, Observation, WriteFailure
 from nimblet.settings import Images, Settings
 from tests.assistants import (
     a_gateway,
     a_reference,
     an_assistant,
     an_index,
+    config,
     edited,
     gateway_revision,
     its_deployment,
+    kinds,
     planned,
     references,
     served,
     serving,
 )
 from tests.builders import NOW, SETTINGS, child, failing
+from tests.conditions import message, shown
 
 FAILED = Observation(answer=Answer.FAILED, detail="ModelUnavailable: no answer", reason="ModelUnavailable")
 DOWN: dict[str, Any] = {"serving": False, "reason": "OOMKilled", "message": "It was killed."}
 STARTS: dict[str, Any] = {"serving": False, "reason": "Starting", "message": "It is starting."}
 OWN_KEYS = {"name": "keys"}
-
-
-def shown(plan: Plan[AssistantStatus], type_: str) -> tuple[str, str] | None:
-    condition = find(plan.status.conditions, ConditionType(type_))
-    return (condition.status.value, condition.reason) if condition is not None else None
-
-
-def message(plan: Plan[AssistantStatus], type_: str) -> str:
-    condition = find(plan.status.conditions, ConditionType(type_))
-    return condition.message if condition is not None else ""
-
-
-def kinds(plan: Plan[AssistantStatus]) -> list[str]:
-    return [str(item["kind"]) for item in plan.children]
-
-
-def config(plan: Plan[AssistantStatus]) -> Any:
-    return json.loads(child(plan.children, "ConfigMap")["data"]["config.json"])
 
 
 def test_every_gateway_found_a_passage_and_got_a_token() -> None:
@@ -302,35 +283,6 @@ def test_a_model_that_is_not_resolved_yet_needs_nobody_and_makes_no_pod() -> Non
     assert "Deployment" not in kinds(plan)
 
 
-@pytest.mark.parametrize(
-    ("secret", "reason"),
-    [
-        (None, "SecretMissing"),
-        (SecretFacts(name="keys", usable=False, hosts=(), keys=("ada",), content_hash="h"), "SecretNotUsable"),
-    ],
-)
-def test_own_keys_that_can_not_be_used_stop_before_any_pod(secret: SecretFacts | None, reason: str) -> None:
-    plan = planned(an_assistant(apiKeysSecretRef=OWN_KEYS), references(own_keys=secret))
-    assert shown(plan, "Ready") == ("False", reason)
-    assert "Deployment" not in kinds(plan)
-    assert plan.requeue_after == 5
-
-
-def test_own_keys_are_mounted_and_a_change_of_them_restarts_nobody() -> None:
-    assistant = an_assistant(apiKeysSecretRef=OWN_KEYS)
-    secret = SecretFacts(name="keys", usable=True, hosts=(), keys=("ada",), content_hash="h1")
-    first = planned(assistant, references(own_keys=secret))
-    later = planned(assistant, references(own_keys=replace(secret, keys=("ada", "bob"), content_hash="h2")))
-    assert child(first.children, "Deployment") == child(later.children, "Deployment")
-    volumes = {
-        item["name"]: item for item in child(first.children, "Deployment")["spec"]["template"]["spec"]["volumes"]
-    }
-    assert [item["secret"]["name"] for item in volumes["keys"]["projected"]["sources"]] == [
-        "keys",
-        "help-gateway-key",
-    ]
-
-
 def test_scaling_restarts_nobody_and_the_gateways_learn_how_many_share_the_limits() -> None:
     one, three = planned(an_assistant(), references()), planned(an_assistant(replicas=3), references())
     assert config(one)["replicas"] == 1
@@ -365,28 +317,6 @@ def test_suspended_is_neither_serving_nor_ready_nor_stalled() -> None:
     assert [item.name for item in planned(assistant, gone).deletions] == ["help-gateway"]
 
 
-def test_a_key_is_rotated_by_gateways_that_accept_both() -> None:
-    assistant = served(an_assistant(access={"keyVersion": 2}))
-    revision = gateway_revision(an_assistant(), references())
-    up = references(
-        api_key="nk-2",
-        other_keys={1: "nk-1"},
-        key=KeyFacts(version=1),
-        deployment=its_deployment(assistant, revision),
-        pods=(a_gateway(assistant, revision),),
-    )
-    plan = planned(assistant, up)
-    template = child(plan.children, "Deployment")["spec"]["template"]
-    assert template["metadata"]["labels"][labels.KEY_VERSIONS] == "1-2"
-    keys = template["spec"]["volumes"][2]["projected"]["sources"][0]["secret"]
-    assert keys["items"] == [
-        {"key": "key-1", "path": "nimblet-generated-1"},
-        {"key": "key-2", "path": "nimblet-generated-2"},
-    ]
-    assert sorted(child(plan.children, "Secret")["data"]) == ["api-key", "key-1", "key-2"]
-    assert shown(plan, "Serving") == ("True", "Answering")
-
-
 def test_newer_images_wait_for_an_edit() -> None:
     assistant = served(an_assistant())
     settings = Settings(images=Images(gateway="registry.example/gateway:2"))
@@ -411,8 +341,3 @@ def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
     assert shown(plan, "Serving") == ("True", "Answering")
     assert shown(plan, "Ready") == ("False", "InvalidSpec")
     assert plan.status.endpoint == before.endpoint
-
-
-def test_no_key_is_in_the_configuration() -> None:
-    text = child(planned(an_assistant(), references()).children, "ConfigMap")["data"]["config.json"]
-    assert "nk-" not in text

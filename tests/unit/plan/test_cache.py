@@ -27,12 +27,10 @@ from tests.builders import (
     child,
     edited,
     kinds,
-    message,
     plan_of,
     revision_of,
     served,
     serving_facts,
-    shown,
 )
 from tests.cached import (
     CLASSES,
@@ -49,6 +47,7 @@ from tests.cached import (
     revision_of_cached,
     running_facts,
 )
+from tests.conditions import message, shown
 
 
 def pod_of(model: CompactModel) -> dict[str, Any]:

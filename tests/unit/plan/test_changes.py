@@ -25,15 +25,14 @@ from tests.builders import (
     failed_job,
     failing,
     kinds,
-    message,
     plan_of,
     revision_of,
     served,
     serving_facts,
-    shown,
     stored,
     waiting_pod,
 )
+from tests.conditions import message, shown
 
 
 def test_rolling_change_serves_and_reconciles() -> None:

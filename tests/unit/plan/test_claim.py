@@ -17,21 +17,9 @@ from nimblet.plan.facts import (
     StorageClassFacts,
     WriteFailure,
 )
-from tests.builders import (
-    NOW,
-    SMOLLM2_FILE,
-    a_model,
-    a_spec,
-    artifact_text,
-    child,
-    edited,
-    kinds,
-    message,
-    plan_of,
-    shown,
-    stored,
-)
+from tests.builders import NOW, SMOLLM2_FILE, a_model, a_spec, artifact_text, child, edited, kinds, plan_of, stored
 from tests.cached import DEFAULT, RWO, RWX, SHARED, a_claim, a_fill, facts_of, running_facts
+from tests.conditions import message, shown
 
 
 @pytest.mark.parametrize(

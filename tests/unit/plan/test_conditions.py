@@ -35,16 +35,15 @@ from tests.builders import (
     child,
     edited,
     failing,
-    message,
     plan_of,
     revision_of,
     served,
     serving_facts,
-    shown,
     starting_facts,
     stored,
     waiting_pod,
 )
+from tests.conditions import message, shown
 
 
 def revision_with(model: CompactModel, text: str) -> str:

@@ -22,13 +22,12 @@ from tests.builders import (
     child,
     edited,
     kinds,
-    message,
     plan_of,
     revision_of,
     served,
     serving_facts,
-    shown,
 )
+from tests.conditions import message, shown
 
 TEMPLATE = {"name": "prompts", "key": "chat.jinja"}
 TEXT = TextFacts(name="prompts", keys=("chat.jinja",), content_hash="text-1")

@@ -13,7 +13,8 @@ from nimblet.plan.index_keys import SPREAD_SECONDS
 from nimblet.plan.indexfacts import AcceptedKeys, IndexFacts
 from nimblet.plan.retrievalindex import IndexPlan
 from tests.builders import NOW, child
-from tests.indexes import KEYS, NEW_KEYS, an_index, an_index_spec, built, first_facts, index_plan, told
+from tests.conditions import shown
+from tests.indexes import KEYS, NEW_KEYS, an_index, an_index_spec, built, first_facts, index_plan
 
 SPREAD = timedelta(seconds=SPREAD_SECONDS)
 
@@ -46,8 +47,8 @@ def test_new_key_is_known_to_the_retriever_before_callers_get_it() -> None:
     first = index_plan(wanted, rotating(facts, published=1, since=None, versions=(1,)))
     assert search_key(first) == KEYS.search
     assert len(accepted(first)) == 2
-    assert told(first, "Ready") == ("Unknown", "RotatingKey")
-    assert told(first, "Serving") == ("True", "Answering")
+    assert shown(first, "Ready") == ("Unknown", "RotatingKey")
+    assert shown(first, "Serving") == ("True", "Answering")
     begun = rotating(facts, published=1, since=NOW, versions=(1, 2))
     waits = index_plan(wanted, begun, now=NOW + SPREAD - timedelta(seconds=1))
     assert search_key(waits) == KEYS.search
@@ -69,7 +70,7 @@ def test_old_key_ends_with_its_grace() -> None:
     assert within.requeue_after == 10.0
     after = index_plan(wanted, since, now=NOW + timedelta(seconds=60))
     assert len(accepted(after)) == 1
-    assert told(after, "Ready") == ("True", "Ready")
+    assert shown(after, "Ready") == ("True", "Ready")
 
 
 def test_no_secret_is_rendered_without_keys() -> None:

@@ -15,6 +15,7 @@ from nimblet.plan.indexfacts import IndexFacts, RetrieverFacts, ServersFacts, St
 from nimblet.plan.retrievalindex import IndexPlan
 from nimblet.settings import Settings
 from tests.builders import child
+from tests.conditions import message, shown
 from tests.indexes import (
     a_generation,
     a_retriever,
@@ -27,8 +28,6 @@ from tests.indexes import (
     index_plan,
     job_of,
     jobs_of,
-    told,
-    words,
 )
 from tests.unit.plan.test_index_servers import (
     KNOWN,
@@ -113,8 +112,8 @@ def test_what_servers_can_not_become_makes_a_set_beside_them(store: dict[str, ob
     components = [item["podSelector"]["matchLabels"][labels.COMPONENT] for item in egress]
     assert components == ["qdrant", "qdrant-s2"]
     # And it serves on, builds nothing yet, and deletes nothing
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("Unknown", "Progressing")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Progressing")
     assert (jobs_of(plan), plan.deletions) == ([], ())
 
 
@@ -131,12 +130,12 @@ def test_old_servers_keep_their_image_while_the_new_get_the_newer_one() -> None:
 def test_a_build_waits_for_the_new_servers_and_goes_there() -> None:
     index, facts = moving(says("g000001", OLD), ready=False)
     plan = index_plan(index, facts)
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert jobs_of(plan) == []
     index, facts = moving(says("g000001", OLD))
     plan = index_plan(index, facts)
     assert len(jobs_of(plan)) == 1
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert plan.status.servers == ServersStatus(number=1, count=3, copies=1)
 
 
@@ -168,7 +167,7 @@ def test_the_old_set_goes_once_no_retriever_asks_it() -> None:
     alone = replace(facts, retriever=says("g000002", NEW, asked=(NEW,)))
     plan = index_plan(index, alone)
     assert plan.deletions == GONE
-    assert told(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Ready") == ("True", "Ready")
     # And then nothing is left to do
     left = replace(alone.servers, sets=alone.servers.sets[1:], workloads={2: alone.servers.workloads[2]})
     assert index_plan(index, replace(alone, servers=left)).deletions == ()
@@ -201,31 +200,31 @@ def test_an_edit_taken_back_lets_the_new_set_go_again() -> None:
     assert plan.deletions == (), "the retriever has not told yet that it lets go"
     plan = index_plan(back, replace(facts, retriever=says("g000001", OLD, asked=(OLD,))))
     assert plan.deletions == mine
-    assert told(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Ready") == ("True", "Ready")
 
 
 def test_trouble_of_the_old_servers_takes_serving_away_and_that_of_the_new_does_not() -> None:
     index, facts = moving(says("g000001", OLD))
     dead = tuple(replace(pod, ready=False) for pod in facts.servers.pods[1])
     plan = index_plan(index, replace(facts, servers=replace(facts.servers, pods={**facts.servers.pods, 1: dead})))
-    assert told(plan, "Serving") != ("True", "Answering")
+    assert shown(plan, "Serving") != ("True", "Answering")
     new = tuple(replace(pod, ready=False) for pod in facts.servers.pods[2])
     plan = index_plan(index, replace(facts, servers=replace(facts.servers, pods={**facts.servers.pods, 2: new})))
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "UpdateFailed")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "UpdateFailed")
 
 
 def test_new_servers_that_can_not_be_made_leave_all_as_it_is() -> None:
     index, facts = edited(size="1Gi")
     plan = index_plan(index, facts)
-    assert told(plan, "Stalled") == ("True", "StoreTooSmall")
-    assert told(plan, "Ready") == ("False", "UpdateFailed")
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Stalled") == ("True", "StoreTooSmall")
+    assert shown(plan, "Ready") == ("False", "UpdateFailed")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert {item["kind"] for item in plan.children}.isdisjoint({"StatefulSet", "Deployment", "Job"})
     index, facts = edited(storageClassName="fast")
     classes = (StorageClassFacts(name="standard", is_default=True),)
     plan = index_plan(index, replace(facts, storage_classes=classes))
-    assert told(plan, "Stalled") == ("True", "StorageClassMissing")
+    assert shown(plan, "Stalled") == ("True", "StorageClassMissing")
     assert plan.requeue_after is not None
 
 
@@ -234,12 +233,12 @@ def test_roll_back_to_a_generation_that_went_with_its_servers_says_so() -> None:
     told_ = replace(a_retriever("g000002"), servers=says("g000002", NEW, asked=(NEW,)).servers)
     pinned = with_spec(index, an_index_spec(store=FEWER, generation="g000001"))
     plan = index_plan(pinned, replace(facts, retriever=told_))
-    assert told(plan, "Ready") != ("True", "Ready")
-    assert told(plan, "Stalled") == ("True", "GenerationUnknown")
-    assert "there is: g000002. Generations of servers that others took the place of went with them." in words(
+    assert shown(plan, "Ready") != ("True", "Ready")
+    assert shown(plan, "Stalled") == ("True", "GenerationUnknown")
+    assert "there is: g000002. Generations of servers that others took the place of went with them." in message(
         plan, "Ready"
     )
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Serving") == ("True", "Answering")
 
 
 def test_claims_that_were_kept_are_taken_up_by_a_set_of_their_number() -> None:

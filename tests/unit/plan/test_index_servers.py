@@ -24,6 +24,7 @@ from nimblet.plan.qdrant import SetFacts
 from nimblet.plan.retrievalindex import IndexPlan
 from nimblet.settings import Settings
 from tests.builders import NOW, child
+from tests.conditions import message, shown
 from tests.indexes import (
     MINILM,
     a_retriever,
@@ -36,8 +37,6 @@ from tests.indexes import (
     index_plan,
     jobs_of,
     running_facts,
-    told,
-    words,
     workload,
 )
 
@@ -168,8 +167,8 @@ def test_first_pass_makes_servers_before_the_retriever() -> None:
             "quantization": "None",
         },
     }
-    assert told(plan, "Serving") == ("False", "Progressing")
-    assert told(plan, "Ready") == ("Unknown", "Progressing")
+    assert shown(plan, "Serving") == ("False", "Progressing")
+    assert shown(plan, "Ready") == ("Unknown", "Progressing")
 
 
 def test_retriever_may_reach_its_servers_and_nobody_else_of_the_network() -> None:
@@ -192,8 +191,8 @@ def test_servers_wait_for_the_model_whose_vectors_they_hold() -> None:
 def test_index_serves_from_its_servers_and_tells_where_it_lies() -> None:
     index, facts = serving(servers(3), replicas=3, replicationFactor=2)
     plan = index_plan(index, facts)
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("True", "Ready")
     assert plan.status.servers == ServersStatus(count=3, copies=2)
     again = index_plan(index, facts, now=NOW + timedelta(hours=3))
     assert (again.status, again.deletions, again.children) == (index.status, (), plan.children)
@@ -217,9 +216,9 @@ def test_what_befalls_the_only_server_takes_serving_away(
         retriever=a_retriever("g000001", store=PartFacts(ok=False, message="no answer")),
     )
     plan = index_plan(index, facts)
-    assert told(plan, "Serving") == ("False", reason)
-    assert told(plan, "Ready") == ("False", reason)
-    assert step in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("False", reason)
+    assert shown(plan, "Ready") == ("False", reason)
+    assert step in message(plan, "Ready")
     assert plan.deletions == ()
 
 
@@ -227,36 +226,36 @@ def test_copies_outlive_one_server_and_not_two() -> None:
     index, facts = serving(servers(3), replicas=3, replicationFactor=2)
     one = replace(facts, servers=servers(3, ready=False, failure=OOM))
     plan = index_plan(index, one)
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "OOMKilled")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "OOMKilled")
     first, second, third = one.servers.pods[1]
     two = replace(one.servers, pods={1: (first, replace(second, ready=False), third)})
     plan = index_plan(index, replace(one, servers=two))
-    assert told(plan, "Serving") == ("False", "OOMKilled")
+    assert shown(plan, "Serving") == ("False", "OOMKilled")
 
 
 def test_server_that_is_not_ready_is_progress_and_then_a_problem() -> None:
     index, facts = serving(servers(3), replicas=3, replicationFactor=2)
     young = replace(facts, servers=servers(3, ready=False, created_at=NOW - timedelta(seconds=20)))
     plan = index_plan(index, young)
-    assert told(plan, "Ready") == ("Unknown", "Starting")
-    assert "2 of 3 Qdrant servers are ready" in words(plan, "Ready")
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+    assert "2 of 3 Qdrant servers are ready" in message(plan, "Ready")
     assert plan.requeue_after == 100.0
     old = index_plan(index, replace(facts, servers=servers(3, ready=False)))
-    assert told(old, "Ready") == ("False", "StoreUnavailable")
-    assert told(old, "Serving") == ("True", "Answering")
-    assert "handbook-qdrant-2" in words(old, "Ready")
+    assert shown(old, "Ready") == ("False", "StoreUnavailable")
+    assert shown(old, "Serving") == ("True", "Answering")
+    assert "handbook-qdrant-2" in message(old, "Ready")
 
 
 def test_lost_node_and_refused_pods_are_told() -> None:
     index, facts = serving(servers())
     away = NodeFacts(name="node-1", labels={}, memory_bytes=1, cpu_millicores=1, reachable=False)
     plan = index_plan(index, replace(facts, nodes=(away,), servers=servers(ready=False)))
-    assert told(plan, "Serving") == ("False", "NodeNotReady")
+    assert shown(plan, "Serving") == ("False", "NodeNotReady")
     set_ = replace(a_workload(1), refused="exceeded quota: small")
     refused = replace(servers(), pods={}, workloads={1: set_})
     plan = index_plan(index, replace(facts, servers=refused))
-    assert told(plan, "Serving") == ("False", "QuotaExceeded")
+    assert shown(plan, "Serving") == ("False", "QuotaExceeded")
 
 
 def test_more_servers_join_and_are_built_for_once_they_are_ready() -> None:
@@ -264,12 +263,12 @@ def test_more_servers_join_and_are_built_for_once_they_are_ready() -> None:
     more = with_spec(index, an_index_spec(store=a_store(replicas=3)))
     plan = index_plan(more, facts)
     assert servers_of(plan)["spec"]["replicas"] == 3
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert jobs_of(plan) == []
     assert plan.status.servers == ServersStatus(count=1, copies=1)
     starting = replace(facts, servers=servers(3, ready=False, created_at=NOW))
     plan = index_plan(more, starting)
-    assert told(plan, "Serving") == ("True", "Answering"), "what serves lies on the first server alone"
+    assert shown(plan, "Serving") == ("True", "Answering"), "what serves lies on the first server alone"
     assert jobs_of(plan) == []
     three = config_revision(more, replace(facts, servers=servers(3)))
     assert len(jobs_of(index_plan(more, three))) == 1
@@ -286,8 +285,8 @@ def config_revision(index: RetrievalIndex, facts: IndexFacts) -> IndexFacts:
 def test_claims_too_small_are_refused_before_there_are_any() -> None:
     index = an_index(store={**STORE, "size": "1Gi"})
     plan = index_plan(index, first_facts(embedding=KNOWN))
-    assert told(plan, "Ready") == ("False", "StoreTooSmall")
-    assert "dedicated.passages" in words(plan, "Ready")
+    assert shown(plan, "Ready") == ("False", "StoreTooSmall")
+    assert "dedicated.passages" in message(plan, "Ready")
     assert {item["kind"] for item in plan.children}.isdisjoint({"StatefulSet", "Deployment", "Job"})
 
 
@@ -295,7 +294,7 @@ def test_class_that_is_missing_is_told_before_any_pod() -> None:
     index = an_index(store={**STORE, "storageClassName": "fast"})
     classes = (StorageClassFacts(name="standard", is_default=True),)
     plan = index_plan(index, first_facts(embedding=KNOWN, storage_classes=classes))
-    assert told(plan, "Ready") == ("False", "StorageClassMissing")
+    assert shown(plan, "Ready") == ("False", "StorageClassMissing")
     assert "StatefulSet" not in {item["kind"] for item in plan.children}
 
 
@@ -305,8 +304,8 @@ def test_suspended_servers_stop_and_are_not_forgotten() -> None:
     plan = index_plan(suspended, replace(facts, pods=(), retriever=None, servers=replace(servers(3), pods={})))
     made = servers_of(plan)
     assert (made["spec"]["replicas"], made["metadata"]["annotations"][labels.SERVERS]) == (0, "3")
-    assert told(plan, "Serving") == ("False", "Suspended")
-    assert told(plan, "Ready") == ("False", "Suspended")
+    assert shown(plan, "Serving") == ("False", "Suspended")
+    assert shown(plan, "Ready") == ("False", "Suspended")
 
 
 def test_written_size_counts_and_a_model_that_went_restarts_no_server() -> None:
@@ -327,7 +326,7 @@ def test_newer_image_of_the_servers_waits_for_an_edit() -> None:
     newer = Settings.model_validate({"images": {"qdrant": "docker.io/qdrant/qdrant:v9"}})
     plan = index_plan(index, facts, settings=newer)
     assert image_of(plan) == "docker.io/qdrant/qdrant:v1.18.2-unprivileged"
-    assert told(plan, "UpdateAvailable") == ("True", "NewerImages")
+    assert shown(plan, "UpdateAvailable") == ("True", "NewerImages")
     asked = index.model_copy(update={"restarted_at": "now"})
     assert image_of(index_plan(asked, facts, settings=newer)) == "docker.io/qdrant/qdrant:v9"
 

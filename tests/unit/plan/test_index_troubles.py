@@ -22,6 +22,7 @@ from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.retrievalindex import plan_invalid_index
 from nimblet.settings import Settings
 from tests.builders import NOW, child
+from tests.conditions import is_true, message, shown
 from tests.indexes import (
     JUDGE,
     MINILM,
@@ -34,12 +35,9 @@ from tests.indexes import (
     config_of,
     first_facts,
     index_plan,
-    is_true,
     job_of,
     jobs_of,
     running_facts,
-    told,
-    words,
     workload,
 )
 
@@ -50,8 +48,8 @@ def test_missing_embedding_model_changes_no_child() -> None:
     gone = ModelReference(name="minilm", found=False)
     plan = index_plan(an_index(), first_facts(embedding=gone))
     assert "StatefulSet" not in [item["kind"] for item in plan.children]
-    assert told(plan, "Resolved") == ("False", "ModelMissing")
-    assert told(plan, "Ready") == ("False", "ModelMissing")
+    assert shown(plan, "Resolved") == ("False", "ModelMissing")
+    assert shown(plan, "Ready") == ("False", "ModelMissing")
     assert is_true(plan, "Stalled")
 
 
@@ -59,11 +57,11 @@ def test_embedding_model_that_fails_takes_serving_away() -> None:
     index, facts = built(an_index())
     down = replace(MINILM, serving=False, ready=False, reason="OOMKilled", message="It was killed.")
     plan = index_plan(index, replace(facts, embedding=down))
-    assert told(plan, "Serving") == ("False", "ModelNotServing")
-    assert told(plan, "Ready") == ("False", "ModelNotServing")
+    assert shown(plan, "Serving") == ("False", "ModelNotServing")
+    assert shown(plan, "Ready") == ("False", "ModelNotServing")
     assert workload(plan)["metadata"]["labels"] == workload(index_plan(index, facts))["metadata"]["labels"]
     words_only = index.model_copy(update={"spec": an_index_spec(search={"mode": "Lexical"})})
-    assert told(index_plan(words_only, replace(facts, embedding=down)), "Serving") == ("True", "Answering")
+    assert shown(index_plan(words_only, replace(facts, embedding=down)), "Serving") == ("True", "Answering")
 
 
 @pytest.mark.parametrize(
@@ -78,9 +76,9 @@ def test_what_the_retriever_says_of_the_embedding_model_is_told(reason: str, exp
     index, facts = built(an_index())
     bad = a_retriever(embedding=PartFacts(ok=False, reason=reason, message="it did not answer."))
     plan = index_plan(index, replace(facts, retriever=bad))
-    assert told(plan, "Serving") == ("False", expected)
-    assert told(plan, "Ready") == ("False", expected)
-    assert "it did not answer" in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("False", expected)
+    assert shown(plan, "Ready") == ("False", expected)
+    assert "it did not answer" in message(plan, "Ready")
 
 
 def test_another_embedding_model_is_built_with_while_the_former_is_known() -> None:
@@ -95,12 +93,12 @@ def test_another_embedding_model_is_built_with_while_the_former_is_known() -> No
     config = config_of(plan, "handbook-retriever")
     assert config["embedding"]["url"] == "http://gemma-model.team.svc/v1"
     assert [item["fingerprint"] for item in config["formerEmbeddings"]] == [former]
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert jobs_of(plan) == [], "the retriever takes up the new configuration first"
     starting = replace(other, serving=False, ready=False, reason="Downloading")
     waits = index_plan(edited, replace(facts, embedding=starting))
-    assert told(waits, "Serving") == ("True", "Answering")
-    assert told(waits, "Ready") == ("Unknown", "ModelNotServing")
+    assert shown(waits, "Serving") == ("True", "Answering")
+    assert shown(waits, "Ready") == ("Unknown", "ModelNotServing")
     assert "formerEmbeddings" not in config_of(waits, "handbook-retriever")
 
 
@@ -117,8 +115,8 @@ def test_reranker_that_is_away_leaves_searches() -> None:
     assert config_of(index_plan(index, facts), "handbook-retriever")["reranker"]["url"] == JUDGE.url
     away = replace(JUDGE, serving=False, reason="Evicted", message="It was evicted.")
     plan = index_plan(index, replace(facts, reranker=away))
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "ModelNotServing")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "ModelNotServing")
 
 
 def test_full_store_stops_builds_and_leaves_searches() -> None:
@@ -126,9 +124,9 @@ def test_full_store_stops_builds_and_leaves_searches() -> None:
     asked = index.model_copy(update={"build_requested_at": "now"})
     plan = index_plan(asked, replace(facts, retriever=replace(a_retriever(), full=True)))
     assert jobs_of(plan) == []
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "DiskPressure")
-    assert told(plan, "Indexed") == ("False", "DiskPressure")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "DiskPressure")
+    assert shown(plan, "Indexed") == ("False", "DiskPressure")
 
 
 def test_store_that_is_away_is_told_in_the_retrievers_words() -> None:
@@ -137,8 +135,8 @@ def test_store_that_is_away_is_told_in_the_retrievers_words() -> None:
         None, store=PartFacts(ok=False, reason="StoreUnavailable", message="Qdrant refused the key.")
     )
     plan = index_plan(index, replace(facts, retriever=bad))
-    assert told(plan, "Serving") == ("False", "StoreUnavailable")
-    assert "Qdrant refused the key." in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("False", "StoreUnavailable")
+    assert "Qdrant refused the key." in message(plan, "Ready")
     assert plan.status.serving_generation == "g000001", "what can't be told stays as it was"
 
 
@@ -150,9 +148,9 @@ def test_what_a_server_refuses_is_told_by_its_reason(reason: str, step: str) -> 
     index, facts = built(an_index())
     bad = a_retriever(None, store=PartFacts(ok=False, reason=reason, message="in the retriever's words"))
     plan = index_plan(index, replace(facts, retriever=bad))
-    assert told(plan, "Serving") == ("False", reason)
-    assert told(plan, "Ready") == ("False", reason)
-    assert "in the retriever's words. " + step in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("False", reason)
+    assert shown(plan, "Ready") == ("False", reason)
+    assert "in the retriever's words. " + step in message(plan, "Ready")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +166,9 @@ def test_trouble_of_a_store_that_answers_leaves_serving(trouble: str, reason: st
     asked = index.model_copy(update={"build_requested_at": "now"})
     found = replace(a_retriever(), trouble=PartFacts(ok=False, reason=trouble, message="can't write"))
     plan = index_plan(asked, replace(facts, retriever=found))
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", reason)
-    assert "can't write" in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", reason)
+    assert "can't write" in message(plan, "Ready")
     assert bool(jobs_of(plan)) is builds
 
 
@@ -179,37 +177,37 @@ def test_server_that_is_full_is_told_as_such_and_its_version_too() -> None:
     server = StoreServerFacts(url="http://q:6333", used=True, version="1.19.0", collections=("uid-g000001-a",))
     found = replace(a_retriever(), servers=(server,), note="The Qdrant server is 1.19.0, newer than 1.18.")
     plan = index_plan(index, replace(facts, retriever=found))
-    assert told(plan, "Ready") == ("True", "Ready")
-    assert "newer than 1.18." in words(plan, "Ready")
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert "newer than 1.18." in message(plan, "Ready")
     (kept,) = plan.status.store_servers
     assert (kept.url, kept.version, kept.collections) == ("http://q:6333", "1.19.0", ["uid-g000001-a"])
     full = index_plan(index, replace(facts, retriever=replace(found, full=True)))
-    assert told(full, "Ready") == ("False", "DiskPressure")
-    assert "no room left on its volume" in words(full, "Ready")
-    assert told(full, "Serving") == ("True", "Answering")
+    assert shown(full, "Ready") == ("False", "DiskPressure")
+    assert "no room left on its volume" in message(full, "Ready")
+    assert shown(full, "Serving") == ("True", "Answering")
 
 
 def test_retriever_that_ends_because_of_its_store_is_told_by_the_reason() -> None:
     index, facts = built(an_index())
-    message = '{"version":1,"error":{"reason":"StoreRefused","message":"the Qdrant server refuses the key."}}'
-    ended_ = ContainerFailure(kind=FailureKind.LOADER, container="retriever", message=message, exit_code=1)
+    ending = '{"version":1,"error":{"reason":"StoreRefused","message":"the Qdrant server refuses the key."}}'
+    ended_ = ContainerFailure(kind=FailureKind.LOADER, container="retriever", message=ending, exit_code=1)
     pod = replace(facts.pods[0], ready=False, failure=ended_, observation=None)
     plan = index_plan(index, replace(facts, pods=(pod,), retriever=None))
-    assert told(plan, "Serving") == ("False", "StoreRefused")
-    assert told(plan, "Ready") == ("False", "StoreRefused")
-    assert "the Qdrant server refuses the key. Put a key" in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("False", "StoreRefused")
+    assert shown(plan, "Ready") == ("False", "StoreRefused")
+    assert "the Qdrant server refuses the key. Put a key" in message(plan, "Ready")
 
 
 def test_retriever_that_does_not_answer_takes_serving_away() -> None:
     index, facts = built(an_index())
     failing = replace(facts.pods[0], observation=Observation(answer=Answer.FAILED, detail="the connection failed"))
     plan = index_plan(index, replace(facts, pods=(failing,), retriever=None))
-    assert told(plan, "Serving") == ("False", "NotAnswering")
+    assert shown(plan, "Serving") == ("False", "NotAnswering")
     killed = ContainerFailure(kind=FailureKind.OOM_KILLED, container="retriever", message="")
     dead = replace(facts.pods[0], ready=False, observation=None, failure=killed)
     plan = index_plan(index, replace(facts, pods=(dead,), retriever=None))
-    assert told(plan, "Serving") == ("False", "OOMKilled")
-    assert told(plan, "Ready") == ("False", "OOMKilled")
+    assert shown(plan, "Serving") == ("False", "OOMKilled")
+    assert shown(plan, "Ready") == ("False", "OOMKilled")
 
 
 @pytest.mark.parametrize(
@@ -224,13 +222,13 @@ def test_config_map_that_can_not_be_read_stops_builds_alone(
 ) -> None:
     plan = index_plan(an_index(), running_facts(an_index(), config_maps=config_maps))
     assert jobs_of(plan) == []
-    assert told(plan, "Resolved") == ("False", reason)
-    assert told(plan, "Ready") == ("False", reason)
+    assert shown(plan, "Resolved") == ("False", reason)
+    assert shown(plan, "Ready") == ("False", reason)
     assert workload(plan)["kind"] == "StatefulSet"
     assert plan.requeue_after == 10.0
     index, facts = built(an_index())
     later = index_plan(index, replace(facts, config_maps=config_maps))
-    assert told(later, "Serving") == ("True", "Answering")
+    assert shown(later, "Serving") == ("True", "Answering")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +239,7 @@ def test_claim_that_can_not_be_read_stops_builds(claims: dict[str, NamedFacts], 
     index = an_index(sources=[{"name": "files", "pvc": {"claimName": "files", "path": "public"}}])
     plan = index_plan(index, running_facts(index, claims=claims))
     assert jobs_of(plan) == []
-    assert told(plan, "Resolved") == ("False", reason)
+    assert shown(plan, "Resolved") == ("False", reason)
     there = {"files": NamedFacts(name="files", usable=True)}
     job = job_of(index_plan(index, running_facts(index, claims=there)))
     volumes = job["spec"]["template"]["spec"]["volumes"]
@@ -251,33 +249,33 @@ def test_claim_that_can_not_be_read_stops_builds(claims: dict[str, NamedFacts], 
 def test_golden_questions_that_are_missing_stop_builds() -> None:
     index = an_index(qualityGate={"goldenRef": {"name": "golden", "key": "other.jsonl"}})
     plan = index_plan(index, running_facts(index))
-    assert told(plan, "Resolved") == ("False", "ConfigMapMissing")
-    assert "no key `other.jsonl`" in words(plan, "Resolved")
+    assert shown(plan, "Resolved") == ("False", "ConfigMapMissing")
+    assert "no key `other.jsonl`" in message(plan, "Resolved")
 
 
 def test_address_that_the_administrator_does_not_allow_is_refused() -> None:
     git = {"name": "repo", "git": {"url": "https://git.example/docs.git"}}
     index = an_index(sources=[git])
     plan = index_plan(index, running_facts(index))
-    assert told(plan, "Resolved") == ("False", "HostNotAllowed")
-    assert "git.example" in words(plan, "Resolved")
+    assert shown(plan, "Resolved") == ("False", "HostNotAllowed")
+    assert "git.example" in message(plan, "Resolved")
     external = an_index(store={"type": "External", "url": "https://qdrant.example:6333"})
-    assert told(index_plan(external, first_facts()), "Ready") == ("False", "HostNotAllowed")
+    assert shown(index_plan(external, first_facts()), "Ready") == ("False", "HostNotAllowed")
 
 
 def test_secret_must_be_usable_and_name_the_host() -> None:
     store = {"type": "External", "url": "https://qdrant.example:6333", "keySecretRef": {"name": "qdrant"}}
     index = an_index(store=store)
     plan = index_plan(index, first_facts(), settings=OPEN)
-    assert told(plan, "Resolved") == ("False", "SecretMissing")
+    assert shown(plan, "Resolved") == ("False", "SecretMissing")
     secret = SecretFacts(
         name="qdrant", usable=True, hosts=("other.example",), keys=("api-key",), content_hash="s1"
     )
     plan = index_plan(index, first_facts(secrets={"qdrant": secret}), settings=OPEN)
-    assert told(plan, "Resolved") == ("False", "SecretNotUsable")
+    assert shown(plan, "Resolved") == ("False", "SecretNotUsable")
     good = replace(secret, hosts=("qdrant.example",))
     plan = index_plan(index, first_facts(secrets={"qdrant": good}), settings=OPEN)
-    assert told(plan, "Resolved") == ("True", "Resolved")
+    assert shown(plan, "Resolved") == ("True", "Resolved")
     assert workload(plan)["kind"] == "Deployment"
     store_config = config_of(plan, "handbook-retriever")["store"]
     assert store_config["url"] == "https://qdrant.example:6333"
@@ -288,11 +286,11 @@ def test_claim_that_can_not_be_made_is_told_before_any_pod() -> None:
     index = an_index(store={"storageClassName": "fast"})
     classes = (StorageClassFacts(name="standard", is_default=True),)
     plan = index_plan(index, first_facts(storage_classes=classes))
-    assert told(plan, "Ready") == ("False", "StorageClassMissing")
+    assert shown(plan, "Ready") == ("False", "StorageClassMissing")
     assert "StatefulSet" not in [item["kind"] for item in plan.children]
     smaller = an_index(store={"size": "1Gi"})
     plan = index_plan(smaller, first_facts(claim=a_claim()))
-    assert told(plan, "Ready") == ("False", "ImmutableField")
+    assert shown(plan, "Ready") == ("False", "ImmutableField")
 
 
 def test_claim_outlives_its_index_where_asked() -> None:
@@ -309,9 +307,9 @@ def test_suspended_index_has_no_pods_and_no_builds() -> None:
     suspended = index.model_copy(update={"spec": an_index_spec(suspend=True), "generation": 2})
     plan = index_plan(suspended, replace(facts, pods=(), retriever=None, builds=(running,)))
     assert workload(plan)["spec"]["replicas"] == 0
-    assert told(plan, "Serving") == ("False", "Suspended")
-    assert told(plan, "Ready") == ("False", "Suspended")
-    assert told(plan, "Stalled") is None
+    assert shown(plan, "Serving") == ("False", "Suspended")
+    assert shown(plan, "Ready") == ("False", "Suspended")
+    assert shown(plan, "Stalled") is None
     assert [item.name for item in plan.deletions] == ["x"]
 
 
@@ -319,8 +317,8 @@ def test_refused_write_is_told() -> None:
     index, facts = built(an_index())
     refused = WriteFailure(kind="Service", name="handbook-retriever", category="Conflict", message="Somebody's.")
     plan = index_plan(index, replace(facts, write_failures=(refused,)))
-    assert told(plan, "Ready") == ("False", "Conflict")
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "Conflict")
+    assert shown(plan, "Serving") == ("True", "Answering")
 
 
 def test_newer_image_waits_for_an_edit() -> None:
@@ -329,7 +327,7 @@ def test_newer_image_waits_for_an_edit() -> None:
     plan = index_plan(index, facts, settings=newer)
     container = workload(plan)["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "ghcr.io/nimblet/retriever:0.1.0"
-    assert told(plan, "UpdateAvailable") == ("True", "NewerImages")
+    assert shown(plan, "UpdateAvailable") == ("True", "NewerImages")
     asked = index.model_copy(update={"restarted_at": "now"})
     container = workload(index_plan(asked, facts, settings=newer))["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "ghcr.io/nimblet/retriever:9.9.9"

@@ -24,14 +24,13 @@ from tests.builders import (
     failed_job,
     hash_of,
     kinds,
-    message,
     plan_of,
     revision_of,
     served,
     serving_facts,
-    shown,
     stored,
 )
+from tests.conditions import message, shown
 
 MANIFEST = {"manifestRef": {"name": "trust", "key": "sums"}}
 SIGNATURE = {

@@ -22,13 +22,12 @@ from tests.builders import (
     base_facts,
     child,
     edited,
-    message,
     plan_of,
     served,
     serving_facts,
-    shown,
     waiting_pod,
 )
+from tests.conditions import message, shown
 
 GRACE = 100
 KEYS = {version: f"nk-{version}" for version in range(1, 6)}

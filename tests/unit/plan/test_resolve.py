@@ -24,13 +24,12 @@ from tests.builders import (
     failed_job,
     hash_of,
     kinds,
-    message,
     plan_of,
     served,
     serving_facts,
-    shown,
     stored,
 )
+from tests.conditions import message, shown
 
 WITH_SECRET = {"uri": SMOLLM2_URI, "credentialsSecretRef": {"name": "hub"}}
 

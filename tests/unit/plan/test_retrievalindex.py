@@ -9,6 +9,7 @@ import pytest
 from nimblet import labels
 from nimblet.plan.indexfacts import GateFacts, NamedFacts
 from tests.builders import NOW
+from tests.conditions import is_true, message, shown
 from tests.indexes import (
     DOCS,
     EARLIER,
@@ -23,12 +24,9 @@ from tests.indexes import (
     ended,
     first_facts,
     index_plan,
-    is_true,
     job_of,
     jobs_of,
     running_facts,
-    told,
-    words,
 )
 
 
@@ -47,18 +45,18 @@ def test_first_pass_makes_everything_but_a_build() -> None:
         "ConfigMap",
         "StatefulSet",
     ]
-    assert told(plan, "Serving") == ("False", "Progressing")
-    assert told(plan, "Ready") == ("Unknown", "Progressing")
-    assert told(plan, "Resolved") == ("True", "Resolved")
+    assert shown(plan, "Serving") == ("False", "Progressing")
+    assert shown(plan, "Ready") == ("Unknown", "Progressing")
+    assert shown(plan, "Resolved") == ("True", "Resolved")
 
 
 def test_a_retriever_that_answers_gets_the_first_build() -> None:
     plan = index_plan(an_index(), running_facts(an_index()))
     job = job_of(plan)
     assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000001"
-    assert told(plan, "Indexed") == ("Unknown", "Building")
-    assert told(plan, "Ready") == ("Unknown", "Building")
-    assert told(plan, "Serving") == ("False", "Building")
+    assert shown(plan, "Indexed") == ("Unknown", "Building")
+    assert shown(plan, "Ready") == ("Unknown", "Building")
+    assert shown(plan, "Serving") == ("False", "Building")
     assert config_of(plan, job["metadata"]["name"])["generation"] == "g000001"
 
 
@@ -67,7 +65,7 @@ def test_no_build_before_the_retriever_answers() -> None:
     silent = replace(facts.pods[0], ready=False, observation=None, container_id="")
     plan = index_plan(an_index(), replace(facts, pods=(silent,), retriever=None))
     assert jobs_of(plan) == []
-    assert told(plan, "Indexed") == ("Unknown", "Starting")
+    assert shown(plan, "Indexed") == ("Unknown", "Starting")
 
 
 def test_running_build_is_left_alone_and_shows_steps_of_ten_percent() -> None:
@@ -76,18 +74,18 @@ def test_running_build_is_left_alone_and_shows_steps_of_ten_percent() -> None:
     assert jobs_of(plan) == []
     assert plan.status.build_percent == 30
     assert plan.status.building_generation == "g000001"
-    assert "30 %" in words(plan, "Indexed")
+    assert "30 %" in message(plan, "Indexed")
 
 
 def test_generation_that_answers_makes_it_serving_and_ready() -> None:
     index, facts = built(an_index())
     plan = index_plan(index, facts)
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("True", "Ready")
-    assert told(plan, "Indexed") == ("True", "Indexed")
-    assert told(plan, "GatePassed") == ("Unknown", "NoGate")
-    assert told(plan, "Stalled") is None
-    assert told(plan, "Reconciling") is None
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Indexed") == ("True", "Indexed")
+    assert shown(plan, "GatePassed") == ("Unknown", "NoGate")
+    assert shown(plan, "Stalled") is None
+    assert shown(plan, "Reconciling") is None
     assert (plan.status.documents, plan.status.chunks, plan.status.bytes) == (2, 12, 4096)
     assert plan.status.last_indexed_time == EARLIER
     assert [item.hash for item in plan.status.sources] == ["h1"]
@@ -115,8 +113,8 @@ def test_ready_waits_for_the_retriever_to_tell_the_generation_that_was_just_buil
     newer = replace(facts.builds[0], name="docs-build-2-1", generation="g000002", finished_at=NOW)
     plan = index_plan(index, replace(facts, builds=(newer,)))
     # Then nobody claims that the old generation is of this spec
-    assert told(plan, "Ready") == ("Unknown", "Swapping")
-    assert told(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Swapping")
+    assert shown(plan, "Serving") == ("True", "Answering")
     assert jobs_of(plan) == []
 
 
@@ -125,8 +123,8 @@ def test_a_store_that_lost_everything_is_built_again() -> None:
     empty = replace(facts, retriever=a_retriever(serving=None, generations=()))
     plan = index_plan(index, empty)
     assert job_of(plan)["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
-    assert told(plan, "Ready") == ("Unknown", "Building")
-    assert told(plan, "Serving") == ("False", "Building")
+    assert shown(plan, "Ready") == ("Unknown", "Building")
+    assert shown(plan, "Serving") == ("False", "Building")
     assert len(jobs_of(index_plan(index, replace(empty, builds=())))) == 1, "its Job may be gone too"
     just = replace(facts.builds[0], finished_at=NOW)
     soon = index_plan(index, replace(empty, builds=(just,)))
@@ -142,7 +140,7 @@ def test_request_asks_for_one_build_of_the_next_generation() -> None:
     job = job_of(plan)
     assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
     assert job["metadata"]["annotations"][labels.BUILD_REQUESTED_AT] == "today"
-    assert told(plan, "Ready") == ("True", "Ready"), "a refresh does not take Ready away"
+    assert shown(plan, "Ready") == ("True", "Ready"), "a refresh does not take Ready away"
     assert [item.name for item in plan.deletions] == [facts.builds[0].name]
 
 
@@ -163,8 +161,8 @@ def test_edit_of_the_sources_builds_again_while_the_old_generation_serves() -> N
     edited = index.model_copy(update={"spec": an_index_spec(sources=[other]), "generation": 2})
     plan = index_plan(edited, facts)
     assert len(jobs_of(plan)) == 1
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("Unknown", "Building")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Building")
 
 
 def test_changed_config_map_is_indexed_again() -> None:
@@ -190,25 +188,25 @@ def test_failed_build_is_told_and_tried_again_into_the_same_generation() -> None
     soon = index_plan(index, facts, now=NOW - timedelta(seconds=55))
     assert jobs_of(soon) == []
     assert soon.requeue_after == 10.0
-    assert told(soon, "Indexed") == ("False", "SourceUnavailable")
-    assert told(soon, "Ready") == ("False", "SourceUnavailable")
+    assert shown(soon, "Indexed") == ("False", "SourceUnavailable")
+    assert shown(soon, "Ready") == ("False", "SourceUnavailable")
     assert is_true(soon, "Stalled")
     later = index_plan(index, facts)
     job = job_of(later)
     assert job["metadata"]["labels"][labels.BUILD_GENERATION] == "g000001"
     assert job["metadata"]["annotations"][labels.ATTEMPT] == "2"
-    assert told(later, "Ready") == ("False", "SourceUnavailable")
+    assert shown(later, "Ready") == ("False", "SourceUnavailable")
     first = config_of(index_plan(index, running_facts(index)), failed.name)
     assert config_of(later, job["metadata"]["name"])["token"] != first["token"]
     # the failure stays in view while it is retried: Ready does not flip with every try
     retried = replace(build_of(index), attempt=2)
     before = index.model_copy(update={"status": later.status})
     during = index_plan(before, running_facts(index, builds=(retried,)))
-    assert told(during, "Indexed") == ("False", "SourceUnavailable")
-    assert told(during, "Ready") == ("False", "SourceUnavailable")
+    assert shown(during, "Indexed") == ("False", "SourceUnavailable")
+    assert shown(during, "Ready") == ("False", "SourceUnavailable")
     # until it ends
     good = running_facts(index, a_retriever("g000001"), builds=(ended(retried),))
-    assert told(index_plan(before, good), "Indexed") == ("True", "Indexed")
+    assert shown(index_plan(before, good), "Indexed") == ("True", "Indexed")
 
 
 def test_generation_that_was_complete_is_not_built_again() -> None:
@@ -238,7 +236,7 @@ def test_build_that_would_fail_again_waits_for_a_reason(reason: str) -> None:
     facts = running_facts(index, builds=(failed,))
     plan = index_plan(index, facts, now=NOW + timedelta(days=1))
     assert jobs_of(plan) == []
-    assert told(plan, "Indexed") == ("False", reason)
+    assert shown(plan, "Indexed") == ("False", reason)
     asked = an_index(requested="once more")
     assert len(jobs_of(index_plan(asked, facts))) == 1
     eased = an_index(maxShrinkPercent=100)
@@ -261,7 +259,7 @@ def test_build_that_may_succeed_is_tried_again(reason: str) -> None:
     failed = ended(build_of(index), error=(reason, "What was found; what to do."))
     plan = index_plan(index, running_facts(index, builds=(failed,)))
     assert len(jobs_of(plan)) == 1
-    assert told(plan, "Indexed") == ("False", reason)
+    assert shown(plan, "Indexed") == ("False", reason)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(61, "SourceShrunk"), (80, "GateFailed"), (137, "BuildFailed")])
@@ -269,8 +267,8 @@ def test_build_without_a_report_is_told_by_its_exit_code(code: int, reason: str)
     index = an_index()
     failed = replace(ended(build_of(index), error=("X", "y")), result=None, exit_code=code)
     plan = index_plan(index, running_facts(index, builds=(failed,)))
-    assert told(plan, "Indexed") == ("False", reason)
-    assert f"exit code {code}" in words(plan, "Indexed")
+    assert shown(plan, "Indexed") == ("False", reason)
+    assert f"exit code {code}" in message(plan, "Indexed")
 
 
 def test_a_refresh_that_fails_leaves_ready_true() -> None:
@@ -281,12 +279,12 @@ def test_a_refresh_that_fails_leaves_ready_true() -> None:
     )
     facts = replace(facts, builds=(failed,))
     plan = index_plan(index, facts)
-    assert told(plan, "Ready") == ("True", "Ready")
-    assert told(plan, "Indexed") == ("False", "SourceUnavailable")
-    assert told(plan, "Fresh") == ("True", "Fresh")
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Indexed") == ("False", "SourceUnavailable")
+    assert shown(plan, "Fresh") == ("True", "Fresh")
     late = index_plan(index, facts, now=NOW + timedelta(hours=2))
-    assert told(late, "Fresh") == ("False", "Stale")
-    assert told(late, "Serving") == ("True", "Answering")
+    assert shown(late, "Fresh") == ("False", "Stale")
+    assert shown(late, "Serving") == ("True", "Answering")
 
 
 def test_lag_is_looked_at_when_it_runs_out() -> None:
@@ -298,8 +296,8 @@ def test_lag_is_looked_at_when_it_runs_out() -> None:
 def test_lag_that_the_schedule_can_not_keep_is_refused() -> None:
     index, facts = built(an_index(schedule="0 3 * * *", freshness={"maxLag": "1h"}))
     plan = index_plan(index, facts)
-    assert told(plan, "Fresh") == ("False", "LagUnreachable")
-    assert told(plan, "Ready") == ("True", "Ready")
+    assert shown(plan, "Fresh") == ("False", "LagUnreachable")
+    assert shown(plan, "Ready") == ("True", "Ready")
 
 
 def test_gate_that_fails_keeps_the_old_generation_and_names_the_questions() -> None:
@@ -319,10 +317,10 @@ def test_gate_that_fails_keeps_the_old_generation_and_names_the_questions() -> N
         gate=figures,
     )
     plan = index_plan(gated, replace(facts, builds=(failed,)))
-    assert told(plan, "GatePassed") == ("False", "GateFailed")
-    assert "q3, q7" in words(plan, "GatePassed")
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "UpdateFailed")
+    assert shown(plan, "GatePassed") == ("False", "GateFailed")
+    assert "q3, q7" in message(plan, "GatePassed")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "UpdateFailed")
     assert is_true(plan, "Stalled")
     assert plan.status.gate is not None
     assert plan.status.gate.failed == ["q3", "q7"]
@@ -335,16 +333,16 @@ def test_gate_that_passes_shows_its_figures() -> None:
     figures = {"passed": True, "asked": 10, "recall": 1.0, "mrr": 0.9, "ndcg": 0.95}
     done = ended(build_of(index), gate=figures)
     plan = index_plan(index, running_facts(index, a_retriever("g000001"), builds=(done,)))
-    assert told(plan, "GatePassed") == ("True", "GatePassed")
-    assert "recall 1.000" in words(plan, "GatePassed")
+    assert shown(plan, "GatePassed") == ("True", "GatePassed")
+    assert "recall 1.000" in message(plan, "GatePassed")
     gone = index.model_copy(update={"status": plan.status})
     kept = a_retriever(generations=(a_generation(gate=GateFacts(passed=True, asked=10, recall=1.0)),))
-    assert told(index_plan(gone, running_facts(gone, kept)), "GatePassed") == ("True", "GatePassed")
+    assert shown(index_plan(gone, running_facts(gone, kept)), "GatePassed") == ("True", "GatePassed")
 
 
 def test_gate_is_pending_before_the_first_build() -> None:
     index = an_index(qualityGate=GATE)
-    assert told(index_plan(index, running_facts(index)), "GatePassed") == ("Unknown", "Pending")
+    assert shown(index_plan(index, running_facts(index)), "GatePassed") == ("Unknown", "Pending")
 
 
 def test_pinned_generation_is_rolled_back_to_and_forth_again() -> None:
@@ -353,12 +351,12 @@ def test_pinned_generation_is_rolled_back_to_and_forth_again() -> None:
     pinned = index.model_copy(update={"spec": an_index_spec(generation="g000001"), "generation": 2})
     plan = index_plan(pinned, replace(facts, retriever=two))
     assert plan.serve == "g000001"
-    assert told(plan, "Ready") == ("Unknown", "Swapping")
+    assert shown(plan, "Ready") == ("Unknown", "Swapping")
     back = replace(two, serving="g000001")
     plan = index_plan(pinned, replace(facts, retriever=back))
     assert plan.serve is None
-    assert told(plan, "Ready") == ("True", "Ready")
-    assert "spec.generation pins" in words(plan, "Ready")
+    assert shown(plan, "Ready") == ("True", "Ready")
+    assert "spec.generation pins" in message(plan, "Ready")
     newest = replace(facts.builds[0], generation="g000002")
     assert index_plan(index, replace(facts, retriever=back, builds=(newest,))).serve == "g000002"
 
@@ -375,9 +373,9 @@ def test_pin_to_a_generation_that_is_not_kept_names_those_that_are() -> None:
     pinned = index.model_copy(update={"spec": an_index_spec(generation="g000009"), "generation": 2})
     plan = index_plan(pinned, facts)
     assert plan.serve is None
-    assert told(plan, "Serving") == ("True", "Answering")
-    assert told(plan, "Ready") == ("False", "GenerationUnknown")
-    assert "there is: g000001" in words(plan, "Ready")
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("False", "GenerationUnknown")
+    assert "there is: g000001" in message(plan, "Ready")
 
 
 def test_a_generation_that_failed_the_gate_is_never_swapped_to() -> None:

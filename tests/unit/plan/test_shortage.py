@@ -9,18 +9,8 @@ import pytest
 from nimblet.api.compactmodel import CompactModel
 from nimblet.plan.facts import FailureKind
 from nimblet.quantity import bytes_of, human_bytes
-from tests.builders import (
-    GIBIBYTE,
-    a_model,
-    a_node,
-    base_facts,
-    failing,
-    kinds,
-    message,
-    plan_of,
-    shown,
-    starting_facts,
-)
+from tests.builders import GIBIBYTE, a_model, a_node, base_facts, failing, kinds, plan_of, starting_facts
+from tests.conditions import message, shown
 
 
 def needed_memory(model: CompactModel) -> str:

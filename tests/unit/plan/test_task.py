@@ -22,12 +22,11 @@ from tests.builders import (
     base_facts,
     child,
     kinds,
-    message,
     plan_of,
     serving_facts,
-    shown,
     stored,
 )
+from tests.conditions import message, shown
 
 TASKS: tuple[Task, ...] = ("Chat", "Embedding", "Rerank", "Classify")
 MODELS: Mapping[Task, Mapping[str, object]] = {

@@ -22,7 +22,8 @@ from nimblet.plan.initdata import MAX_DOCUMENT
 from nimblet.plan.result import Manifest
 from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.teefacts import LivePod, LiveWorkload, TEEFacts
-from tests.builders import a_deployment, a_model, base_facts, message, plan_of, revision_of, serving_facts, shown
+from tests.builders import a_deployment, a_model, base_facts, plan_of, revision_of, serving_facts
+from tests.conditions import message, shown
 from tests.golden.assistants import plan_assistant_case
 from tests.golden.cases import Case, inputs, plan_case
 from tests.golden.indexcases import plan_index_case
