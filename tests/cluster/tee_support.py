@@ -21,16 +21,19 @@ OPTED_IN: Final = {"nimblet.dev/tee-admission": "enforced"}
 RBAC: Final = "rbac.authorization.k8s.io"
 
 
-def install_admission(api: Api, *controllers: str) -> None:
-    """Install the chart's policies; `controllers` stand for those that make pods of workloads."""
+def install_admission(api: Api, *controllers: str) -> list[str]:
+    """Install the chart's policies and return their paths; `controllers` stand for those that make pods."""
     listed = ", ".join(f'"{name}"' for name in controllers)
     objects = [
         item for item in render(sets=[f"admission.controllers=[{listed}]"]) if "Admission" in str(item["kind"])
     ]
+    paths = []
     for item in objects:
         plural = f"{str(item['kind']).lower()}s".replace("policys", "policies")
         metadata: Any = item["metadata"]
-        api.apply(f"{ADMISSION}/{plural}/{metadata['name']}", item)
+        paths.append(f"{ADMISSION}/{plural}/{metadata['name']}")
+        api.apply(paths[-1], item)
+    return paths
 
 
 def install_classes(api: Api) -> None:
