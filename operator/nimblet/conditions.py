@@ -71,6 +71,7 @@ class Reason(StrEnum):
     UPDATE_FAILED = "UpdateFailed"
     CONTEXT_TOO_LONG = "ContextTooLong"
     UNSUPPORTED_MODEL = "UnsupportedModel"
+    RUNTIME_UNSUITABLE = "RuntimeUnsuitable"
     TASK_MISMATCH = "TaskMismatch"
     UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
@@ -209,6 +210,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
+    Reason.RUNTIME_UNSUITABLE: "Set runtime.name to Auto or to one that can, or change what it can't do.",
     Reason.TASK_MISMATCH: "Choose a model made for the task, or make a CompactModel with the model's own task.",
     Reason.NEWER_IMAGES: "An edit of the spec rolls to them, and so does the annotation nimblet.dev/restarted-at.",
     Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",

@@ -25,17 +25,18 @@ from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
-from nimblet.plan.images import Images, choose_images, spec_hash_of
+from nimblet.plan.images import Images, choose_images, runtime_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
+from nimblet.plan.modelserver import plan_runtime
 from nimblet.plan.overhead import tell_overhead, with_overhead
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
-from nimblet.plan.runtime import llamacpp
-from nimblet.plan.runtime.architectures import ARCHITECTURES
+from nimblet.plan.runtime.choice import Choice
+from nimblet.plan.runtime.interface import image_version
 from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
     claim_of,
@@ -47,7 +48,7 @@ from nimblet.plan.source import (
     source_text,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.task import PROOF, task_problem
+from nimblet.plan.task import PROOF
 from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
@@ -74,6 +75,8 @@ class _Run:
     """What sizing and rendering decided; without `deployment` the stage stopped at `state`."""
 
     weights: str | None = None
+    choice: Choice | None = None
+    newer_images: bool = False
     sizing: SizingStatus | None = None
     placement: Placement | None = None
     deployment: Manifest | None = None
@@ -107,7 +110,7 @@ def plan_compactmodel(
         settings,
         loader=loader,
         artifact=resolution.artifact,
-        image=images.server,
+        images=images,
         cache=cache,
         weights=weights,
         keys=keys,
@@ -134,7 +137,7 @@ def plan_compactmodel(
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
-        newer_images=images.newer,
+        newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
@@ -237,7 +240,7 @@ def _plan_run(
     *,
     loader: LoaderPod,
     artifact: Artifact | None,
-    image: str,
+    images: Images,
     cache: CachePlan,
     weights: str | None,
     keys: KeyPlan,
@@ -245,9 +248,13 @@ def _plan_run(
 ) -> _Run:
     if artifact is None:
         return _Run()
-    refused = _refusal(model, facts, settings, artifact)
-    if refused is not None:
-        return _Run(state=refused)
+    missing = reference_problem(model, facts) if not model.spec.suspend else None
+    if missing is not None:
+        return _Run(state=missing)
+    available = runtime_images(settings)
+    choice = plan_runtime(model, artifact, settings, images=images, hardware="cpu", available=available)
+    if isinstance(choice, Problem):
+        return _Run(state=choice)
     header = artifact.header
     asked = demand(model, header, settings)
     sizing = size_model(header, asked)
@@ -267,32 +274,21 @@ def _plan_run(
         sizing,
         settings,
         loader=loader,
-        image=image,
+        runtime=choice.runtime,
+        image=choice.image,
         options=options,
         cache=cache.mount,
         weights=weights,
     )
     told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
-    return _Run(weights=weights, sizing=told, placement=placement, deployment=confined(guard, deployment))
-
-
-def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
-    """Return what keeps a resolved model from being run at all: told before any pod."""
-    missing = reference_problem(model, facts) if not model.spec.suspend else None
-    if missing is not None:
-        return missing
-    header, path = artifact.header, artifact.files[0].path
-    if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
-        message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."
-        return problem(Reason.UNSUPPORTED_MODEL, message)
-    wanted = model.spec.runtime.context_length
-    if wanted is not None and header.context_length and wanted > header.context_length:
-        message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
-        return problem(Reason.CONTEXT_TOO_LONG, message)
-    if not header.block_count or not header.embedding_length:
-        message = f"The header of {path} ({header.architecture}) describes no language model."
-        return problem(Reason.UNSUPPORTED_MODEL, message)
-    return task_problem(model.spec.task, header)
+    return _Run(
+        weights=weights,
+        choice=choice,
+        newer_images=images.newer(available[choice.runtime.name]),
+        sizing=told,
+        placement=placement,
+        deployment=confined(guard, deployment),
+    )
 
 
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
@@ -349,17 +345,17 @@ def _status(
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
     resolved = before.resolved
-    if run.placement is not None and artifact is not None:
+    if run.placement is not None and run.choice is not None and artifact is not None:
         resolved = ResolvedStatus(
-            runtime=llamacpp.NAME,
-            version=llamacpp.image_version(images.server),
-            image=images.server,
+            runtime=run.choice.runtime.name,
+            version=image_version(run.choice.image),
+            image=run.choice.image,
             loader_image=images.loader,
             weights_image=run.weights or "",
             spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,
             context_length=context_length(model, artifact.header),
-            why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",
+            why=f"{run.choice.why}; {run.placement.why}.",
         )
     return CompactModelStatus(
         observed_generation=model.generation,
