@@ -16,6 +16,7 @@ from nimblet.api.common import Sha256
 DIGEST: Final = "Digest"
 """Verified by digests, not by a signature."""
 
+Format = Literal["GGUF", "Safetensors"]
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Layers = Annotated[int, Field(ge=0, le=1024)]
 Label = Annotated[str, Field(max_length=32)]
@@ -84,7 +85,7 @@ class Artifact(ArtifactModel):
     files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
     digest_source: Literal["Spec", "Signature", "Source", "Resolver", "None"]
     signer: Signer | None = None
-    format: Literal["GGUF"]
+    format: Format
     header: Header
 
     @property

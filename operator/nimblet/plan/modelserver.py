@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model server of a resolved model: which runtime, which image, and what keeps it from loading the model. Pure."""
+"""The model server of a resolved model: which runtime and image, and what keeps it from loading it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,8 +28,8 @@ def plan_runtime(
 ) -> Choice | Problem:
     """Return the server, or what keeps any from running the model at all: told before any pod.
 
-    `available`: the servers' images on the hardware. Pods that are there keep their server and its image as long as
-    the spec stays, whatever Auto would choose by now.
+    `available`: the servers' images on the hardware. Pods that are there keep their server and its image as long
+    as the spec stays, whatever Auto would choose by now.
     """
     kept = {images.kept_runtime: images.kept_server} if images.kept else {}
     wish = replace(wish_of(model, artifact), hardware=hardware)
@@ -37,10 +37,8 @@ def plan_runtime(
     if isinstance(choice, Problem):
         return choice
     if images.kept and choice.runtime.name != images.kept_runtime:
-        runtime = RUNTIMES[images.kept_runtime]
-        choice = Choice(
-            runtime=runtime, image=images.kept_server, why=f"{runtime.name}: kept while the spec stays"
-        )
+        why = f"{images.kept_runtime}: kept while the spec stays"
+        choice = Choice(runtime=RUNTIMES[images.kept_runtime], image=images.kept_server, why=why)
     return model_problem(model, artifact, settings, runtime=choice.runtime.name) or choice
 
 

@@ -6,7 +6,7 @@ hardware; TGI comes last, since its project is in maintenance mode. A server tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from nimblet.conditions import Reason
@@ -41,12 +41,11 @@ def choose_runtime(named: str, wish: Wish, images: Mapping[str, str]) -> Choice 
     able = [name for name, flaw in flaws.items() if not flaw]
     if not able:
         # what loads the format at all tells more than what does not
-        told = [flaw for name, flaw in flaws.items() if wish.format in RUNTIMES[name].formats] or list(
-            flaws.values()
-        )
-        return problem(Reason.RUNTIME_UNSUITABLE, f"No runtime serves this model: {'; '.join(told)}.")
-    others = [f"{name}: {flaw}" for name, flaw in flaws.items() if flaw]
-    others += [f"{name} would do, and comes after it" for name in able[1:]]
+        loading = [flaw for name, flaw in flaws.items() if wish.format in RUNTIMES[name].formats]
+        told = "; ".join(loading or flaws.values())
+        return problem(Reason.RUNTIME_UNSUITABLE, f"No runtime serves this model: {told}.")
+    others = [flaw for flaw in flaws.values() if flaw]
+    others += [f"{name} would do, but comes after it" for name in able[1:]]
     why = f"{able[0]} loads {wish.format} files" + (f" ({'; '.join(others)})" if others else "")
     return _chosen(RUNTIMES[able[0]], images, why=why)
 
@@ -71,17 +70,3 @@ def runtime_flaw(runtime: Runtime, wish: Wish, images: Mapping[str, str]) -> str
     if not images.get(name):
         return f"the administrator's settings name no image of {name} for {wish.hardware}"
     return ""
-
-
-def able_on(wish: Wish, images: Mapping[str, Mapping[str, str]], *, named: str) -> frozenset[str]:
-    """Return the classes of hardware on which the named server, or with Auto any, can do what is wished.
-
-    `images`: those of each class.
-    """
-    runtimes = RUNTIMES.values() if named == AUTO else (RUNTIMES[named],)
-    return frozenset(
-        kind
-        for kind, own in images.items()
-        for runtime in runtimes
-        if kind in runtime.classes and not runtime_flaw(runtime, replace(wish, hardware=kind), own)
-    )

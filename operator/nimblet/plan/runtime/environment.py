@@ -10,6 +10,7 @@ from typing import Final
 
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import Scratch
+from nimblet.manifests.loader import MODELS_DIR
 from nimblet.plan.runtime.interface import Serve
 
 CACHE_DIR: Final = "/cache"
@@ -42,6 +43,11 @@ def variables(own: Mapping[str, str], *, key: str, secret: tuple[str, str]) -> l
     reference: Manifest = {"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": entry}}}
     plain: list[Manifest] = [{"name": item, "value": text} for item, text in sorted({**COMMON, **own}.items())]
     return [*plain, reference]
+
+
+def models_folder(folder: str) -> str:
+    """Return where a model's files are, as an argument or a variable: Kubernetes expands $(NAME) in both."""
+    return f"{MODELS_DIR}/{folder}".rstrip("/").replace("$", "$$")
 
 
 def directories(server: Serve) -> tuple[Scratch, ...]:

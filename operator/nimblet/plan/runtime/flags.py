@@ -66,7 +66,7 @@ FLAGS: Final[Mapping[str, tuple[Flag, ...]]] = {
         Flag("--device-memory-utilization", "0.32.0", instead="--gpu-memory-utilization, which both know"),
     ),
     "TGI": (
-        *_known("3.3.7", "--model-id", "--hostname", "--port", "--huggingface-hub-cache", "--dtype"),
+        *_known("3.3.7", "--hostname", "--port", "--huggingface-hub-cache", "--dtype"),
         *_known("3.3.7", "--max-input-tokens", "--max-total-tokens", "--max-batch-prefill-tokens"),
         *_known("3.3.7", "--max-batch-total-tokens", "--max-batch-size", "--num-shard", "--usage-stats"),
         *_known("3.3.7", "--cuda-graphs"),

@@ -2,17 +2,24 @@
 """Text Generation Inference: argv, variables, probes and version, for 3.3.7. Pure.
 
 The project is in maintenance mode, so that Auto takes it only where vLLM can't. The entrypoint of its CUDA image
-splits arguments at spaces: none of ours has any. Sources: docs/source/reference/launcher.md, router/src/server.rs,
-tgi-entrypoint.sh, Dockerfile_intel and Dockerfile_gaudi of the project.
+splits arguments at spaces: the model's folder, whose name the source chose, goes by a variable. Sources:
+docs/source/reference/launcher.md, router/src/server.rs, tgi-entrypoint.sh, Dockerfile_intel and Dockerfile_gaudi
+of the project.
 """
 
 import re
 from typing import Final
 
 from nimblet.manifests.deployment import ServerContainer
-from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
-from nimblet.plan.runtime.environment import CACHE_DIR, TMP_LIMIT, directories, one_key_flaw, variables
+from nimblet.plan.runtime.environment import (
+    CACHE_DIR,
+    TMP_LIMIT,
+    directories,
+    models_folder,
+    one_key_flaw,
+    variables,
+)
 from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Runtime, Serve, Wish, health_probes
 
 STARTUP_PERIOD_SECONDS: Final = 2
@@ -39,18 +46,13 @@ OPEN_PATHS: Final = (
     "/docs",
 )
 """The key guards what is nested under the router's base alone; /invocations generates, as /generate does."""
-_LIKE_A_FOLDER: Final = re.compile(r"[A-Za-z0-9._/-]+")
 
 
 def tgi_args(server: Serve) -> list[str]:
     """Return the argv of the launcher. The served name is not among them: it answers to every name."""
-    path = f"{MODELS_DIR}/{server.folder}".rstrip("/")
-    if not _LIKE_A_FOLDER.fullmatch(path):
-        raise ValueError(f"expected a folder without spaces, found {path!r}; the loader's are hashes")
     longest = server.context_length - 1
     batch = server.context_length * server.parallel
     options: dict[str, str] = {
-        "--model-id": path,
         "--hostname": "0.0.0.0",  # noqa: S104 - the pod's own network; who may reach it is the NetworkPolicy's
         "--port": str(HTTP_PORT),
         "--huggingface-hub-cache": f"{CACHE_DIR}/huggingface",
@@ -71,10 +73,11 @@ def tgi_args(server: Serve) -> list[str]:
 def tgi_container(server: Serve) -> ServerContainer:
     """Return the server's image, argv, variables and probes; /health is 503 until the shards have warmed up."""
     startup = server.startup_seconds + EXTRA_STARTUP[server.hardware]
+    own = {"MODEL_ID": models_folder(server.folder), "OMP_NUM_THREADS": str(server.threads)}
     return ServerContainer(
         image=server.image,
         args=tgi_args(server),
-        env=variables({"OMP_NUM_THREADS": str(server.threads)}, key="API_KEY", secret=server.key_secret),
+        env=variables(own, key="API_KEY", secret=server.key_secret),
         probes=health_probes("/health", startup_seconds=startup, startup_period=STARTUP_PERIOD_SECONDS),
         key_file=False,
         tmp_limit=TMP_LIMIT,

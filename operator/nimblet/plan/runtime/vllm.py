@@ -11,9 +11,15 @@ import re
 from typing import Final
 
 from nimblet.manifests.deployment import GRACE_AFTER_DRAIN_SECONDS, TEMPLATE_DIR, TEMPLATE_FILE, ServerContainer
-from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
-from nimblet.plan.runtime.environment import CACHE_DIR, TMP_LIMIT, directories, one_key_flaw, variables
+from nimblet.plan.runtime.environment import (
+    CACHE_DIR,
+    TMP_LIMIT,
+    directories,
+    models_folder,
+    one_key_flaw,
+    variables,
+)
 from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Runtime, Serve, Wish, health_probes
 
 COMMAND: Final = ("vllm", "serve")
@@ -70,7 +76,8 @@ def vllm_args(server: Serve) -> list[str]:
     }
     if server.on_cpu:
         options["--dtype"] = "bfloat16"
-        options["--kv-cache-memory-bytes"] = str(server.kv_cache_bytes)
+        if server.kv_cache_bytes:
+            options["--kv-cache-memory-bytes"] = str(server.kv_cache_bytes)
     else:
         options["--gpu-memory-utilization"] = DEVICE_SHARE
         options["--tensor-parallel-size"] = str(server.devices)
@@ -83,8 +90,7 @@ def vllm_args(server: Serve) -> list[str]:
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",
     ]
-    path = f"{MODELS_DIR}/{server.folder}".rstrip("/")
-    return [path, *(part for option in options.items() for part in option), *switches]
+    return [models_folder(server.folder), *(part for option in options.items() for part in option), *switches]
 
 
 def vllm_container(server: Serve) -> ServerContainer:
