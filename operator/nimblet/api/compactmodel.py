@@ -48,6 +48,8 @@ URI_PATTERN: Final = (
 )
 ROLE_PATTERN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$"
 MAX_FILES: Final = MAX_INLINE_DIGESTS
+MAX_ARTIFACT_FILES: Final = 48
+"""Files of a resolved model: so many digests fit a termination message, packed."""
 
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
@@ -285,7 +287,7 @@ class ArtifactStatus(StatusModel):
     """What the source turned out to be."""
 
     commit: str = Field(default="", description="Commit that the revision was resolved to.")
-    files: Annotated[list[ArtifactFile], Field(max_length=MAX_FILES)] = Field(
+    files: Annotated[list[ArtifactFile], Field(max_length=MAX_ARTIFACT_FILES)] = Field(
         default_factory=list, description="Files that are loaded."
     )
     digest_source: str = Field(

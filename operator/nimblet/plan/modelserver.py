@@ -7,9 +7,10 @@ from dataclasses import replace
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import Reason
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.format import format_problem
 from nimblet.plan.images import Images
 from nimblet.plan.runtime.architectures import ARCHITECTURES
-from nimblet.plan.runtime.choice import RUNTIMES, Choice, choose_runtime
+from nimblet.plan.runtime.choice import AUTO, RUNTIMES, Choice, choose_runtime
 from nimblet.plan.runtime.interface import HardwareClass
 from nimblet.plan.stage import Problem, problem
 from nimblet.plan.task import task_problem
@@ -31,9 +32,13 @@ def plan_runtime(
     `available`: the servers' images on the hardware. Pods that are there keep their server and its image as long
     as the spec stays, whatever Auto would choose by now.
     """
+    named = model.spec.runtime.name
+    unloadable = format_problem(named, artifact) if named != AUTO else None
+    if unloadable is not None:
+        return unloadable
     kept = {images.kept_runtime: images.kept_server} if images.kept else {}
     wish = replace(wish_of(model, artifact), hardware=hardware)
-    choice = choose_runtime(model.spec.runtime.name, wish, {**available, **kept})
+    choice = choose_runtime(named, wish, {**available, **kept})
     if isinstance(choice, Problem):
         return choice
     if images.kept and choice.runtime.name != images.kept_runtime:

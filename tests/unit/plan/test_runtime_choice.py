@@ -109,8 +109,8 @@ def planned(runtime: str, text: str | None = None, **spec: Any) -> Plan[CompactM
 def test_a_plan_refuses_before_any_pod_and_names_the_next_step() -> None:
     plan = planned("VLLM")
     assert "Deployment" not in kinds(plan)
-    assert shown(plan, "Stalled") == ("True", "RuntimeUnsuitable")
-    assert shown(plan, "Ready") == ("False", "RuntimeUnsuitable")
+    assert shown(plan, "Stalled") == ("True", "FormatMismatch")
+    assert shown(plan, "Ready") == ("False", "FormatMismatch")
 
 
 def test_a_broken_edit_of_the_runtime_leaves_what_serves() -> None:
@@ -124,6 +124,8 @@ def test_a_broken_edit_of_the_runtime_leaves_what_serves() -> None:
             "generation": 2,
         }
     )
+    # the source asked for the other format, and has none
+    facts = replace(facts, artifacts=(*facts.artifacts, stored(edited)))
     plan = plan_of(edited, facts)
     assert "Deployment" not in kinds(plan)
     assert plan.deletions == ()

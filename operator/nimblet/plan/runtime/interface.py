@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 from nimblet.api.compactmodel import Task
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import ServerContainer
+from nimblet.plan.artifact import Format
 from nimblet.plan.task import Pooling
 
 HardwareClass = Literal["cpu", "xeon", "nvidia", "gaudi", "intel-gpu", "amd"]
@@ -34,7 +35,7 @@ class Pooled:
 class Wish:
     """What a server is wanted for: all that decides whether it can."""
 
-    format: str
+    format: Format
     task: Task
     hardware: HardwareClass = "cpu"
     kv_cache_type: str = "f16"
@@ -97,7 +98,7 @@ class Runtime:
     """One model server: what it can, what it is started with, and what it leaves open."""
 
     name: str
-    formats: frozenset[str]
+    formats: frozenset[Format]
     tasks: frozenset[Task]
     classes: frozenset[HardwareClass]
     port: int

@@ -19,6 +19,7 @@ from nimblet.manifests.deployment import (
 )
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.format import LOADS
 from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Pooled, Runtime, Serve, Wish, health_probes
 from nimblet.plan.task import UBATCH, Pooling
 
@@ -111,7 +112,7 @@ def llamacpp_flaw(wish: Wish) -> str:
 
 LLAMACPP: Final = Runtime(
     name="LlamaCpp",
-    formats=frozenset({"GGUF"}),
+    formats=LOADS["LlamaCpp"],
     tasks=frozenset({"Chat", "Embedding", "Rerank", "Classify"}),
     classes=ALL_CLASSES - {"gaudi"},
     port=HTTP_PORT,

@@ -12,6 +12,7 @@ from typing import Final
 
 from nimblet.manifests.deployment import ServerContainer
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.format import LOADS
 from nimblet.plan.runtime.environment import (
     CACHE_DIR,
     TMP_LIMIT,
@@ -96,7 +97,7 @@ def tgi_flaw(wish: Wish) -> str:
 
 TGI: Final = Runtime(
     name="TGI",
-    formats=frozenset({"Safetensors"}),
+    formats=LOADS["TGI"],
     tasks=frozenset({"Chat"}),
     classes=ALL_CLASSES,
     port=HTTP_PORT,

@@ -12,6 +12,7 @@ from typing import Final
 
 from nimblet.manifests.deployment import GRACE_AFTER_DRAIN_SECONDS, TEMPLATE_DIR, TEMPLATE_FILE, ServerContainer
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.format import LOADS
 from nimblet.plan.runtime.environment import (
     CACHE_DIR,
     TMP_LIMIT,
@@ -129,7 +130,7 @@ def vllm_flaw(wish: Wish) -> str:
 
 VLLM: Final = Runtime(
     name="VLLM",
-    formats=frozenset({"Safetensors"}),
+    formats=LOADS["VLLM"],
     # its scores of Classify are at /classify, which no key guards
     tasks=frozenset({"Chat", "Embedding", "Rerank"}),
     classes=ALL_CLASSES,
