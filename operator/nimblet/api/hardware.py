@@ -46,8 +46,8 @@ class Hardware(SpecModel):
     )
     sharing: Sharing | None = Field(
         default=None,
-        description="Whole devices, a Partition (MIG) of one, or a device Shared with other pods (time slices, MPS: "
-        "memory is not kept apart). Whole or a Partition when absent, whichever is the least that holds the model.",
+        description="Whole devices, a Partition (MIG) of one, or a device Shared with other pods (time slices, "
+        "MPS: memory is not kept apart). Whole or a Partition when absent: the least that holds the model.",
     )
 
     @model_validator(mode="after")
