@@ -20,9 +20,12 @@ NFD: Final = "feature.node.kubernetes.io"
 LLAMACPP: Final = "LlamaCpp"
 _LLAMACPP_IMAGES: Final = "ghcr.io/ggml-org/llama.cpp:server-{}-b11434"
 """The build whose flags plan/runtime knows, as upstream tags it for each backend (docs/docker.md)."""
+CPU_CLASSES: Final = frozenset({"cpu", "xeon"})
+"""Classes without devices."""
+SLICED_RESOURCE: Final = "nvidia.com/gpu"
 SHARING_LABEL: Final = "nvidia.com/gpu.sharing-strategy"
 SHARED_STRATEGIES: Final = ("mps", "time-slicing")
-"""What that label says of a node whose `nvidia.com/gpu` are slices of time that were not renamed."""
+"""What that label says of a node whose SLICED_RESOURCE are slices of time that were not renamed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +100,10 @@ BUILT_IN: Final[Mapping[str, HardwareProfile]] = {
             name="nvidia",
             class_="nvidia",
             devices=(
-                Device(resource="nvidia.com/gpu", memory_label="{resource}.memory"),
+                Device(resource=SLICED_RESOURCE, memory_label="{resource}.memory"),
                 Device(resource="nvidia.com/mig-*", sharing="Partition", memory_label="{resource}.memory"),
                 Device(resource="nvidia.com/gpu.shared", sharing="Shared", memory_label="nvidia.com/gpu.memory"),
+                Device(resource=SLICED_RESOURCE, sharing="Shared", memory_label="{resource}.memory"),
             ),
             # slices keep the taint that the administrator gave whole ones
             tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),

@@ -79,6 +79,7 @@ class NodeLabelStatus(StatusModel):
 class HardwareStatus(StatusModel):
     """The hardware that was chosen, once for a spec: the pods follow this record, not the labels of today."""
 
+    why: str = Field(default="", description="Why it was chosen.")
     hardware_class: str = Field(default="", alias="class", description="Kind of hardware of the profile.")
     resource: str = Field(default="", description="Extended resource that a replica has; empty without devices.")
     count: int = Field(default=0, description="Devices of a replica.")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts what a hardware profile asks for into a finished Deployment. Pure: a manifest in, another one out.
 
-A profile that asks for nothing leaves the manifest as it is, byte for byte. What is asked for, and whether a node has
-it, is decided in plan/placement.py.
+A profile that asks for nothing leaves the manifest as it is, byte for byte. What is asked for, and whether a node
+has it, is decided in plan/placement.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,10 +16,11 @@ from nimblet.api.compactmodel import (
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import ConditionType, Reason, merge
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
@@ -28,15 +29,15 @@ from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_v
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
-from nimblet.plan.overhead import tell_overhead, with_overhead
-from nimblet.plan.placement import Placement, plan_placement, usable_nodes
+from nimblet.plan.modelhardware import Known, equipped, hardware_status, image_on, place_model, with_hint
+from nimblet.plan.overhead import tell_overhead
+from nimblet.plan.placement import Placement
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.runtime.architectures import ARCHITECTURES
-from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
     claim_of,
     optional_keys,
@@ -62,7 +63,6 @@ from nimblet.plan.workload import (
     unstoppable,
     wanted_replicas,
 )
-from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
 
 POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE, Reason.CONFIG_MAP_MISSING})
@@ -76,6 +76,7 @@ class _Run:
     weights: str | None = None
     sizing: SizingStatus | None = None
     placement: Placement | None = None
+    image: str = ""
     deployment: Manifest | None = None
     state: Problem | None = None
 
@@ -107,7 +108,7 @@ def plan_compactmodel(
         settings,
         loader=loader,
         artifact=resolution.artifact,
-        image=images.server,
+        images=images,
         cache=cache,
         weights=weights,
         keys=keys,
@@ -237,7 +238,7 @@ def _plan_run(
     *,
     loader: LoaderPod,
     artifact: Artifact | None,
-    image: str,
+    images: Images,
     cache: CachePlan,
     weights: str | None,
     keys: KeyPlan,
@@ -248,18 +249,14 @@ def _plan_run(
     refused = _refusal(model, facts, settings, artifact)
     if refused is not None:
         return _Run(state=refused)
-    header = artifact.header
-    asked = demand(model, header, settings)
-    sizing = size_model(header, asked)
+    known = Known(model=model, header=artifact.header, demand=demand(model, artifact.header, settings))
     nodes = guard.nodes(facts.nodes)
+    placement = place_model(known, facts, settings, guard=guard, nodes=nodes)
+    if isinstance(placement, Problem):
+        return _Run(state=placement)
     overhead = guard.overhead or RuntimeClassFacts(name="")
-    placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
-    usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
-    if placement.shortage and usable and asked.memory is None:
-        fits = largest_context(header, asked, budget_bytes=max(usable))
-        if fits and bytes_of(sizing.memory) > max(usable):
-            hint = f" A contextLength of {fits} would fit."
-            placement = replace(placement, shortage=placement.shortage + hint)
+    sizing, image = placement.sizing, image_on(placement, model, images, settings)
+    placement = with_hint(placement, known, nodes, overhead_bytes=overhead.memory_bytes)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -271,9 +268,12 @@ def _plan_run(
         options=options,
         cache=cache.mount,
         weights=weights,
+        offloaded=placement.offloaded,
     )
+    deployment = equipped(placement, deployment)
     told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
-    return _Run(weights=weights, sizing=told, placement=placement, deployment=confined(guard, deployment))
+    made = confined(guard, deployment)
+    return _Run(weights=weights, sizing=told, placement=placement, image=image, deployment=made)
 
 
 def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
@@ -352,12 +352,13 @@ def _status(
     if run.placement is not None and artifact is not None:
         resolved = ResolvedStatus(
             runtime=llamacpp.NAME,
-            version=llamacpp.image_version(images.server),
-            image=images.server,
+            version=llamacpp.image_version(run.image),
+            image=run.image,
             loader_image=images.loader,
             weights_image=run.weights or "",
             spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,
+            hardware=hardware_status(run.placement, facts, run.deployment),
             context_length=context_length(model, artifact.header),
             why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",
         )

@@ -215,6 +215,7 @@ def plan_deployment(
     cache: CacheMount | None,
     weights: str | None,
     options: PodOptions,
+    offloaded: bool = False,
 ) -> Manifest:
     """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec.
 
@@ -236,6 +237,7 @@ def plan_deployment(
         pooled=pooled(model.spec.task, artifact.header, context_length(model, artifact.header)),
         own_keys=options.own_keys is not None,
         chat_template=options.chat_template is not None,
+        offloaded=offloaded,
     )
     return deployment_manifest(
         Workload(

@@ -46,6 +46,8 @@ class LlamaCpp:
     """Keys of the user's own are mounted beside the generated one."""
     chat_template: bool = False
     """A chat template is mounted."""
+    offloaded: bool = False
+    """It has devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--threads": str(server.threads),
         "--threads-batch": str(server.threads),
     }
+    if server.offloaded:
+        options["--n-gpu-layers"] = "all"  # the default takes as many as fit, and says nothing
     switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline"]
     if server.pooled is None:
         switches.append("--jinja")
