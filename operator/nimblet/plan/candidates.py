@@ -74,16 +74,20 @@ class Candidate:
     @property
     def on_cpu(self) -> bool:
         """Tell whether it has no device."""
-        return not self.resource and self.profile.class_ in CPU_CLASSES
+        return self.profile.class_ in CPU_CLASSES
 
 
 def candidates(wanted: Wanted, profile: HardwareProfile) -> tuple[Candidate, ...]:
     """Return the ways to run on a profile, at least one: where none is there it says what is missing."""
     if flaw := wanted.flaw(profile):
         return (Candidate(profile=profile, reason=Reason.RUNTIME_UNSUITABLE, found=flaw),)
+    if profile.class_ in CPU_CLASSES:
+        return (_on_cpu(wanted, profile),)
     devices = _devices(wanted, profile)
     if not devices:
-        return (_on_cpu(wanted, profile),)
+        sharing = str(wanted.spec.hardware.sharing).lower()
+        found = f"its devices do not come {sharing}"
+        return (Candidate(profile=profile, reason=Reason.HARDWARE_MISSING, found=found),)
     offered = sorted({name for node in wanted.nodes for name, total in node.resources.items() if total})
     kinds = [(device, name) for device in devices for name in offered if device.matches(name)]
     found = [item for device, name in kinds if (item := _on_device(wanted, profile, device, name)) is not None]
@@ -105,7 +109,7 @@ def _devices(wanted: Wanted, profile: HardwareProfile) -> tuple[Device, ...]:
 
 
 def _missing(wanted: Wanted, profile: HardwareProfile, devices: Sequence[Device]) -> Candidate:
-    named = " or ".join(device.resource for device in devices)
+    named = " or ".join(f"{device.resource} ({device.sharing.lower()})" for device in devices)
     return Candidate(
         profile=profile,
         # the one that a pod would ask for, where its node is still to come

@@ -108,7 +108,7 @@ def plan_placement(
         sharing=chosen.sharing,
         node_labels=list(chosen.node_labels),
         needs=list(chosen.profile.needs),
-        alternatives=[_alternative(wanted, item) for item in ranked[1 : MAX_ALTERNATIVES + 1]],
+        alternatives=[_alternative(wanted, item, chosen) for item in ranked[1 : MAX_ALTERNATIVES + 1]],
         proof="" if chosen.profile.class_ in CPU_CLASSES else "Planned",
         decided_for=decided_for,
     )
@@ -177,9 +177,11 @@ def _why(chosen: Candidate) -> str:
     return f"{chosen.count} {chosen.resource}{told} is the least that holds it"
 
 
-def _alternative(wanted: Wanted, item: Candidate) -> Alternative:
+def _alternative(wanted: Wanted, item: Candidate, chosen: Candidate) -> Alternative:
     if item.fits:
         why = "holds it, and is more than the model needs"
+        if item.on_cpu and chosen.on_cpu:
+            why = "holds it; whole cores serve a model better that fills them"
         if item.slow:
             why = f"holds it, slower than aimed at: {wanted.size(item.profile, 0).cpu} cores are the most used"
     else:
