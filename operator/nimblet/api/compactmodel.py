@@ -32,6 +32,7 @@ from nimblet.api.definition import (
     ScalePaths,
     rules,
 )
+from nimblet.api.hardware import Hardware, HardwareStatus
 from nimblet.api.integrity import MAX_INLINE_DIGESTS, Integrity
 from nimblet.api.modelruntime import ModelRuntime, StrictInt
 from nimblet.api.scheduling import Scheduling
@@ -53,7 +54,6 @@ MAX_ARTIFACT_FILES: Final = 48
 
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
-ProfileName = Literal["auto", "cpu"]
 Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
 HTTPS_RULE = Rule(
@@ -146,15 +146,6 @@ class ModelSource(SpecModel):
         return self
 
 
-class Hardware(SpecModel):
-    """The kind of node."""
-
-    profile: ProfileName = Field(
-        default="auto",
-        description="`cpu`, or `auto`: decided once per generation and shown in status.resolved.",
-    )
-
-
 class Resources(SpecModel):
     """Overrides of the computed sizes; requests and, for memory, limits are set to them."""
 
@@ -239,6 +230,9 @@ class ResolvedStatus(StatusModel):
     version: str = Field(default="", description="Version of the server, from its image's tag.")
     image: str = Field(default="", description="Image of the server.")
     profile: str = Field(default="", description="Hardware profile that was chosen.")
+    hardware: HardwareStatus | None = Field(
+        default=None, description="What of the profile was chosen, what was not, and why."
+    )
     loader_image: str = Field(default="", description="Image of the loader in the pods.")
     weights_image: str = Field(
         default="", description="Image that the weights are mounted from, by digest; empty where a loader fetches."
@@ -261,6 +255,9 @@ class SizingStatus(StatusModel):
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    device_memory_bytes: int | None = Field(
+        default=None, description="Memory that one replica needs on its devices, over all of them."
+    )
     overhead_bytes: int | None = Field(
         default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."
     )

@@ -16,28 +16,29 @@ from nimblet.api.compactmodel import (
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import ConditionType, Reason, merge
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
-from nimblet.plan.images import Images, choose_images, runtime_images, spec_hash_of
+from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
-from nimblet.plan.modelserver import plan_runtime
-from nimblet.plan.overhead import tell_overhead, with_overhead
-from nimblet.plan.placement import Placement, plan_placement, usable_nodes
+from nimblet.plan.modelhardware import Known, equipped, hardware_status, place_model, with_hint
+from nimblet.plan.modelserver import model_problem, servers_on
+from nimblet.plan.overhead import tell_overhead
+from nimblet.plan.placement import Placement
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime.choice import Choice
 from nimblet.plan.runtime.interface import image_version
-from nimblet.plan.sizing import largest_context, size_model
 from nimblet.plan.source import (
     claim_of,
     optional_keys,
@@ -54,6 +55,7 @@ from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
+    Server,
     context_length,
     demand,
     plan_common,
@@ -63,7 +65,6 @@ from nimblet.plan.workload import (
     unstoppable,
     wanted_replicas,
 )
-from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
 
 POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE, Reason.CONFIG_MAP_MISSING})
@@ -249,24 +250,25 @@ def _plan_run(
     if artifact is None:
         return _Run()
     missing = reference_problem(model, facts) if not model.spec.suspend else None
-    if missing is not None:
-        return _Run(state=missing)
-    available = runtime_images(settings)
-    choice = plan_runtime(model, artifact, settings, images=images, hardware="cpu", available=available)
+    refused = missing or model_problem(model, artifact, settings)
+    if refused is not None:
+        return _Run(state=refused)
+    known = Known(
+        model=model,
+        header=artifact.header,
+        demand=demand(model, artifact.header, settings),
+        servers=servers_on(model, artifact, settings, images),
+    )
+    nodes = guard.nodes(facts.nodes)
+    placement = place_model(known, facts, settings, guard=guard, nodes=nodes)
+    if isinstance(placement, Problem):
+        return _Run(state=placement)
+    overhead = guard.overhead or RuntimeClassFacts(name="")
+    sizing = placement.sizing
+    choice = known.servers(settings.hardware.known[placement.profile])
     if isinstance(choice, Problem):
         return _Run(state=choice)
-    header = artifact.header
-    asked = demand(model, header, settings)
-    sizing = size_model(header, asked)
-    nodes = guard.nodes(facts.nodes)
-    overhead = guard.overhead or RuntimeClassFacts(name="")
-    placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
-    usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
-    if placement.shortage and usable and asked.memory is None:
-        fits = largest_context(header, asked, budget_bytes=max(usable))
-        if fits and bytes_of(sizing.memory) > max(usable):
-            hint = f" A contextLength of {fits} would fit."
-            placement = replace(placement, shortage=placement.shortage + hint)
+    placement = with_hint(placement, known, nodes, overhead_bytes=overhead.memory_bytes)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -274,17 +276,22 @@ def _plan_run(
         sizing,
         settings,
         loader=loader,
-        runtime=choice.runtime,
-        image=choice.image,
+        server=Server(
+            runtime=choice.runtime,
+            image=choice.image,
+            hardware=settings.hardware.known[placement.profile].class_,
+            devices=placement.hardware.count,
+        ),
         options=options,
         cache=cache.mount,
         weights=weights,
     )
+    deployment = equipped(placement, deployment)
     told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
     return _Run(
         weights=weights,
         choice=choice,
-        newer_images=images.newer(available[choice.runtime.name]),
+        newer_images=choice.kept and images.newer(choice.wanted),
         sizing=told,
         placement=placement,
         deployment=confined(guard, deployment),
@@ -354,6 +361,7 @@ def _status(
             weights_image=run.weights or "",
             spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,
+            hardware=hardware_status(run.placement, facts, run.deployment),
             context_length=context_length(model, artifact.header),
             why=f"{run.choice.why}; {run.placement.why}.",
         )

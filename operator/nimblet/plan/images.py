@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nimblet.api.compactmodel import CompactModel
+from nimblet.hardware import CPU_CLASSES, HardwareProfile
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.source import spec_hash
 from nimblet.plan.workload import restart_of
@@ -22,6 +23,8 @@ class Images:
     """The image that the pods have; "" where their spec is not the current one."""
     kept_runtime: str = ""
     """The runtime of that image."""
+    kept_profile: str = ""
+    """The hardware profile that it is for."""
 
     @property
     def kept(self) -> bool:
@@ -44,13 +47,15 @@ def choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) ->
         wanted_loader=wanted,
         kept_server=before.image,
         kept_runtime=before.runtime,
+        kept_profile=before.profile,
     )
 
 
-def runtime_images(settings: Settings) -> Mapping[str, str]:
-    """Return the servers' images on a CPU, by the runtime's name."""
+def runtime_images(settings: Settings, profile: HardwareProfile) -> Mapping[str, str]:
+    """Return the servers' images for a profile, by the runtime's name; a runtime without one is left out."""
     images = settings.images
-    return {"LlamaCpp": images.llamacpp, "VLLM": images.vllm, "TGI": images.tgi}
+    on_cpu = {"LlamaCpp": images.llamacpp, "VLLM": images.vllm, "TGI": images.tgi}
+    return {**(on_cpu if profile.class_ in CPU_CLASSES else {}), **profile.images}
 
 
 def spec_hash_of(model: CompactModel, facts: ModelFacts) -> str:

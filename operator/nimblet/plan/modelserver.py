@@ -1,57 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model server of a resolved model: which runtime and image, and what keeps it from loading it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import Reason
+from nimblet.hardware import HardwareProfile
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.format import format_problem
-from nimblet.plan.images import Images
+from nimblet.plan.images import Images, runtime_images
 from nimblet.plan.runtime.architectures import ARCHITECTURES
 from nimblet.plan.runtime.choice import AUTO, RUNTIMES, Choice, choose_runtime
-from nimblet.plan.runtime.interface import HardwareClass
 from nimblet.plan.stage import Problem, problem
 from nimblet.plan.task import task_problem
 from nimblet.plan.workload import wish_of
 from nimblet.settings import Settings
 
+Servers = Callable[[HardwareProfile], Choice | Problem]
+"""The server on a profile, or why there is none."""
 
-def plan_runtime(
-    model: CompactModel,
-    artifact: Artifact,
-    settings: Settings,
-    *,
-    images: Images,
-    hardware: HardwareClass,
-    available: Mapping[str, str],
-) -> Choice | Problem:
-    """Return the server, or what keeps any from running the model at all: told before any pod.
 
-    `available`: the servers' images on the hardware. Pods that are there keep their server and its image as long
-    as the spec stays, whatever Auto would choose by now.
+def servers_on(model: CompactModel, artifact: Artifact, settings: Settings, images: Images) -> Servers:
+    """Return who serves the model on each profile.
+
+    Pods that are there keep their server and its image as long as spec and profile stay, whatever Auto would
+    choose by now.
     """
-    named = model.spec.runtime.name
+    wish = wish_of(model, artifact)
+
+    def on(profile: HardwareProfile) -> Choice | Problem:
+        available = runtime_images(settings, profile)
+        stays = images.kept and images.kept_profile == profile.name
+        kept = {images.kept_runtime: images.kept_server} if stays else {}
+        found = choose_runtime(
+            model.spec.runtime.name, replace(wish, hardware=profile.class_), {**available, **kept}
+        )
+        if isinstance(found, Problem):
+            return found
+        if stays and found.runtime.name != images.kept_runtime:
+            why = f"{images.kept_runtime}: kept while the spec stays"
+            found = replace(found, runtime=RUNTIMES[images.kept_runtime], image=images.kept_server, why=why)
+        return replace(found, wanted=available.get(found.runtime.name, ""), kept=stays)
+
+    return on
+
+
+def model_problem(model: CompactModel, artifact: Artifact, settings: Settings) -> Problem | None:
+    """Return what keeps any server, or the one that is named, from running the model: told before any pod."""
+    header, path, named = artifact.header, artifact.files[0].path, model.spec.runtime.name
     unloadable = format_problem(named, artifact) if named != AUTO else None
     if unloadable is not None:
         return unloadable
-    kept = {images.kept_runtime: images.kept_server} if images.kept else {}
-    wish = replace(wish_of(model, artifact), hardware=hardware)
-    choice = choose_runtime(named, wish, {**available, **kept})
-    if isinstance(choice, Problem):
-        return choice
-    if images.kept and choice.runtime.name != images.kept_runtime:
-        why = f"{images.kept_runtime}: kept while the spec stays"
-        choice = Choice(runtime=RUNTIMES[images.kept_runtime], image=images.kept_server, why=why)
-    return model_problem(model, artifact, settings, runtime=choice.runtime.name) or choice
-
-
-def model_problem(model: CompactModel, artifact: Artifact, settings: Settings, *, runtime: str) -> Problem | None:
-    """Return what of the model's own header keeps the server from loading it."""
-    header, path = artifact.header, artifact.files[0].path
     known = header.architecture in ARCHITECTURES or header.architecture in settings.extra_architectures
-    if runtime == "LlamaCpp" and not known:
+    if artifact.format == "GGUF" and not known:
         message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."
         return problem(Reason.UNSUPPORTED_MODEL, message)
     wanted = model.spec.runtime.context_length

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
+from dataclasses import dataclass
+
 from nimblet import labels, names
 from nimblet.api.access import EndpointAccess
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
+from nimblet.api.hardware import HardwareClass
 from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import (
@@ -220,6 +223,16 @@ def wish_of(model: CompactModel, artifact: Artifact) -> Wish:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The server that was chosen, and what it runs on."""
+
+    runtime: Runtime
+    image: str
+    hardware: HardwareClass
+    devices: int
+
+
 def plan_deployment(
     model: CompactModel,
     artifact: Artifact,
@@ -227,22 +240,21 @@ def plan_deployment(
     settings: Settings,
     *,
     loader: LoaderPod,
-    runtime: Runtime,
-    image: str,
+    server: Server,
     cache: CacheMount | None,
     weights: str | None,
     options: PodOptions,
 ) -> Manifest:
-    """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec.
+    """Return the Deployment; `loader` and `server` carry the images that were chosen for this spec.
 
     The weights come from the `cache`, from the image `weights`, or from a loader.
     """
     mounted = cache.folder if cache is not None else IMAGE_FOLDER if weights is not None else ""
-    serve = _serve(model, artifact, sizing, settings, image=image, mounted=mounted, options=options)
+    serve = _serve(model, artifact, sizing, settings, server=server, mounted=mounted, options=options)
     return deployment_manifest(
         Workload(
             loader=loader,
-            server=runtime.container(serve),
+            server=server.runtime.container(serve),
             replicas=wanted_replicas(model),
             strategy=model.spec.rollout.strategy,
             memory=sizing.memory,
@@ -250,7 +262,7 @@ def plan_deployment(
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
             progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes)
-            + runtime.extra_startup.get(serve.hardware, 0),
+            + server.runtime.extra_startup.get(serve.hardware, 0),
             cache=cache,
             weights_image=weights,
             options=options,
@@ -264,7 +276,7 @@ def _serve(
     sizing: SizingStatus,
     settings: Settings,
     *,
-    image: str,
+    server: Server,
     mounted: str,
     options: PodOptions,
 ) -> Serve:
@@ -274,7 +286,9 @@ def _serve(
     folder = "/".join(part for part in (mounted, _config_folder(artifact)) if part)
     context = context_length(model, artifact.header)
     return Serve(
-        image=image,
+        image=server.image,
+        hardware=server.hardware,
+        devices=max(server.devices, 1),
         alias=model.spec.served_model_name or model.name,
         model_file=f"{mounted}/{first}" if mounted else first,
         folder=folder,

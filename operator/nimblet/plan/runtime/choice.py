@@ -29,6 +29,10 @@ class Choice:
     runtime: Runtime
     image: str
     why: str
+    wanted: str = ""
+    """The image that the administrator's settings name for it by now."""
+    kept: bool = False
+    """`image` is that of the pods."""
 
 
 def choose_runtime(named: str, wish: Wish, images: Mapping[str, str]) -> Choice | Problem:

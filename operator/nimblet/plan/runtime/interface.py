@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from nimblet.api.compactmodel import Task
+from nimblet.api.hardware import HardwareClass
+from nimblet.hardware import CPU_CLASSES
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import ServerContainer
 from nimblet.plan.artifact import Format
 from nimblet.plan.task import Pooling
 
-HardwareClass = Literal["cpu", "xeon", "nvidia", "gaudi", "intel-gpu", "amd"]
-"""What an image of a server is built for; several profiles may be of one class."""
-ON_CPU: Final[frozenset[HardwareClass]] = frozenset({"cpu", "xeon"})
 ALL_CLASSES: Final[frozenset[HardwareClass]] = frozenset(get_args(HardwareClass))
 
 Version = tuple[int, ...]
@@ -76,7 +75,7 @@ class Serve:
     @property
     def on_cpu(self) -> bool:
         """Whether it has no device."""
-        return self.hardware in ON_CPU
+        return self.hardware in CPU_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
