@@ -54,6 +54,10 @@ def test_auto_takes_tgi_where_there_is_no_image_of_vllm() -> None:
     assert "the administrator's settings name no image of VLLM for gaudi" in choice.why
 
 
+def test_an_administrators_own_image_runs_where_none_is_published() -> None:
+    assert chosen("Auto", Wish(format="GGUF", task="Chat", hardware="gaudi")).runtime.name == "LlamaCpp"
+
+
 def test_a_named_server_is_taken_and_said_to_be_named() -> None:
     assert chosen("TGI", CHAT).why.startswith("TGI: named in runtime.name")
 
@@ -74,7 +78,8 @@ def test_a_named_server_is_taken_and_said_to_be_named() -> None:
     ],
 )
 def test_what_a_server_can_not_do_is_refused(named: str, wish: Wish, told: str) -> None:
-    message = refused(named, wish)
+    published = {name: image for name, image in IMAGES.items() if wish.hardware in RUNTIMES[name].classes}
+    message = refused(named, wish, published)
     assert told in message
     assert "Set runtime.name to Auto" in message
 

@@ -100,6 +100,7 @@ class Runtime:
     formats: frozenset[Format]
     tasks: frozenset[Task]
     classes: frozenset[HardwareClass]
+    """What its project publishes images for, or others publish images of it."""
     port: int
     metrics: Metrics
     open_paths: tuple[str, ...]
