@@ -188,9 +188,8 @@ async def test_inference_client_asks_and_streams() -> None:
 
 async def test_inference_client_chats_with_vllm() -> None:
     def asked(url: str) -> str | None:
-        return (
-            InferenceClient(f"{url}/v1", token=KEY).chat_completion(HELLO, model=None).choices[0].message.content
-        )
+        client = InferenceClient(base_url=f"{url}/v1", api_key=KEY)
+        return client.chat_completion(HELLO, model="smollm2").choices[0].message.content
 
     async with listening(vllm()) as url:
         assert await in_thread(lambda: asked(url)) == "".join(WORDS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that follows the API of Text Generation Inference 3.3 as its sources have it; it loads no model.
 
-Only for tests. Sources: router/src/{server,lib,chat}.rs and docs/openapi.json. Its router listens when the shards are
-up; /health is 503 until they have generated, and again when they are gone.
+Only for tests. Sources: router/src/{server,lib,chat}.rs and docs/openapi.json. Its router listens when the shards
+are up; /health is 503 until they have generated, and again when they are gone.
 """
 
 from collections.abc import Mapping

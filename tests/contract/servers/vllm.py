@@ -2,8 +2,8 @@
 """A server that follows the API of vLLM 0.32.0 as its sources have it; it loads no model. Only for tests.
 
 Sources: entrypoints/serve/middleware/authenticate.py, entrypoints/openai/chat_completion/protocol.py,
-entrypoints/serve/engine/protocol.py, entrypoints/pooling/{embed,scoring}/protocol.py, v1/metrics/loggers.py. It listens
-when its engine is ready and not before; a dead engine answers 503 at /health and 500 elsewhere.
+entrypoints/serve/engine/protocol.py, entrypoints/pooling/{embed,scoring}/protocol.py, v1/metrics/loggers.py. It
+listens when its engine is ready and not before; a dead engine answers 503 at /health and 500 elsewhere.
 """
 
 import base64
