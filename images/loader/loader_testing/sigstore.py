@@ -51,7 +51,7 @@ class Instance:
 
     def trust(self) -> Document:
         """Return what its users are given: the client's trust configuration."""
-        begun = {"start": _time(SIGNED_AT - timedelta(days=1))}
+        begun: Document = {"start": _time(SIGNED_AT - timedelta(days=1))}
         authority = {
             "subject": {"organization": "models.example", "commonName": "fulcio"},
             "uri": "https://fulcio.models.example",
