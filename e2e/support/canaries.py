@@ -7,29 +7,24 @@ any offset (as in `user:password`), and as part of a URL. It decides nothing els
 
 import base64
 import json
-import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from e2e.cluster.errors import ClusterError
 from e2e.support.kube import CHILD_KINDS, Kube
-from e2e.support.stack import OPERATOR, OPERATOR_NAMESPACE
+from e2e.support.needles import forms, spilled, words
+from e2e.support.stack import OPERATOR_NAMESPACE, operator_metrics
 
-SHORTEST: Final = 12
-"""Characters; shorter parts of a Secret are words (user names, labels) that stand elsewhere too."""
 PUBLIC_KEYS: Final = ("ca.crt", "tls.crt")
 """Keys of Secrets whose values are for everybody."""
 KINDS: Final = f"compactmodels,retrievalindexes,assistants,statefulsets,events,{CHILD_KINDS}"
 ENDPOINTS: Final = ("gateway", "retriever")
 """Components whose /metrics needs no key."""
 KIND_LOGS, KIND_VOLUMES = "/var/log/pods", "/var/local-path-provisioner"
-_WORD: Final = re.compile(rf"[^\s\"',]{{{SHORTEST},}}")
-_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 
 
 class _Object(BaseModel):
@@ -46,48 +41,6 @@ class _Object(BaseModel):
 
 class _Objects(BaseModel):
     items: list[_Object]
-
-
-def words(text: str) -> frozenset[str]:
-    """Return the parts of a Secret's value that nobody else may know; of JSON the values: keys may be hosts."""
-    try:
-        texts = list(_leaves(_JSON.validate_json(text)))
-    except ValidationError:
-        texts = [text]
-    return frozenset(word for each in texts for word in _WORD.findall(each))
-
-
-def _leaves(value: JsonValue) -> Iterator[str]:
-    if isinstance(value, dict):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
-    elif isinstance(value, str):
-        yield value
-
-
-def forms(word: str) -> frozenset[str]:
-    """Return how a word may stand in a text: as it is, quoted for a URL, and in base64 after 0, 1 or 2 bytes."""
-    data = word.encode()
-    return frozenset({word, quote(word, safe=""), *(_inside(data, offset) for offset in range(3))})
-
-
-def _inside(data: bytes, offset: int) -> str:
-    """Return the base64 that `data` has after so many other bytes, whatever comes before and after it."""
-    whole = (offset + len(data)) // 3 * 3
-    encoded = base64.b64encode((bytes(offset) + data)[:whole]).decode()
-    # of the first three bytes only what does not hang on the others
-    return encoded[4 if offset else 0 :]
-
-
-def spilled(needles: Mapping[str, str], places: Mapping[str, str]) -> list[str]:
-    """Return which Secret's value stands in which place; `needles` maps what is looked for to where it is from."""
-    found = {
-        f"{where} in {place}" for place, text in places.items() for it, where in needles.items() if it in text
-    }
-    return sorted(found)
 
 
 @dataclass
@@ -116,11 +69,10 @@ class Canaries:
 
     def finish(self) -> list[str]:
         """Return where values of any namespace are seen in what the operator tells of all of them."""
-        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/{OPERATOR}-metrics:metrics/proxy/metrics"
         listed = self.kube.run("get", "events", "--all-namespaces", "--output=json")
         told = {
             "the operator's log": self._logs(OPERATOR_NAMESPACE),
-            "the operator's metrics": self.kube.run("get", "--raw", path),
+            "the operator's metrics": operator_metrics(self.kube),
             "the cluster's events": listed,
         }
         print(f"canaries: looked for {len(self.needles)} forms of what Secrets held")

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2e.support.canaries import SHORTEST, forms, spilled, words
+from e2e.support.needles import SHORTEST, forms, spilled, words
 
 TOKEN = "hf_canary/7f3c+9a5e=1b"
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"',"), min_size=SHORTEST)
