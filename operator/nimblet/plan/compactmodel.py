@@ -37,7 +37,7 @@ from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.runtime.architectures import ARCHITECTURES
-from nimblet.plan.sizing import largest_context, size_model
+from nimblet.plan.sizing import fitting, size_model, with_suggestion
 from nimblet.plan.source import (
     claim_of,
     optional_keys,
@@ -256,11 +256,11 @@ def _plan_run(
     overhead = guard.overhead or RuntimeClassFacts(name="")
     placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
     usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
-    if placement.shortage and usable and asked.memory is None:
-        fits = largest_context(header, asked, budget_bytes=max(usable))
-        if fits and bytes_of(sizing.memory) > max(usable):
-            hint = f" A contextLength of {fits} would fit."
-            placement = replace(placement, shortage=placement.shortage + hint)
+    short = bool(placement.shortage and usable) and asked.memory is None
+    if short and bytes_of(sizing.memory) > max(usable):
+        fits = fitting(header, asked, budget_bytes=max(usable))
+        sizing = with_suggestion(sizing, fits)
+        placement = replace(placement, shortage=placement.shortage + fits.text)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
