@@ -293,9 +293,8 @@ class SizingStatus(StatusModel):
         default=None, description="Weights, cache and scratch buffers of the drafting model."
     )
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
-    device_count: int | None = Field(default=None, description="Devices that one replica runs on.")
-    device_bytes: int | None = Field(
-        default=None, description="Memory needed on each device; the other sizes are then the host's."
+    device_memory_bytes: int | None = Field(
+        default=None, description="Memory that one replica needs on its devices, over all of them."
     )
     largest_context_length: int | None = Field(
         default=None,
