@@ -160,10 +160,11 @@ def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
     def index_of(**source: object) -> tuple[str, dict[str, object]]:
         return "RetrievalIndex", {"sources": [{"name": "docs", **source}]}
 
+    pinned = {"integrity": {"sha256": {"m.gguf": "0" * 64}}}
     store = {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": secret_name}}
     return {
         "hub": ("CompactModel", {"source": {"uri": "hf://org/repo", **named}}),
-        "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}}),
+        "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}, **pinned}),
         "bucket": ("CompactModel", {"source": {"uri": "s3://weights/small", **named}}),
         "registry": ("CompactModel", {"source": {"uri": "oci://huggingface.co/weights/small:1", **named}}),
         "model-keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": secret_name}}}),
