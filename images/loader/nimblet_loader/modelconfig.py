@@ -194,7 +194,8 @@ class TextConfig(_Json):
         default=None, validation_alias=AliasChoices("num_attention_heads", "n_head", "n_heads", "num_heads")
     )
     kv_heads: Size = Field(
-        default=None, validation_alias=AliasChoices("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
+        default=None,
+        validation_alias=AliasChoices("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
     )
     head_dim: Size = Field(
         default=None, validation_alias=AliasChoices("head_dim", "attention_head_dim", "kv_channels")

@@ -254,9 +254,21 @@ class SizingStatus(StatusModel):
     compute_bytes: int = Field(default=0, description="Scratch buffers of the graph and the output.")
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
+    adapter_bytes: int | None = Field(default=None, description="Tensors of the adapters.")
+    draft_bytes: int | None = Field(
+        default=None, description="Weights, cache and scratch buffers of the drafting model."
+    )
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
     device_memory_bytes: int | None = Field(
         default=None, description="Memory that one replica needs on its devices, over all of them."
+    )
+    largest_context_length: int | None = Field(
+        default=None,
+        description="Where it does not fit: the largest contextLength that would, with the slots as they are.",
+    )
+    largest_parallel: int | None = Field(
+        default=None,
+        description="Where it does not fit: the most parallel that would, with the context as it is.",
     )
     overhead_bytes: int | None = Field(
         default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."

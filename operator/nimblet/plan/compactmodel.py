@@ -264,11 +264,12 @@ def _plan_run(
     if isinstance(placement, Problem):
         return _Run(state=placement)
     overhead = guard.overhead or RuntimeClassFacts(name="")
-    sizing = placement.sizing
-    choice = known.servers(settings.hardware.known[placement.profile])
+    profile = settings.hardware.known[placement.profile]
+    choice = known.servers(profile)
     if isinstance(choice, Problem):
         return _Run(state=choice)
-    placement = with_hint(placement, known, nodes, overhead_bytes=overhead.memory_bytes)
+    placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
+    sizing = placement.sizing
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -279,7 +280,7 @@ def _plan_run(
         server=Server(
             runtime=choice.runtime,
             image=choice.image,
-            hardware=settings.hardware.known[placement.profile].class_,
+            hardware=profile.class_,
             devices=placement.hardware.count,
         ),
         options=options,

@@ -13,6 +13,7 @@ from nimblet.manifests.hardware import equip
 from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Header
 from nimblet.plan.candidates import Wanted, usable_nodes
+from nimblet.plan.enginesizing import size_engine
 from nimblet.plan.facts import ModelFacts, NodeFacts
 from nimblet.plan.images import spec_hash_of
 from nimblet.plan.modelserver import Servers
@@ -20,9 +21,10 @@ from nimblet.plan.offload import size_offloaded
 from nimblet.plan.overhead import with_overhead
 from nimblet.plan.placement import AUTO, Kept, Place, Placement, plan_placement
 from nimblet.plan.runtime.choice import Choice
-from nimblet.plan.sizing import Demand, largest_context, size_model
+from nimblet.plan.sizing import Demand, size_model, with_suggestion
 from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem
+from nimblet.plan.suggestion import suggest
 from nimblet.plan.tee import Guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.quantity import bytes_of
@@ -41,7 +43,11 @@ class Known:
 
 def size_on(known: Known, profile: HardwareProfile, devices: int) -> SizingStatus:
     """Return the sizes of the container on a profile."""
-    if profile.class_ in CPU_CLASSES:
+    choice, on_cpu = known.servers(profile), profile.class_ in CPU_CLASSES
+    engine = choice.runtime.engine if isinstance(choice, Choice) else None
+    if engine is not None:
+        return size_engine(known.header, known.demand, engine, devices=0 if on_cpu else max(devices, 1))
+    if on_cpu:
         return size_model(known.header, known.demand)
     return size_offloaded(known.header, known.demand, devices=max(devices, 1))
 
@@ -72,15 +78,29 @@ def place_model(
     return replace(found, sizing=size_on(known, profiles[found.profile], found.hardware.count))
 
 
-def with_hint(placement: Placement, known: Known, nodes: Sequence[NodeFacts], *, overhead_bytes: int) -> Placement:
-    """Return the placement; where memory is short on the CPU, with the context that would fit."""
+def with_hint(
+    placement: Placement,
+    known: Known,
+    profile: HardwareProfile,
+    nodes: Sequence[NodeFacts],
+    *,
+    overhead_bytes: int,
+) -> Placement:
+    """Return the placement; where memory is short on the CPU, with the context and the slots that would fit."""
+    demand, sizing = known.demand, placement.sizing
     usable = [node.memory_bytes - overhead_bytes for node in usable_nodes(known.model.spec.scheduling, nodes)]
-    if not placement.shortage or not usable or known.demand.memory is not None or placement.offloaded:
+    if not placement.shortage or not usable or demand.memory is not None or placement.offloaded:
         return placement
-    fits = largest_context(known.header, known.demand, budget_bytes=max(usable))
-    if not fits or bytes_of(placement.sizing.memory) <= max(usable):
+    if bytes_of(sizing.memory) <= max(usable):
         return placement
-    return replace(placement, shortage=f"{placement.shortage} A contextLength of {fits} would fit.")
+
+    def total(tokens: int, slots: int) -> int:
+        asked = replace(demand, context_length=tokens, parallel=slots)
+        return size_on(replace(known, demand=asked), profile, 0).total_bytes
+
+    fits = suggest(total, context_length=demand.context_length, parallel=demand.parallel, budget_bytes=max(usable))
+    shortage = f"{placement.shortage}{fits.text}"
+    return replace(placement, sizing=with_suggestion(sizing, fits), shortage=shortage)
 
 
 def _flaw(found: Choice | Problem) -> str:

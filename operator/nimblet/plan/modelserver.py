@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import Reason
-from nimblet.hardware import HardwareProfile
+from nimblet.hardware import CPU_CLASSES, HardwareProfile
 from nimblet.plan.artifact import Artifact
+from nimblet.plan.devicesizing import split_problem
 from nimblet.plan.format import format_problem
 from nimblet.plan.images import Images, runtime_images
 from nimblet.plan.runtime.architectures import ARCHITECTURES
@@ -27,7 +28,13 @@ def servers_on(model: CompactModel, artifact: Artifact, settings: Settings, imag
     Pods that are there keep their server and its image as long as spec and profile stay, whatever Auto would
     choose by now.
     """
-    wish = wish_of(model, artifact)
+    wish, count = wish_of(model, artifact), model.spec.hardware.count or 1
+
+    def _split(found: Choice, profile: HardwareProfile) -> str:
+        """Return why the layers can't be split among the devices; llama.cpp splits between them instead."""
+        if profile.class_ in CPU_CLASSES or found.runtime.name == "LlamaCpp":
+            return ""
+        return split_problem(artifact.header, count).rstrip(".")
 
     def on(profile: HardwareProfile) -> Choice | Problem:
         available = runtime_images(settings, profile)
@@ -38,6 +45,9 @@ def servers_on(model: CompactModel, artifact: Artifact, settings: Settings, imag
         )
         if isinstance(found, Problem):
             return found
+        split = _split(found, profile)
+        if split:
+            return problem(Reason.RUNTIME_UNSUITABLE, f"{found.runtime.name}: {split}.")
         if stays and found.runtime.name != images.kept_runtime:
             why = f"{images.kept_runtime}: kept while the spec stays"
             found = replace(found, runtime=RUNTIMES[images.kept_runtime], image=images.kept_server, why=why)

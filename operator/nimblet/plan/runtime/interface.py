@@ -12,6 +12,7 @@ from nimblet.hardware import CPU_CLASSES
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import ServerContainer
 from nimblet.plan.artifact import Format
+from nimblet.plan.devicesizing import Engine
 from nimblet.plan.task import Pooling
 
 ALL_CLASSES: Final[frozenset[HardwareClass]] = frozenset(get_args(HardwareClass))
@@ -114,6 +115,8 @@ class Runtime:
     flaw: Callable[[Wish], str]
     """Why it can't do what is wished beyond format, task and class; "" where it can."""
     container: Callable[[Serve], ServerContainer]
+    engine: Engine | None = None
+    """Whose rules size its pods; None: llama.cpp's own."""
     extra_startup: Mapping[str, int] = field(default_factory=dict)
     """Seconds of start-up beside reading the weights: compilation, graph capture, warm-up."""
 

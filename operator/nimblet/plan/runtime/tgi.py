@@ -108,5 +108,6 @@ TGI: Final = Runtime(
     version_pattern=re.compile(r":([0-9]+\.[0-9]+\.[0-9]+)"),
     flaw=tgi_flaw,
     container=tgi_container,
+    engine="TGI",
     extra_startup=EXTRA_STARTUP,
 )

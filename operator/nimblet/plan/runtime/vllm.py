@@ -27,6 +27,8 @@ COMMAND: Final = ("vllm", "serve")
 """Said in the pod: the entrypoints of vLLM's own images and of those of Gaudi differ."""
 DEVICE_SHARE: Final = "0.92"
 """--gpu-memory-utilization: of a device's memory, for weights, activations and the KV cache together."""
+CPU_BLOCK_TOKENS: Final = 128
+"""Tokens of a block of the cache on CPUs (platforms/cpu.py)."""
 STARTUP_PERIOD_SECONDS: Final = 2
 SHUTDOWN_SECONDS: Final = GRACE_AFTER_DRAIN_SECONDS - 2
 """What requests get after SIGTERM; the kubelet kills two seconds later."""
@@ -78,7 +80,7 @@ def vllm_args(server: Serve) -> list[str]:
     if server.on_cpu:
         options["--dtype"] = "bfloat16"
         if server.kv_cache_bytes:
-            options["--kv-cache-memory-bytes"] = str(server.kv_cache_bytes)
+            options["--kv-cache-memory-bytes"] = str(_whole_blocks(server))
     else:
         options["--gpu-memory-utilization"] = DEVICE_SHARE
         options["--tensor-parallel-size"] = str(server.devices)
@@ -92,6 +94,12 @@ def vllm_args(server: Serve) -> list[str]:
         "--disable-fastapi-docs",
     ]
     return [models_folder(server.folder), *(part for option in options.items() for part in option), *switches]
+
+
+def _whole_blocks(server: Serve) -> int:
+    """Return the cache's bytes with each sequence in whole blocks: it starts only where one of them fits."""
+    blocks = -(-server.context_length // CPU_BLOCK_TOKENS)
+    return -(-server.kv_cache_bytes * blocks * CPU_BLOCK_TOKENS // server.context_length)
 
 
 def vllm_container(server: Serve) -> ServerContainer:
@@ -142,5 +150,6 @@ VLLM: Final = Runtime(
     version_pattern=re.compile(r"\b(?:v|vllm-)([0-9]+\.[0-9]+\.[0-9]+)"),
     flaw=vllm_flaw,
     container=vllm_container,
+    engine="VLLM",
     extra_startup=EXTRA_STARTUP,
 )
