@@ -6,7 +6,7 @@ The golden test computes it by the plan; tests/cluster asks a real API server fo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from nimblet.api.compactmodel import CompactModelStatus
 from nimblet.conditions import ConditionType
@@ -20,21 +20,14 @@ from tests.builders import GIBIBYTE, a_model, base_facts, plan_of, stored
 
 CORES: Final = 8
 MEMORY: Final = 32 * GIBIBYTE
-SETTINGS: Final = Settings.model_validate(
-    {
-        "hardware": {
-            "profiles": {
-                "lab": {"base": "gaudi", "hostIPC": True, "images": {"LlamaCpp": "registry.lab/server:1"}},
-                "shelf": {
-                    "base": "intel-gpu",
-                    "supplementalGroups": [109],
-                    "deviceMemory": "16Gi",
-                    "byAuto": False,
-                },
-            }
-        }
+VALUES: Final[Mapping[str, object]] = {
+    "profiles": {
+        "lab": {"base": "gaudi", "hostIPC": True, "images": {"LlamaCpp": "registry.lab/server:1"}},
+        "shelf": {"base": "intel-gpu", "supplementalGroups": [109], "deviceMemory": "16Gi"},
     }
-)
+}
+"""The administrator's values of `hardware`."""
+SETTINGS: Final = Settings.model_validate({"hardware": VALUES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +58,25 @@ SLICED: Final = Machine(
     taint="nvidia.com/gpu",
 )
 GAUDI: Final = Machine(resources={"habana.ai/gaudi": "8"}, taint="habana.ai/gaudi")
-I915: Final = Machine(resources={"gpu.intel.com/i915": "1"})
-XE: Final = Machine(resources={"gpu.intel.com/xe": "2"}, taint="gpu.intel.com/xe")
+I915: Final = Machine(resources={"gpu.intel.com/i915": "4"})
+XE: Final = Machine(resources={"gpu.intel.com/xe": "4"}, taint="gpu.intel.com/xe")
 AMD: Final = Machine(labels={"amd.com/gpu.vram": "64G"}, resources={"amd.com/gpu": "8"}, taint="amd.com/gpu")
 
 POOLS: Final[Mapping[str, Sequence[Machine]]] = {
     "cpu": (PLAIN,),
-    "xeon": (XEON,),
-    "nvidia": (WHOLE,),
-    "MIG": (MIG,),
-    "shared": (SLICED,),
-    "gaudi": (GAUDI,),
-    "i915": (I915,),
-    "xe": (XE,),
-    "amd": (AMD,),
+    "xeon": (PLAIN, XEON),
+    "nvidia": (PLAIN, WHOLE),
+    "MIG": (PLAIN, MIG),
+    "shared": (PLAIN, SLICED),
+    "gaudi": (PLAIN, GAUDI),
+    "i915": (PLAIN, I915),
+    "xe": (PLAIN, XE),
+    "amd": (PLAIN, AMD),
     "all": (PLAIN, XEON, WHOLE, MIG, SLICED, GAUDI, I915, XE, AMD),
 }
 """Pool → its nodes, each of 8 cores and 32 GiB; those with devices have labels and taints as usual."""
 
-MODELS: Final[Mapping[str, Mapping[str, object]]] = {
+MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {},
     "busy": {"runtime": {"parallel": 8}},
     "large": {"runtime": {"parallel": 64}},

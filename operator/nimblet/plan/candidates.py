@@ -86,8 +86,8 @@ def candidates(wanted: Wanted, profile: HardwareProfile) -> tuple[Candidate, ...
     devices = _devices(wanted, profile)
     if not devices:
         sharing = str(wanted.spec.hardware.sharing).lower()
-        found = f"its devices do not come {sharing}"
-        return (Candidate(profile=profile, reason=Reason.HARDWARE_MISSING, found=found),)
+        told = f"its devices do not come {sharing}"
+        return (Candidate(profile=profile, reason=Reason.HARDWARE_MISSING, found=told),)
     offered = sorted({name for node in wanted.nodes for name, total in node.resources.items() if total})
     kinds = [(device, name) for device in devices for name in offered if device.matches(name)]
     found = [item for device, name in kinds if (item := _on_device(wanted, profile, device, name)) is not None]
@@ -130,6 +130,8 @@ def _on_cpu(wanted: Wanted, profile: HardwareProfile) -> Candidate:
         text = ", ".join(f"{key}={value}" for key, value in sorted(profile.labels.items()))
         reason = None if profile.on_demand else Reason.HARDWARE_MISSING
         return replace(base, reason=reason, found=f"no node has {text} ({_looked_at(wanted.nodes)})")
+    if excluded and profile.labels and not profile.on_demand:
+        return replace(base, reason=Reason.HARDWARE_MISSING, found=excluded)
     return replace(base, found=excluded or shortage(sizing, usable, whole_cores=profile.whole_cores))
 
 
