@@ -25,6 +25,7 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.format import format_problem
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
@@ -255,8 +256,8 @@ def _plan_run(
     if isinstance(placement, Problem):
         return _Run(state=placement)
     overhead = guard.overhead or RuntimeClassFacts(name="")
-    sizing, image = placement.sizing, image_on(placement, model, images, settings)
     placement = with_hint(placement, known, nodes, overhead_bytes=overhead.memory_bytes)
+    sizing, image = placement.sizing, image_on(placement, model, images, settings)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -281,6 +282,9 @@ def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifac
     missing = reference_problem(model, facts) if not model.spec.suspend else None
     if missing is not None:
         return missing
+    unloadable = format_problem(llamacpp.NAME, artifact)
+    if unloadable is not None:
+        return unloadable
     header, path = artifact.header, artifact.files[0].path
     if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
         message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."

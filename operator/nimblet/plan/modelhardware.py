@@ -17,7 +17,7 @@ from nimblet.plan.images import Images, server_image, spec_hash_of
 from nimblet.plan.offload import size_offloaded
 from nimblet.plan.overhead import with_overhead
 from nimblet.plan.placement import AUTO, Kept, Place, Placement, plan_placement
-from nimblet.plan.sizing import Demand, largest_context, size_model
+from nimblet.plan.sizing import Demand, fitting, size_model, with_suggestion
 from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem
 from nimblet.plan.tee import Guard
@@ -69,14 +69,15 @@ def place_model(
 
 
 def with_hint(placement: Placement, known: Known, nodes: Sequence[NodeFacts], *, overhead_bytes: int) -> Placement:
-    """Return the placement; where memory is short on the CPU, with the context that would fit."""
+    """Return the placement; where memory is short on the CPU, with what would fit."""
     usable = [node.memory_bytes - overhead_bytes for node in usable_nodes(known.model.spec.scheduling, nodes)]
     if not placement.shortage or not usable or known.demand.memory is not None or placement.offloaded:
         return placement
-    fits = largest_context(known.header, known.demand, budget_bytes=max(usable))
-    if not fits or bytes_of(placement.sizing.memory) <= max(usable):
+    if bytes_of(placement.sizing.memory) <= max(usable):
         return placement
-    return replace(placement, shortage=f"{placement.shortage} A contextLength of {fits} would fit.")
+    fits = fitting(known.header, known.demand, budget_bytes=max(usable))
+    sizing = with_suggestion(placement.sizing, fits)
+    return replace(placement, sizing=sizing, shortage=f"{placement.shortage}{fits.text}")
 
 
 def _flaw(settings: Settings) -> Callable[[HardwareProfile], str]:
