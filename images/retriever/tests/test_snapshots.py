@@ -206,8 +206,7 @@ async def test_lost_collections_come_back_from_their_snapshots(
     await again.serve(name)
     assert await found(again, name, asked("pump")) == ["pump"]
     assert (await (await again.overlay()).totals()).documents == 1
-    entry = await (await again.overlay()).entry("note")
-    assert entry is not None
+    assert await (await again.overlay()).entry(document("note").id) is not None
     await again.close()
 
 
