@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The make-believe Qdrant server of the retriever's tests as a program, which keeps its collections over a restart.
+"""The make-believe Qdrant server of the retriever's tests as a program; its collections outlive a restart.
 
 Run by the retriever's image, with `retriever_testing` on its path. It is no Qdrant: what it proves is the
 retriever's and the operator's side alone.
