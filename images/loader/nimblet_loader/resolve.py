@@ -42,18 +42,18 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
     source = trusted.source
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
-    _check_named(source, snapshot)
+    check_named(source, snapshot)
     _refuse_foreign(connector, snapshot, source, pace)
     selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
     require_digests(source, (entry.path for entry in selected))
     chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
-    commit = snapshot.commit or _own_commit(source, chosen)
+    commit = snapshot.commit or own_commit(source, chosen)
     files: list[ArtifactFile] = []
     headers: list[tuple[GGUFHeader, int]] = []
     for entry in chosen:
         _log.info("reading the header of %s at %s", entry.path, commit)
         told, header = with_retries(partial(_inspect, connector, entry, commit), pace)
-        files.append(_pinned(told, source, policy))
+        files.append(pinned(told, source, policy))
         check_extent(told.path, header, files[-1].size)
         headers.append((header, files[-1].size))
     artifact = Artifact(
@@ -61,16 +61,16 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
         uri=source.uri,
         commit=commit,
         files=tuple(files),
-        digest_source=_digest_source(files, source, measured=any(entry.measured for entry in chosen)),
+        digest_source=digest_source(files, source, measured=any(entry.measured for entry in chosen)),
         signer=trusted.signer,
         format="GGUF",
         header=header_facts(chosen[0].path, headers),
     )
-    _check_length(artifact)
+    check_length(artifact)
     return artifact
 
 
-def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
+def own_commit(source: Source, chosen: Sequence[Entry]) -> str:
     """Return what stands for a commit where the source has none: the file's digest, or one over all tags."""
     if all(entry.tag is None and entry.sha256 is None for entry in chosen):
         return f"sha256:{source.sha256[chosen[0].path]}"
@@ -78,7 +78,8 @@ def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _check_named(source: Source, snapshot: Snapshot) -> None:
+def check_named(source: Source, snapshot: Snapshot) -> None:
+    """Raise unless the source has every file that a digest is given for."""
     unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
     if unknown and source.signature is not None:
         raise SourceError(
@@ -190,7 +191,8 @@ def agreed(entry: Entry, body: Body) -> Entry:
     return replace(entry, size=size, sha256=entry.sha256 or body.linked_sha256)
 
 
-def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
+def pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
+    """Return a file with the size and digest that it must have; SourceError where they contradict the spec."""
     if entry.size is None or entry.size == 0:
         raise SourceError(
             Reason.UnexpectedResponse,
@@ -218,9 +220,10 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
     return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256, tag=entry.tag)
 
 
-def _digest_source(
+def digest_source(
     files: Sequence[ArtifactFile], source: Source, *, measured: bool
 ) -> Literal["Spec", "Signature", "Source", "Resolver", "None"]:
+    """Return who vouches for the weakest digest."""
     if any(file.sha256 is None for file in files):
         return "None"
     if source.signature is not None:
@@ -230,7 +233,8 @@ def _digest_source(
     return "Resolver" if measured else "Source"
 
 
-def _check_length(artifact: Artifact) -> None:
+def check_length(artifact: Artifact) -> None:
+    """Raise unless the artifact fits a termination message."""
     length = len(encode(artifact))
     if length > MAX_MESSAGE_BYTES:
         raise SourceError(
