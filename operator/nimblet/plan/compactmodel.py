@@ -30,7 +30,7 @@ from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.overhead import tell_overhead, with_overhead
 from nimblet.plan.placement import Placement, plan_placement, usable_nodes
-from nimblet.plan.references import reference_problem
+from nimblet.plan.references import reference_problem, weights_key_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
@@ -180,8 +180,9 @@ def plan_compactmodel(
 
 
 def _bindable(model: CompactModel) -> Bindable:
-    before = model.status.policy
+    before, encryption = model.status.policy, model.spec.source.encryption
     return Bindable(
+        encrypted=encryption.place if encryption is not None else "",
         ref=model.spec.tee_policy_ref,
         signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
         before=before.technology if before is not None else "",
@@ -190,8 +191,10 @@ def _bindable(model: CompactModel) -> Bindable:
 
 def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
     source, scheme = model.spec.source, scheme_of(model.spec)
-    ref = source.credentials_secret_ref
+    ref, encryption = source.credentials_secret_ref, source.encryption
+    key = encryption.key_secret_ref if encryption is not None else None
     return LoaderPod(
+        weights_key=key.name if key is not None else None,
         owner=model.name,
         namespace=model.namespace,
         image=image,
@@ -296,7 +299,7 @@ def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifac
 
 
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
+    """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
@@ -304,7 +307,7 @@ def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | N
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
-    return secret_problem(model, facts)
+    return secret_problem(model, facts) or weights_key_problem(model, facts)
 
 
 def _is_live(facts: ModelFacts, run: _Run) -> bool:
