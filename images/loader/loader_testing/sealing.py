@@ -4,6 +4,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loader_testing.bench import MODEL, Bench
 from nimblet_loader.age import NewIdentity, new_identity
@@ -26,7 +27,7 @@ class SealedModel:
         """Return what a spec pins."""
         return hashlib.sha256(self.files[MANIFEST]).hexdigest()
 
-    def source(self, **encryption: object) -> dict[str, object]:
+    def source(self, **encryption: object) -> dict[str, Any]:
         """Return the fields of a source that demands this very model."""
         return {
             "sha256": {MANIFEST: self.manifest_digest},

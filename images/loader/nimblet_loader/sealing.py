@@ -15,7 +15,7 @@ from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_egress.retry import Pace
 from nimblet_loader.age import encrypt
 from nimblet_loader.claim import ClaimConnector
-from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, FetchPolicy, Source, encode
+from nimblet_loader.contract import VERSION, Artifact, ArtifactFile, Encryption, FetchPolicy, Source, encode
 from nimblet_loader.hashing import RunningDigest
 from nimblet_loader.resolve import resolve
 from nimblet_loader.sealed import MANIFEST, SUFFIX, Ciphertext, EncryptionManifest
@@ -41,6 +41,7 @@ class Sealing:
 
 def seal(job: Sealing) -> EncryptionManifest:
     """Encrypt the one model that the folder holds; return the manifest as it was written."""
+    Encryption(model=job.model, revision=job.revision)  # refuses names that no spec could give, before the work
     if (job.out / MANIFEST).exists():
         raise _not_empty(job.out / MANIFEST)
     source = Source(version=1, uri=_URI, files=job.files, quantization=job.quantization)

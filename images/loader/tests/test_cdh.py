@@ -27,10 +27,10 @@ KEY_PATH = f"/cdh/resource/{RESOURCE}"
 SECRET = b"the-secret"
 
 
-def hub_of(server: LoopbackServer, naps: list[float] | None = None, **fields: float) -> Hub:
+def hub_of(server: LoopbackServer, naps: list[float] | None = None) -> Hub:
     """Return a hub that is asked three times and waits in no time."""
     pace = Pace(attempts=3, sleep=(naps if naps is not None else []).append, share=lambda: 0.0)
-    return replace(Hub(port=server.port, pace=pace), **fields)
+    return Hub(port=server.port, pace=pace)
 
 
 def answered(*replies: Reply) -> Callable[[Request], Reply]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the exit codes of the loader's programs mean: of a confidential guest often nothing else comes out. Pure.
 
-The loader owns the numbers (nimblet_egress.errors); a contract test holds both together. None is ever used again for
-another reason: models keep their loader over an upgrade.
+The loader owns the numbers (nimblet_egress.errors); a contract test holds both together. None is ever used again
+for another reason: models keep their loader over an upgrade.
 """
 
 from collections.abc import Mapping
