@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loader's decryption against the age library alone: the same file on the same volume, and the loader's
-memory.
+"""The loader beside the age library alone: the same file decrypted on the same volume, and the loader's memory.
 
 The library reads the file and writes the plaintext, no more. The loader also hashes the plaintext, checks its
 header, syncs it to disk and renames it; its figure holds all of that. Both run as processes of their own, in

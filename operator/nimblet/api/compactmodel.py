@@ -34,9 +34,12 @@ from nimblet.api.definition import (
 )
 from nimblet.api.encryption import CACHE_ENCRYPTION_RULE, ENCRYPTION_RULE
 from nimblet.api.integrity import Integrity
-from nimblet.api.modelsource import MAX_FILES, ModelSource
+from nimblet.api.modelsource import ModelSource
 from nimblet.api.scheduling import Scheduling
 from nimblet.api.teepolicy import PolicyStatus
+
+MAX_ARTIFACT_FILES: Final = 48
+"""Files of a resolved model: so many digests fit a termination message, packed."""
 
 StrictInt = Annotated[int, Field(strict=True)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
@@ -202,7 +205,23 @@ class SizingStatus(StatusModel):
     compute_bytes: int = Field(default=0, description="Scratch buffers of the graph and the output.")
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
+    adapter_bytes: int | None = Field(default=None, description="Tensors of the adapters.")
+    draft_bytes: int | None = Field(
+        default=None, description="Weights, cache and scratch buffers of the drafting model."
+    )
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    device_count: int | None = Field(default=None, description="Devices that one replica runs on.")
+    device_bytes: int | None = Field(
+        default=None, description="Memory needed on each device; the other sizes are then the host's."
+    )
+    largest_context_length: int | None = Field(
+        default=None,
+        description="Where it does not fit: the largest contextLength that would, with the slots as they are.",
+    )
+    largest_parallel: int | None = Field(
+        default=None,
+        description="Where it does not fit: the most parallel that would, with the context as it is.",
+    )
     overhead_bytes: int | None = Field(
         default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."
     )
@@ -229,7 +248,7 @@ class ArtifactStatus(StatusModel):
     """What the source turned out to be."""
 
     commit: str = Field(default="", description="Commit that the revision was resolved to.")
-    files: Annotated[list[ArtifactFile], Field(max_length=MAX_FILES)] = Field(
+    files: Annotated[list[ArtifactFile], Field(max_length=MAX_ARTIFACT_FILES)] = Field(
         default_factory=list, description="Files that are loaded."
     )
     digest_source: str = Field(
