@@ -42,7 +42,7 @@ def wanted_embedding(index: RetrievalIndex, facts: IndexFacts) -> EmbeddingStatu
 
 
 def _tokenizer(model: ModelReference | None) -> str:
-    """Return who counts tokens: llama.cpp by an address of its own; others count by another protocol, unguarded."""
+    """Return who counts tokens: llama.cpp by an address of its own; others count by another protocol."""
     return "LlamaCpp" if model is None or model.runtime in ("", "LlamaCpp") else "Estimate"
 
 
