@@ -12,8 +12,10 @@ from typing import Annotated, Final, Literal
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.exceptions import PyJWTError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from nimblet_attestation.claims import Seconds
 from nimblet_attestation.demands import Contract, Demands
 from nimblet_attestation.flaws import Flaw, Refused
 from nimblet_attestation.keys import jwk_of
@@ -27,6 +29,10 @@ MAX_REPORT: Final = 2 * MAX_TOKEN
 
 Nonce = Annotated[str, StringConstraints(pattern=NONCE_PATTERN)]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class _Expiry(BaseModel):
+    exp: Seconds
 
 
 class Report(Contract):
@@ -83,6 +89,15 @@ def verify_report(text: str, demands: Demands, challenge: Challenge, *, now: dat
     if proof.ath != _hash(report.token):
         raise Refused(Flaw.KEY_MISMATCH, "The pod's proof is of another token.")
     return proven
+
+
+def told_expiry(text: str) -> int | None:
+    """Return when a report says that its token ends; nobody has judged it."""
+    try:
+        token = Report.model_validate_json(text).token
+        return _Expiry.model_validate(jwt.decode(token, options={"verify_signature": False})).exp
+    except (ValidationError, PyJWTError, RecursionError, ValueError):
+        return None
 
 
 def _hash(token: str) -> str:

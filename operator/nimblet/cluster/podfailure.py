@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from nimblet.cluster.observed import ContainerStatus, Pod, Terminated, Waiting
+from nimblet.manifests.gate import GATE
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.failure import RETRIEVER
 
@@ -17,7 +18,7 @@ LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
 FILLER: Final = "filler"
 INDEXER: Final = "indexer"
-TELLING: Final = frozenset({LOADER, RETRIEVER})
+TELLING: Final = frozenset({LOADER, RETRIEVER, GATE})
 """Containers whose termination message names a reason."""
 
 IMAGE_REASONS: Final = frozenset(
