@@ -44,6 +44,8 @@ PROGRESS = {
     Reason.NO_GATE,
     Reason.FRESH,
     Reason.SIMULATED,
+    Reason.ATTESTED,
+    Reason.ATTESTATION_PENDING,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }
 
