@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nimblet.manifests.common import CONTAINER_SECURITY, Manifest
-from nimblet.manifests.network import ingress_rule, namespace_peer
+from nimblet.manifests.network import dns_rule, ingress_rule, namespace_peer
 
 GATE: Final = "attest"
 """The container's name."""
@@ -69,14 +69,16 @@ def opened(policy: Manifest, form: GateForm) -> Manifest:
     spec = policy["spec"]
     if not isinstance(spec, dict):
         raise TypeError(f"expected spec to be a dict, found {type(spec).__name__}")
-    ways: dict[str, Manifest] = {"ingress": ingress_rule([namespace_peer(form.operator_namespace)], GATE_PORT)}
+    inward, outward = _listed(spec, "ingress"), _listed(spec, "egress")
+    inward.append(ingress_rule([namespace_peer(form.operator_namespace)], GATE_PORT))
     if form.kbs_port is not None:
-        ways["egress"] = {"ports": [{"protocol": "TCP", "port": form.kbs_port}]}
-    return {**policy, "spec": {**spec, **{way: [*_listed(spec, way), rule] for way, rule in ways.items()}}}
+        outward += [rule for rule in (dns_rule(),) if rule not in outward]
+        outward.append({"ports": [{"protocol": "TCP", "port": form.kbs_port}]})
+    return {**policy, "spec": {**spec, "ingress": inward, "egress": outward}}
 
 
 def _listed(spec: Mapping[str, object], key: str) -> list[object]:
     listed = spec.get(key, [])
     if not isinstance(listed, list):
         raise TypeError(f"expected {key} to be a list, found {type(listed).__name__}")
-    return listed
+    return list(listed)
