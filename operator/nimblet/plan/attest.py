@@ -210,8 +210,8 @@ def _judged(pod: LivePod, tee: TEEFacts, demands: Demands, *, now: datetime) -> 
     """Return what a pod's report proves, what is wrong with it, or None while there is none."""
     report = tee.reports.get(pod.uid)
     if report is None or not report.text:
-        if pod.gate_exit is not None:
-            reason = GATE_REASONS.get(pod.gate_exit, Reason.EVIDENCE_UNAVAILABLE)
+        reason = GATE_REASONS.get(pod.gate_exit or 0)
+        if reason is not None:
             found = f"The gate of pod {pod.name} ended with exit code {pod.gate_exit}: nothing behind it starts."
             return problem(reason, found)
         if not pod.gated:
