@@ -4,12 +4,12 @@
 A sidecar (an init container that goes on): its startup probe holds back every container behind it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from nimblet.manifests.common import CONTAINER_SECURITY, Manifest
 from nimblet.manifests.network import dns_rule, ingress_rule, namespace_peer
+from nimblet.manifests.parts import listed, part
 
 GATE: Final = "attest"
 """The container's name."""
@@ -66,19 +66,10 @@ def opened(policy: Manifest, form: GateForm) -> Manifest:
 
     A policy knows no names, so that the broker's port is open to every address: for all containers of the pod.
     """
-    spec = policy["spec"]
-    if not isinstance(spec, dict):
-        raise TypeError(f"expected spec to be a dict, found {type(spec).__name__}")
-    inward, outward = _listed(spec, "ingress"), _listed(spec, "egress")
+    spec = part(policy, "spec")
+    inward, outward = [*listed(spec, "ingress")], [*listed(spec, "egress")]
     inward.append(ingress_rule([namespace_peer(form.operator_namespace)], GATE_PORT))
     if form.kbs_port is not None:
         outward += [rule for rule in (dns_rule(),) if rule not in outward]
         outward.append({"ports": [{"protocol": "TCP", "port": form.kbs_port}]})
     return {**policy, "spec": {**spec, "ingress": inward, "egress": outward}}
-
-
-def _listed(spec: Mapping[str, object], key: str) -> list[object]:
-    listed = spec.get(key, [])
-    if not isinstance(listed, list):
-        raise TypeError(f"expected {key} to be a list, found {type(listed).__name__}")
-    return list(listed)
