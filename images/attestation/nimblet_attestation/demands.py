@@ -34,7 +34,7 @@ class Reference(Contract):
     """
 
     device: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}[0-9]{1,2}$")] = "cpu0"
-    pointer: Annotated[str, StringConstraints(pattern=r"^(/[^/]{1,128}){1,8}$")]
+    pointer: Annotated[str, StringConstraints(pattern=r"^(/[^/]+){1,8}$", max_length=1032)]
     values: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)]
 
 

@@ -70,7 +70,7 @@ class ReferenceValue(SpecModel):
     device: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}[0-9]{1,2}$", max_length=18)] = Field(
         default="cpu0", description="Device as the token calls it: cpu0 is the guest itself, gpu0 its first GPU."
     )
-    claim: Annotated[str, StringConstraints(pattern=r"^(/[^/]{1,128}){1,8}$", max_length=1032)] = Field(
+    claim: Annotated[str, StringConstraints(pattern=r"^(/[^/]+){1,8}$", max_length=1032)] = Field(
         description="JSON pointer into the verifier's claims about the device, such as /quote/body/mr_td of TDX "
         "or /measurement of SNP."
     )
