@@ -38,7 +38,7 @@ def servers_on(model: CompactModel, artifact: Artifact, settings: Settings, imag
 
     def on(profile: HardwareProfile) -> Choice | Problem:
         available = runtime_images(settings, profile)
-        stays = images.kept and images.kept_profile == profile.name
+        stays = images.kept_runtime in RUNTIMES and images.kept and images.kept_profile == profile.name
         kept = {images.kept_runtime: images.kept_server} if stays else {}
         found = choose_runtime(
             model.spec.runtime.name, replace(wish, hardware=profile.class_), {**available, **kept}
