@@ -25,6 +25,7 @@ class ConditionType(StrEnum):
     INDEXED = "Indexed"
     GATE_PASSED = "GatePassed"
     FRESH = "Fresh"
+    SNAPSHOTTED = "Snapshotted"
     POLICY_ENFORCED = "PolicyEnforced"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -64,6 +65,7 @@ class Reason(StrEnum):
     GATE_PASSED = "GatePassed"
     NO_GATE = "NoGate"
     FRESH = "Fresh"
+    SNAPSHOTS_TAKEN = "SnapshotsTaken"
     SIMULATED = "Simulated"
     # the spec
     INVALID_SPEC = "InvalidSpec"
@@ -86,6 +88,7 @@ class Reason(StrEnum):
     INTEGRITY_INVALID = "IntegrityInvalid"
     GENERATION_UNKNOWN = "GenerationUnknown"
     LAG_UNREACHABLE = "LagUnreachable"
+    SNAPSHOT_FAILED = "SnapshotFailed"
     # the source, told by the loader
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
@@ -216,7 +219,8 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
     Reason.TASK_MISMATCH: "Choose a model made for the task, or make a CompactModel with the model's own task.",
-    Reason.RUNTIME_UNSUITABLE: "Choose weights of a format, or a profile, that a runtime serves.",
+    Reason.RUNTIME_UNSUITABLE: "Set runtime.name to Auto or to one that can, or choose weights, a profile and "
+    "options that a runtime serves.",
     Reason.PROFILE_UNKNOWN: "Name a built-in profile, or one of hardware.profiles in the chart's values.",
     Reason.HARDWARE_MISSING: "Add such a node or its device plugin, or name another hardware.profile.",
     Reason.TOO_MANY_DEVICES: "Lower hardware.count, or add a node with as many devices.",
@@ -298,6 +302,7 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CLAIM_NOT_USABLE: 'Label the PersistentVolumeClaim nimblet.dev/use: "true": only such are read.',
     Reason.GENERATION_UNKNOWN: "Set spec.generation to one of status.generations, or remove it.",
     Reason.LAG_UNREACHABLE: "Raise freshness.maxLag, or build more often by schedule.",
+    Reason.SNAPSHOT_FAILED: "See the named server and its volume for snapshots; it is tried again every 30 s.",
     Reason.EMBEDDING_UNAVAILABLE: "Put the embedding model right; searches work again when it answers.",
     Reason.EMBEDDING_CHANGED: "Change embedding.revision, so that a generation of the new model is built.",
     Reason.STORE_UNAVAILABLE: "Put the store or its key right; searches and builds go on when it answers.",

@@ -17,9 +17,18 @@ from nimblet.api.scheduling import Toleration
 ANY: Final = "*"
 """Ends a resource's name that stands for all that begin so: partitions are named by their size."""
 NFD: Final = "feature.node.kubernetes.io"
-LLAMACPP: Final = "LlamaCpp"
-_LLAMACPP_IMAGES: Final = "ghcr.io/ggml-org/llama.cpp:server-{}-b11434"
-"""The build whose flags plan/runtime knows, as upstream tags it for each backend (docs/docker.md)."""
+_LLAMACPP: Final = "ghcr.io/ggml-org/llama.cpp:server-{}-b11434"
+_VLLM: Final = "docker.io/vllm/vllm-openai{}:v0.32.0"
+_TGI: Final = "ghcr.io/huggingface/text-generation-inference:3.3.7{}"
+"""Images of the versions whose flags plan/runtime knows, as upstream tags them for each backend."""
+
+
+def _images(*, llamacpp: str = "", vllm: str | None = None, tgi: str) -> Mapping[str, str]:
+    """Return the images of one kind of device, by the runtime's name."""
+    own = {"LlamaCpp": _LLAMACPP.format(llamacpp)} if llamacpp else {}
+    return {**own, **({"VLLM": _VLLM.format(vllm)} if vllm is not None else {}), "TGI": _TGI.format(tgi)}
+
+
 CPU_CLASSES: Final = frozenset({"cpu", "xeon"})
 """Classes without devices."""
 SLICED_RESOURCE: Final = "nvidia.com/gpu"
@@ -107,21 +116,26 @@ BUILT_IN: Final[Mapping[str, HardwareProfile]] = {
             ),
             # slices keep the taint that the administrator gave whole ones
             tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
-            images={LLAMACPP: _LLAMACPP_IMAGES.format("cuda")},
+            images=_images(llamacpp="cuda", vllm="", tgi=""),
         ),
-        # llama.cpp has no backend for it: what loads safetensors runs there
-        HardwareProfile(name="gaudi", class_="gaudi", devices=(Device(resource="habana.ai/gaudi"),)),
+        # llama.cpp has no backend for it; of vLLM's images none but Intel's own, named by driver, runs there
+        HardwareProfile(
+            name="gaudi",
+            class_="gaudi",
+            devices=(Device(resource="habana.ai/gaudi"),),
+            images=_images(tgi="-gaudi"),
+        ),
         HardwareProfile(
             name="intel-gpu",
             class_="intel-gpu",
             devices=(Device(resource="gpu.intel.com/xe"), Device(resource="gpu.intel.com/i915")),
-            images={LLAMACPP: _LLAMACPP_IMAGES.format("intel")},
+            images=_images(llamacpp="intel", vllm="-xpu", tgi="-intel-xpu"),
         ),
         HardwareProfile(
             name="amd",
             class_="amd",
             devices=(Device(resource="amd.com/gpu", memory_label="{resource}.vram"),),
-            images={LLAMACPP: _LLAMACPP_IMAGES.format("rocm")},
+            images=_images(llamacpp="rocm", vllm="-rocm", tgi="-rocm"),
         ),
     )
 }

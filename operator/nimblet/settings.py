@@ -30,6 +30,14 @@ class Images(SettingsModel):
         default="ghcr.io/ggml-org/llama.cpp:server-b11434",
         description="llama.cpp's upstream server image, pinned to the build whose flags plan/runtime knows.",
     )
+    vllm: str = Field(
+        default="docker.io/vllm/vllm-openai-cpu:v0.32.0-x86_64",
+        description="vLLM's upstream server for CPUs, pinned to the version whose flags plan/runtime knows.",
+    )
+    tgi: str = Field(
+        default="ghcr.io/huggingface/text-generation-inference:3.3.7-intel-cpu",
+        description="Text Generation Inference for CPUs, pinned to the version whose flags plan/runtime knows.",
+    )
     retriever: str = Field(
         default="ghcr.io/nimblet/retriever:0.1.0", description="Keeps and searches the generations of an index."
     )

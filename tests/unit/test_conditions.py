@@ -42,6 +42,7 @@ PROGRESS = {
     Reason.GATE_PASSED,
     Reason.NO_GATE,
     Reason.FRESH,
+    Reason.SNAPSHOTS_TAKEN,
     Reason.SIMULATED,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }

@@ -98,7 +98,7 @@ def wanted_build(index: RetrievalIndex, facts: IndexFacts, *, fingerprint: str, 
 
 def _layout(dedicated: Dedicated) -> dict[str, object]:
     """Return how a generation lies on its servers: another way means building it again."""
-    kept: dict[str, object] = dedicated.model_dump(mode="json", by_alias=True, exclude={"passages"})
+    kept: dict[str, object] = dedicated.model_dump(mode="json", by_alias=True, exclude={"passages", "snapshots"})
     return kept
 
 

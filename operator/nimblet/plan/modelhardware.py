@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hardware of one CompactModel: what it asks for, the choice that stands, and how one comes to stay. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nimblet.api.compactmodel import CompactModel, SizingStatus
 from nimblet.api.hardware import HardwareStatus
-from nimblet.hardware import CPU_CLASSES, LLAMACPP, HardwareProfile
+from nimblet.conditions import NEXT_STEP
+from nimblet.hardware import CPU_CLASSES, HardwareProfile
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.hardware import equip
 from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Header
 from nimblet.plan.candidates import Wanted, usable_nodes
+from nimblet.plan.enginesizing import size_engine
 from nimblet.plan.facts import ModelFacts, NodeFacts
-from nimblet.plan.images import Images, server_image, spec_hash_of
+from nimblet.plan.images import spec_hash_of
+from nimblet.plan.modelserver import Servers
 from nimblet.plan.offload import size_offloaded
 from nimblet.plan.overhead import with_overhead
 from nimblet.plan.placement import AUTO, Kept, Place, Placement, plan_placement
-from nimblet.plan.sizing import Demand, fitting, size_model, with_suggestion
+from nimblet.plan.runtime.choice import Choice
+from nimblet.plan.sizing import Demand, size_model, with_suggestion
 from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem
+from nimblet.plan.suggestion import suggest
 from nimblet.plan.tee import Guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.quantity import bytes_of
@@ -33,11 +38,16 @@ class Known:
     model: CompactModel
     header: Header
     demand: Demand
+    servers: Servers
 
 
 def size_on(known: Known, profile: HardwareProfile, devices: int) -> SizingStatus:
     """Return the sizes of the container on a profile."""
-    if profile.class_ in CPU_CLASSES:
+    choice, on_cpu = known.servers(profile), profile.class_ in CPU_CLASSES
+    engine = choice.runtime.engine if isinstance(choice, Choice) else None
+    if engine is not None:
+        return size_engine(known.header, known.demand, engine, devices=0 if on_cpu else max(devices, 1))
+    if on_cpu:
         return size_model(known.header, known.demand)
     return size_offloaded(known.header, known.demand, devices=max(devices, 1))
 
@@ -53,7 +63,7 @@ def place_model(
         spec=model.spec,
         nodes=nodes,
         size=lambda profile, devices: with_overhead(size_on(known, profile, devices), overhead),
-        flaw=_flaw(settings),
+        flaw=lambda profile: _flaw(known.servers(profile)),
         passed_through=confinement.device if confinement is not None else "",
     )
     place = Place(
@@ -68,25 +78,36 @@ def place_model(
     return replace(found, sizing=size_on(known, profiles[found.profile], found.hardware.count))
 
 
-def with_hint(placement: Placement, known: Known, nodes: Sequence[NodeFacts], *, overhead_bytes: int) -> Placement:
-    """Return the placement; where memory is short on the CPU, with what would fit."""
+def with_hint(
+    placement: Placement,
+    known: Known,
+    profile: HardwareProfile,
+    nodes: Sequence[NodeFacts],
+    *,
+    overhead_bytes: int,
+) -> Placement:
+    """Return the placement; where memory is short on the CPU, with the context and the slots that would fit."""
+    demand, sizing = known.demand, placement.sizing
     usable = [node.memory_bytes - overhead_bytes for node in usable_nodes(known.model.spec.scheduling, nodes)]
-    if not placement.shortage or not usable or known.demand.memory is not None or placement.offloaded:
+    if not placement.shortage or not usable or demand.memory is not None or placement.offloaded:
         return placement
-    if bytes_of(placement.sizing.memory) <= max(usable):
+    if bytes_of(sizing.memory) <= max(usable):
         return placement
-    fits = fitting(known.header, known.demand, budget_bytes=max(usable))
-    sizing = with_suggestion(placement.sizing, fits)
-    return replace(placement, sizing=sizing, shortage=f"{placement.shortage}{fits.text}")
+
+    def total(tokens: int, slots: int) -> int:
+        asked = replace(demand, context_length=tokens, parallel=slots)
+        return size_on(replace(known, demand=asked), profile, 0).total_bytes
+
+    fits = suggest(total, context_length=demand.context_length, parallel=demand.parallel, budget_bytes=max(usable))
+    shortage = f"{placement.shortage}{fits.text}"
+    return replace(placement, sizing=with_suggestion(sizing, fits), shortage=shortage)
 
 
-def _flaw(settings: Settings) -> Callable[[HardwareProfile], str]:
-    def flaw(profile: HardwareProfile) -> str:
-        if server_image(settings, profile):
-            return ""
-        return f"{LLAMACPP}, which loads GGUF files, does not run on {profile.class_}"
-
-    return flaw
+def _flaw(found: Choice | Problem) -> str:
+    """Return why nothing serves on a profile; "" where something does."""
+    if isinstance(found, Choice):
+        return ""
+    return found.message.removesuffix(NEXT_STEP[found.reason]).rstrip(" .")
 
 
 def _kept(model: CompactModel, facts: ModelFacts) -> Kept | None:
@@ -114,14 +135,6 @@ def _decided_for(model: CompactModel) -> str:
 def equipped(placement: Placement, deployment: Manifest) -> Manifest:
     """Return the Deployment with what the choice gives its pods."""
     return equip(deployment, placement.equipment)
-
-
-def image_on(placement: Placement, model: CompactModel, images: Images, settings: Settings) -> str:
-    """Return the server's image: the one that pods of the same spec and profile have, or the settings'."""
-    before = model.status.resolved
-    if images.kept and before is not None and before.profile == placement.profile:
-        return images.server
-    return server_image(settings, settings.hardware.known[placement.profile])
 
 
 def hardware_status(placement: Placement, facts: ModelFacts, deployment: Manifest | None) -> HardwareStatus:

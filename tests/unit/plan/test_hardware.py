@@ -199,7 +199,7 @@ def test_an_own_profile_is_chosen_by_name_unless_it_says_otherwise() -> None:
             {"profile": "gaudi"},
             GAUDI,
             "RuntimeUnsuitable",
-            "LlamaCpp, which loads GGUF files, does not run on gaudi",
+            "LlamaCpp does not run on gaudi",
         ),
     ],
 )
