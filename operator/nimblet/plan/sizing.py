@@ -11,7 +11,7 @@ from typing import Final
 from nimblet.api.compactmodel import SizingStatus, Task
 from nimblet.plan.artifact import Header, per_layer
 from nimblet.plan.layers import layers_of, lengths, most_heads, windowed_layers
-from nimblet.plan.suggestion import Suggestion, Total, suggest
+from nimblet.plan.suggestion import Suggestion
 from nimblet.plan.task import CACHELESS, physical_batch
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
@@ -276,16 +276,6 @@ def _kv_formula(header: Header, demand: Demand) -> str:
     return f"{width} x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots{state}"
 
 
-def fitting(header: Header, demand: Demand, *, budget_bytes: int) -> Suggestion:
-    """Return the largest context and the most slots whose total fits, each lowered alone."""
-    return suggest(
-        _total(header, demand),
-        context_length=demand.context_length,
-        parallel=demand.parallel,
-        budget_bytes=budget_bytes,
-    )
-
-
 def with_suggestion(sizing: SizingStatus, suggestion: Suggestion) -> SizingStatus:
     """Return the sizes with what would fit instead."""
     return sizing.model_copy(
@@ -294,13 +284,6 @@ def with_suggestion(sizing: SizingStatus, suggestion: Suggestion) -> SizingStatu
             "largest_parallel": suggestion.parallel or None,
         }
     )
-
-
-def _total(header: Header, demand: Demand) -> Total:
-    def total(tokens: int, slots: int) -> int:
-        return size_model(header, replace(demand, context_length=tokens, parallel=slots)).total_bytes
-
-    return total
 
 
 def scratch_volume_bytes(file_bytes: int) -> int:

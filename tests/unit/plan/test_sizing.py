@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nimblet.api.compactmodel import SizingStatus
-from nimblet.plan.artifact import per_layer
+from nimblet.plan.artifact import Header, per_layer
 from nimblet.plan.layers import layers_of, windowed_layers
 from nimblet.plan.sizing import (
     Demand,
@@ -14,7 +14,6 @@ from nimblet.plan.sizing import (
     compute_bytes,
     cpu_millicores,
     draft_bytes,
-    fitting,
     kv_cache_bytes,
     progress_deadline_seconds,
     runtime_bytes,
@@ -22,12 +21,23 @@ from nimblet.plan.sizing import (
     size_model,
     startup_seconds,
 )
-from nimblet.plan.suggestion import NOTHING, Suggestion
+from nimblet.plan.suggestion import NOTHING, Suggestion, suggest
 from nimblet.quantity import bytes_of
 from tests.builders import GEMMA3_270M, a_header, a_model, base_facts, plan_of
 
 MEBIBYTE = 2**20
 DEMAND = Demand(context_length=2048, parallel=2, kv_cache_type="f16", prompt_cache_mebibytes=64)
+
+
+def fitting(header: Header, demand: Demand, *, budget_bytes: int) -> Suggestion:
+    return suggest(
+        lambda tokens, slots: (
+            size_model(header, replace(demand, context_length=tokens, parallel=slots)).total_bytes
+        ),
+        context_length=demand.context_length,
+        parallel=demand.parallel,
+        budget_bytes=budget_bytes,
+    )
 
 
 def sum_of_terms(sizing: SizingStatus) -> int:
