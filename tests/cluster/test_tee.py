@@ -8,7 +8,7 @@ import pytest
 from e2e.cluster.api import Api
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
-from nimblet.plan.tee import EPC_RESOURCE, GPU_RESOURCE
+from nimblet.plan.places import EPC_RESOURCE, GPU_RESOURCE
 from tests.cluster.operator_support import Launcher, View, condition_of, eventually
 from tests.cluster.settling import ready, settled, started
 from tests.cluster.tee_support import POLICIES as PATH

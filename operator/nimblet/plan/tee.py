@@ -3,8 +3,6 @@
 
 Several policies come to the strictest: what all Required ones allow, with every demand that any of them makes.
 Whatever is not known counts against making a pod. Labels and RuntimeClasses choose a place and prove nothing.
-Names of labels, RuntimeClasses and resources are those of Node Feature Discovery, kata-deploy 4.1 and the NVIDIA
-GPU operator 26.7 (RuntimeClasses template of kata-deploy; features of NFD; confidential containers of NVIDIA).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,60 +17,12 @@ from nimblet.manifests.gate import GateForm
 from nimblet.plan.attest import GatePlan, gate_flaw, plan_gate
 from nimblet.plan.facts import NodeFacts
 from nimblet.plan.initdata import initdata_flaw
+from nimblet.plan.places import PLACES, Place
 from nimblet.plan.stage import Problem, problem
 from nimblet.plan.teefacts import RuntimeClassFacts, TEEFacts
 
-_TDX: Final = {"feature.node.kubernetes.io/cpu-security.tdx.enabled": "true"}
-_SNP: Final = {"feature.node.kubernetes.io/cpu-security.sev.snp.enabled": "true"}
-_SGX: Final = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
-_GPU: Final = {"nvidia.com/cc.ready.state": "true"}
-GPU_RESOURCE: Final = "nvidia.com/pgpu"
-"""Confidential GPUs are passed through whole: such nodes offer no nvidia.com/gpu."""
-EPC_RESOURCE: Final = "sgx.intel.com/epc"
 NAMED: Final = 5
 """Nodes named in a message."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """One way to run confidentially. A technology has several where host and device go together."""
-
-    technology: Technology
-    runtime_class: str
-    node_labels: Mapping[str, str]
-    server_class: str = ""
-    """RuntimeClass of the model server, where a device needs another."""
-    device: str = ""
-    memory_resource: str = ""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return all RuntimeClasses that its pods have, the model server's first."""
-        return (self.server_class, self.runtime_class) if self.server_class else (self.runtime_class,)
-
-
-PLACES: Final[Mapping[Technology, tuple[Place, ...]]] = {
-    "TDX": (Place(technology="TDX", runtime_class="kata-qemu-tdx", node_labels=_TDX),),
-    "SNP": (Place(technology="SNP", runtime_class="kata-qemu-snp", node_labels=_SNP),),
-    "SGX": (Place(technology="SGX", runtime_class="", node_labels=_SGX, memory_resource=EPC_RESOURCE),),
-    "NVIDIA-CC": (
-        Place(
-            technology="NVIDIA-CC",
-            runtime_class="kata-qemu-tdx",
-            server_class="kata-qemu-nvidia-gpu-tdx",
-            node_labels={**_GPU, **_TDX},
-            device=GPU_RESOURCE,
-        ),
-        Place(
-            technology="NVIDIA-CC",
-            runtime_class="kata-qemu-snp",
-            server_class="kata-qemu-nvidia-gpu-snp",
-            node_labels={**_GPU, **_SNP},
-            device=GPU_RESOURCE,
-        ),
-    ),
-}
-"""The key of a TDX or SNP guest is asked for by the RuntimeClass's overhead, and so by no container."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +31,8 @@ class Bindable:
 
     ref: PolicyRef | None
     signed: bool | None = None
+    encrypted: str = ""
+    """Where the key of its weights comes from, KBS or Secret; empty for plaintext."""
     before: str = ""
     """Technology that its status names: it stays there as long as that will do."""
     gate_image: str = ""
@@ -177,7 +129,7 @@ def plan_guard(subject: Bindable, tee: TEEFacts, nodes: Sequence[NodeFacts]) -> 
 
 def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, subject: Bindable) -> Guard:
     """Add what else the policies ask for: proof, initdata, weights."""
-    flaw = _flaw(demands.required, tee, signed=subject.signed)
+    flaw = _flaw(demands.required, tee, subject)
     if flaw is not None:
         return _blocked(guard, flaw)
     if guard.place is None:
@@ -207,7 +159,7 @@ def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, 
         guard,
         confinement=_confinement(place, annotations={INITDATA: text} if text else {}, gate=form),
         initdata_sha256=digest,
-        unmet=_flaw(demands.preferred, tee, signed=subject.signed),
+        unmet=_flaw(demands.preferred, tee, subject),
         gate=gate,
     )
 
@@ -257,7 +209,7 @@ def _binds(policy: TEEPolicy, ref: PolicyRef | None, labels_: Mapping[str, str])
     return selector is not None and all(labels_.get(key) == value for key, value in selector.match_labels.items())
 
 
-def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) -> Problem | None:
+def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, subject: Bindable) -> Problem | None:
     """Return the first demand, other than for a place, that can't be met."""
     for policy in policies:
         name, spec = policy.name, policy.spec
@@ -269,9 +221,11 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) 
         )
         if flaw is not None:
             return flaw
-        if signed is not None and spec.weights.require_encryption:
-            return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses plaintext weights.")
-        if signed is False and spec.weights.require_signature:
+        if subject.signed is not None and spec.weights.require_encryption:
+            plain = _plaintext(policy, subject.encrypted)
+            if plain:
+                return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses {plain}.")
+        if subject.signed is False and spec.weights.require_signature:
             found = f"TEEPolicy {name} asks for signed weights; the spec's integrity names no signature."
             return problem(Reason.WEIGHTS_NOT_SIGNED, found)
     digests = {item.spec.attestation.initdata.sha256 for item in policies if item.spec.attestation.initdata}
@@ -279,6 +233,14 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) 
         found = f"{_title([policy.name for policy in policies])} name different initdata."
         return problem(Reason.POLICIES_CONFLICT, found)
     return None
+
+
+def _plaintext(policy: TEEPolicy, encrypted: str) -> str:
+    """Return what of the weights a policy refuses that wants them encrypted; "" where nothing is."""
+    if not encrypted:
+        return "plaintext weights"
+    simulated = policy.spec.attestation.mode == "Simulated"
+    return "" if simulated or encrypted == "KBS" else "a key out of a Secret, which the cluster can read"
 
 
 def _initdata_problem(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
