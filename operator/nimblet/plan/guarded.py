@@ -17,10 +17,13 @@ from nimblet.plan.facts import ChildRef
 from nimblet.plan.stage import problem
 from nimblet.plan.tee import NAMED, Guard
 from nimblet.plan.teefacts import LiveWorkload, TEEFacts
+from nimblet.plan.transport import Transport
 
 NOBODY = "none"
 """No RuntimeClass has this name: no pod may mount it."""
-TRANSPORT = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
+PLAIN = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
+TLS_KEYS = "TLS between pods: its keys are in Secrets; who reads those can read or pretend to be the traffic."
+QDRANT = "Traffic to Qdrant servers: it is not encrypted, and passes the nodes in plaintext."
 SECRETS = "Secrets and ConfigMaps: the cluster's API holds them."
 CLAIMS = "Claims: what lies on them lies outside of the guest."
 
@@ -103,8 +106,8 @@ def confined(guard: Guard, manifest: Manifest) -> Manifest:
     return confine(manifest, guard.confinement) if guard.confinement is not None else manifest
 
 
-def policy_verdicts(guard: Guard, tee: TEEFacts) -> tuple[Verdict, ...]:
-    """Return the condition PolicyEnforced; none where no policy binds."""
+def policy_verdicts(guard: Guard, tee: TEEFacts, transport: Transport) -> tuple[Verdict, ...]:
+    """Return the condition PolicyEnforced; none where no policy binds. `transport`: how the pods are spoken to."""
     if not guard.binds:
         return ()
     false, type_ = ConditionStatus.FALSE, ConditionType.POLICY_ENFORCED
@@ -121,10 +124,12 @@ def policy_verdicts(guard: Guard, tee: TEEFacts) -> tuple[Verdict, ...]:
         f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}, simulated: "
         "labels and RuntimeClass chose the place, and nothing proves it."
     )
+    if guard.required and not transport.encrypted:
+        found += " Transport is plaintext on the node: tls.mode is Off."
     return (verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found),)
 
 
-def policy_status(guard: Guard, *, uncovered: Iterable[str]) -> PolicyStatus | None:
+def policy_status(guard: Guard, transport: Transport, *, uncovered: Iterable[str]) -> PolicyStatus | None:
     """Return what the policies come to, for the status."""
     if not guard.binds:
         return None
@@ -135,7 +140,7 @@ def policy_status(guard: Guard, *, uncovered: Iterable[str]) -> PolicyStatus | N
         runtime_class=_class(guard),
         proof="Simulated" if guard.place is not None else "",
         initdata_sha256=guard.initdata_sha256,
-        not_covered=[TRANSPORT, SECRETS, *uncovered],
+        not_covered=[TLS_KEYS if transport.encrypted else PLAIN, SECRETS, *uncovered],
     )
 
 
