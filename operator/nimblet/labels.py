@@ -85,7 +85,7 @@ RuntimeClasses of the pods that may mount them, separated by commas; absent othe
 TRANSPORT: Final = f"{GROUP}/transport"
 """Pod-template label: "tls" where the pods serve HTTPS; absent where they serve HTTP."""
 CERTIFICATE: Final = f"{GROUP}/certificate"
-"""Pod-template annotation: first digits of the certificate of a server that can't take up another one by itself."""
+"""Pod-template annotation: first digits of the certificate of a server that never looks at it again."""
 
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 

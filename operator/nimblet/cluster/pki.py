@@ -130,7 +130,7 @@ def authority_facts(authorities: Sequence[Authority]) -> AuthorityFacts:
 
 
 def certificate_facts(data: Mapping[str, str], authorities: Sequence[Authority]) -> CertificateFacts:
-    """Return what a Secret's entries, in base64, hold. BadCertificateError where that is no certificate and key."""
+    """Return what the entries of a Secret, in base64, hold. BadCertificateError where they are no pair."""
     certificate = _one(_entry(data, CERTIFICATE_FILE))
     key = _private(_entry(data, KEY_FILE))
     if _public(key.public_key()) != _public(certificate.public_key()):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Has the pods of a finished manifest speak TLS. Pure: a manifest in, another one out.
 
-Like confine.py it works on any manifest with a pod template: what serves is known by its component. Which certificate
-there is, and when another one comes, is decided in plan/transport.py.
+Like confine.py it works on any manifest with a pod template: what serves is known by its component. Which
+certificate there is, and when another one comes, is decided in plan/transport.py.
 """
 
 from collections.abc import Mapping
@@ -77,9 +77,9 @@ def secured_service(service: Manifest) -> Manifest:
 
 
 def secured(manifest: Manifest, tls: Secured) -> Manifest:
-    """Return a workload whose pods serve HTTPS, or ask servers that do. Its pods' REVISION is new, where it has one.
+    """Return a workload whose pods serve HTTPS, or ask servers that do.
 
-    The program is that of the first container.
+    Its pods' REVISION is new, where it has one. The program is that of the first container.
     """
     spec, meta = _part(manifest, "spec"), _part(manifest, "metadata")
     template = _part(spec, "template")
