@@ -377,7 +377,9 @@ async def _ask(target: live.Target, question: asking.Question, *, url: str | Non
         if url is not None:
             endpoint = asking.direct_endpoint(url, api_key=key)
         else:
-            endpoint = asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key)
+            login = await read_login(target.kubeconfig)
+            https = model.status.endpoint.startswith("https:")
+            endpoint = asking.proxied_endpoint(login, target, api_key=key, https=https)
     labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
     return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nimblet.manifests.transport import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE
-from nimblet.plan.transport import AuthorityFacts, CertificateFacts
+from nimblet.plan.transport import SKEW, AuthorityFacts, CertificateFacts
 
 ENTROPY_BYTES: Final = 60
 """40 for a key, 20 for a serial number."""
@@ -33,8 +33,6 @@ _KEY_BYTES: Final = 40
 """64 bits more than the curve's order has, so that the remainder is even (FIPS 186-5, A.2.1)."""
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256 (SEC 2, 2.4.2)."""
-SKEW: Final = timedelta(minutes=5)
-"""By which clocks of clients may be behind: a certificate is good from so long before it is made."""
 NAME: Final = "nimblet"
 CA_USE: Final = x509.KeyUsage(
     digital_signature=False,
