@@ -17,6 +17,7 @@ from e2e.cluster.process import POLL_SECONDS
 
 Manifest = Mapping[str, object]
 """A JSON object on its way to the apiserver."""
+MANAGER = "nimblet-test-cluster"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Api:
         """Create an object in the collection at `path`."""
         return self._object("POST", path, manifest)
 
-    def apply(self, path: str, manifest: Manifest) -> dict[str, object]:
-        """Server-side apply one object at `path`; takes every field over."""
-        return self._object("PATCH", f"{path}?fieldManager=nimblet-test-cluster&force=true", manifest)
+    def apply(self, path: str, manifest: Manifest, *, manager: str = MANAGER) -> dict[str, object]:
+        """Server-side apply one object at `path`; takes every field over. Managers keep each other's fields."""
+        return self._object("PATCH", f"{path}?fieldManager={manager}&force=true", manifest)
 
     def replace(self, path: str, manifest: Manifest) -> dict[str, object]:
         """Replace the object at `path`."""

@@ -19,6 +19,8 @@ KUBELET_USER = "kubelet"
 KUBE_PROXY_USER = "kube-proxy"
 CRI = "io.containerd.grpc.v1.cri"
 UNUSED_PLUGINS = ("aufs", "btrfs", "devmapper", "zfs")
+SECOND_HANDLER = "test-handler"
+"""A RuntimeClass may name it: runc again. kind's nodes have one of this name by kind's own configuration."""
 
 
 def containerd_config(plan: NodePlan, *, pause_image: str) -> dict[str, object]:
@@ -42,15 +44,23 @@ def containerd_config(plan: NodePlan, *, pause_image: str) -> dict[str, object]:
                     "snapshotter": "overlayfs",
                     "default_runtime_name": "runc",
                     "runtimes": {
-                        "runc": {
-                            "runtime_type": "io.containerd.runc.v2",
-                            "options": {"Root": str(plan.run / "runc"), "SystemdCgroup": False},
-                        }
+                        "runc": _runc(plan.run / "runc"),
+                        # a folder of its own, so that one sees by which of the two a container runs
+                        SECOND_HANDLER: _runc(second_runtime(plan)),
                     },
                 },
             },
         },
     }
+
+
+def second_runtime(plan: NodePlan) -> Path:
+    """Return where the second handler's runc keeps the state of its containers."""
+    return plan.run / f"runc-{SECOND_HANDLER}"
+
+
+def _runc(root: Path) -> dict[str, object]:
+    return {"runtime_type": "io.containerd.runc.v2", "options": {"Root": str(root), "SystemdCgroup": False}}
 
 
 def containerd_argv(config: Path) -> tuple[str, ...]:

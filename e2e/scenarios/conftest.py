@@ -14,6 +14,7 @@ import pytest
 from e2e.cluster import cluster as clusters
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
+from e2e.support.canaries import Canaries, none_seen
 from e2e.support.diagnostics import diagnose
 from e2e.support.kube import Kube
 from e2e.support.manifests import namespace_manifest
@@ -74,15 +75,28 @@ def kube(stack: Stack) -> Kube:
     return stack.kube
 
 
+@pytest.fixture(scope="session")
+def canaries(kube: Kube) -> Iterator[Canaries]:
+    """Look for what the Secrets of all namespaces held; the session fails where any of it is seen at its end."""
+    made = Canaries(kube)
+    yield made
+    none_seen(made.finish())
+
+
 @pytest.fixture
-def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the test's own that admits restricted pods only; gone afterwards."""
+def namespace(kube: Kube, canaries: Canaries, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own that admits restricted pods only; gone afterwards.
+
+    The test fails where a value of one of its Secrets is seen anywhere else.
+    """
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))[:50].strip("-")
     kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
     kube.apply(namespace_manifest(name))
     yield name
+    seen = canaries.look(name)
     if not (request.node.stash.get(_FAILED, False) and _keeps()):
         kube.run("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+    none_seen(seen)
 
 
 def _keeps() -> bool:

@@ -14,6 +14,7 @@ from e2e.matrix import table
 from e2e.matrix.play import Fault, Outcome, play
 from e2e.matrix.rows import FAULTS
 from e2e.matrix.scene import scene_of
+from e2e.support.canaries import Canaries, none_seen
 from e2e.support.kube import Kube
 
 WRITE = "NIMBLET_WRITE_MATRIX"
@@ -23,22 +24,23 @@ LONGEST_SECONDS = 420
 Outcomes = Mapping[str, Future[Outcome]]
 
 
-def _play(kube: Kube, fault: Fault) -> Outcome:
+def _play(kube: Kube, fault: Fault, canaries: Canaries) -> Outcome:
     """Play a row; where it went well its pods make room for the next one."""
     with scene_of(kube, fault.namespace) as scene:
         outcome = play(scene, fault)
+        none_seen(canaries.look(fault.namespace))
     kube.run("delete", "namespace", fault.namespace, "--wait=false")
     return outcome
 
 
 @pytest.fixture(scope="module")
-def outcomes(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+def outcomes(kube: Kube, canaries: Canaries, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """The rows that were selected, all under way; on demand written down."""
     selected = {item.name for item in request.session.items}
     chosen = [fault for fault in FAULTS if f"test_fault[{fault.name}]" in selected]
     rows = sorted(chosen, key=lambda fault: not fault.slow)
     with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="row") as pool:
-        futures = {fault.name: pool.submit(_play, kube, fault) for fault in rows}
+        futures = {fault.name: pool.submit(_play, kube, fault, canaries) for fault in rows}
         yield futures
     good = {name: future.result() for name, future in futures.items() if future.exception() is None}
     if os.environ.get(WRITE) == "1":

@@ -14,11 +14,13 @@ from e2e.support.asking import ask, endpoint_of
 from e2e.support.kube import Kube
 from e2e.support.manifests import model_manifest
 from e2e.support.objects import Thing
-from e2e.support.stack import OPERATOR, OPERATOR_NAMESPACE, RESYNC_SECONDS, Stack, upgrade
+from e2e.support.stack import OPERATOR, OPERATOR_NAMESPACE, Stack, operator_metrics, upgrade
 from e2e.support.wait import until
 
 NAME = "steady"
 SERVER = f"{NAME}-model"
+STEADY_RESYNCS = 3
+RESYNCS = 'nimblet_resyncs_total{outcome="done"}'
 Versions = dict[str, tuple[str, str]]
 
 
@@ -62,10 +64,17 @@ def test_steady_state_writes_nothing(kube: Kube, namespace: str) -> None:
     kube.apply(model_manifest(NAME, namespace))
     kube.wait_ready(NAME, namespace)
     before = settled(kube, namespace)
-    end = time.monotonic() + 3 * RESYNC_SECONDS + 5
-    while time.monotonic() < end:
+    goal = resyncs(kube) + STEADY_RESYNCS
+    while resyncs(kube) < goal:
         assert versions(kube, namespace) == before
         time.sleep(5)
+    assert versions(kube, namespace) == before
+
+
+def resyncs(kube: Kube) -> int:
+    """Return how often the operator has read everything anew, by its own count."""
+    lines = [line for line in operator_metrics(kube).splitlines() if line.startswith(RESYNCS)]
+    return sum(int(float(line.split()[-1])) for line in lines)
 
 
 def settled(kube: Kube, namespace: str) -> Versions:

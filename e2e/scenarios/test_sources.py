@@ -12,13 +12,16 @@ from e2e.models import SMOLLM2, model_path
 from e2e.support.asking import ask, endpoint_of
 from e2e.support.hub import REGISTRY_HOST, REGISTRY_PORT, WEIGHTS_URL
 from e2e.support.kube import Kube, conditions_text
-from e2e.support.manifests import model_manifest
+from e2e.support.library import secret_manifest
+from e2e.support.manifests import Manifest, model_manifest
 from e2e.support.registry import claim_manifest, deploy_registry, filling_pod_manifest
 from e2e.support.stack import Stack
 from loader_testing.packing import model_car, model_pack
 
 NAME = "sourced"
 REPOSITORY = "models/smollm2"
+REGISTRY_PASSWORD = "canary/of-a+registry"
+"""With what a URL would quote."""
 
 
 def test_https_source_with_a_digest_and_the_administrators_ca(kube: Kube, namespace: str) -> None:
@@ -50,11 +53,15 @@ def registry(stack: Stack) -> str:
 
 @pytest.mark.timeout(600, func_only=True)
 def test_a_registrys_artifact_and_then_its_image(kube: Kube, namespace: str, registry: str) -> None:
-    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:raw"))
+    # nobody asks for this login, but it is mounted and read as any other
+    login: Manifest = {"username": "reader", "password": REGISTRY_PASSWORD}
+    kube.apply(secret_manifest("login", namespace, login, host=REGISTRY_HOST))
+    with_login: Manifest = {"credentialsSecretRef": {"name": "login"}}
+    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:raw", source=with_login))
     artifact = kube.wait_ready(NAME, namespace).status.artifact
     assert artifact is not None
     assert artifact.files[0].sha256 == SMOLLM2.sha256
-    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:car"))
+    kube.apply(model_manifest(NAME, namespace, uri=f"{registry}:car", source=with_login))
     model = kube.wait_ready(NAME, namespace)
     assert model.status.artifact is not None
     assert [file.sha256 for file in model.status.artifact.files] == [SMOLLM2.sha256]

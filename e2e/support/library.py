@@ -26,6 +26,7 @@ GIT_IDS, S3_IDS, CLAIM_IDS = ("weir-power-coop-faq",), ("umbrella-museum",), ("t
 EVERYONE, BOARD = "everyone", "board"
 BUCKET, PREFIX = "papers", "museum"
 KEYS, KEY_ID, KEY_SECRET = "bucket", "e2e-reader", "e2e-reader-secret"
+LOGIN = "repository"
 READER, READER_KEY = "readers", "a-key-for-everyone"
 CLAIM: Final = "papers"
 STORE_MIB: Final = 512
@@ -82,7 +83,8 @@ def secret_manifest(name: str, namespace: str, values: Manifest, *, host: str = 
 
 def library_sources() -> list[Manifest]:
     """Return the three sources; the bucket is for the board alone."""
-    git = {"url": f"https://{GIT_HOST}:{GIT_PORT}{REPOSITORY}", "revision": BRANCH}
+    url = f"https://{GIT_HOST}:{GIT_PORT}{REPOSITORY}"
+    git = {"url": url, "revision": BRANCH, "credentialsSecretRef": {"name": LOGIN}}
     bucket = {"uri": f"s3://{BUCKET}/{PREFIX}", "credentialsSecretRef": {"name": KEYS}}
     return [
         {"name": "repo", "git": git},
@@ -93,6 +95,8 @@ def library_sources() -> list[Manifest]:
 
 def library_manifests(namespace: str) -> list[Manifest]:
     """Return the index with its reranker, its Assistant and their Secrets."""
+    # the server asks for none
+    login: Manifest = {"username": "reader", "password": "canary/of-a+repository"}
     keys: Manifest = {"accessKeyId": KEY_ID, "secretAccessKey": KEY_SECRET}
     record = f'{{"key": "{READER_KEY}", "access": ["{EVERYONE}"]}}'
     runtime: Manifest = {"contextLength": 512, "parallel": 1}
@@ -117,6 +121,7 @@ def library_manifests(namespace: str) -> list[Manifest]:
     )
     return [
         secret_manifest(KEYS, namespace, keys, host=S3_HOST),
+        secret_manifest(LOGIN, namespace, login, host=GIT_HOST),
         secret_manifest(READER, namespace, {"everyone": record}),
         model_manifest(
             RERANKER, namespace, uri=RERANK_URI, task="Rerank", runtime=runtime, resources={"cpu": "50m"}

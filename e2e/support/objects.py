@@ -187,6 +187,8 @@ class PodStatus(Parsed):
 
 class PodSpec(Parsed):
     automount_service_account_token: bool = True
+    runtime_class_name: str = ""
+    overhead: dict[str, str] = Field(default_factory=dict)
     volumes: list[dict[str, object]] = Field(default_factory=list)
 
 

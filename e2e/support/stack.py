@@ -43,7 +43,8 @@ OPERATOR: Final = "nimblet-operator"
 DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer", "gateway")
 """Images that the operator's pods run, by their names in the chart's values."""
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
-RESYNC_SECONDS: Final = 30
+RESYNC_SECONDS: Final = 20
+"""Above the 15 s within which failures must be told, so that no resync tells them in place of a watch."""
 PLAIN_HOSTS: Final = (HUB_HOST, REGISTRY_HOST, SITE_HOST, S3_HOST)
 """What is asked in plain HTTP inside the cluster."""
 MAX_FILE_BYTES: Final = 2**50
@@ -144,6 +145,12 @@ def install_operator(kube: Kube, values: Manifest, *, progress: Progress) -> Non
     with progress.step("operator: helm install"):
         argv = ["upgrade", "--install", RELEASE, str(CHART), f"--namespace={OPERATOR_NAMESPACE}"]
         helm(kube, [*argv, "--create-namespace", "--values=-", "--wait", "--timeout=3m"], text=json.dumps(values))
+
+
+def operator_metrics(kube: Kube) -> str:
+    """Return what the operator exposes at /metrics."""
+    service = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/{OPERATOR}-metrics:metrics"
+    return kube.run("get", "--raw", f"{service}/proxy/metrics")
 
 
 def upgrade(stack: Stack, changes: Manifest) -> None:

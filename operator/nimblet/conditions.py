@@ -98,6 +98,7 @@ class Reason(StrEnum):
     NOT_GGUF = "NotGGUF"
     HEADER_INVALID = "HeaderInvalid"
     UNSUPPORTED_FORMAT = "UnsupportedFormat"
+    FORMAT_MISMATCH = "FormatMismatch"
     TOO_MANY_FILES = "TooManyFiles"
     DIGEST_REQUIRED = "DigestRequired"
     DISK_FULL = "DiskFull"
@@ -231,12 +232,13 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.SIZE_MISMATCH: "The source changed or cut the file; pin source.revision and try again.",
     Reason.NOT_GGUF: "Point source at a GGUF file.",
     Reason.HEADER_INVALID: "The file is damaged or hostile; choose another.",
-    Reason.UNSUPPORTED_FORMAT: "Point source at a GGUF file; no other format can be loaded.",
+    Reason.UNSUPPORTED_FORMAT: "Point source at a GGUF file or a safetensors repository; no other is loaded.",
+    Reason.FORMAT_MISMATCH: "Set runtime.name to one that loads the format, or point source at the other format.",
     Reason.TOO_MANY_FILES: "Narrow source.files.",
     Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
     Reason.INTEGRITY_INVALID: "Correct the ConfigMap that integrity names; `nimblet digest` and `nimblet sign` "
     "write what is read.",
-    Reason.UNSAFE_FORMAT: "Choose files of the format GGUF; formats that run code when loaded never are.",
+    Reason.UNSAFE_FORMAT: "Choose files in GGUF or safetensors; formats that run code when loaded never are.",
     Reason.SIGNATURE_INVALID: "Don't use these weights; have them signed again (`nimblet sign`).",
     Reason.SIGNATURE_MISMATCH: "Don't use these weights until the difference is explained; give their own "
     "signature.",

@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, gateway, idle, ingest, loader, retriever, scale, settled
+from tests.bench import answers, gateway, idle, ingest, load, loader, retriever, scale, settled
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -33,6 +33,7 @@ BENCHES = {
     "settled": f"what an operator costs beside {settled.COUNT} settled indexes and as many Assistants",
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "gateway": "what a gateway adds before the first token, and 200 streams at once",
+    "load": "an open-loop load on a server as the operator sets it up, beside its own defaults at equal memory",
     "sizing": "predicted against measured memory",
     "answers": "grounded answers on the frozen corpus: right, refused, quoted, beside controls",
     "soak": "each model under load at its computed memory: no kill",
@@ -78,7 +79,12 @@ def main(argv: Sequence[str]) -> int:
         help="ingest: files of eight passages each (default: %(default)s)",
     )
     parser.add_argument("--only", default="", help="models whose name holds this, for sizing and soak")
-    parser.add_argument("--seconds", type=float, default=SOAK_SECONDS, help="of each soak (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"of each soak (default: {SOAK_SECONDS:g}); of each round of load (default: {load.SECONDS:g})",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="load: draw the distributions, a file a rate")
     answers.add_options(parser)
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.what if name not in BENCHES]
@@ -101,7 +107,10 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "ingest": lambda: _told(ingest.table(ingest.run(arguments.documents))),
         "sizing": lambda: bench_sizing(arguments.only),
         "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
-        "soak": lambda: bench_soak(arguments.only, arguments.seconds),
+        "load": lambda: load.main(
+            binary=_binary(), seconds=arguments.seconds or load.SECONDS, picture=arguments.plot
+        ),
+        "soak": lambda: bench_soak(arguments.only, arguments.seconds or SOAK_SECONDS),
     }
     return runs[name]()
 

@@ -25,6 +25,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 TENANT: Final = "tenant"
 CANARY: Final = "canary-7f3c9a5e1b"
+SECRET_KEYS: Final = (
+    *("token", "username", "password", "accessKeyId", "secretAccessKey"),
+    *("api-key", "api-keys"),
+)
+"""All keys that any field asks for."""
 SHORTEST: Final = 8
 """Characters; shorter values of a Secret are words that stand elsewhere too."""
 READABLE: Final = tuple(item for item in RESOURCES if item.namespaced and item not in (SECRET, LEASE))
@@ -36,7 +41,7 @@ def secret(view: View, name: str, *, namespace: str = "", hosts: str | None = No
     metadata: dict[str, object] = {"name": name, "namespace": namespace}
     if hosts is not None:
         metadata |= {"labels": {labels.USE: "true"}, "annotations": {labels.HOSTS: hosts}}
-    data = {key: f"{CANARY}-{name}-{key}" for key in ("token", "password", "api-key", "api-keys")}
+    data = {key: f"{CANARY}-{name}-{key}" for key in SECRET_KEYS}
     manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
     view.api.create(f"/api/v1/namespaces/{namespace}/secrets", manifest)
 
@@ -148,73 +153,122 @@ async def test_who_may_not_read_secrets_learns_no_value_of_one(
         await tenant.get(SECRET, namespace=view.namespace, name="small-key")
 
 
-NAMING: Final[Mapping[str, tuple[str, dict[str, object]]]] = {
-    "a model's credentials": (
-        "CompactModel",
-        {"source": {"uri": "hf://org/repo", "credentialsSecretRef": {"name": "treasure"}}},
-    ),
-    "a model's own keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": "treasure"}}}),
-    "an assistant's own keys": (
-        "Assistant",
-        {"apiKeysSecretRef": {"name": "treasure"}},
-    ),
-    "an index's source": (
-        "RetrievalIndex",
-        {
-            "sources": [
-                {
-                    "name": "docs",
-                    "git": {
-                        "url": "https://huggingface.co/docs.git",
-                        "credentialsSecretRef": {"name": "treasure"},
-                    },
-                }
-            ]
-        },
-    ),
-    "an index's store": (
-        "RetrievalIndex",
-        {"store": {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": "treasure"}}},
-    ),
-}
+def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
+    """Return every field that names a Secret: the kind, and a spec that lends it to an address of the tenant's."""
+    named: dict[str, object] = {"credentialsSecretRef": {"name": secret_name}}
+
+    def index_of(**source: object) -> tuple[str, dict[str, object]]:
+        return "RetrievalIndex", {"sources": [{"name": "docs", **source}]}
+
+    store = {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": secret_name}}
+    return {
+        "hub": ("CompactModel", {"source": {"uri": "hf://org/repo", **named}}),
+        "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}}),
+        "bucket": ("CompactModel", {"source": {"uri": "s3://weights/small", **named}}),
+        "registry": ("CompactModel", {"source": {"uri": "oci://huggingface.co/weights/small:1", **named}}),
+        "model-keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": secret_name}}}),
+        "assistant-keys": ("Assistant", {"apiKeysSecretRef": {"name": secret_name}}),
+        "git-source": index_of(git={"url": "https://huggingface.co/docs.git", **named}),
+        "s3-source": index_of(s3={"uri": "s3://papers/handbook", **named}),
+        "store": ("RetrievalIndex", {"store": store}),
+    }
+
+
+KEEPS_ITS_HOSTS: Final = ("hub", "web", "bucket", "registry", "s3-source")
+"""The Secret is mounted with the hosts that it names itself, and whoever connects sends it nowhere else."""
+KEYS: Final = ("model-keys", "assistant-keys")
+"""Keys that callers show us: they are sent to nobody."""
+TEMPLATES: Final = tuple(resource_of(each) for each in ("Deployment", "StatefulSet", "Job", "Pod"))
+
+
+async def thieves(tenant: Client, view: View, chosen: Mapping[str, tuple[str, dict[str, object]]]) -> None:
+    """Have the tenant make a resource for each of the ways."""
+    for name, (kind, spec) in chosen.items():
+        await tenant.create(manifest_of(kind, name, view.namespace, **spec))
+
+
+def told(view: View, kind: str, name: str, reason: str) -> None:
+    eventually(
+        lambda: reason in json.dumps(view.of(kind).model(name).get("status", {})),
+        what=f"{reason} told by {kind} {name}",
+    )
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("named", NAMING)
-async def test_a_secret_that_nobody_lends_reaches_no_pod(
-    launcher: Launcher, view: View, tenant: Client, named: str
-) -> None:
+async def test_a_secret_that_nobody_lends_reaches_no_pod(launcher: Launcher, view: View, tenant: Client) -> None:
     # Given a Secret whose owner did not mark it for use
     started(launcher)
     view.create("small")
     ready(view, "small")
     secret(view, "treasure")
-    kind, spec = NAMING[named]
-    # When the user names it
-    await tenant.create(manifest_of(kind, "thief", view.namespace, **spec))
+    # When the user names it wherever one can be named
+    ways = naming("treasure")
+    await thieves(tenant, view, ways)
     # Then that is told, and no pod's template knows its name
-    own = view.of(kind)
-    eventually(
-        lambda: "SecretNotUsable" in json.dumps(own.model("thief").get("status", {})),
-        seconds=15,
-        what="the refusal",
-    )
-    templates = tuple(resource_of(each) for each in ("Deployment", "StatefulSet", "Job", "Pod"))
-    assert "treasure" not in await readable(tenant, view.namespace, of=templates)
+    for name, (kind, _) in ways.items():
+        told(view, kind, name, "SecretNotUsable")
+    assert "treasure" not in await readable(tenant, view.namespace, of=TEMPLATES)
     assert CANARY not in await readable(tenant, view.namespace)
 
 
 @pytest.mark.asyncio
-async def test_a_secret_of_another_namespace_is_not_there(launcher: Launcher, view: View, tenant: Client) -> None:
+async def test_nothing_of_another_namespace_is_there(launcher: Launcher, view: View, tenant: Client) -> None:
+    # Given another namespace, whose owner lends a Secret, and where a model is called as one that the user names
     started(launcher)
-    other = f"{view.namespace}-other"
-    view.api.create("/api/v1/namespaces", {"metadata": {"name": other}})
-    secret(view, "treasure", namespace=other, hosts="huggingface.co")
-    _, spec = NAMING["a model's credentials"]
-    await tenant.create(manifest_of("CompactModel", "thief", view.namespace, **spec))
-    eventually(
-        lambda: view.condition("thief", "Ready") == ("False", "SecretMissing"),
-        seconds=15,
-        what="that none is there",
-    )
-    view.api.delete(f"/api/v1/namespaces/{other}")
+    other = View(api=view.api, namespace=f"{view.namespace}-other")
+    view.api.create("/api/v1/namespaces", {"metadata": {"name": other.namespace}})
+    secret(view, "treasure", namespace=other.namespace, hosts="huggingface.co")
+    other.create("foreign")
+    view.create("small")
+    ready(view, "small")
+    ready(other, "foreign")
+    # When the user names them
+    ways = naming("treasure")
+    await thieves(tenant, view, ways)
+    embedding: dict[str, object] = {"modelRef": {"name": "foreign"}}
+    foreign: dict[str, tuple[str, dict[str, object]]] = {
+        "by-foreign": ("Assistant", {"modelRef": {"name": "foreign"}}),
+        "of-foreign": ("RetrievalIndex", {"embedding": embedding}),
+    }
+    await thieves(tenant, view, foreign)
+    # Then none is there, and no pod's template knows the Secret's name
+    for name, (kind, _) in ways.items():
+        told(view, kind, name, "SecretMissing")
+    for name, (kind, _) in foreign.items():
+        told(view, kind, name, "ModelMissing")
+    assert "treasure" not in await readable(tenant, view.namespace, of=TEMPLATES)
+    view.api.delete(f"/api/v1/namespaces/{other.namespace}")
+
+
+@pytest.mark.asyncio
+async def test_a_lent_secret_goes_to_no_address_of_the_tenants_choice(
+    launcher: Launcher, view: View, tenant: Client
+) -> None:
+    # Given a Secret that its owner lends for one host
+    started(launcher)
+    secret(view, "treasure", hosts="vault.example")
+    # When the user names it beside other addresses
+    ways = {name: way for name, way in naming("treasure").items() if name not in KEYS}
+    await thieves(tenant, view, ways)
+    # Then either it is refused, or whoever connects is given the owner's host and no other
+    for name, (kind, _) in ways.items():
+        if name in KEEPS_ITS_HOSTS:
+            eventually(
+                lambda name=name: lent_hosts(view, name) == {"vault.example"},  # type: ignore[misc]
+                what=f"the owner's host alone in what the pods of {name} read",
+            )
+        else:
+            told(view, kind, name, "SecretNotUsable")
+
+
+def lent_hosts(view: View, owner: str) -> set[str]:
+    """Return the hosts that the pods of a resource may send its credential to, by what loader and indexer read."""
+    found: set[str] = set()
+    for item in view.children("ConfigMap").values():
+        if owner in item["metadata"]["labels"].values():
+            for text in item["data"].values():
+                document = json.loads(text) if text.startswith("{") else {}
+                found |= set(document.get("credentialHosts", ()))
+                lent = (source.get("credentials", {}) for source in document.get("sources", ()))
+                found |= {host for each in lent for host in each.get("hosts", ())}
+    return found

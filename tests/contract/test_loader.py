@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.api.compactmodel import MAX_ARTIFACT_FILES, CompactModelSpec
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.manifests import loader as manifests
+from nimblet.plan import artifact as operator_artifact
 from nimblet.plan import source
 from nimblet.plan.artifact import Signer as ReadSigner
-from nimblet.plan.artifact import parse_artifact
+from nimblet.plan.artifact import parse_artifact, parse_digests, unpacked
 from nimblet.plan.facts import ModelFacts, TrustTextFacts
 from nimblet.plan.integrity import known_trust, method_of
 from nimblet.plan.source import policy_text, source_text
@@ -23,7 +24,20 @@ from nimblet_egress.policy import S3Policy
 from nimblet_loader.cache import check_folder
 from nimblet_loader.cli import _parser
 from nimblet_loader.connectors import CLAIM_DIR, SCHEMES
-from nimblet_loader.contract import Artifact, ArtifactFile, HeaderFacts, Signer, encode, parse_policy, parse_source
+from nimblet_loader.contract import (
+    MAX_FILES,
+    MAX_MESSAGE_BYTES,
+    Artifact,
+    ArtifactFile,
+    FetchReport,
+    HeaderFacts,
+    Quantization,
+    Signer,
+    encode,
+    parse_policy,
+    parse_source,
+)
+from nimblet_loader.message import to_message
 from nimblet_loader.webidentity import IDENTITY_PATH
 from tests.builders import a_model, plan_of
 from tests.unit.manifests.test_pods import PODS
@@ -145,6 +159,45 @@ def test_every_scheme_of_the_loader_is_one_of_the_api() -> None:
     assert set(re.findall(r"([a-z0-9]+)://", pattern)) | {"http"} == set(SCHEMES)
 
 
+def test_the_operator_unpacks_what_the_loader_packs() -> None:
+    files = tuple(ArtifactFile(path=f"m-{n}.gguf", size=n + 1, sha256=f"{n:064x}") for n in range(MAX_FILES))
+    facts = HeaderFacts(
+        architecture="llama",
+        parameters=1,
+        tensor_bytes=1,
+        tensor_types={},
+        output_tied=True,
+        context_length=1,
+        embedding_length=1,
+        block_count=1,
+        chat_template=False,
+    )
+    written = Artifact(
+        version=1,
+        uri="hf://org/repo",
+        commit="c" * 40,
+        files=files,
+        digest_source="Source",
+        format="GGUF",
+        header=facts,
+    )
+    message = to_message(written).decode()
+
+    assert len(message) <= MAX_MESSAGE_BYTES < len(encode(written))
+    assert unpacked(message) == encode(written).decode()
+    assert parse_artifact(unpacked(message)) is not None
+    report = FetchReport(
+        version=1,
+        files=48,
+        bytes=1,
+        downloaded_bytes=1,
+        seconds=1.0,
+        sha256={file.path: f"{file.size:064x}" for file in files},
+    )
+    assert parse_digests(to_message(report).decode()) == report.sha256
+    assert (operator_artifact.MAX_FILES, MAX_ARTIFACT_FILES) == (MAX_FILES, MAX_FILES)
+
+
 def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
     header = HeaderFacts(
         architecture="gemma3",
@@ -165,6 +218,10 @@ def test_the_operator_reads_every_fact_that_the_loader_writes() -> None:
         classifier=True,
         classifier_outputs=2,
         classifier_labels=("no", "yes"),
+        model_type="gemma3_text",
+        dtype="bfloat16",
+        quantization=Quantization(method="awq", bits=4, group_size=128),
+        other={"ssm.state_size": 128},
     )
     written = Artifact(
         version=1,

@@ -10,6 +10,7 @@ from e2e.cluster.kwok import FakeNode
 from nimblet import labels
 from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import grant_wide_rights, stages
+from tests.cluster.tee_support import install_classes
 from tests.faults.admin import SteadyApi
 from tests.faults.grounded import BROKEN_INPUTS, GroundedStory, storage_class
 from tests.faults.rig import Outcome, Reference, Scenario, World, perform_all, upstream_of
@@ -25,6 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         install_all(plane.api)
         grant_wide_rights(plane.api)
         storage_class(plane.api)
+        install_classes(plane.api)
         plane.add_node(FakeNode("node-1"))
         api = SteadyApi(plane.api.endpoint)
         yield World(

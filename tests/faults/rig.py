@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from e2e.cluster.controlplane import ControlPlane
+from e2e.support.needles import forms
 from tests.cluster.operator_support import (
     OPERATOR_USER,
     RESYNC_SECONDS,
@@ -178,17 +179,18 @@ class Run:
         self.note(overdue, "told to stop, the operator ended with")
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must be seen in no output: keys that were used or stored, the master key; also as base64."""
+        """Return what must be seen in no output: keys that were used or stored in any form, and the master key."""
         path = f"/api/v1/namespaces/{self.operator_namespace}/secrets/{MASTER_KEY}"
         master: Any = self.view.api.get(path)
         self.remember_secrets()
         keys = {header.removeprefix("Bearer ") for header in tuple(self.stub.keys)} | self.hidden
-        encoded = [base64.b64encode(key.encode()).decode() for key in keys]
-        return (*keys, *encoded, str(master["data"]["key"]))
+        looked_for = {form for key in keys for form in forms(key)}
+        return (*looked_for, str(master["data"]["key"]))
 
     def remember_secrets(self) -> None:
-        """Read what our Secrets hold now, each in one piece."""
-        for secret in self.view.children("Secret").values():
+        """Read what the namespace's Secrets hold now, ours and those that users give, each in one piece."""
+        listed: Any = self.view.api.get(f"/api/v1/namespaces/{self.view.namespace}/secrets")
+        for secret in listed["items"]:
             for value in (secret.get("data") or {}).values():
                 self.hidden.add(base64.b64decode(value).decode())
 
@@ -256,6 +258,8 @@ def perform(world: World, scenario: Scenario, reference: Reference | None) -> Ou
         hidden = run.secrets()
         told = [where for where, text in run.outputs() if any(secret in text for secret in hidden)]
         run.note(told, "a secret is seen in")
+        written = [scenario.story.breach(entry.text) for entry in run.proxy.entries if entry.write is not None]
+        run.note([each for each in written if each], "what was written is forbidden")
     if scenario.clean_log:
         run.note(run.keeper.launcher.flaws(), "the log tells of a defect")
     run.check()

@@ -37,6 +37,26 @@ def test_tests_named_in_documents_exist() -> None:
     assert missing == []
 
 
+def test_every_promise_of_security_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    promises = text.partition("## What is defended")[2].partition("\n## ")[0]
+    rows = [row for row in promises.splitlines() if row.startswith("| ") and not row.startswith("| claim")]
+    assert len(rows) > 40
+    assert [row for row in rows if not _tests_exist(row.split(" | ")[-1])] == []
+
+
+def _tests_exist(cell: str) -> bool:
+    """Tell whether a table's cell names tests that are there; `::name` alone is one of the file before it."""
+    file, found = "", False
+    for path, name in re.findall(r"`([\w/]*(?:\.py)?)(?:::(test_\w+))?`", cell):
+        file = path or file
+        text = (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).is_file() else ""
+        found = f"def {name or 'test_'}{'(' if name else ''}" in text
+        if not found:
+            return False
+    return found
+
+
 def test_failure_modes_tells_the_same_next_step_as_the_conditions() -> None:
     rows = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8").splitlines()
     shown = {row.split("`")[1]: row.split(" | ")[3] for row in rows if row.startswith("| `")}

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from e2e.support.answers import Answers, answers_of
+from e2e.support.canaries import Canaries, none_seen
 from e2e.support.desk import (
     DOCS,
     HELPDESK,
@@ -28,13 +29,15 @@ DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "index-troubles.md"
 
 
 @pytest.fixture(scope="package")
-def namespace(kube: Kube) -> Iterator[str]:
+def namespace(kube: Kube, canaries: Canaries) -> Iterator[str]:
     """One namespace for all of these; what the administrator's allow-list names is in it."""
     name = SITE_HOST.split(".")[1]
     kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
     kube.apply(namespace_manifest(name))
     yield name
+    seen = canaries.look(name)
     kube.run("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+    none_seen(seen)
 
 
 @pytest.fixture(scope="package")

@@ -30,6 +30,8 @@ class Hub:
     """Where file requests are redirected to; None serves them directly."""
     token: str | None = None
     etag: str | None = None
+    plain: frozenset[str] = frozenset()
+    """Files that git itself holds: the hub tells no SHA-256 of them."""
     packages: dict[str, Package] = field(default_factory=dict)
     """What the registry's repository `acme/model` holds by tag."""
     realm: str | None = None
@@ -61,9 +63,10 @@ class Hub:
         if not path.startswith(prefix) or name not in self.files:
             return "file", Reply(404, {"X-Error-Code": "EntryNotFound", "Content-Length": "0"})
         content = self.files[name]
+        digest = hashlib.sha256(content).hexdigest()
         linked = {
             "X-Repo-Commit": COMMIT,
-            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Linked-Etag": f'"{digest[:40] if name in self.plain else digest}"',
             "X-Linked-Size": str(len(content)),
         }
         if self.download_base is None:
@@ -96,7 +99,8 @@ class Hub:
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return Reply(401, {"X-Error-Code": "GatedRepo", "Content-Length": "0"})
         siblings = [
-            {"rfilename": name, "size": len(data), "lfs": {"sha256": hashlib.sha256(data).hexdigest()}}
+            {"rfilename": name, "size": len(data)}
+            | ({} if name in self.plain else {"lfs": {"sha256": hashlib.sha256(data).hexdigest()}})
             for name, data in self.files.items()
         ]
         raw = json.dumps({"sha": COMMIT, "siblings": siblings, "likes": 7}).encode()

@@ -61,12 +61,27 @@ def a_certificate(
         .not_valid_before(BEGINS)
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
-        .add_extension(_usage(root=is_root), critical=True)
+        .add_extension(key_usage(root=is_root), critical=True)
     )
     if not is_root:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(SIGNER)]), critical=False)
     signed = builder.sign(key if issuer is None else issuer.key, SHA256())
     return Issued(signed, key)
+
+
+def key_usage(*, root: bool) -> x509.KeyUsage:
+    """Return what a root's key, or a signer's, may be used for."""
+    return x509.KeyUsage(
+        digital_signature=not root,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=root,
+        crl_sign=root,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def sign_with_key(digests: Mapping[str, str], key: EllipticCurvePrivateKey, folder: Path) -> str:
@@ -109,17 +124,3 @@ def _written(folder: Path, name: str, text: str) -> Path:
 
 def _private_pem(key: EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def _usage(*, root: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not root,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=root,
-        crl_sign=root,
-        encipher_only=False,
-        decipher_only=False,
-    )

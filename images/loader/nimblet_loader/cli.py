@@ -40,6 +40,7 @@ from nimblet_loader.contract import (
     parse_source,
 )
 from nimblet_loader.fetch import Fetch, fetch
+from nimblet_loader.message import to_message
 from nimblet_loader.mounted import check
 from nimblet_loader.progress import Progress, served
 from nimblet_loader.resolve import resolve
@@ -86,7 +87,7 @@ def run(action: Callable[[], BaseModel], paths: Paths) -> int:
     """Run a command's action and write its result or failure; return the exit code."""
     try:
         report = action()
-        _write(paths.result, encode(report))
+        _write(paths.result, to_message(report))
     except Terminated:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         _log.warning("asked to stop; partial files stay for the next try")

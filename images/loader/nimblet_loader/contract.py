@@ -14,11 +14,13 @@ from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.paths import unsafe_path
 from nimblet_egress.policy import AllowRule, Contract, EgressPolicy, S3Policy
 from nimblet_egress.target import parse_target
+from nimblet_loader.repository import foreign_path
 
 VERSION: Final = 1
 MAX_MESSAGE_BYTES = 4096
 """Kubernetes keeps at most this much of a container's termination message."""
-MAX_FILES = 16
+MAX_FILES = 48
+"""Files of one model: so many digests fit a termination message, packed (message.py)."""
 
 _HUB_HOST: Final = "huggingface.co"
 _HUB_DOWNLOAD_HOSTS: Final = ("*.huggingface.co", "*.hf.co")
@@ -26,6 +28,7 @@ _HUB_DOWNLOAD_HOSTS: Final = ("*.huggingface.co", "*.hf.co")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**62)]
+Format = Literal["GGUF", "Safetensors"]
 LayerValues = Count | tuple[tuple[Count, Count], ...]
 """One number for all layers, or runs of (value, number of layers) in layer order."""
 
@@ -75,6 +78,7 @@ class Signer(Contract):
 class Source(Contract):
     """Where a model comes from (`NIMBLET_SOURCE`, for both commands).
 
+    `prefer` names the format to take where the source holds both; GGUF when absent.
     `sha256` maps a file's path to its expected digest. With `signature` the signed digests take its place once the
     signature is verified (signature.py).
     """
@@ -84,6 +88,7 @@ class Source(Contract):
     revision: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")] | None = None
     files: tuple[Annotated[str, StringConstraints(min_length=1, max_length=512)], ...] = ()
     quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] | None = None
+    prefer: Literal["Safetensors"] | None = None
     sha256: dict[str, Sha256] = Field(default_factory=dict)
     signature: Signature | None = None
     secret: bool = False
@@ -143,15 +148,27 @@ class ArtifactFile(Contract):
         return self
 
 
+class Quantization(Contract):
+    """How the weights of a safetensors repository are quantized, as its config.json says."""
+
+    method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    bits: Annotated[int, Field(ge=1, le=32)] | None = None
+    group_size: Count | None = None
+
+
 class HeaderFacts(Contract):
-    """What a GGUF header tells about a model, summed over the parts of a split file.
+    """What the headers tell about a model, summed over its parts; a safetensors repository's config.json too.
 
     `keyLength` and `valueLength` are effective (derived from embedding and heads where absent).
     `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
     `classifier` is true where a classification head is there; `classifierOutputs` counts its labels, and
     `classifierLabels` names them where they are few and short.
     `mergeCount` counts the merges of a BPE vocabulary; other vocabularies have 0.
-    `tensorTypes` maps ggml type names to bytes. `other` holds further per-architecture integers by key.
+    `tensorTypes` maps ggml or safetensors type names to bytes. `other` holds further per-architecture integers
+    by GGUF's key, from config.json translated into them.
+    Of safetensors alone: `architecture` is the class that config.json names, `modelType` its family, `dtype` the
+    type that it asks to compute in; layers without attention have 0 in `headCountKv`; `contextLength` has the
+    scaling of positions in it.
     """
 
     architecture: Annotated[str, StringConstraints(max_length=64)]
@@ -183,6 +200,9 @@ class HeaderFacts(Contract):
     classifier_labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=32)], ...] | None = None
     chat_template: bool
     chat_template_sha256: Sha256 | None = None
+    model_type: Annotated[str, StringConstraints(max_length=64)] | None = None
+    dtype: Annotated[str, StringConstraints(max_length=16)] | None = None
+    quantization: Quantization | None = None
     other: dict[str, Count] = Field(default_factory=dict)
 
 
@@ -200,13 +220,16 @@ class Artifact(Contract):
     files: Annotated[tuple[ArtifactFile, ...], Field(min_length=1, max_length=MAX_FILES)]
     digest_source: Literal["Spec", "Signature", "Source", "Resolver", "None"]
     signer: Signer | None = None
-    format: Literal["GGUF"]
+    format: Format
     header: HeaderFacts
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len({file.path for file in self.files}) != len(self.files):
             raise ValueError("a path is listed twice")
+        foreign = [file.path for file in self.files if foreign_path(file.path, self.format)]
+        if foreign:
+            raise ValueError(f"{quoted(foreign[0])} is no file of a model in {self.format}")
         return self
 
 

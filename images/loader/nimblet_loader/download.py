@@ -2,7 +2,7 @@
 """Brings one pinned file into its place: resumed, bounded, checked, and only then under its final name."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -14,6 +14,9 @@ from nimblet_loader.facts import check_extent, header_error
 from nimblet_loader.folder import Partial, Place, translated
 from nimblet_loader.gguf import MAGIC, GGUFError, parse_header
 from nimblet_loader.resolve import agreed
+from nimblet_loader.safetensors import SafetensorsError, tensors_error
+from nimblet_loader.safetensors import check_extent as check_safetensors
+from nimblet_loader.safetensors import parse_header as parse_safetensors
 from nimblet_loader.selection import Entry
 
 _MAX_TRIES = 100
@@ -116,7 +119,8 @@ def _append(job: Download, partial: Partial, chunk: bytes) -> None:
             f"Expected {size} bytes of {quoted(job.file.path)}; the source sends more. "
             "The file was replaced or the source is at fault: resolve it again.",
         )
-    if partial.length == 0 and chunk[: len(MAGIC)] != MAGIC[: len(chunk)]:
+    gguf = job.file.path.lower().endswith(".gguf")
+    if gguf and partial.length == 0 and chunk[: len(MAGIC)] != MAGIC[: len(chunk)]:
         partial.discard()
         raise _not_gguf(job.file)
     partial.append(chunk)
@@ -139,7 +143,17 @@ def _check(file: ArtifactFile, partial: Partial) -> None:
             "or tampered with: do not use it; if it was updated on purpose, correct the digest.",
         )
     with closing(partial.chunks()) as chunks:
-        try:
-            check_extent(file.path, parse_header(chunks), partial.length)
-        except GGUFError as error:
-            raise header_error(file.path, error) from error
+        _check_header(file.path, chunks, partial.length)
+
+
+def _check_header(path: str, chunks: Iterator[bytes], length: int) -> None:
+    """Read the header of a file with tensors once more, as it lies there; other files have none."""
+    try:
+        if path.lower().endswith(".gguf"):
+            check_extent(path, parse_header(chunks), length)
+        elif path.endswith(".safetensors"):
+            check_safetensors(parse_safetensors(chunks), length)
+    except GGUFError as error:
+        raise header_error(path, error) from error
+    except SafetensorsError as error:
+        raise tensors_error(path, error) from error

@@ -23,7 +23,7 @@ _CHAT_TEMPLATE = "tokenizer.chat_template"
 _TOKEN_EMBEDDING = "token_embd.weight"  # noqa: S105
 _HEAD_TENSORS = frozenset({"cls.weight", "cls.output.weight"})
 """Of a classification head (llama.cpp's LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT)."""
-_LABEL_BYTES = 32
+LABEL_BYTES = 32
 """Longest label told: sixteen of them must leave room in the message."""
 _LARGEST = 2**62
 _OTHER_KEYS = (
@@ -232,7 +232,7 @@ class _Metadata:
         if isinstance(value, ArrayLength) or not isinstance(value, tuple):
             return None
         texts = tuple(str(item) for item in value)
-        fit = all(text.isprintable() and 0 < len(text.encode()) <= _LABEL_BYTES for text in texts)
+        fit = all(text.isprintable() and 0 < len(text.encode()) <= LABEL_BYTES for text in texts)
         return texts if fit and texts else None
 
     def _label_value(self) -> Value | None:

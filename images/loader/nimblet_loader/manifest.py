@@ -63,7 +63,7 @@ class Descriptor(_Json):
             raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected the layers of {shown} as tar or gzip; found {quoted(self.media_type)}. "
-                "Push the image with gzip layers, or the GGUF file as a raw layer.",
+                "Push the image with gzip layers, or the files as raw layers.",
             )
         return form
 

@@ -30,6 +30,7 @@ _URI = re.compile(
 )
 _TAG = re.compile(r"^(sha256:[0-9a-f]{64})(?:\+(tar|gzip)@([0-9]{1,18}):([0-9]{1,18}))?$")
 _FOLDER = "models"
+_WEIGHTS = (".gguf", ".safetensors")
 _LARGEST_ARCHIVE = 4
 """An image's layer may unpack to so many times the largest file: it holds one model, perhaps in several parts."""
 
@@ -75,14 +76,14 @@ class OCIConnector:
             digest = choose_platform(document.manifests, machine=self._machine, shown=self._shown).digest
             commit, document = self._document(digest)
         entries = raw_entries(document)
-        if not any(entry.path.lower().endswith(".gguf") for entry in entries) and document.is_image:
+        if not any(entry.path.lower().endswith(_WEIGHTS) for entry in entries) and document.is_image:
             entries = self._image_entries(document.layers)
         if not entries:
             kinds = listed({layer.media_type for layer in document.layers}) or "no layers"
             raise SourceError(
                 Reason.UnsupportedFormat,
                 f"Expected {self._shown} to be a model artifact of raw layers with file names, or an image with "
-                f"files below /{_FOLDER}; found {kinds}. Push the GGUF file as a raw layer.",
+                f"files below /{_FOLDER}; found {kinds}. Push the files as raw layers.",
             )
         return Snapshot(commit, entries)
 

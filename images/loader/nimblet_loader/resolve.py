@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resolves a source: pins it, picks the model's files, reads only their headers, says who vouches for them.
 
-It must not download tensor data or write anything but its result.
+Of a safetensors repository it also reads the small files whole, since no source tells all of their digests. It
+must not download tensor data or write anything but its result.
 """
 
 import hashlib
 import logging
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.retry import Pace, with_retries
@@ -21,20 +22,36 @@ from nimblet_loader.contract import (
     Artifact,
     ArtifactFile,
     FetchPolicy,
+    HeaderFacts,
     Source,
-    encode,
 )
 from nimblet_loader.facts import check_extent, header_error, header_facts
 from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
-from nimblet_loader.safetensors import SafetensorsError, SafetensorsHeader
+from nimblet_loader.message import to_message
+from nimblet_loader.modelconfig import CONFIG_BYTES
+from nimblet_loader.modelfacts import Repository, repository_facts
+from nimblet_loader.repository import CONFIG, POOLING, TOKENIZER_CONFIG
+from nimblet_loader.safetensors import SafetensorsError, SafetensorsHeader, tensors_error
 from nimblet_loader.safetensors import check_extent as check_safetensors
 from nimblet_loader.safetensors import parse_header as parse_safetensors
-from nimblet_loader.selection import Entry, foreign_weights, select
+from nimblet_loader.selection import Entry, Selection, choose
 from nimblet_loader.trust import Trusted, require_digests, require_url_digest
 
 _FIRST_WINDOW = 512 * 2**10
 _LARGEST_WINDOW = 8 * 2**20
+_SMALL_BYTES = 64 * 2**20
+"""Largest file beside the tensors: a tokenizer of 260,000 tokens has half of that."""
+_READ = {CONFIG: CONFIG_BYTES, TOKENIZER_CONFIG: 8 * 2**20, POOLING: 2**16}
+"""What facts are read from, and how much of it at most."""
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class _Read(Protocol[_T_co]):
+    """Reads something of one file, and completes its entry by what the source told."""
+
+    def __call__(self, connector: Connector, entry: Entry, commit: str) -> tuple[Entry, _T_co]: ...
 
 
 def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: Pace) -> Artifact:
@@ -43,31 +60,80 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
     _check_named(source, snapshot)
-    _refuse_foreign(connector, snapshot, source, pace)
-    selected = select(snapshot.entries, globs=source.files, quantization=source.quantization)
-    require_digests(source, (entry.path for entry in selected))
-    chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected)
+    selected = choose(snapshot.entries, source)
+    require_digests(source, (entry.path for entry in selected.entries))
+    chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected.entries)
     commit = snapshot.commit or _own_commit(source, chosen)
-    files: list[ArtifactFile] = []
-    headers: list[tuple[GGUFHeader, int]] = []
-    for entry in chosen:
-        _log.info("reading the header of %s at %s", entry.path, commit)
-        told, header = with_retries(partial(_inspect, connector, entry, commit), pace)
-        files.append(_pinned(told, source, policy))
-        check_extent(told.path, header, files[-1].size)
-        headers.append((header, files[-1].size))
+    reading = _Reading(connector, source, policy, pace, commit)
+    selected = replace(selected, entries=chosen)
+    if selected.format == "GGUF":
+        told, header = reading.gguf(selected)
+    else:
+        told, header = reading.safetensors(selected)
+    files = [reading.pinned(entry) for entry in told]
     artifact = Artifact(
         version=VERSION,
         uri=source.uri,
         commit=commit,
         files=tuple(files),
-        digest_source=_digest_source(files, source, measured=any(entry.measured for entry in chosen)),
+        digest_source=_digest_source(files, source, measured=any(entry.measured for entry in told)),
         signer=trusted.signer,
-        format="GGUF",
-        header=header_facts(chosen[0].path, headers),
+        format=selected.format,
+        header=header,
     )
     _check_length(artifact)
     return artifact
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How files of the pinned snapshot are read, and what they must be."""
+
+    connector: Connector
+    source: Source
+    policy: FetchPolicy
+    pace: Pace
+    commit: str
+
+    def gguf(self, selected: Selection) -> tuple[list[Entry], HeaderFacts]:
+        """Read the header of every part; return the entries as completed by the source, and the facts."""
+        told: list[Entry] = []
+        headers: list[tuple[GGUFHeader, int]] = []
+        for entry in selected.entries:
+            completed, header = self._retried(_inspect, entry)
+            size = self.pinned(completed).size
+            check_extent(completed.path, header, size)
+            told.append(completed)
+            headers.append((header, size))
+        return told, header_facts(selected.entries[0].path, headers)
+
+    def safetensors(self, selected: Selection) -> tuple[list[Entry], HeaderFacts]:
+        """Read the headers of all parts, and what lies beside them whole: that pins it, and tells the facts."""
+        weights = frozenset(selected.weights)
+        told: list[Entry] = []
+        headers: list[SafetensorsHeader] = []
+        texts: dict[str, bytes] = {}
+        for entry in selected.entries:
+            name = entry.path.removeprefix(selected.folder)
+            if entry in weights:
+                completed, header = self._retried(_inspect_safetensors, entry)
+                self.pinned(completed)
+                headers.append(header)
+            elif entry.sha256 is not None and name not in _READ:
+                completed = entry
+            else:
+                completed, texts[name] = self._retried(_read_whole, entry)
+            told.append(completed)
+        names = frozenset(entry.path.removeprefix(selected.folder) for entry in selected.entries)
+        return told, repository_facts(Repository(selected.folder, headers, texts, names))
+
+    def pinned(self, entry: Entry) -> ArtifactFile:
+        """Return the file as the artifact has it, or raise where it isn't what the spec demands."""
+        return _pinned(entry, self.source, self.policy)
+
+    def _retried(self, read: _Read[_T], entry: Entry) -> tuple[Entry, _T]:
+        _log.info("reading %s at %s", entry.path, self.commit)
+        return with_retries(partial(read, self.connector, entry, self.commit), self.pace)
 
 
 def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
@@ -94,24 +160,8 @@ def _check_named(source: Source, snapshot: Snapshot) -> None:
         )
 
 
-def _refuse_foreign(connector: Connector, snapshot: Snapshot, source: Source, pace: Pace) -> None:
-    """Refuse a model that no server here loads, after a look at whether it is one at all."""
-    weights = foreign_weights(snapshot.entries, source.files)
-    headers = [
-        with_retries(partial(_inspect_foreign, connector, entry, snapshot.commit or ""), pace) for entry in weights
-    ]
-    if headers:
-        parameters = sum(header.parameters for header in headers)
-        types = sorted({dtype for header in headers for dtype in header.bytes_by_type})
-        raise SourceError(
-            Reason.UnsupportedFormat,
-            f"Expected a .gguf file; {listed(entry.path for entry in weights)} is safetensors with {parameters} "
-            f"parameters of {', '.join(types) or 'no type'}, and llama.cpp loads GGUF alone. Use a source that "
-            "holds the model as GGUF.",
-        )
-
-
-def _inspect_foreign(connector: Connector, entry: Entry, commit: str) -> SafetensorsHeader:
+def _inspect_safetensors(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, SafetensorsHeader]:
+    """Read a part's header by ranges; its tensors must fill the file exactly."""
     windows = _Windows(connector, entry, commit)
     with closing(windows.chunks()) as chunks:
         try:
@@ -119,11 +169,33 @@ def _inspect_foreign(connector: Connector, entry: Entry, commit: str) -> Safeten
             if windows.entry.size is not None:
                 check_safetensors(header, windows.entry.size)
         except SafetensorsError as error:
-            raise SourceError(
-                Reason.HeaderInvalid,
-                f"Expected {quoted(entry.path)} to be a sound safetensors file; {error}. Use another source.",
-            ) from error
-    return header
+            raise tensors_error(entry.path, error) from error
+    return windows.entry, header
+
+
+def _read_whole(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, bytes]:
+    """Read a small file whole; return it with its digest, which the source either told or nobody did."""
+    most = next((most for name, most in _READ.items() if entry.path.endswith(name)), _SMALL_BYTES)
+    windows, content = _Windows(connector, entry, commit), bytearray()
+    with closing(windows.chunks()) as chunks:
+        for chunk in chunks:
+            content += chunk
+            if len(content) > most:
+                raise SourceError(
+                    Reason.FileTooLarge,
+                    f"Expected at most {most} bytes of {quoted(entry.path)}, which lies beside the tensors; it is "
+                    "larger. Use another source.",
+                )
+    told, found = windows.entry, hashlib.sha256(content).hexdigest()
+    if told.sha256 not in (None, found) or told.size not in (None, len(content)):
+        raise SourceError(
+            Reason.DigestMismatch,
+            f"Expected {quoted(entry.path)} with {told.size} bytes of sha256 {told.sha256}; the source sent "
+            f"{len(content)} of {found}. It was replaced, or the source is at fault; do not use it unchecked.",
+        )
+    return replace(told, size=len(content), sha256=found, measured=told.measured or told.sha256 is None), bytes(
+        content
+    )
 
 
 def _inspect(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, GGUFHeader]:
@@ -231,10 +303,10 @@ def _digest_source(
 
 
 def _check_length(artifact: Artifact) -> None:
-    length = len(encode(artifact))
+    length = len(to_message(artifact))
     if length > MAX_MESSAGE_BYTES:
         raise SourceError(
             Reason.TooManyFiles,
             f"Expected the artifact to fit {MAX_MESSAGE_BYTES} bytes; {len(artifact.files)} files with their "
-            f"names and header make {length}. Use a source with fewer or shorter-named parts.",
+            f"names and header make {length} even packed. Use a source with fewer or shorter-named parts.",
         )

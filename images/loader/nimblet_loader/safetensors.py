@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
+from nimblet_egress.errors import Reason, SourceError, quoted
+
 METADATA: Final = "__metadata__"
 BITS: Final = (
     {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
@@ -107,6 +109,14 @@ def check_extent(header: SafetensorsHeader, size: int) -> None:
     wanted = header.data_start + header.data_bytes
     if wanted != size:
         raise SafetensorsError(f"its tensors end at byte {wanted}, and the file has {size}")
+
+
+def tensors_error(path: str, error: SafetensorsError) -> SourceError:
+    """Translate a parser's error about the file `path`."""
+    return SourceError(
+        Reason.HeaderInvalid,
+        f"Expected {quoted(path)} to be a sound safetensors file; {error}. Use another source.",
+    )
 
 
 def _fill(buffer: bytearray, chunks: Iterator[bytes], wanted: int) -> None:

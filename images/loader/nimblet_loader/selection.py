@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.paths import unsafe_path
-from nimblet_loader.contract import MAX_FILES
+from nimblet_loader.contract import MAX_FILES, Format, Source
+from nimblet_loader.repository import CONFIG, SHARD, belongs, is_weights, needed, split_path
 
 _SPLIT = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$", re.IGNORECASE)
 
@@ -19,7 +20,7 @@ _UNSAFE = {
     ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .whl": "is an archive, and none is unpacked",
     ".py .pyc .sh .so .dll .dylib .exe .jar .js .ipynb": "is a program, and none is run",
 }
-"""Why files by their last suffix are never loaded. What is not here and no GGUF isn't loaded either."""
+"""Why files by their last suffix are never loaded. What is not here and of no model isn't loaded either."""
 _FLAWS = {suffix: why for suffixes, why in _UNSAFE.items() for suffix in suffixes.split()}
 _WILD = re.compile(r"[*?\[]")
 
@@ -45,6 +46,35 @@ class Choice:
     entries: tuple[Entry, ...]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The files of one model and their format; of safetensors also the folder that they lie in."""
+
+    format: Format
+    entries: tuple[Entry, ...]
+    folder: str = ""
+
+    @property
+    def weights(self) -> tuple[Entry, ...]:
+        """Return the files with tensors, in the order of their parts."""
+        if self.format == "GGUF":
+            return self.entries
+        return tuple(entry for entry in self.entries if is_weights(entry.path.removeprefix(self.folder)))
+
+
+def choose(entries: Sequence[Entry], source: Source) -> Selection:
+    """Return the files of the one model that a source means, or raise SourceError.
+
+    GGUF wins where both formats are there, unless the source prefers safetensors; a quantization names GGUF.
+    """
+    ggufs = any(entry.path.lower().endswith(".gguf") and _matches(entry, source.files) for entry in entries)
+    others = any(_is_shard(entry) and _matches(entry, source.files) for entry in entries)
+    if others and source.quantization is None and (not ggufs or source.prefer == "Safetensors"):
+        return _repository(entries, source.files)
+    chosen = select(entries, globs=source.files, quantization=source.quantization)
+    return Selection("GGUF", chosen)
+
+
 def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str | None) -> tuple[Entry, ...]:
     """Return the files of the one model that globs and quantization pick, or raise SourceError.
 
@@ -68,14 +98,6 @@ def select(entries: Sequence[Entry], *, globs: Sequence[str], quantization: str 
             "Set source.quantization, or source.files to one of them.",
         )
     return _complete(choices[0])
-
-
-def foreign_weights(entries: Sequence[Entry], globs: Sequence[str]) -> tuple[Entry, ...]:
-    """Return the safetensors files where they are what globs leave of a model: no server here loads them."""
-    matching = [entry for entry in entries if _matches(entry, globs)]
-    if any(entry.path.lower().endswith(".gguf") for entry in matching):
-        return ()
-    return tuple(entry for entry in matching if entry.path.lower().endswith(".safetensors"))[:MAX_FILES]
 
 
 def group_choices(entries: Sequence[Entry]) -> list[Choice]:
@@ -112,8 +134,8 @@ def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
         _refuse_unsafe(matching)
         raise SourceError(
             Reason.UnsupportedFormat,
-            f"Expected a .gguf file; found {listed(entry.path for entry in matching) or 'no files'}. "
-            "Use a source that holds the model as GGUF.",
+            f"Expected a .gguf file, or model.safetensors or its parts; found "
+            f"{listed(entry.path for entry in matching) or 'no files'}. Use a source that holds the model so.",
         )
     return ggufs
 
@@ -128,17 +150,68 @@ def _refuse_unsafe(entries: Sequence[Entry]) -> None:
         if why is not None:
             raise SourceError(
                 Reason.UnsafeFormat,
-                f"Expected a .gguf file; {quoted(entry.path)} {why}. Use a source that holds the model as GGUF.",
+                f"Expected a .gguf file, or model.safetensors or its parts; {quoted(entry.path)} {why}. Use a "
+                "source that holds the model so.",
             )
 
 
-def _complete(choice: Choice) -> tuple[Entry, ...]:
-    for entry in choice.entries:
+def _is_shard(entry: Entry) -> bool:
+    return is_weights(split_path(entry.path)[1])
+
+
+def _repository(entries: Sequence[Entry], globs: Sequence[str]) -> Selection:
+    """Return the files of the model in the one folder whose tensors match; what lies beside them comes along."""
+    _refuse_unsafe([entry for entry in entries if entry.path in globs and not _WILD.search(entry.path)])
+    folders = {split_path(entry.path)[0] for entry in entries if _is_shard(entry) and _matches(entry, globs)}
+    folder = "" if "" in folders and not globs else min(folders)
+    if len(folders) > 1 and folder:
+        raise SourceError(
+            Reason.QuantizationAmbiguous,
+            f"Expected one model; safetensors lie in {listed(folders)}. Set source.files to those of one folder.",
+        )
+    inside = {entry.path.removeprefix(folder): entry for entry in entries if entry.path.startswith(folder)}
+    names = needed(name for name in inside if belongs(name))
+    if CONFIG not in names:
+        raise SourceError(
+            Reason.FileNotFound,
+            f"Expected {quoted(folder + CONFIG)} beside the tensors, which tells what they are; the source "
+            "has none. Use a whole repository, as transformers saves it.",
+        )
+    _whole(folder, names)
+    chosen = tuple(inside[name] for name in names)
+    _check_paths(chosen)
+    return Selection("Safetensors", chosen, folder)
+
+
+def _whole(folder: str, names: Sequence[str]) -> None:
+    """Raise unless every part is there exactly once and a message can hold the files."""
+    parts = [(int(found["part"]), int(found["parts"])) for name in names if (found := SHARD.match(name))]
+    total = parts[0][1] if parts else 0
+    if sorted(parts) != [(number, total) for number in range(1, total + 1)]:
+        raise SourceError(
+            Reason.FileNotFound,
+            f"Expected parts 1 to {total} of {quoted(folder + 'model.safetensors')}; found "
+            f"{sorted(number for number, _ in parts)}. Use a source that is complete.",
+        )
+    if len(names) > MAX_FILES:
+        raise SourceError(
+            Reason.TooManyFiles,
+            f"Expected at most {MAX_FILES} files; the model has {len(names)}, {total} of them parts. Save it in "
+            "larger parts.",
+        )
+
+
+def _check_paths(entries: Sequence[Entry]) -> None:
+    for entry in entries:
         flaw = unsafe_path(entry.path)
         if flaw is not None:
             raise SourceError(
                 Reason.UnsafePath, f"The source names a file {quoted(entry.path)}: {flaw}. Use another source."
             )
+
+
+def _complete(choice: Choice) -> tuple[Entry, ...]:
+    _check_paths(choice.entries)
     split = _SPLIT.match(choice.entries[0].path)
     if split is None:
         return choice.entries

@@ -50,7 +50,7 @@ def test_a_missing_part_is_named() -> None:
 
 
 def test_too_many_parts_are_refused() -> None:
-    names = [f"m-{number:05}-of-00017.gguf" for number in range(1, 18)]
+    names = [f"m-{number:05}-of-00049.gguf" for number in range(1, 50)]
     assert refusal(names).reason is Reason.TooManyFiles
 
 

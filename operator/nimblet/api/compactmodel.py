@@ -48,6 +48,8 @@ URI_PATTERN: Final = (
 )
 ROLE_PATTERN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$"
 MAX_FILES: Final = MAX_INLINE_DIGESTS
+MAX_ARTIFACT_FILES: Final = 48
+"""Files of a resolved model: so many digests fit a termination message, packed."""
 
 StrictInt = Annotated[int, Field(strict=True)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
@@ -286,7 +288,23 @@ class SizingStatus(StatusModel):
     compute_bytes: int = Field(default=0, description="Scratch buffers of the graph and the output.")
     prompt_cache_bytes: int = Field(default=0, description="Cache of old prompts (--cache-ram).")
     runtime_bytes: int = Field(default=0, description="The server program itself, vocabulary and margin.")
+    adapter_bytes: int | None = Field(default=None, description="Tensors of the adapters.")
+    draft_bytes: int | None = Field(
+        default=None, description="Weights, cache and scratch buffers of the drafting model."
+    )
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
+    device_count: int | None = Field(default=None, description="Devices that one replica runs on.")
+    device_bytes: int | None = Field(
+        default=None, description="Memory needed on each device; the other sizes are then the host's."
+    )
+    largest_context_length: int | None = Field(
+        default=None,
+        description="Where it does not fit: the largest contextLength that would, with the slots as they are.",
+    )
+    largest_parallel: int | None = Field(
+        default=None,
+        description="Where it does not fit: the most parallel that would, with the context as it is.",
+    )
     overhead_bytes: int | None = Field(
         default=None, description="What the RuntimeClass of a TEEPolicy adds to each pod, beside `totalBytes`."
     )
@@ -313,7 +331,7 @@ class ArtifactStatus(StatusModel):
     """What the source turned out to be."""
 
     commit: str = Field(default="", description="Commit that the revision was resolved to.")
-    files: Annotated[list[ArtifactFile], Field(max_length=MAX_FILES)] = Field(
+    files: Annotated[list[ArtifactFile], Field(max_length=MAX_ARTIFACT_FILES)] = Field(
         default_factory=list, description="Files that are loaded."
     )
     digest_source: str = Field(

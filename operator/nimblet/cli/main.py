@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from nimblet import __version__, names
 from nimblet.api.assistant import AssistantStatus
-from nimblet.api.compactmodel import CompactModel, Task
+from nimblet.api.compactmodel import CompactModel
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
-from nimblet.cli import inputs, live, show, trust
+from nimblet.cli import bench, inputs, live, show, size, trust
 from nimblet.cli import purge as purging
 from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
@@ -25,14 +24,8 @@ from nimblet.cli.liveplan import Live
 from nimblet.cli.offline import Offline
 from nimblet.cli.planning import Circumstances, Planned, plan_bundle
 from nimblet.cluster.login import read_login
-from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, RETRIEVAL_INDEX, Resource
-from nimblet.plan.artifact import Header
-from nimblet.plan.sizing import KV_BYTES, Demand, size_model
-from nimblet.plan.task import suitable_tasks
-from nimblet.plan.workload import DEFAULT_CONTEXT, demand, prompt_cache
+from nimblet.cluster.resources import ASSISTANT, RETRIEVAL_INDEX, Resource
 from nimblet.settings import Settings
-
-DEFAULT_TASK: Final[Task] = "Chat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +65,18 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     what = "show what the operator would make of models, indexes and Assistants"
     _add_plan(_command(commands, "plan", what))
-    _add_size(_command(commands, "size", "show the memory and CPU of a model, with the arithmetic"))
+    size.add_size(_command(commands, "size", "show the memory and CPU of a model, with the arithmetic"))
     _add_status(
         _command(
             commands, "status", "show the conditions of a model, an index or an Assistant, and the next steps"
         )
     )
     _add_ask(_command(commands, "ask", "put one question to a served model"))
+    _add_live(
+        _command(commands, "bench", "put a load on a served model and show its latencies and throughput"),
+        bench.add_bench,
+        _run_bench,
+    )
     _add_live(
         _command(commands, "digest", "print the digests that spec.integrity takes"), trust.add_digest, _run_digest
     )
@@ -131,18 +129,6 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
     _add_settings(command)
     _add_kubeconfig(command)
     command.set_defaults(run=_run_plan)
-
-
-def _add_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-f", "--file", type=Path, metavar="CR", help="file with CompactModels, with --facts")
-    command.add_argument("--facts", type=Path, metavar="FILE", help="facts file that holds the artifact")
-    command.add_argument("--gguf-facts", type=Path, metavar="JSON", help="artifact.json, or its header alone")
-    command.add_argument("--context", type=int, metavar="TOKENS", help="tokens of context per parallel request")
-    command.add_argument("--parallel", type=int, metavar="SLOTS", help="requests at the same time")
-    command.add_argument("--kv-cache-type", choices=sorted(KV_BYTES), help="type of the key and value cache")
-    command.add_argument("-o", "--output", choices=("text", "yaml"), default="text", help="default: text")
-    command.add_argument("--settings", type=Path, metavar="FILE", help="the operator's settings; else defaults")
-    command.set_defaults(run=_run_size)
 
 
 def _add_status(command: argparse.ArgumentParser) -> None:
@@ -242,63 +228,6 @@ async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle
         )
 
 
-def _run_size(arguments: argparse.Namespace, world: World) -> str:
-    del world
-    settings = inputs.read_settings(arguments.settings)
-    found = _size_inputs(arguments, settings)
-    shown = show.sizing_yaml if arguments.output == "yaml" else show.sizing_text
-    parts = []
-    for name, header, base in found:
-        asked = replace(
-            base,
-            context_length=_positive("--context", arguments.context, base.context_length),
-            parallel=_positive("--parallel", arguments.parallel, base.parallel),
-            kv_cache_type=arguments.kv_cache_type or base.kv_cache_type,
-        )
-        parts.append((name, shown(size_model(header, asked))))
-    if len(parts) == 1:
-        return parts[0][1]
-    mark = "--- # " if arguments.output == "yaml" else ""
-    return "\n".join(f"{mark}{COMPACT_MODEL.kind} {name}\n{text}" for name, text in parts)
-
-
-def _positive(flag: str, given: int | None, otherwise: int) -> int:
-    if given is not None and given < 1:
-        raise CommandError(f"expected a number of at least 1 for {flag}, found {given}")
-    return given if given is not None else otherwise
-
-
-def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> list[tuple[str, Header, Demand]]:
-    """Return name, header and demand of each model to size."""
-    if arguments.gguf_facts is not None:
-        header = inputs.read_header(arguments.gguf_facts)
-        context = min(DEFAULT_CONTEXT, header.context_length) or DEFAULT_CONTEXT
-        task = next(iter(suitable_tasks(header)), DEFAULT_TASK)
-        plain = Demand(
-            context_length=context,
-            parallel=2,
-            kv_cache_type="f16",
-            prompt_cache_mebibytes=prompt_cache(task, settings),
-            task=task,
-        )
-        if arguments.file is None:
-            return [("", header, plain)]
-        models = inputs.read_models(arguments.file, namespace=None)
-        return [(model.name, header, demand(model, header, settings)) for model in models]
-    if arguments.file is None or arguments.facts is None:
-        raise CommandError("expected --gguf-facts JSON, or -f CR with --facts FILE; see `nimblet size --help`")
-    facts, found = inputs.read_facts(arguments.facts), []
-    for model in inputs.read_models(arguments.file, namespace=None):
-        artifact = inputs.artifact_of(facts, model)
-        if artifact is None:
-            raise CommandError(
-                f"expected an artifact of {model.name} in {arguments.facts}, found none; add it as `artifact`, or "
-                "under `artifacts` by that name, or give --gguf-facts"
-            )
-        found.append((model.name, artifact.header, demand(model, artifact.header, settings)))
-    return found
-
-
 def _target(arguments: argparse.Namespace, world: World) -> live.Target:
     return live.Target(
         name=arguments.name, namespace=arguments.namespace, kubeconfig=_kubeconfig(arguments, world)
@@ -339,6 +268,20 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
     return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
 
 
+def _run_bench(arguments: argparse.Namespace, world: World) -> str:
+    return asyncio.run(_bench(arguments, _target(arguments, world)))
+
+
+async def _bench(arguments: argparse.Namespace, target: live.Target) -> str:
+    if arguments.key_file is None:
+        endpoint, model = await _served(target, url=arguments.url)
+        return await bench.run(arguments, endpoint, model=model.spec.served_model_name or model.name)
+    if arguments.url is None:
+        raise CommandError("expected --url with --key-file, found none; without both the cluster is asked")
+    endpoint = asking.direct_endpoint(arguments.url, api_key=inputs.read_key(arguments.key_file))
+    return await bench.run(arguments, endpoint, model=arguments.name)
+
+
 def _run_digest(arguments: argparse.Namespace, world: World) -> str:
     return trust.run_digest(arguments, lambda: _resolved(arguments, world))
 
@@ -371,17 +314,20 @@ async def _ask_assistant(target: live.Target, question: asking.Question, *, url:
 
 
 async def _ask(target: live.Target, question: asking.Question, *, url: str | None) -> str:
+    endpoint, model = await _served(target, url=url)
+    labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
+    return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
+
+
+async def _served(target: live.Target, *, url: str | None) -> tuple[asking.Endpoint, CompactModel]:
+    """Return where a model of the cluster is asked, with its key, and the model."""
     async with live.reading(target.kubeconfig) as client:
         key = await asking.read_api_key(client, target, name=names.api_key(target.name))
         model = await live.read_live_model(client, target)
         if url is not None:
-            endpoint = asking.direct_endpoint(url, api_key=key)
-        else:
-            login = await read_login(target.kubeconfig)
-            https = model.status.endpoint.startswith("https:")
-            endpoint = asking.proxied_endpoint(login, target, api_key=key, https=https)
-    labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
-    return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
+            return asking.direct_endpoint(url, api_key=key), model
+        login, https = await read_login(target.kubeconfig), model.status.endpoint.startswith("https:")
+        return asking.proxied_endpoint(login, target, api_key=key, https=https), model
 
 
 def _run_purge(arguments: argparse.Namespace, world: World) -> str:

@@ -5,6 +5,9 @@ The text was written in the tenant's namespace: a forged artifact may mislead th
 pod and nothing else, since the loader checks every byte against the spec again.
 """
 
+import base64
+import binascii
+import zlib
 from itertools import chain, islice, repeat
 from typing import Annotated, Final, Literal
 
@@ -16,8 +19,15 @@ from nimblet.api.common import Sha256
 DIGEST: Final = "Digest"
 """Verified by digests, not by a signature."""
 
+MAX_FILES: Final = 48
+"""Of one model; the loader's limit too."""
+UNPACKED_BYTES: Final = 65_536
+"""Most that a packed message may unpack to: it was written in the tenant's namespace."""
+
+Format = Literal["GGUF", "Safetensors"]
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Layers = Annotated[int, Field(ge=0, le=1024)]
+Key = Annotated[str, Field(max_length=64)]
 Label = Annotated[str, Field(max_length=32)]
 Runs = tuple[tuple[Count, Layers], ...]
 
@@ -38,8 +48,21 @@ class File(ArtifactModel):
     """The source's own name of these bytes; for a file of an image its layer and its place in there."""
 
 
+class Quantization(ArtifactModel):
+    """How the weights of a safetensors repository are quantized: awq, gptq, fp8, compressed-tensors and others."""
+
+    method: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=32)]
+    bits: Annotated[int, Field(ge=1, le=32)] | None = None
+    group_size: Count | None = None
+
+
 class Header(ArtifactModel):
-    """Facts of the GGUF header that plans need; per-layer values are one number or (value, layers) runs."""
+    """Facts of the headers that plans need; per-layer values are one number or (value, layers) runs.
+
+    Of safetensors `architecture` is the class that config.json names (`LlamaForCausalLM`) and `model_type` its
+    family (`llama`); of GGUF llama.cpp's name (`llama`), with no `model_type`. `other` holds sizes of latent
+    attention and recurrent layers by GGUF's keys in both. Layers without attention have 0 in `head_count_kv`.
+    """
 
     architecture: str
     parameters: Count
@@ -59,6 +82,7 @@ class Header(ArtifactModel):
     sliding_window_pattern: Count | Runs | None = None
     vocab_size: Count | None = None
     merge_count: Count | None = None
+    expert_count: Count | None = None
     expert_used_count: Count | None = None
     pooling_type: Count | None = None
     causal_attention: bool | None = None
@@ -66,6 +90,10 @@ class Header(ArtifactModel):
     classifier_outputs: Count | None = None
     classifier_labels: Annotated[tuple[Label, ...], Field(max_length=16)] | None = None
     chat_template: bool = False
+    model_type: Annotated[str, Field(max_length=64)] | None = None
+    dtype: Annotated[str, Field(max_length=16)] | None = None
+    quantization: Quantization | None = None
+    other: Annotated[dict[Key, Count], Field(max_length=32)] = Field(default_factory=dict)
 
 
 class Signer(ArtifactModel):
@@ -81,10 +109,10 @@ class Artifact(ArtifactModel):
     version: Literal[1]
     uri: str
     commit: str
-    files: Annotated[tuple[File, ...], Field(min_length=1, max_length=16)]
+    files: Annotated[tuple[File, ...], Field(min_length=1, max_length=MAX_FILES)]
     digest_source: Literal["Spec", "Signature", "Source", "Resolver", "None"]
     signer: Signer | None = None
-    format: Literal["GGUF"]
+    format: Format
     header: Header
 
     @property
@@ -107,7 +135,7 @@ class Artifact(ArtifactModel):
 
 class _FetchReport(ArtifactModel):
     version: Literal[1]
-    sha256: dict[Annotated[str, Field(max_length=512)], Sha256] = Field(default_factory=dict, max_length=16)
+    sha256: dict[Annotated[str, Field(max_length=512)], Sha256] = Field(default_factory=dict, max_length=MAX_FILES)
 
 
 class LoaderFailure(ArtifactModel):
@@ -117,9 +145,28 @@ class LoaderFailure(ArtifactModel):
     message: str
 
 
+class _Packed(ArtifactModel):
+    version: Literal[1]
+    packed: Annotated[str, Field(max_length=4096)]
+
+
 class _FailureReport(ArtifactModel):
     version: Literal[1]
     error: LoaderFailure
+
+
+def unpacked(text: str) -> str:
+    """Return what a loader's message says: the text itself, or what it holds deflated where it was too long."""
+    try:
+        packed = _Packed.model_validate_json(text).packed
+    except ValidationError:
+        return text
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(base64.b64decode(packed, validate=True), UNPACKED_BYTES)
+        return raw.decode() if inflater.eof else ""
+    except (binascii.Error, zlib.error, UnicodeDecodeError):
+        return ""
 
 
 def parse_artifact(text: str) -> Artifact | None:
@@ -133,7 +180,7 @@ def parse_artifact(text: str) -> Artifact | None:
 def parse_digests(text: str) -> dict[str, str]:
     """Return the SHA-256 of each file that a loader's termination message tells, none if it is no such message."""
     try:
-        return _FetchReport.model_validate_json(text).sha256
+        return _FetchReport.model_validate_json(unpacked(text)).sha256
     except ValidationError:
         return {}
 

@@ -24,6 +24,7 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.format import format_problem
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
@@ -36,7 +37,7 @@ from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.runtime import llamacpp
 from nimblet.plan.runtime.architectures import ARCHITECTURES
-from nimblet.plan.sizing import largest_context, size_model
+from nimblet.plan.sizing import fitting, size_model, with_suggestion
 from nimblet.plan.source import (
     claim_of,
     optional_keys,
@@ -270,11 +271,11 @@ def _plan_run(
     overhead = guard.overhead or RuntimeClassFacts(name="")
     placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
     usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
-    if placement.shortage and usable and asked.memory is None:
-        fits = largest_context(header, asked, budget_bytes=max(usable))
-        if fits and bytes_of(sizing.memory) > max(usable):
-            hint = f" A contextLength of {fits} would fit."
-            placement = replace(placement, shortage=placement.shortage + hint)
+    short = bool(placement.shortage and usable) and asked.memory is None
+    if short and bytes_of(sizing.memory) > max(usable):
+        fits = fitting(header, asked, budget_bytes=max(usable))
+        sizing = with_suggestion(sizing, fits)
+        placement = replace(placement, shortage=placement.shortage + fits.text)
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -297,6 +298,9 @@ def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifac
     missing = reference_problem(model, facts) if not model.spec.suspend else None
     if missing is not None:
         return missing
+    unloadable = format_problem(llamacpp.NAME, artifact)
+    if unloadable is not None:
+        return unloadable
     header, path = artifact.header, artifact.files[0].path
     if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
         message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."

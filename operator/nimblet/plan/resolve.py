@@ -15,7 +15,7 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import ConditionType, Reason, find
 from nimblet.manifests.configuration import artifact_manifest
 from nimblet.manifests.loader import LoaderPod, resolver_job_manifest
-from nimblet.plan.artifact import Artifact, parse_artifact
+from nimblet.plan.artifact import Artifact, parse_artifact, unpacked
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.references import secret_flaw
 from nimblet.plan.source import required_keys, scheme_of
@@ -72,9 +72,10 @@ def plan_resolution(
         return blocked(model, unusable, now=now)
     job = newest(job for job in facts.jobs if job.source_hash == loader.source_hash)
     if job is not None and _is_done(job) and job.result is not None:
-        artifact = parse_artifact(job.result)
+        text = unpacked(job.result)
+        artifact = parse_artifact(text)
         if artifact is not None:
-            child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=job.result)
+            child = artifact_manifest(model.name, model.namespace, source_hash=loader.source_hash, text=text)
             return Resolution(outcome=StageOutcome(children=(child,)), artifact=artifact)
     outcome = plan_tries(_tries(model, facts, loader=loader, job=job), settings.timing, now=now)
     if outcome.requeue_after is not None and _may_heal(model, outcome.state):

@@ -5,12 +5,13 @@ total = weights + KV + compute + prompt cache + runtime, in bytes. Sources of ea
 the constants are checked against measured peaks by tests/bench (predicted / measured in [0.97, 1.10]).
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Final
 
 from nimblet.api.compactmodel import SizingStatus, Task
 from nimblet.plan.artifact import Header, per_layer
+from nimblet.plan.layers import layers_of, lengths, most_heads, windowed_layers
+from nimblet.plan.suggestion import Suggestion, Total, suggest
 from nimblet.plan.task import CACHELESS, physical_batch
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
@@ -18,9 +19,8 @@ KV_BYTES: Final = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Bytes per element: a q8_0 block holds 32 elements in 34 bytes, q4_0 in 18 (ggml block layouts)."""
 PAD: Final = 256
 """llama.cpp pads each sequence's KV cells to a multiple of 256."""
-SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2}
-"""Of `period` layers the last is full, the others windowed, where the header names a window but no pattern
-(set per architecture in llama.cpp's model loader)."""
+STATE_BYTES: Final = 4
+"""Bytes of each number of a recurrent layer's state (f32: llama.cpp's llama_memory_recurrent)."""
 
 RUNTIME_BASE: Final = 8 * MEBIBYTE
 """Program, heap, threads' stacks and HTTP buffers of a server under load (measured: 4 to 8 MiB)."""
@@ -64,20 +64,10 @@ class Demand:
     cpu: str | None = None
     memory: str | None = None
     task: Task = "Chat"
-
-
-def windowed_layers(header: Header) -> tuple[bool, ...]:
-    """Return for each layer whether it attends to a sliding window only."""
-    layers = header.block_count
-    if not header.sliding_window:
-        return (False,) * layers
-    pattern = header.sliding_window_pattern
-    if pattern is not None and not isinstance(pattern, int):
-        return tuple(flag == 1 for flag in per_layer(pattern, layers=layers, default=0))
-    period = pattern or SWA_PERIODS.get(header.architecture, 0)
-    if period <= 1:
-        return (False,) * layers
-    return tuple(index % period < period - 1 for index in range(layers))
+    adapter_bytes: int = 0
+    """Tensors of all adapters together: a server holds each beside the weights."""
+    draft: Header | None = None
+    """Header of the model that drafts for this one, with slots and context of its own as long."""
 
 
 def _pad(tokens: int) -> int:
@@ -92,21 +82,15 @@ def kv_cache_bytes(header: Header, demand: Demand) -> int:
     """
     if header.architecture in CACHELESS:
         return 0
-    kv_heads = per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))
-    width = sum(_lengths(header))
-    context = _pad(demand.context_length)
-    window = _window(header, demand)
-    cells = sum(
-        heads * (window if windowed else context)
-        for heads, windowed in zip(kv_heads, windowed_layers(header), strict=True)
-    )
-    return int(cells * width * KV_BYTES[demand.kv_cache_type] * demand.parallel)
+    context, window = _pad(demand.context_length), _window(header, demand)
+    kept = layers_of(header)
+    cells = sum(item.heads * item.width * (window if item.windowed else context) for item in kept)
+    return int(cells * KV_BYTES[demand.kv_cache_type] * demand.parallel) + state_bytes(header, demand)
 
 
-def _lengths(header: Header) -> tuple[int, int]:
-    """Return the length of one head's key and of its value."""
-    head_dim = header.embedding_length // max(_heads(header), 1)
-    return header.key_length or head_dim, header.value_length or head_dim
+def state_bytes(header: Header, demand: Demand) -> int:
+    """Return the states of recurrent layers, which grow with the slots and not with the context."""
+    return STATE_BYTES * demand.parallel * sum(item.state for item in layers_of(header))
 
 
 def _window(header: Header, demand: Demand) -> int:
@@ -116,10 +100,6 @@ def _window(header: Header, demand: Demand) -> int:
 
 def _ubatch(header: Header, demand: Demand) -> int:
     return physical_batch(demand.task, header, demand.context_length)
-
-
-def _heads(header: Header) -> int:
-    return max(per_layer(header.head_count, layers=max(header.block_count, 1), default=1))
 
 
 def compute_bytes(header: Header, demand: Demand) -> int:
@@ -156,8 +136,11 @@ def _widths(header: Header) -> tuple[int, int, int]:
     layers = max(header.block_count, 1)
     experts = max(header.expert_used_count or 1, 1)
     length = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
-    heads, kv_heads = _heads(header), max(per_layer(header.head_count_kv, layers=layers, default=_heads(header)))
-    key, value = _lengths(header)
+    heads, kv_heads = (
+        most_heads(header),
+        max(per_layer(header.head_count_kv, layers=layers, default=most_heads(header))),
+    )
+    key, value = lengths(header)
     attention = 2 * heads * max(key, value) + kv_heads * (key + value)
     return length * experts, attention, 9 * max(length * experts, heads * value) // 8
 
@@ -189,6 +172,17 @@ def _pace(demand: Demand) -> tuple[int, float]:
     return PROMPT_TOKENS_PER_SECOND, PROMPT_FLOPS_PER_CORE
 
 
+def draft_bytes(demand: Demand) -> int:
+    """Return weights, cache and scratch of the drafting model; vocabulary and program it shares with the other.
+
+    Source: llama.cpp b11434, common/speculative.cpp: a second context of the same size and slots, cached in f16.
+    """
+    if demand.draft is None:
+        return 0
+    own = replace(demand, draft=None, kv_cache_type="f16")
+    return demand.draft.tensor_bytes + kv_cache_bytes(demand.draft, own) + compute_bytes(demand.draft, own)
+
+
 def size_model(header: Header, demand: Demand) -> SizingStatus:
     """Return the sizes and their arithmetic; overrides replace the result, never the arithmetic."""
     weights = header.tensor_bytes
@@ -196,8 +190,9 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
     compute = compute_bytes(header, demand)
     prompt_cache = demand.prompt_cache_mebibytes * MEBIBYTE
     runtime = runtime_bytes(header, demand)
-    runtime += max(MARGIN_FLOOR, int(MARGIN * (weights + kv + compute)))
-    total = weights + kv + compute + prompt_cache + runtime
+    added = demand.adapter_bytes + draft_bytes(demand)
+    runtime += max(MARGIN_FLOOR, int(MARGIN * (weights + kv + compute + added)))
+    total = weights + kv + compute + prompt_cache + runtime + added
     cpu = millicores_of(demand.cpu) if demand.cpu is not None else cpu_millicores(header, demand)
     memory = bytes_of(demand.memory) if demand.memory is not None else total
     return SizingStatus(
@@ -206,6 +201,8 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
         compute_bytes=compute,
         prompt_cache_bytes=prompt_cache,
         runtime_bytes=runtime,
+        adapter_bytes=demand.adapter_bytes or None,
+        draft_bytes=draft_bytes(demand) or None,
         total_bytes=total,
         memory=mebibytes(memory),
         cpu=millicores(cpu),
@@ -226,38 +223,68 @@ def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> lis
         f"kv cache: {_kv_formula(header, demand)} = {kv}",
         f"compute: ubatch {ubatch} x (f32 over the widest tensors + mask + work) + logits = {compute}",
         f"prompt cache: {demand.prompt_cache_mebibytes}Mi",
+        *_added_formula(demand),
         f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
         f"total: {human_bytes(total)}{memory_override}",
         f"cpu: 2 x {millions} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
     ]
 
 
+def _added_formula(demand: Demand) -> list[str]:
+    """Return the lines of what few models have."""
+    lines = [f"adapters: {human_bytes(demand.adapter_bytes)} of tensors"] if demand.adapter_bytes else []
+    if demand.draft is not None:
+        millions = f"{demand.draft.parameters / 1e6:.0f}M"
+        lines.append(f"draft model: {millions} parameters, cache and scratch = {human_bytes(draft_bytes(demand))}")
+    return lines
+
+
 def _kv_formula(header: Header, demand: Demand) -> str:
     """Return the product that `kv_cache_bytes` computes, numbers put in."""
-    heads = sorted(set(per_layer(header.head_count_kv, layers=header.block_count, default=_heads(header))))
+    kept = layers_of(header)
+    heads = sorted({item.heads for item in kept})
     span = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}" if heads else "0"
-    key, value = _lengths(header)
-    windowed = sum(windowed_layers(header))
+    key, value = lengths(header)
+    windowed = sum(item.windowed for item in kept)
     context = _pad(demand.context_length)
     cells = f"{header.block_count - windowed} layers x {context} tokens"
     if windowed:
         cells += f" + {windowed} windowed layers x {_window(header, demand)} tokens"
     element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
-    return f"(key {key} + value {value}) x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots"
+    latent = next((item.width for item in kept if item.latent), 0)
+    width = f"latent {latent}" if latent else f"(key {key} + value {value})"
+    states = sum(item.state > 0 for item in kept)
+    state = (
+        f" + {states} recurrent layers x {human_bytes(state_bytes(header, demand) // states)}" if states else ""
+    )
+    return f"{width} x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots{state}"
 
 
-def largest_context(header: Header, demand: Demand, *, budget_bytes: int) -> int:
-    """Return the largest context length up to the demanded one, in steps of 256, whose total fits; 0 for none.
+def fitting(header: Header, demand: Demand, *, budget_bytes: int) -> Suggestion:
+    """Return the largest context and the most slots whose total fits, each lowered alone."""
+    return suggest(
+        _total(header, demand),
+        context_length=demand.context_length,
+        parallel=demand.parallel,
+        budget_bytes=budget_bytes,
+    )
 
-    The total grows with the context, so a bisection finds it: a header may claim any context length.
-    """
-    steps = range(PAD, demand.context_length + 1, PAD)
 
-    def total(tokens: int) -> int:
-        return size_model(header, replace(demand, context_length=tokens)).total_bytes
+def with_suggestion(sizing: SizingStatus, suggestion: Suggestion) -> SizingStatus:
+    """Return the sizes with what would fit instead."""
+    return sizing.model_copy(
+        update={
+            "largest_context_length": suggestion.context_length or None,
+            "largest_parallel": suggestion.parallel or None,
+        }
+    )
 
-    fitting = bisect_right(steps, budget_bytes, key=total)
-    return steps[fitting - 1] if fitting else 0
+
+def _total(header: Header, demand: Demand) -> Total:
+    def total(tokens: int, slots: int) -> int:
+        return size_model(header, replace(demand, context_length=tokens, parallel=slots)).total_bytes
+
+    return total
 
 
 def scratch_volume_bytes(file_bytes: int) -> int:

@@ -8,6 +8,7 @@ from nimblet.api.common import SpecModel
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.manifests.loader import RESOLVE_DEADLINE_SECONDS
 from nimblet.names import content_hash
+from nimblet.plan.format import preferred_format
 from nimblet.plan.integrity import Trust
 from nimblet.settings import Settings
 
@@ -34,6 +35,8 @@ def source_text(spec: CompactModelSpec, trust: Trust) -> str:
         document["revision"] = source.revision
     if source.quantization is not None:
         document["quantization"] = source.quantization
+    if preferred_format(spec) == "Safetensors":  # left out otherwise: the hashes of older sources stay
+        document["prefer"] = "Safetensors"
     if trust.signature is not None:
         document["signature"] = dict(trust.signature)
     if source.role_arn is not None:

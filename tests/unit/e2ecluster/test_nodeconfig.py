@@ -10,9 +10,11 @@ import pytest
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.nodeconfig import (
     CRI,
+    SECOND_HANDLER,
     cni_config,
     containerd_config,
     kubelet_config,
+    second_runtime,
     toml_text,
 )
 from e2e.cluster.nodeplan import NodePlan, enter_argv, network_up_argvs
@@ -42,6 +44,18 @@ def test_containerd_keeps_everything_below_its_own_folders() -> None:
     cri = plugins[CRI]
     assert cri["restrict_oom_score_adj"] is True
     assert cri["netns_mounts_under_state_dir"] is True
+
+
+def test_the_second_handler_is_runc_with_its_state_elsewhere() -> None:
+    plugins = containerd_config(PLAN, pause_image="p")["plugins"]
+    assert isinstance(plugins, dict)
+    containerd = plugins[CRI]["containerd"]
+    runtimes = containerd["runtimes"]
+    assert containerd["default_runtime_name"] == "runc"
+    assert {runtime["runtime_type"] for runtime in runtimes.values()} == {"io.containerd.runc.v2"}
+    roots = [runtimes[name]["options"]["Root"] for name in ("runc", SECOND_HANDLER)]
+    assert roots == ["/run/nimblet-dev/runc", str(second_runtime(PLAN))]
+    assert len(set(roots)) == len(runtimes) == 2
 
 
 def test_the_kubelet_runs_on_both_versions_of_cgroups_and_collects_no_image() -> None:

@@ -7,19 +7,21 @@ import pytest
 
 from nimblet.api.compactmodel import SizingStatus
 from nimblet.plan.artifact import per_layer
+from nimblet.plan.layers import layers_of, windowed_layers
 from nimblet.plan.sizing import (
     Demand,
     compute_bytes,
     cpu_millicores,
+    draft_bytes,
+    fitting,
     kv_cache_bytes,
-    largest_context,
     progress_deadline_seconds,
     runtime_bytes,
     scratch_volume_bytes,
     size_model,
     startup_seconds,
-    windowed_layers,
 )
+from nimblet.plan.suggestion import NOTHING, Suggestion
 from nimblet.quantity import bytes_of
 from tests.builders import GEMMA3_270M, a_header, a_model, base_facts, plan_of
 
@@ -146,18 +148,90 @@ def test_formula_shows_the_numbers() -> None:
     assert any("x 0 to 3 kv heads x" in line for line in mixed)
 
 
-def test_largest_context_is_the_last_step_that_fits() -> None:
-    header, demand = a_header(), replace(DEMAND, context_length=8192)
+def test_largest_context_and_slots_are_the_last_that_fit() -> None:
+    header, demand = a_header(), replace(DEMAND, context_length=8192, parallel=8)
     budget = size_model(header, replace(demand, context_length=4096)).total_bytes
-    assert largest_context(header, demand, budget_bytes=budget) == 4096
-    assert largest_context(header, demand, budget_bytes=budget - 1) == 4096 - 256
-    assert largest_context(header, demand, budget_bytes=1) == 0
+    assert fitting(header, demand, budget_bytes=budget).context_length == 4096
+    assert fitting(header, demand, budget_bytes=budget - 1).context_length == 4096 - 256
+    assert fitting(header, demand, budget_bytes=1) == NOTHING
+    budget = size_model(header, replace(demand, parallel=3)).total_bytes
+    assert fitting(header, demand, budget_bytes=budget).parallel == 3
+    assert fitting(header, demand, budget_bytes=budget - 1).parallel == 2
+
+
+def test_suggestions_read_as_a_sentence() -> None:
+    assert NOTHING.text == ""
+    assert Suggestion(context_length=512, parallel=0).text == " A contextLength of 512 would fit."
+    assert Suggestion(context_length=0, parallel=2).text == " Parallel of 2 would fit."
+    both = Suggestion(context_length=512, parallel=2).text
+    assert both == " A contextLength of 512 or parallel of 2 would fit."
+
+
+def test_layers_without_heads_keep_a_state_where_the_header_tells_its_size() -> None:
+    # Jamba's like: 4 of 32 layers attend; conv 4, state 16, inner 8192: 3 x 8192 and 16 x 8192 in f32 a slot
+    ssm = {"ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.inner_size": 8192}
+    header = a_header(blockCount=32, headCountKv=[[0, 14], [8, 4], [0, 14]], other=ssm)
+    attention = 4 * 8 * (64 + 64) * 2 * 2048 * 2
+    assert kv_cache_bytes(header, DEMAND) == attention + 28 * (3 + 16) * 8192 * 4 * 2
+    assert any("28 recurrent layers x" in line for line in size_model(header, DEMAND).formula)
+
+
+def test_every_fourth_layer_attends_where_an_interval_says_so() -> None:
+    # Qwen3-Next's like: conv over 2 x 16 x 128 + 4096, memory of 128 x 4096, 36 of 48 layers
+    sizes = {"ssm.conv_kernel": 4, "ssm.state_size": 128, "ssm.inner_size": 4096, "ssm.group_count": 16}
+    header = a_header(blockCount=48, headCountKv=2, other={**sizes, "full_attention_interval": 4})
+    state = 3 * (4096 + 2 * 16 * 128) + 128 * 4096
+    assert kv_cache_bytes(header, DEMAND) == 12 * 2 * 128 * 2 * 2048 * 2 + 36 * state * 4 * 2
+
+
+def test_feed_forward_layers_of_a_hybrid_keep_nothing() -> None:
+    ssm = {"ssm.conv_kernel": 4, "ssm.state_size": 128, "ssm.inner_size": 8192, "ssm.group_count": 8}
+    header = a_header(
+        blockCount=4, headCountKv=[[0, 2], [8, 1], [0, 1]], feedForwardLength=[[0, 1], [9, 1], [0, 2]], other=ssm
+    )
+    assert [bool(layer.state) for layer in layers_of(header)] == [True, False, False, True]
+    both = a_header(architecture="falcon-h1", other=ssm)
+    assert all(layer.state and layer.heads for layer in layers_of(both))
+
+
+def test_short_convolutions_keep_their_last_inputs() -> None:
+    header = a_header(blockCount=2, headCountKv=[[0, 1], [8, 1]], other={"shortconv.l_cache": 3})
+    assert [layer.state for layer in layers_of(header)] == [576 * 2, 0]
+
+
+def test_latent_attention_keeps_one_vector_a_token() -> None:
+    # DeepSeek-V2-Lite: 512 + 64 numbers in each of 27 layers; unfolded files keep heads, keys and values
+    mla = {"attention.kv_lora_rank": 512, "rope.dimension_count": 64}
+    folded = a_header(blockCount=27, headCount=16, headCountKv=1, keyLength=576, valueLength=512, other=mla)
+    assert kv_cache_bytes(folded, DEMAND) == 27 * 576 * 2 * 2048 * 2
+    unfolded = a_header(blockCount=27, headCount=16, headCountKv=16, keyLength=192, valueLength=128, other=mla)
+    assert kv_cache_bytes(unfolded, DEMAND) == 27 * 16 * 320 * 2 * 2048 * 2
+    assert any("latent 576" in line for line in size_model(folded, DEMAND).formula)
+
+
+def test_layers_that_share_or_have_heads_of_their_own_size() -> None:
+    shared = a_header(other={"attention.shared_kv_layers": 20})
+    assert sum(layer.heads > 0 for layer in layers_of(shared)) == 10
+    own = {"attention.key_length_swa": 32, "attention.value_length_swa": 32}
+    windowed = a_header(slidingWindow=512, slidingWindowPattern=2, other=own)
+    assert {(layer.windowed, layer.width) for layer in layers_of(windowed)} == {(True, 64), (False, 128)}
+
+
+def test_adapters_and_a_drafting_model_are_counted() -> None:
+    plain, draft = size_model(a_header(), DEMAND), a_header(parameters=10_000_000, tensorBytes=9_000_000)
+    more = size_model(a_header(), replace(DEMAND, adapter_bytes=5_000_000, draft=draft, kv_cache_type="q4_0"))
+    drafted = draft_bytes(replace(DEMAND, draft=draft, kv_cache_type="q4_0"))
+    assert drafted == 9_000_000 + kv_cache_bytes(draft, DEMAND) + compute_bytes(draft, DEMAND)
+    assert (more.adapter_bytes, more.draft_bytes) == (5_000_000, drafted)
+    assert more.total_bytes == sum_of_terms(more) + 5_000_000 + drafted
+    assert (plain.adapter_bytes, plain.draft_bytes) == (None, None)
+    assert any(line.startswith("draft model: 10M") for line in more.formula)
 
 
 @pytest.mark.timeout(5)
 def test_hostile_header_costs_no_time() -> None:
     header = a_header(contextLength=2**62, headCountKv=[[1, 1024]] * 1000, blockCount=1024)
-    assert largest_context(header, replace(DEMAND, context_length=2**20), budget_bytes=1) == 0
+    assert fitting(header, replace(DEMAND, context_length=2**20, parallel=64), budget_bytes=1) == NOTHING
     assert per_layer(((7, 1024),) * 100_000, layers=3, default=0) == (7, 7, 7)
     assert per_layer(((7, 1),), layers=3, default=0) == (7, 0, 0)
 

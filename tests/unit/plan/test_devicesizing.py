@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizing on devices against figures computed by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nimblet.plan.artifact import Header
+from nimblet.plan.devicesizing import (
+    ENGINES,
+    DeviceDemand,
+    device_cache,
+    device_status,
+    device_weights,
+    size_on_devices,
+    token_bytes,
+    usable_bytes,
+)
+from nimblet.plan.suggestion import NOTHING
+
+GIBIBYTE = 2**30
+DEMAND = DeviceDemand(engine="VLLM", devices=1, device_memory_bytes=24 * GIBIBYTE, context_length=8192, parallel=2)
+LLAMA = {
+    "architecture": "LlamaForCausalLM",
+    "modelType": "llama",
+    "parameters": 8_030_261_248,
+    "tensorBytes": 16_060_522_496,
+    "tensorTypes": {"BF16": 16_060_522_496},
+    "contextLength": 131072,
+    "embeddingLength": 4096,
+    "blockCount": 32,
+    "headCount": 32,
+    "headCountKv": 8,
+    "keyLength": 128,
+    "valueLength": 128,
+    "vocabSize": 128256,
+}
+
+
+def header(**overrides: Any) -> Header:
+    return Header.model_validate({**LLAMA, **overrides})
+
+
+def test_one_device_by_hand() -> None:
+    sizing = size_on_devices(header(), DEMAND)
+    weights = int(16_060_522_496 * 1.02)
+    kv = 2 * 32 * 8 * 128 * 2 * 8192 * 2
+    engine = 2355 * 2**20 + int(0.05 * weights)
+    assert (sizing.weights_bytes, sizing.kv_cache_bytes, sizing.engine_bytes) == (weights, kv, engine)
+    assert sizing.needed_bytes == weights + kv + engine
+    assert sizing.usable_bytes == int(24 * GIBIBYTE * 0.92)
+    assert (sizing.fits, sizing.shortage, sizing.suggestion) == (True, "", NOTHING)
+    assert sizing.kv_token_bytes == 128 * 1024
+    assert sizing.kv_tokens == (sizing.usable_bytes - weights - engine) // (128 * 1024)
+    assert (sizing.host_bytes, sizing.host_millicores) == (8 * GIBIBYTE, 3000)
+
+
+def test_devices_share_weights_and_heads() -> None:
+    two, sixteen = replace(DEMAND, devices=2), replace(DEMAND, devices=16)
+    assert device_weights(header(), two) == -(-int(16_060_522_496 * 1.02) // 2)
+    assert device_cache(header(), two) == device_cache(header(), DEMAND) // 2
+    # eight heads on sixteen devices: each holds one
+    assert device_cache(header(), sixteen) == device_cache(header(), DEMAND) // 8
+    assert size_on_devices(header(), two).host_bytes == 12 * GIBIBYTE
+
+
+def test_heads_that_can_not_be_divided_are_told() -> None:
+    sizing = size_on_devices(header(), replace(DEMAND, devices=3))
+    assert (sizing.fits, sizing.suggestion) == (False, NOTHING)
+    assert sizing.shortage == "32 attention heads can't be divided among 3 devices."
+
+
+def test_what_would_fit_is_suggested() -> None:
+    demand = replace(DEMAND, context_length=131072, parallel=4)
+    sizing = size_on_devices(header(), demand)
+    assert not sizing.fits
+    assert "VLLM may use 22.08Gi of 24.00Gi" in sizing.shortage
+    context, slots = sizing.suggestion.context_length, sizing.suggestion.parallel
+    assert slots == 0
+    assert size_on_devices(header(), replace(demand, context_length=context)).fits
+    assert not size_on_devices(header(), replace(demand, context_length=context + 256)).fits
+    shorter = replace(demand, context_length=16384)
+    slots = size_on_devices(header(), shorter).suggestion.parallel
+    assert size_on_devices(header(), replace(shorter, parallel=slots)).fits
+    assert not size_on_devices(header(), replace(shorter, parallel=slots + 1)).fits
+    status = device_status(size_on_devices(header(), shorter), shorter)
+    assert (status.device_count, status.largest_parallel) == (1, slots)
+    assert status.memory == "8192Mi"
+
+
+def test_nothing_is_suggested_where_the_weights_alone_are_too_much() -> None:
+    assert size_on_devices(header(), replace(DEMAND, device_memory_bytes=8 * GIBIBYTE)).suggestion == NOTHING
+
+
+def test_cache_of_eight_bits_is_half() -> None:
+    assert device_cache(header(), replace(DEMAND, kv_cache_type="fp8")) * 2 == device_cache(header(), DEMAND)
+
+
+def test_windowed_layers_hold_the_window_and_one_step() -> None:
+    windowed = header(slidingWindow=1024, slidingWindowPattern=[[1, 31], [0, 1]])
+    layer = 2 * 8 * 128 * 2
+    # 1023 + 2048 tokens are 3072 in blocks of 16
+    assert device_cache(windowed, DEMAND) == 2 * layer * (31 * 3072 + 8192)
+    assert device_cache(windowed, replace(DEMAND, context_length=2000)) == 2 * layer * 32 * 2000
+    assert token_bytes(windowed, DEMAND) == 128 * 1024
+
+
+def test_recurrent_layers_keep_a_state_a_slot() -> None:
+    ssm = {"ssm.conv_kernel": 4, "ssm.state_size": 128, "ssm.inner_size": 8192, "ssm.group_count": 1}
+    hybrid = header(headCountKv=[[0, 28], [8, 4]], other=ssm)
+    state = 3 * (8192 + 2 * 128) + 128 * 8192
+    assert device_cache(hybrid, DEMAND) == 2 * (4 * 2 * 8 * 128 * 2 * 8192 + 28 * state * 4)
+
+
+def test_latent_attention_is_whole_on_every_device() -> None:
+    mla = {"attention.kv_lora_rank": 512, "rope.dimension_count": 64}
+    latent = header(blockCount=27, headCount=16, headCountKv=1, keyLength=128, other=mla)
+    assert token_bytes(latent, DEMAND) == 27 * 576 * 2
+    assert device_cache(latent, replace(DEMAND, devices=2)) == device_cache(latent, DEMAND)
+
+
+def test_encoders_keep_nothing() -> None:
+    sizing = size_on_devices(header(causalAttention=False), DEMAND)
+    assert (sizing.kv_cache_bytes, sizing.kv_token_bytes, sizing.kv_tokens, sizing.fits) == (0, 0, 0, True)
+
+
+def test_weights_of_32_bits_are_loaded_in_16() -> None:
+    wide = header(tensorTypes={"F32": 16_060_522_496})
+    assert device_weights(wide, DEMAND) == int(16_060_522_496 // 2 * 1.02)
+    scales = header(tensorTypes={"F32": 16_060_522_496}, quantization={"method": "fp8", "bits": 8})
+    assert device_weights(scales, DEMAND) == int(16_060_522_496 * 1.02)
+
+
+def test_adapters_draft_and_what_others_keep_count() -> None:
+    draft = header(parameters=1_000_000_000, tensorBytes=2_000_000_000, tensorTypes={}, blockCount=16)
+    more = replace(DEMAND, adapter_bytes=100_000_000, draft=draft, reserved_bytes=GIBIBYTE)
+    plain, sizing = size_on_devices(header(), DEMAND), size_on_devices(header(), more)
+    assert sizing.added_bytes == 100_000_000 + device_weights(draft, DEMAND) + device_cache(draft, DEMAND)
+    assert sizing.needed_bytes - plain.needed_bytes == sizing.added_bytes
+    assert usable_bytes(more) == int(23 * GIBIBYTE * 0.92)
+    assert any(line.startswith("adapters and draft model") for line in sizing.formula)
+
+
+def test_formula_shows_the_numbers() -> None:
+    formula = size_on_devices(header(), DEMAND).formula
+    assert "kv cache: 131072 bytes a token (f16) x 8192 tokens x 2 slots = 2.00Gi a device" in formula
+    assert "host: 4.00Gi + 4.00Gi x 1 devices" in formula
+    assert len(formula) <= 12
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_an_engines_share_can_be_set(engine: str) -> None:
+    demand = replace(DEMAND, engine="TGI" if engine == "TGI" else "VLLM")
+    assert usable_bytes(demand) == int(24 * GIBIBYTE * ENGINES[demand.engine].utilization)
+    assert usable_bytes(replace(demand, utilization=0.5)) == 12 * GIBIBYTE
+
+
+@pytest.mark.timeout(10)
+def test_hostile_header_costs_no_time() -> None:
+    hostile = header(blockCount=1024, headCountKv=[[2**40, 1024]] * 100, keyLength=2**60, tensorBytes=2**62)
+    sizing = size_on_devices(hostile, replace(DEMAND, context_length=2**20, parallel=64))
+    assert (sizing.fits, sizing.suggestion) == (False, NOTHING)
