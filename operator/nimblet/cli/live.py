@@ -28,6 +28,7 @@ from nimblet.cluster.teefacts import Bound, tee_facts
 from nimblet.cluster.trim import TRIMS
 from nimblet.conditions import ConditionType, find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
+from nimblet.plan.transport import TransportFacts
 from nimblet.settings import Settings
 
 SETTINGS_NAME: Final = "nimblet-operator"
@@ -135,6 +136,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         pods=pods,
         nodes=nodes,
         tee=await tee_facts(client, mirror, bound),
+        transport=TransportFacts(assumed=deployment.certificate if deployment is not None else ""),
     )
 
 

@@ -320,6 +320,7 @@ def workload_facts(body: Object) -> DeploymentFacts:
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
         keys_hash=annotations.get(labels.KEYS_HASH, ""),
+        certificate=annotations.get(labels.CERTIFICATE, ""),
     )
 
 

@@ -214,6 +214,8 @@ class DeploymentFacts:
     """The request for a restart that the live template obeyed last."""
     keys_hash: str = ""
     """Keyed hash of the user's own keys in the live template."""
+    certificate: str = ""
+    """First digits of the certificate that the live template was made for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,17 @@ def test_another_certificate_rolls_a_server_that_reads_it_once() -> None:
     assert revision("aa" * 32) == revision("aa" * 32) != revision("bb" * 32)
 
 
+def test_a_plan_without_the_certificate_assumes_that_of_the_pods() -> None:
+    """`nimblet plan` reads no certificate, and shows no change where there is none."""
+
+    def revision(transport: TransportFacts) -> object:
+        made = plan_of(a_model(), _facts(transport), settings=OWN)
+        return child(made.children, "Deployment")["metadata"]["labels"][labels.REVISION]
+
+    assumed = TransportFacts(assumed=LIVE.fingerprint[:12])
+    assert revision(assumed) == revision(TransportFacts(live=LIVE, material=MATERIAL))
+
+
 def test_a_pass_is_due_when_the_certificate_is() -> None:
     transport = TransportFacts(live=LIVE, material=MATERIAL)
     wait = plan_of(a_model(), _facts(transport), settings=OWN).requeue_after
