@@ -119,7 +119,7 @@ async def test_a_deleted_authority_is_put_back_and_a_broken_one_refused(
 def test_a_model_gets_a_certificate_that_is_healed_and_renewed(
     launcher: Launcher, view: View, plane: ControlPlane
 ) -> None:
-    launcher.further = {"tls": {"mode": "OwnCA"}}
+    launcher.more = {"tls": {"mode": "OwnCA"}}
     process = started(launcher)
     view.create("small")
     ready(view, "small")

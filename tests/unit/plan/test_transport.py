@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from nimblet import labels
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.plan.transport import (
