@@ -25,7 +25,8 @@ from nimblet.cluster.pki import (
     issue,
     secret_data,
 )
-from nimblet.plan.transport import CertificateFacts, Wanted
+from nimblet.plan.transport import Wanted
+from nimblet.plan.transportfacts import CertificateFacts
 from nimblet.settings import TLS
 from tests.cluster.operator_support import (
     NAMESPACE,

@@ -29,7 +29,7 @@ from nimblet.cluster.trim import TRIMS
 from nimblet.conditions import ConditionType
 from nimblet.merging import find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
-from nimblet.plan.transport import TransportFacts
+from nimblet.plan.transportfacts import TransportFacts
 from nimblet.settings import Settings
 
 SETTINGS_NAME: Final = "nimblet-operator"

@@ -22,7 +22,7 @@ from nimblet.cluster.errors import Conflict, Transient
 from nimblet.cluster.pki import Authority, BadCertificateError, authority_facts, bundle_of, check, make_authority
 from nimblet.cluster.resources import SECRET
 from nimblet.labels import MANAGED_BY, MANAGED_BY_VALUE
-from nimblet.plan.transport import AuthorityFacts
+from nimblet.plan.transportfacts import AuthorityFacts
 from nimblet.settings import TLS
 
 CA_SECRET: Final = "nimblet-ca"  # noqa: S105 - a name, not a secret

@@ -22,7 +22,8 @@ from nimblet.cluster.pki import (
 from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import SECRET
 from nimblet.manifests.transport import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE, TLS
-from nimblet.plan.transport import CertificateFacts, Step, TransportFacts, Wanted, judge_certificate
+from nimblet.plan.transport import Step, Wanted, judge_certificate
+from nimblet.plan.transportfacts import CertificateFacts, TransportFacts
 
 ENTRIES: Final = frozenset({AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE})
 

@@ -53,7 +53,8 @@ from nimblet.plan.facts import (
     WriteFailure,
 )
 from nimblet.plan.teefacts import TEEFacts
-from nimblet.plan.transport import TransportFacts, Wanted
+from nimblet.plan.transport import Wanted
+from nimblet.plan.transportfacts import TransportFacts
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | CLUSTER_KINDS | {"Pod"})
 CONDITION_TAINTS: Final = "node.kubernetes.io/"

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nimblet.manifests.transport import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE
-from nimblet.plan.transport import SKEW, AuthorityFacts, CertificateFacts
+from nimblet.plan.transport import SKEW
+from nimblet.plan.transportfacts import AuthorityFacts, CertificateFacts
 
 ENTROPY_BYTES: Final = 60
 """40 for a key, 20 for a serial number."""

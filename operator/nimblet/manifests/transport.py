@@ -5,7 +5,7 @@ Like confine.py it works on any manifest with a pod template: what serves is kno
 certificate there is, and when another one comes, is decided in plan/transport.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,13 +34,16 @@ _LLAMA_SERVER: Final = (
 )
 """tools/server/README.md of llama.cpp; it reads them once."""
 _OURS: Final = ("--tls", TLS_DIR)
+_VLLM: Final = ("--ssl-keyfile", f"{TLS_DIR}/{KEY_FILE}", "--ssl-certfile", f"{TLS_DIR}/{CERTIFICATE_FILE}")
+"""vllm/entrypoints/openai/cli_args.py; left to read them once, as its refresh can't be tried here."""
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "model": _LLAMA_SERVER,
+    "LlamaCpp": _LLAMA_SERVER,
+    "VLLM": _VLLM,
     "gateway": _OURS,
     "retriever": _OURS,
     "indexer": _OURS,
 }
-"""What a component's program is told, by component."""
+"""What a program is told: a model's by its runtime, any other by its component. TGI has no such option."""
 READS_ONCE: Final = frozenset({"model"})
 """Components whose program never looks at its certificate again: another certificate rolls their pods."""
 CLIENTS: Final = frozenset({"indexer"})
@@ -76,8 +79,8 @@ def secured_service(service: Manifest) -> Manifest:
     return {**service, "spec": {**spec, "ports": ports}}
 
 
-def secured(manifest: Manifest, tls: Secured) -> Manifest:
-    """Return a workload whose pods serve HTTPS, or ask servers that do.
+def secured(manifest: Manifest, tls: Secured, *, runtime: str = "") -> Manifest:
+    """Return a workload whose pods serve HTTPS, or ask servers that do. `runtime`: of a model's pods.
 
     Its pods' REVISION is new, where it has one. The program is that of the first container.
     """
@@ -85,7 +88,7 @@ def secured(manifest: Manifest, tls: Secured) -> Manifest:
     template = _part(spec, "template")
     head, pod = _part(template, "metadata"), _part(template, "spec")
     component = str(_part(head, "labels")[labels.COMPONENT])
-    pod = _pod(pod, tls, component)
+    pod = _pod(pod, tls, client=component in CLIENTS, arguments=ARGUMENTS[runtime or component])
     own = {key: value for key, value in _part(head, "labels").items() if key != labels.REVISION}
     marks: Manifest = {}
     annotations = _part(head, "annotations") if "annotations" in head else {}
@@ -106,22 +109,22 @@ def secured(manifest: Manifest, tls: Secured) -> Manifest:
     }
 
 
-def _pod(pod: Manifest, tls: Secured, component: str) -> Manifest:
+def _pod(pod: Manifest, tls: Secured, *, client: bool, arguments: Sequence[str]) -> Manifest:
     source: Manifest = {"secretName": tls.secret, "defaultMode": 0o440}
-    if component in CLIENTS:
+    if client:
         source["items"] = [{"key": AUTHORITIES_FILE, "path": AUTHORITIES_FILE}]
     server, *others = _list(pod, "containers")
     return {
         **pod,
-        "containers": [_container(server, component), *others],
+        "containers": [_container(server, arguments), *others],
         "volumes": [*_list(pod, "volumes"), {"name": VOLUME, "secret": source}],
     }
 
 
-def _container(server: Manifest, component: str) -> Manifest:
+def _container(server: Manifest, arguments: Sequence[str]) -> Manifest:
     done: Manifest = {
         **server,
-        "args": [*_texts(server, "args"), *ARGUMENTS[component]],
+        "args": [*_texts(server, "args"), *arguments],
         "volumeMounts": [
             *_list(server, "volumeMounts"),
             {"name": VOLUME, "mountPath": TLS_DIR, "readOnly": True},

@@ -283,6 +283,9 @@ def _plan_run(
     choice = known.servers(profile)
     if isinstance(choice, Problem):
         return _Run(state=choice)
+    plain = transport.refuses(choice.runtime.name)
+    if plain is not None:
+        return _Run(state=plain)
     placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
     sizing = placement.sizing
     options = pod_options(model, facts, keys)
@@ -310,7 +313,7 @@ def _plan_run(
         newer_images=choice.kept and images.newer(choice.wanted),
         sizing=told,
         placement=placement,
-        deployment=confined(guard, transport.pods(deployment)),
+        deployment=confined(guard, transport.pods(deployment, runtime=choice.runtime.name)),
     )
 
 

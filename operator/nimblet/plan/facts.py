@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from nimblet.plan.teefacts import TEEFacts
-from nimblet.plan.transport import TransportFacts
+from nimblet.plan.transportfacts import TransportFacts
 
 
 @dataclass(frozen=True, kw_only=True)

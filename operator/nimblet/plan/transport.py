@@ -5,15 +5,17 @@ Whoever gathers asks `judge_certificate` and has a certificate made where it say
 or made, and lets no pod start before the Secret with its certificate is there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from nimblet import names
+from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest, Part
-from nimblet.manifests.transport import Secured, secured, secured_service, tls_secret_manifest
+from nimblet.manifests.transport import ARGUMENTS, Secured, secured, secured_service, tls_secret_manifest
+from nimblet.plan.stage import Problem, problem
+from nimblet.plan.transportfacts import AuthorityFacts, CertificateFacts, TransportFacts
 from nimblet.settings import TLS
 
 CLUSTER_DOMAIN: Final = "cluster.local"
@@ -46,42 +48,6 @@ class Wanted:
         """All names that it is good for."""
         short = (self.service, f"{self.service}.{self.namespace}")
         return (*short, self.host, f"{self.host}.{CLUSTER_DOMAIN}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CertificateFacts:
-    """A certificate whose key is beside it; never the key."""
-
-    fingerprint: str
-    dns_names: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
-    issuer: str
-    """Fingerprint of the trusted authority that signed it; "" where none did."""
-    bundle: str
-    """Hash of the authorities beside it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuthorityFacts:
-    """Who signs."""
-
-    trusted: frozenset[str]
-    """Fingerprints."""
-    bundle: str
-    """Hash of the certificates that clients are to trust."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransportFacts:
-    """What is known of a server's certificate; nothing where it has none, or when planning offline."""
-
-    live: CertificateFacts | None = None
-    """What stands in the cluster and is good."""
-    material: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The entries that the Secret is to hold, in base64: what is there, or what was just made."""
-    assumed: str = ""
-    """First digits of the certificate that the pods have, where the certificate itself is not looked at."""
 
 
 class Step(StrEnum):
@@ -145,9 +111,16 @@ class Transport:
         """Return a Service as it will be applied."""
         return manifest if self.secured is None else secured_service(manifest)
 
-    def pods(self, manifest: Manifest) -> Manifest:
-        """Return a workload as it will be applied, where pods are judged by its hash."""
-        return manifest if self.secured is None else secured(manifest, self.secured)
+    def pods(self, manifest: Manifest, *, runtime: str = "") -> Manifest:
+        """Return a workload as it will be applied, where pods are judged by its hash. `runtime`: of a model's."""
+        return manifest if self.secured is None else secured(manifest, self.secured, runtime=runtime)
+
+    def refuses(self, runtime: str) -> Problem | None:
+        """Return that a model's runtime can't serve HTTPS: it is refused, not served in plaintext."""
+        if self.secured is None or runtime in ARGUMENTS:
+            return None
+        found = f"The chart's tls.mode is not Off, and {runtime} has no option for TLS."
+        return problem(Reason.RUNTIME_UNSUITABLE, found)
 
 
 def plan_transport(part: Part, service: str, facts: TransportFacts, tls: TLS, now: datetime) -> Transport:

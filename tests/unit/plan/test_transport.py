@@ -7,21 +7,21 @@ from datetime import datetime, timedelta
 import pytest
 
 from nimblet import labels
-from nimblet.conditions import ConditionType
+from nimblet.conditions import ConditionType, Reason
+from nimblet.manifests.common import Part
 from nimblet.merging import find
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.plan.transport import (
     SKEW,
-    AuthorityFacts,
-    CertificateFacts,
     Step,
-    TransportFacts,
     Wanted,
     judge_certificate,
+    plan_transport,
     renewal,
     wanted_certificate,
 )
+from nimblet.plan.transportfacts import AuthorityFacts, CertificateFacts, TransportFacts
 from nimblet.settings import TLS, Settings
 from tests.builders import NOW, a_model, base_facts, child, plan_of
 from tests.teepools import POLICIES, a_policy, nodes_of, runtime_classes
@@ -111,6 +111,25 @@ def test_a_plan_without_the_certificate_assumes_that_of_the_pods() -> None:
 
     assumed = TransportFacts(assumed=LIVE.fingerprint[:12])
     assert revision(assumed) == revision(TransportFacts(live=LIVE, material=MATERIAL))
+
+
+def test_each_runtime_has_its_own_options_and_one_without_is_refused() -> None:
+    transport = plan_transport(
+        model_part(), "smollm2-model", TransportFacts(live=LIVE, material=MATERIAL), OWN.tls, NOW
+    )
+    made = child(plan_of(a_model(), base_facts(a_model())).children, "Deployment")
+    for runtime, option in (("LlamaCpp", "--ssl-cert-file"), ("VLLM", "--ssl-certfile")):
+        pod = transport.pods(made, runtime=runtime)["spec"]["template"]["spec"]  # type: ignore[index]
+        assert option in pod["containers"][0]["args"]
+        assert transport.refuses(runtime) is None
+    refused = transport.refuses("TGI")
+    assert refused is not None
+    assert refused.reason is Reason.RUNTIME_UNSUITABLE
+    assert plan_transport(model_part(), "smollm2-model", TransportFacts(), TLS(), NOW).refuses("TGI") is None
+
+
+def model_part() -> Part:
+    return Part(owner="smollm2", namespace="team", component="tls")
 
 
 def test_a_pass_is_due_when_the_certificate_is() -> None:
