@@ -25,7 +25,7 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
-from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
+from nimblet.plan.guarded import CLAIMS, confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
@@ -33,7 +33,7 @@ from nimblet.plan.modelhardware import Known, equipped, hardware_status, place_m
 from nimblet.plan.modelserver import model_problem, servers_on
 from nimblet.plan.overhead import tell_overhead
 from nimblet.plan.placement import Placement
-from nimblet.plan.references import reference_problem
+from nimblet.plan.references import reference_problem, weights_key_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
@@ -91,7 +91,8 @@ def plan_compactmodel(
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
     trust = trust_of(model, facts.trust)
-    guard = plan_guard(_bindable(model), facts.tee, facts.nodes)
+    guard = plan_guard(_bindable(model, settings, gate_image=images.loader), facts.tee, facts.nodes)
+    proof = judge_proof(guard, facts.tee, now)
     loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
@@ -139,7 +140,7 @@ def plan_compactmodel(
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
-        policy=guard.blocked,
+        policy=guard.blocked or proof.flaw,
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
@@ -149,7 +150,7 @@ def plan_compactmodel(
         write_failures=facts.write_failures,
         newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
-        keys=keys.state,
+        keys=keys.state or proof.pending,
         suspended=model.spec.suspend,
         method=method_of(model.spec.integrity),
     )
@@ -166,9 +167,13 @@ def plan_compactmodel(
     status = status.model_copy(
         update={"endpoint": transport.url(names.server(model.name), model.namespace, path="/v1")}
     )
-    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee, transport))
+    verdicts = (
+        *model_verdicts(judgement),
+        *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted),
+    )
     conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
-    policy = policy_status(guard, transport, uncovered=[CLAIMS] if model.spec.cache is not None else [])
+    claims = [CLAIMS] if model.spec.cache is not None else []
+    policy = policy_status(guard, proof, encrypted=transport.encrypted, uncovered=claims)
     held_plan = hold(
         guard,
         facts.tee,
@@ -190,6 +195,7 @@ def plan_compactmodel(
             rollout.requeue_after,
             keys.requeue_after,
             transport.requeue_after,
+            proof.requeue_after,
             secret_poll(model.status.conditions, now)
             if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
             else None,
@@ -197,19 +203,24 @@ def plan_compactmodel(
     )
 
 
-def _bindable(model: CompactModel) -> Bindable:
-    before = model.status.policy
+def _bindable(model: CompactModel, settings: Settings, *, gate_image: str) -> Bindable:
+    before, encryption = model.status.policy, model.spec.source.encryption
     return Bindable(
+        encrypted=encryption.place if encryption is not None else "",
         ref=model.spec.tee_policy_ref,
         signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
         before=before.technology if before is not None else "",
+        gate_image=gate_image,
+        pull_policy=settings.images.pull_policy,
     )
 
 
 def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
     source, scheme = model.spec.source, scheme_of(model.spec)
-    ref = source.credentials_secret_ref
+    ref, encryption = source.credentials_secret_ref, source.encryption
+    key = encryption.key_secret_ref if encryption is not None else None
     return LoaderPod(
+        weights_key=key.name if key is not None else None,
         owner=model.name,
         namespace=model.namespace,
         image=image,
@@ -318,7 +329,7 @@ def _plan_run(
 
 
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
+    """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
@@ -326,7 +337,7 @@ def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | N
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
-    return secret_problem(model, facts)
+    return secret_problem(model, facts) or weights_key_problem(model, facts)
 
 
 def _is_live(facts: ModelFacts, run: _Run) -> bool:

@@ -6,6 +6,7 @@ The last step of every kind's plan, so that no child escapes it. Pure.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nimblet import labels
 from nimblet.api.common import ConditionStatus
@@ -13,11 +14,12 @@ from nimblet.api.teepolicy import PolicyStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.confine import WORKLOADS, confine, makes_pods, stopped
+from nimblet.manifests.gate import opened
+from nimblet.plan.attest import Proof, judge_pods
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.stage import problem
 from nimblet.plan.tee import NAMED, Guard
 from nimblet.plan.teefacts import LiveWorkload, TEEFacts
-from nimblet.plan.transport import Transport
 
 NOBODY = "none"
 """No RuntimeClass has this name: no pod may mount it."""
@@ -72,6 +74,9 @@ def _held(
     """Return a child as it may be applied; None where it may not be now."""
     kind = str(child["kind"])
     if kind not in WORKLOADS:
+        gate = guard.confinement.gate if guard.confinement is not None else None
+        if kind == "NetworkPolicy" and gate is not None:
+            return opened(child, gate)
         return _marked(child, guard) if kind == "Secret" and guard.required else child
     identity = (kind, _name(child))
     ends = any((item.kind, item.name) == identity for item in evicted)
@@ -106,8 +111,8 @@ def confined(guard: Guard, manifest: Manifest) -> Manifest:
     return confine(manifest, guard.confinement) if guard.confinement is not None else manifest
 
 
-def policy_verdicts(guard: Guard, tee: TEEFacts, transport: Transport) -> tuple[Verdict, ...]:
-    """Return the condition PolicyEnforced; none where no policy binds. `transport`: how the pods are spoken to."""
+def policy_verdicts(guard: Guard, tee: TEEFacts, proof: Proof, *, encrypted: bool) -> tuple[Verdict, ...]:
+    """Return the condition PolicyEnforced; none where no policy binds. `encrypted`: the pods speak TLS."""
     if not guard.binds:
         return ()
     false, type_ = ConditionStatus.FALSE, ConditionType.POLICY_ENFORCED
@@ -120,16 +125,33 @@ def policy_verdicts(guard: Guard, tee: TEEFacts, transport: Transport) -> tuple[
         what = "end" if guard.evicts else "stay until they are replaced"
         told = problem(Reason.POLICY_VIOLATED, f"Pods that run outside {what}: {_few(outside)}.")
         return (verdict(type_, false, told.reason, told.message),)
+    return (_proof_verdict(guard, proof, encrypted=encrypted),)
+
+
+def _proof_verdict(guard: Guard, proof: Proof, *, encrypted: bool) -> Verdict:
+    """Return the condition where all pods are in their place."""
+    type_ = ConditionType.POLICY_ENFORCED
+    if proof.flaw is not None:
+        return verdict(type_, ConditionStatus.FALSE, proof.flaw.reason, proof.flaw.message)
+    if proof.pending is not None:
+        return verdict(type_, ConditionStatus.UNKNOWN, proof.pending.reason, proof.pending.message)
+    plain = guard.required and not encrypted
+    transport = " Transport is plaintext on the node: tls.mode is Off." if plain else ""
+    place = f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}"
+    if proof.status is not None and proof.hardware:
+        found = (
+            f"{place}, attested: the operator checked a token of verifier {proof.status.verifier} of every pod "
+            f"that runs: signature, time, evidence, and the pod's answer to a nonce.{transport}"
+        )
+        return verdict(type_, ConditionStatus.TRUE, Reason.ATTESTED, found)
+    tokens = " The gate's tokens passed all checks, and may be of sample evidence." if proof.status else ""
     found = (
-        f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}, simulated: "
-        "labels and RuntimeClass chose the place, and nothing proves it."
+        f"{place}, simulated: labels and RuntimeClass chose the place, and nothing proves it.{tokens}{transport}"
     )
-    if guard.required and not transport.encrypted:
-        found += " Transport is plaintext on the node: tls.mode is Off."
-    return (verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found),)
+    return verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found)
 
 
-def policy_status(guard: Guard, transport: Transport, *, uncovered: Iterable[str]) -> PolicyStatus | None:
+def policy_status(guard: Guard, proof: Proof, *, encrypted: bool, uncovered: Iterable[str]) -> PolicyStatus | None:
     """Return what the policies come to, for the status."""
     if not guard.binds:
         return None
@@ -138,10 +160,24 @@ def policy_status(guard: Guard, transport: Transport, *, uncovered: Iterable[str
         enforcement="Required" if guard.required else "Preferred",
         technology=_technology(guard),
         runtime_class=_class(guard),
-        proof="Simulated" if guard.place is not None else "",
+        proof=_proof_word(guard, proof),
+        attestation=proof.status,
         initdata_sha256=guard.initdata_sha256,
-        not_covered=[TLS_KEYS if transport.encrypted else PLAIN, SECRETS, *uncovered],
+        not_covered=[TLS_KEYS if encrypted else PLAIN, SECRETS, *uncovered],
     )
+
+
+def judge_proof(guard: Guard, tee: TEEFacts, now: datetime) -> Proof:
+    """Return what the pods that run prove."""
+    return judge_pods(guard.gate, tee, server_class=_class(guard), now=now)
+
+
+def _proof_word(guard: Guard, proof: Proof) -> str:
+    if guard.place is None:
+        return ""
+    if not proof.hardware:
+        return "Simulated"
+    return "Attested" if proof.flaw is None and proof.pending is None else "Pending"
 
 
 def _technology(guard: Guard) -> str:

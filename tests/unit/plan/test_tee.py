@@ -123,9 +123,12 @@ def test_what_can_not_be_read_makes_no_pod() -> None:
     assert reason(guard_of()) == Reason.POLICY_MISSING
 
 
-def test_hardware_proof_is_refused_while_nothing_checks_it() -> None:
+def test_hardware_proof_is_refused_where_nothing_can_check_it() -> None:
     hardware = {"mode": "Hardware"}
-    assert reason(guard_of(policy(attestation=hardware))) == Reason.ATTESTATION_UNAVAILABLE
+    blocked = guard_of(policy(attestation=hardware)).blocked
+    assert blocked is not None
+    assert blocked.reason == Reason.ATTESTATION_UNAVAILABLE
+    assert "Hardware without verifier" in blocked.message
     guard = guard_of(policy(attestation=hardware, enforcement="Preferred"))
     assert (runtime_class(guard), guard.blocked) == ("kata-qemu-tdx", None)
     assert guard.unmet is not None
@@ -140,6 +143,22 @@ def test_weights_that_are_not_as_wanted_are_refused(weights: str, expected: Reas
     wanted = policy(weights={weights: True})
     assert reason(guard_of(wanted)) == expected
     assert reason(guard_of(wanted, subject=Bindable(ref=None))) == ""  # a gateway loads none
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "mode", "expected"),
+    [
+        ("KBS", "Simulated", ""),
+        ("Secret", "Simulated", ""),
+        ("", "Simulated", Reason.WEIGHTS_NOT_ENCRYPTED),
+    ],
+)
+def test_encrypted_weights_are_what_the_policy_wants(encrypted: str, mode: str, expected: str) -> None:
+    wanted = policy(weights={"requireEncryption": True}, attestation={"mode": mode})
+    assert (
+        reason(guard_of(wanted, subject=Bindable(ref=PolicyRef(name="a"), signed=False, encrypted=encrypted)))
+        == expected
+    )
 
 
 def packed(document: bytes) -> str:
