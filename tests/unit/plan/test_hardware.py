@@ -11,9 +11,9 @@ from nimblet.api.compactmodel import CompactModel, CompactModelStatus, ResolvedS
 from nimblet.plan.facts import ModelFacts, NodeFacts, TaintFacts
 from nimblet.plan.images import spec_hash_of
 from nimblet.plan.offload import device_memory_needed
+from nimblet.plan.places import GPU_RESOURCE
 from nimblet.plan.result import Plan
 from nimblet.plan.sizing import Demand, compute_bytes, kv_cache_bytes
-from nimblet.plan.tee import GPU_RESOURCE
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.settings import Settings
 from tests.builders import (
