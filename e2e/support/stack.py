@@ -18,6 +18,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images import IMAGE_NAMES, BuiltImage, build_images
+from e2e.support.external import QDRANT_HOST
 from e2e.support.grounded import SITE_HOST
 from e2e.support.hub import (
     GIT_HOST,
@@ -45,7 +46,7 @@ DATA_PLANE: Final = ("loader", "llamacpp", "retriever", "indexer", "gateway")
 CHART: Final = Path(__file__).parents[2] / "charts" / "nimblet"
 RESYNC_SECONDS: Final = 20
 """Above the 15 s within which failures must be told, so that no resync tells them in place of a watch."""
-PLAIN_HOSTS: Final = (HUB_HOST, REGISTRY_HOST, SITE_HOST, S3_HOST)
+PLAIN_HOSTS: Final = (HUB_HOST, REGISTRY_HOST, SITE_HOST, S3_HOST, QDRANT_HOST)
 """What is asked in plain HTTP inside the cluster."""
 MAX_FILE_BYTES: Final = 2**50
 """So that a file which no disk holds is refused by the disk."""

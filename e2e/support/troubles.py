@@ -87,6 +87,19 @@ class Stage:
 
         return self._first(PODS, holds, what=f"the end of a pod {prefix}…")
 
+    def pod_ready(self, prefix: str, *, since: datetime) -> datetime:
+        """Return when such a pod that was made after `since` was seen to be ready."""
+        older = set()
+
+        def holds(sighting: Sighting) -> datetime | None:
+            pod = Pod.model_validate(sighting.body)
+            if sighting.seen_at < since:
+                older.add(pod.metadata.uid)
+            ours = pod.metadata.name.startswith(prefix) and pod.metadata.uid not in older
+            return sighting.seen_at if ours and pod.ready else None
+
+        return self._first(PODS, holds, what=f"a new pod {prefix}… to be ready")
+
     def pod_gone(self, prefix: str, *, since: datetime) -> datetime:
         """Return when such a pod was seen to be no longer ready, or gone."""
 

@@ -12,10 +12,9 @@ from nimblet.conditions import (
     Verdict,
     advised,
     clip,
-    find,
-    merge,
     verdict,
 )
+from nimblet.merging import find, merge
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = EARLY + timedelta(hours=1)
@@ -43,6 +42,7 @@ PROGRESS = {
     Reason.GATE_PASSED,
     Reason.NO_GATE,
     Reason.FRESH,
+    Reason.SNAPSHOTS_TAKEN,
     Reason.SIMULATED,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }

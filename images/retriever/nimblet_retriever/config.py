@@ -48,6 +48,23 @@ class CollectionConfig(ConfigModel):
     )
 
 
+class SnapshotConfig(ConfigModel):
+    """Snapshots that the retriever takes of its collections: of the serving generation and of pushed documents."""
+
+    servers: tuple[Url, ...] = Field(
+        min_length=1,
+        max_length=32,
+        description="REST address of each server: a snapshot is one server's own.",
+    )
+    retain: int = Field(default=2, ge=1, le=10, description="Snapshots of a collection that each server keeps.")
+    every_seconds: int = Field(
+        default=86_400, ge=60, description="Age at which those of pushed documents are taken anew."
+    )
+    folder: str = Field(
+        default="/qdrant/snapshots", pattern=r"^/", max_length=200, description="Where a server keeps them."
+    )
+
+
 class ServerConfig(ConfigModel):
     """A Qdrant server, the operator's or the user's."""
 
@@ -67,6 +84,9 @@ class ServerConfig(ConfigModel):
     )
     collection: CollectionConfig | None = Field(
         default=None, description="How new generations are laid out; as the server does by itself when absent."
+    )
+    snapshots: SnapshotConfig | None = Field(
+        default=None, description="Takes snapshots on the servers of url; none without."
     )
 
 

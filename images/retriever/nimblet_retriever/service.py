@@ -11,7 +11,7 @@ import httpx
 from starlette.applications import Starlette
 
 from nimblet_retriever.app import Api, application
-from nimblet_retriever.config import RetrieverConfig
+from nimblet_retriever.config import RetrieverConfig, ServerConfig
 from nimblet_retriever.embedding import Embedder
 from nimblet_retriever.health import EmbeddingProbe, EmbeddingProbes
 from nimblet_retriever.keys import KeyRing
@@ -20,6 +20,7 @@ from nimblet_retriever.pushes import Pushes
 from nimblet_retriever.record import Record
 from nimblet_retriever.rerank import Reranker
 from nimblet_retriever.retrieval import Extras, Retriever
+from nimblet_retriever.snapshots import SnapshotKeeper
 from nimblet_retriever.status import Observer, Readiness
 from nimblet_retriever.store.interface import Store
 from nimblet_retriever.telemetry import Telemetry, open_tracing, tracer_of
@@ -63,6 +64,10 @@ async def service(
             {item.fingerprint: EmbeddingProbe(item, clock=around.clock) for item in former},
         )
         stack.push_async_callback(probe.close)
+        keeper = SnapshotKeeper(store, now=around.now)
+        if isinstance(config.store, ServerConfig) and config.store.snapshots is not None:
+            keeper.start()
+            stack.push_async_callback(keeper.close)
         keys = KeyRing(config.keys_file, now=around.now)
         api = Api(
             index=config.index,
@@ -71,7 +76,12 @@ async def service(
             pushes=pushes,
             record=Record(store, retriever, now=around.now),
             observer=Observer(
-                index=config.index, store=store, embedding=probe, pushes=pushes.status, refused=retriever.refused
+                index=config.index,
+                store=store,
+                embedding=probe,
+                pushes=pushes.status,
+                refused=retriever.refused,
+                snapshots=keeper.status,
             ),
             readiness=Readiness(store),
             telemetry=telemetry,

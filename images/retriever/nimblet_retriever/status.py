@@ -10,6 +10,7 @@ from typing import Final
 from nimblet_retriever.config import ConfigModel
 from nimblet_retriever.health import EmbeddingProbes, Health
 from nimblet_retriever.overlaid import Refused
+from nimblet_retriever.snapshots import SnapshotsStatus
 from nimblet_retriever.store.chunk import Room, StoreError, StoreUnavailable
 from nimblet_retriever.store.generation import Gate, Generation
 from nimblet_retriever.store.interface import Store
@@ -86,11 +87,17 @@ class StatusAnswer(ConfigModel):
     store: StoreStatus
     pushes: PushStatus
     last_served_time: datetime | None
+    snapshots: SnapshotsStatus | None = None
 
 
 def none_refused() -> Sequence[Refused]:
     """Return what an index has whose pushed documents are all embedded."""
     return ()
+
+
+def none_taken() -> SnapshotsStatus | None:
+    """Return what an index has that takes no snapshots."""
+    return None
 
 
 async def nothing_pushed() -> PushStatus:
@@ -124,6 +131,7 @@ class Observer:
     embedding: EmbeddingProbes
     pushes: Callable[[], Awaitable[PushStatus]] = field(default=nothing_pushed)
     refused: Callable[[], Sequence[Refused]] = field(default=none_refused)
+    snapshots: Callable[[], SnapshotsStatus | None] = field(default=none_taken)
 
     async def contents(self) -> Contents:
         """Return what the store holds. StoreError where it does not tell."""
@@ -156,6 +164,7 @@ class Observer:
             store=store,
             pushes=pushes,
             last_served_time=served.notes.served_at if served is not None else None,
+            snapshots=self.snapshots(),
         )
 
     async def _pushes(self) -> PushStatus:

@@ -8,7 +8,7 @@ not here.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import httpx
@@ -18,6 +18,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from retriever_testing.restsnapshots import Refused, SnapshotFolder
 
 CREATE_1_18: Final = frozenset(
     {
@@ -42,12 +44,6 @@ READS: Final = frozenset({"query", "scroll", "count"})
 FULL: Final = "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
 
 
-class _Refused(Exception):  # noqa: N818 - carries an answer
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status, self.words = status, words
-
-
 @dataclass(kw_only=True)
 class RestServer:
     """The server's state, and what a test makes of it."""
@@ -61,6 +57,11 @@ class RestServer:
     requests: int = 0
     local: AsyncQdrantClient = field(default_factory=lambda: AsyncQdrantClient(":memory:"))
     indexed: dict[str, set[str]] = field(default_factory=dict)
+    snapshots: SnapshotFolder = field(default_factory=SnapshotFolder)
+
+    def peer(self, url: str) -> "RestServer":
+        """Return another server of the same cluster: the same collections, and snapshots of its own."""
+        return replace(self, url=url, snapshots=SnapshotFolder(peer=self.snapshots.peer + 1))
 
     def transport(self) -> httpx.ASGITransport:
         """Return the way there, for a client."""
@@ -75,7 +76,7 @@ class RestServer:
         try:
             self._check(request)
             result = await self._routed(request)
-        except _Refused as error:
+        except Refused as error:
             return JSONResponse({"status": {"error": error.words}, "time": 0.0}, status_code=error.status)
         except ValueError as error:
             if "not found" not in str(error):
@@ -88,12 +89,12 @@ class RestServer:
         if self.key is None:
             return
         if shown not in (self.key, self.read_only_key):
-            raise _Refused(401, "Must provide an API key or an Authorization bearer token")
+            raise Refused(401, "Must provide an API key or an Authorization bearer token")
         reads = request.method == "GET" or path.rpartition("/")[2] in READS or path.endswith("/points")
         if shown != self.key and not (reads and request.method != "PUT"):
-            raise _Refused(403, "Global manage access is required")
+            raise Refused(403, "Global manage access is required")
 
-    async def _routed(self, request: Request) -> object:
+    async def _routed(self, request: Request) -> object:  # noqa: PLR0911 - a table
         body: Any = json.loads(await request.body() or b"null")
         parts = request.url.path.strip("/").split("/")
         match (request.method, parts):
@@ -108,10 +109,13 @@ class RestServer:
                 return await self._collection(method, name, body)
             case ("GET", ["collections", name, "exists"]):
                 return {"exists": await self.local.collection_exists(name)}
+            case ("PUT", ["collections", name, "snapshots", "recover"]):
+                wanted = models.SnapshotRecover.model_validate(body)
+                return await self.snapshots.recover(self.local, self.indexed, name, wanted)
             case (_, ["collections", name, *rest]):
                 await self.local.get_collection(name)  # 404 where it is not there
                 return await self._inside(request.method, name, rest, body)
-        raise _Refused(404, f"no such path: {request.url.path}")
+        raise Refused(404, f"no such path: {request.url.path}")
 
     async def _collection(self, method: str, name: str, body: Any) -> object:
         if method == "GET":
@@ -126,10 +130,10 @@ class RestServer:
         if method == "PATCH":
             return await self.local.update_collection(name, metadata=body["metadata"])
         if await self.local.collection_exists(name):
-            raise _Refused(409, f"Wrong input: Collection `{name}` already exists!")
+            raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         unknown = set(body) - CREATE_1_18
         if unknown:
-            raise _Refused(400, f"unknown fields {sorted(unknown)}")
+            raise Refused(400, f"unknown fields {sorted(unknown)}")
         wanted = models.CreateCollection.model_validate(body)
         self.indexed[name] = set()
         return await self.local.create_collection(
@@ -141,6 +145,8 @@ class RestServer:
 
     async def _inside(self, method: str, name: str, rest: list[str], body: Any) -> object:  # noqa: PLR0911 - a table
         match (method, rest):
+            case (_, ["snapshots", *named]):
+                return await self._snapshots(method, name, named)
             case ("PUT", ["index"]):
                 self.indexed[name].add(body["field_name"])
                 return {"operation_id": 1, "status": "completed"}
@@ -162,7 +168,17 @@ class RestServer:
                 return await self._scrolled(name, body)
             case ("POST", ["points", "query"]):
                 return await self._queried(name, body)
-        raise _Refused(404, f"no such path below {name}: {rest}")
+        raise Refused(404, f"no such path below {name}: {rest}")
+
+    async def _snapshots(self, method: str, name: str, named: list[str]) -> object:
+        match (method, named):
+            case ("GET", []):
+                return self.snapshots.listed(name)
+            case ("POST", []):
+                return await self.snapshots.take(self.local, self.indexed, name)
+            case ("DELETE", [snapshot]):
+                return self.snapshots.remove(name, snapshot)
+        raise Refused(404, f"no such path below the snapshots of {name}: {named}")
 
     async def _scrolled(self, name: str, body: Any) -> object:
         self._check_filter(name, body.get("filter"))
@@ -194,12 +210,12 @@ class RestServer:
 
     def _check_disk(self) -> None:
         if self.full:
-            raise _Refused(500, FULL)
+            raise Refused(500, FULL)
 
     def _check_filter(self, name: str, flt: Mapping[str, Any] | None) -> None:
         conditions = [item for kind in ("must", "must_not", "should") for item in (flt or {}).get(kind) or ()]
         for key in {item["key"] for item in conditions if "key" in item} - self.indexed[name]:
-            raise _Refused(400, f"Bad request: Index required but not found for {key!r}")
+            raise Refused(400, f"Bad request: Index required but not found for {key!r}")
 
 
 def _plain(result: object) -> object:

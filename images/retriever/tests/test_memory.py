@@ -5,6 +5,7 @@ import math
 import random
 
 from nimblet_retriever.store.chunk import Chunk, Mode, Search, Selection
+from nimblet_retriever.store.lexical import document_vector
 from nimblet_retriever.store.memory import FIRST_ROWS, MemoryIndex
 from nimblet_retriever.store.pushed import Space
 
@@ -26,6 +27,10 @@ def chunk(document: str, position: int, draw: random.Random) -> Chunk:
         access=(draw.choice(("public", "board")),),
         vector=[number / length for number in vector],
     )
+
+
+def put(index: MemoryIndex, document: str, chunks: list[Chunk]) -> None:
+    index.add(document, chunks, [document_vector(item.text, language="english") for item in chunks])
 
 
 def searches() -> list[Search]:
@@ -53,15 +58,15 @@ def test_removed_documents_leave_nothing_behind() -> None:
     documents = {f"d{number}": [chunk(f"d{number}", at, draw) for at in range(3)] for number in range(100)}
     index, fresh = MemoryIndex(SPACE), MemoryIndex(SPACE)
     for name, chunks in documents.items():
-        index.add(name, chunks)
+        put(index, name, chunks)
     kept = ("d1", "d60", "d70", "d99")
     for name in documents.keys() - set(kept):
         index.remove(name)
-    index.add("d70", documents["d70"][:1])
+    put(index, "d70", documents["d70"][:1])
     documents["d70"] = documents["d70"][:1]
     # Then it is as one that never had them
     for name in kept:
-        fresh.add(name, documents[name])
+        put(fresh, name, documents[name])
     assert len(index) == len(fresh) == 10 < FIRST_ROWS
     for search in searches():
         for found, expected in (
@@ -72,5 +77,5 @@ def test_removed_documents_leave_nothing_behind() -> None:
             assert all(math.isclose(a.score, b.score, abs_tol=1e-5) for a, b in zip(found, expected, strict=True))
     assert [item.text for item in index.chunks("d60")] == [item.text for item in documents["d60"]]
     # And it takes more
-    index.add("d1", [chunk("d1", at, draw) for at in range(FIRST_ROWS + 1)])
+    put(index, "d1", [chunk("d1", at, draw) for at in range(FIRST_ROWS + 1)])
     assert len(index) == 7 + FIRST_ROWS + 1

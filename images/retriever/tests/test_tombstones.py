@@ -13,6 +13,7 @@ from nimblet_retriever.store.interface import Overlay
 from nimblet_retriever.store.overlay import EmbeddedOverlay
 from nimblet_retriever.store.pushed import VersionRefused
 from nimblet_retriever.store.serveroverlay import ServerOverlay
+from nimblet_retriever.store.site import Site
 from nimblet_retriever.store.troubles import Troubles
 from retriever_testing.stores import asked, document
 
@@ -32,7 +33,7 @@ async def overlay(kind: str, folder: Path) -> AsyncIterator[Overlay]:
         await made.close()
         return
     client = AsyncQdrantClient(":memory:")
-    yield await ServerOverlay.open(client, Troubles(client), prefix="uid", tombstones=LIMIT)
+    yield await ServerOverlay.open(Site(client=client, prefix="uid"), Troubles(client), tombstones=LIMIT)
     await client.close()
 
 

@@ -2,7 +2,7 @@
 """Base models and shared fragments of the API. Shape and local validity only; no I/O."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -11,6 +11,9 @@ from pydantic.alias_generators import to_camel
 
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 """Subset of resource.Quantity that users write: no exponents, no signs."""
+DURATION_PATTERN: Final = r"^[1-9][0-9]{0,4}(m|h|d)$"
+
+Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=6)]
 
 
 class SpecModel(BaseModel):
@@ -121,3 +124,10 @@ class ConfigMapKeyRef(SpecModel):
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
         description="Key of the ConfigMap that holds the text."
     )
+
+
+def duration_of(text: str) -> timedelta:
+    """Return a duration such as 90m, 26h or 7d."""
+    number = int(text[:-1])
+    unit = text[-1]
+    return timedelta(minutes=number) if unit == "m" else timedelta(hours=number * (24 if unit == "d" else 1))

@@ -15,6 +15,7 @@ MAX_GENERATIONS: Final = 32
 MAX_EMBEDDINGS: Final = 4
 MAX_SERVERS: Final = 8
 MAX_COLLECTIONS: Final = 100
+MAX_SNAPSHOTS: Final = 128
 
 
 class GateStatus(StatusModel):
@@ -113,6 +114,16 @@ class StoreServerStatus(StatusModel):
     )
 
 
+class SnapshotStatus(StatusModel):
+    """One server's snapshot of one collection."""
+
+    server: str = Field(description="REST address of the server.")
+    collection: str = Field(default="", description="Collection that it is of.")
+    name: str = Field(default="", description="Its file, in the collection's folder on the server's volume.")
+    bytes: int = Field(default=0, ge=0, description="Its size.")
+    taken_at: datetime | None = Field(default=None, description="When it was begun.")
+
+
 class EmbeddingStatus(StatusModel):
     """The embedding model of a generation, as the retriever asks it."""
 
@@ -134,7 +145,8 @@ class RetrievalIndexStatus(StatusModel):
         default_factory=list,
         description="Serving: it answers now. Ready: what answers is of the current spec. Resolved: all that the "
         "spec names is there. Indexed: how the last build ended. GatePassed: what the golden questions said of "
-        "it. Fresh: whether the index is young enough. Reconciling and Stalled exist only while True.",
+        "it. Fresh: whether the index is young enough. Snapshotted: whether the last snapshots went well. "
+        "Reconciling and Stalled exist only while True.",
     )
     endpoint: str = Field(default="", description="Base URL of the retriever inside the cluster.")
     key_secret: str = Field(default="", description="Secret whose key `api-key` may search.")
@@ -167,6 +179,11 @@ class RetrievalIndexStatus(StatusModel):
         default_factory=list,
         description="Where a Dedicated or External store is, as the retriever told. `nimblet index purge` removes "
         "an External store's collections once the RetrievalIndex is deleted.",
+    )
+    snapshots: Annotated[list[SnapshotStatus], Field(max_length=MAX_SNAPSHOTS)] = Field(
+        default_factory=list,
+        description="Snapshots of a Dedicated store, the newest of each collection and server first: what is "
+        "restored from. It stays as it was while nothing serves.",
     )
     sources: Annotated[
         list[SourceStatus],

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from nimblet.api.common import ObjectName, Quantity, SecretRef, SpecModel
+from nimblet.api.common import Duration, ObjectName, Quantity, SecretRef, SpecModel
 from nimblet.api.definition import Rule, rules
 
 URL_PATTERN: Final = (
@@ -44,6 +44,19 @@ FACTOR_RULE = Rule(
 )
 
 
+class Snapshots(SpecModel):
+    """Snapshots that the retriever takes on every server, on the volume that each has for them."""
+
+    retain: Annotated[int, Field(strict=True, ge=1, le=10)] = Field(
+        default=2, description="Snapshots of a collection that each server keeps; the oldest go."
+    )
+    every: Duration = Field(
+        default="24h",
+        description="Pushed documents, which no source has, are taken anew after this long, such as `6h`, and "
+        "after each swap; a generation never changes and is taken once, when it has begun to serve.",
+    )
+
+
 class Dedicated(SpecModel):
     """Qdrant servers of this index's own."""
 
@@ -74,6 +87,11 @@ class Dedicated(SpecModel):
         default="None",
         description="Compresses the vectors that are searched: Scalar to a quarter, Binary to a thirty-second; "
         "candidates are scored again with the whole ones.",
+    )
+    snapshots: Snapshots | None = Field(
+        default=None,
+        description="Takes snapshots of the serving generation and of pushed documents; none when absent. "
+        "`status.snapshots` names them, and the condition Snapshotted tells how the last ones went.",
     )
 
     @model_validator(mode="after")

@@ -4,14 +4,23 @@
 Shape and local validity only. What depends on the cluster or on the sources is decided in plan/.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
 from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from nimblet.api.access import MAX_KEY_VERSION, MAX_NAMESPACES, WEEK_SECONDS, NamespaceName, NamespaceSelector
-from nimblet.api.common import ConfigMapKeyRef, ModelRef, Parsed, PolicyRef, Quantity, SecretRef, SpecModel
+from nimblet.api.common import (
+    ConfigMapKeyRef,
+    Duration,
+    ModelRef,
+    Parsed,
+    PolicyRef,
+    Quantity,
+    SecretRef,
+    SpecModel,
+)
 from nimblet.api.definition import (
     AGE_COLUMN,
     NAME_RULE,
@@ -28,11 +37,9 @@ from nimblet.api.indexstore import Store, Url
 from nimblet.api.scheduling import Scheduling
 
 MAX_GENERATIONS_KEPT: Final = 10
-DURATION_PATTERN: Final = r"^[1-9][0-9]{0,4}(m|h|d)$"
 SCHEDULE_PATTERN: Final = r"^([0-9A-Za-z*/,#-]+ ){4}[0-9A-Za-z*/,#-]+$"
 _EPOCH: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - only the words of a schedule are tried
 
-Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=6)]
 GenerationName = Annotated[str, StringConstraints(pattern=r"^g[0-9]{6}$", max_length=7)]
 Prefix = Annotated[str, StringConstraints(max_length=200)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -322,13 +329,6 @@ class RetrievalIndexSpec(SpecModel):
         if self.resources.qdrant is not None and self.store.type != "Dedicated":
             raise ValueError(SERVERS_RULE.message)
         return self
-
-
-def duration_of(text: str) -> timedelta:
-    """Return a duration such as 90m, 26h or 7d."""
-    number = int(text[:-1])
-    unit = text[-1]
-    return timedelta(minutes=number) if unit == "m" else timedelta(hours=number * (24 if unit == "d" else 1))
 
 
 DEFINITION: Final = Definition(

@@ -65,6 +65,9 @@ class NodeEntry(FactsModel):
     memory: Quantity = Field(description="Allocatable memory, such as 24Gi.")
     cpu: Quantity = Field(description="Allocatable CPU, such as 2 or 1900m.")
     labels: dict[str, str] = Field(default_factory=dict)
+    resources: dict[str, Quantity] = Field(
+        default_factory=dict, description="Allocatable extended resources, such as nvidia.com/gpu, and huge pages."
+    )
     schedulable: bool = True
     taints: tuple[TaintEntry, ...] = ()
 
@@ -109,6 +112,9 @@ class FactsFile(FactsModel):
         default=None, description="The Secret of source.encryption.keySecretRef; its key is `identity`."
     )
     chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
+    pod_security: Literal["privileged", "baseline", "restricted"] | None = Field(
+        default=None, description="What the namespace's label pod-security.kubernetes.io/enforce says."
+    )
     trust: dict[str, str] = Field(
         default_factory=dict, description="The texts that integrity names, by `<ConfigMap>/<key>`."
     )
@@ -238,6 +244,7 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         weights_key=secret_entry(given.weights_key, encryption.key_secret_ref if encryption is not None else None),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
         trust=trust,
+        pod_security=given.pod_security or "",
         claim=claim,
         fills=(fill,) if fill else (),
     )
@@ -251,6 +258,7 @@ def node_facts(given: FactsFile) -> tuple[NodeFacts, ...]:
             labels=node.labels,
             memory_bytes=bytes_of(node.memory),
             cpu_millicores=millicores_of(node.cpu),
+            resources={name: bytes_of(amount) for name, amount in node.resources.items()},
             schedulable=node.schedulable,
             taints=tuple(TaintFacts(key=it.key, value=it.value, effect=it.effect) for it in node.taints),
         )

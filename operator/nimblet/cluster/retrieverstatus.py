@@ -2,6 +2,7 @@
 """What a retriever is asked for the sake of an observation, and what its answer tells. Pure; no HTTP here."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pydantic import Field, ValidationError
@@ -14,6 +15,8 @@ from nimblet.plan.indexfacts import (
     PartFacts,
     PointFacts,
     RetrieverFacts,
+    SnapshotFacts,
+    SnapshotsFacts,
     StoreServerFacts,
 )
 
@@ -88,6 +91,18 @@ class _Generation(Told):
         )
 
 
+class _Snapshot(Told):
+    server: str
+    collection: str
+    name: str
+    bytes: int = 0
+    taken_at: datetime | None = None
+
+
+class _Snapshots(_Health):
+    held: tuple[_Snapshot, ...] = Field(default=(), max_length=200)
+
+
 class RetrieverStatus(Told):
     """The part of a retriever's status that facts are made of."""
 
@@ -95,10 +110,12 @@ class RetrieverStatus(Told):
     generations: tuple[_Generation, ...] = Field(default=(), max_length=200)
     embedding: _Health
     store: _Store
+    snapshots: _Snapshots | None = None
 
     @property
     def facts(self) -> RetrieverFacts:
         """The facts."""
+        taken = self.snapshots
         return RetrieverFacts(
             serving=self.serving,
             generations=tuple(item.facts for item in self.generations),
@@ -108,6 +125,11 @@ class RetrieverStatus(Told):
             trouble=self.store.trouble.facts if self.store.trouble is not None else None,
             servers=tuple(StoreServerFacts(**item.model_dump()) for item in self.store.servers),
             note=self.store.note,
+            snapshots=SnapshotsFacts(
+                last=taken.facts, held=tuple(SnapshotFacts(**item.model_dump()) for item in taken.held)
+            )
+            if taken is not None
+            else None,
         )
 
 

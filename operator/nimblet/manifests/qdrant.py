@@ -34,6 +34,7 @@ SERVER_KEYS: Final = "server.yaml"
 KEYS_DIR: Final = "/etc/nimblet/keys"
 HOME: Final = "/qdrant"
 """Where the image keeps the program, and what its relative paths begin at."""
+SNAPSHOTS_DIR: Final = f"{HOME}/snapshots"
 USER: Final[Manifest] = {**POD_SECURITY, "runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000}
 """The user of the -unprivileged image, with the groups of Qdrant's own chart."""
 STOP_SECONDS: Final = 3
@@ -136,6 +137,12 @@ def number_of(component: str) -> int | None:
 def servers_url(owner: str, namespace: str, *, number: int) -> str:
     """Return where the REST interface of a set is."""
     return f"http://{names.qdrant(owner, number=number)}.{namespace}.svc:{REST_PORT}"
+
+
+def server_url(owner: str, namespace: str, *, number: int, at: int) -> str:
+    """Return where the REST interface of one server of a set is, whether it is ready or not."""
+    name = names.qdrant(owner, number=number)
+    return f"http://{name}-{at}.{name}-headless.{namespace}.svc:{REST_PORT}"
 
 
 def qdrant_manifests(servers: QdrantSet) -> tuple[Manifest, ...]:
@@ -288,7 +295,7 @@ def _container(servers: QdrantSet) -> Manifest:
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "storage", "mountPath": f"{HOME}/storage"},
-            {"name": "snapshots", "mountPath": f"{HOME}/snapshots"},
+            {"name": "snapshots", "mountPath": SNAPSHOTS_DIR},
             {"name": "keys", "mountPath": KEYS_DIR, "readOnly": True},
             {"name": "init", "mountPath": f"{HOME}/init"},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own

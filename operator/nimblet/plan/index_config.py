@@ -25,6 +25,7 @@ from nimblet.manifests.indexer import (
     Volume,
 )
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.manifests.qdrant import SNAPSHOTS_DIR
 from nimblet.manifests.retriever import API_KEY, INDEX_DIR, KEYS_DIR, KEYS_FILE, SecretFile
 from nimblet.plan.index_embedding import secret_of
 from nimblet.plan.indexfacts import IndexFacts
@@ -50,6 +51,15 @@ class StoreConfig:
     config: Mapping[str, object]
     claim: str | None = None
     secrets: tuple[SecretFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotShape:
+    """Snapshots of every server, by its own address."""
+
+    servers: tuple[str, ...]
+    retain: int
+    every_seconds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +104,11 @@ def server_store(
     key: SecretFile | None,
     collection: CollectionShape | None = None,
     former: Sequence[str] = (),
+    snapshots: SnapshotShape | None = None,
 ) -> StoreConfig:
     """Return a Qdrant server, ours or the user's; `prefix` begins the names of the index's collections.
 
-    `former`: servers that answer until a generation of the new ones' serves.
+    `former`: servers that answer until a generation of the new ones' serves; `snapshots`: those to take.
     """
     config: dict[str, object] = {"type": "Server", "url": url.rstrip("/"), "prefix": prefix}
     if former:
@@ -111,6 +122,13 @@ def server_store(
             "writeConsistencyFactor": collection.write_consistency_factor,
             "memory": collection.memory,
             "quantization": collection.quantization,
+        }
+    if snapshots is not None:
+        config["snapshots"] = {
+            "servers": list(snapshots.servers),
+            "retain": snapshots.retain,
+            "everySeconds": snapshots.every_seconds,
+            "folder": SNAPSHOTS_DIR,
         }
     return StoreConfig(config=config, secrets=(key,) if key is not None else ())
 

@@ -13,16 +13,17 @@ from typing import Final
 
 from nimblet import labels, names
 from nimblet.api.cache import READ_WRITE_ONCE
+from nimblet.api.common import duration_of
 from nimblet.api.indexstatus import ServersStatus
 from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import NEXT_STEP, Reason
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, servers_url
+from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, server_url, servers_url
 from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.plan.claim import Wish, claim_problem
 from nimblet.plan.facts import Answer, Observation, PodFacts, WorkloadFacts
-from nimblet.plan.index_config import StorePlan, server_store
+from nimblet.plan.index_config import SnapshotShape, StorePlan, server_store
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.qdrant import QdrantLoad, QdrantOwner, QdrantPlan, QdrantShape, SetFacts, plan_qdrant
 from nimblet.plan.rollout import Expectation, judge_rollout
@@ -85,6 +86,7 @@ def plan_servers(
             key=SecretFile(name="store", secret=names.qdrant_keys(index.name)),
             collection=plan.collection,
             former=plan.former,
+            snapshots=_snapshots(index, plan, replicas=replicas),
         ),
         blocks=True,
         lost=_lost(index, facts, settings, answering=answering, now=now),
@@ -221,6 +223,16 @@ def _owner(index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, imag
 def _children(facts: IndexFacts, children: Sequence[Manifest]) -> tuple[Manifest, ...]:
     """Return the children; without the Secret where no key is known, as when planning offline."""
     return tuple(item for item in children if facts.servers.key or item["kind"] != "Secret")
+
+
+def _snapshots(index: RetrievalIndex, plan: QdrantPlan, *, replicas: int) -> SnapshotShape | None:
+    """Return the snapshots to take; none while an index moves to other servers."""
+    wanted = index.spec.store.dedicated.snapshots if index.spec.store.dedicated is not None else None
+    if wanted is None or plan.former:
+        return None
+    addresses = (server_url(index.name, index.namespace, number=plan.number, at=at) for at in range(replicas))
+    every = int(duration_of(wanted.every).total_seconds())
+    return SnapshotShape(servers=tuple(addresses), retain=wanted.retain, every_seconds=every)
 
 
 def _refusal(index: RetrievalIndex, facts: IndexFacts, plan: QdrantPlan) -> Problem | None:

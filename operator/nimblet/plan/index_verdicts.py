@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from nimblet.api.common import ConditionStatus
+from nimblet.api.common import ConditionStatus, duration_of
 from nimblet.api.indexstatus import GateStatus
-from nimblet.api.retrievalindex import RetrievalIndex, duration_of
+from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.index_build import BuildPlan
+from nimblet.plan.index_snapshots import snapshotted
 from nimblet.plan.index_trouble import answering_trouble, store_problem
 from nimblet.plan.indexfacts import RetrieverFacts
 from nimblet.plan.rollout import Rollout
@@ -68,9 +69,8 @@ def index_verdicts(judgement: IndexJudgement) -> tuple[Verdict, ...]:
         _indexed(judgement),
         _gate_passed(judgement),
     ]
-    fresh = _fresh(judgement)
-    if fresh is not None:
-        found.append(fresh)
+    optional = (_fresh(judgement), snapshotted(judgement.index, judgement.retriever))
+    found += [item for item in optional if item is not None]
     return (*found, *passing_verdicts(state, newer_images=judgement.newer_images))
 
 

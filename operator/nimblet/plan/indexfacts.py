@@ -95,6 +95,25 @@ class StoreServerFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotFacts:
+    """A snapshot on one of the store's servers."""
+
+    server: str
+    collection: str
+    name: str
+    bytes: int = 0
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotsFacts:
+    """How the last round of snapshots went, and what is kept: the newest of each place first."""
+
+    last: PartFacts = PartFacts(ok=True)
+    held: tuple[SnapshotFacts, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrieverFacts:
     """What a retriever told of itself when asked."""
 
@@ -110,6 +129,8 @@ class RetrieverFacts:
     """Where the store is, if it is on servers."""
     note: str = ""
     """What there is to say of servers that are in order."""
+    snapshots: SnapshotsFacts | None = None
+    """None where none are taken, or none have been yet."""
 
     def generation(self, name: str | None) -> GenerationFacts | None:
         """Return a generation by its name."""

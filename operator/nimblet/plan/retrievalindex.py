@@ -21,10 +21,11 @@ from nimblet.api.indexstatus import (
     StoreServerStatus,
 )
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
+from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
@@ -40,6 +41,7 @@ from nimblet.plan.index_keys import plan_index_keys
 from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_references import build_problem, retriever_problem
 from nimblet.plan.index_servers import held_by, released
+from nimblet.plan.index_snapshots import known_snapshots
 from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_swap import plan_swap
 from nimblet.plan.index_trouble import store_problem, write_trouble
@@ -111,6 +113,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             "image": image.image,
             "spec_hash": image.spec_hash,
             "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
+            "snapshots": known_snapshots(index, facts.retriever),
             "policy": policy_status(guard, uncovered=_uncovered(index)),
         }
     )

@@ -14,6 +14,9 @@ HEADER: Final = "api-key"
 TIMEOUT_SECONDS: Final = 30
 """Of one request: a batch or a new collection on several servers takes longer than the client's own 5 seconds."""
 
+SNAPSHOT_SECONDS: Final = 1800
+"""Of one request for a snapshot, which is answered once it is written whole."""
+
 
 class FixedKey(httpx.Auth):
     """Shows one key. Not as the client's own `api_key`, which warns of every address without TLS."""
@@ -55,12 +58,14 @@ class FileKey(httpx.Auth):
 
 
 def connect(
-    url: str, auth: httpx.Auth | None, *, transport: httpx.AsyncBaseTransport | None = None
+    url: str,
+    auth: httpx.Auth | None,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    seconds: int = TIMEOUT_SECONDS,
 ) -> AsyncQdrantClient:
     """Return a client. It compares no versions by itself: the store asks for the server's and tells it.
 
-    `transport`: another way there than the network.
+    `transport`: another way there than the network; `seconds`: of one request.
     """
-    return AsyncQdrantClient(
-        url=url, auth=auth, transport=transport, timeout=TIMEOUT_SECONDS, check_compatibility=False
-    )
+    return AsyncQdrantClient(url=url, auth=auth, transport=transport, timeout=seconds, check_compatibility=False)

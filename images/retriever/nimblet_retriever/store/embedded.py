@@ -10,6 +10,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ from nimblet_retriever.store.look import ALONE, Look
 from nimblet_retriever.store.overlay import PASSAGES, EmbeddedOverlay
 from nimblet_retriever.store.payload import check_chunks
 from nimblet_retriever.store.process import BUILDER_MEMORY, BuilderProcess
+from nimblet_retriever.store.snapshot import Snapshots
 
 RESERVE_BYTES: Final = 256 * 2**20
 """Space that builds leave free: a full disk ends the engine by SIGBUS, and again at each start."""
@@ -182,6 +184,10 @@ class EmbeddedStore:
     async def look(self) -> Look:
         """No server is behind it."""
         return ALONE
+
+    async def snapshots(self, now: datetime) -> Snapshots | None:  # noqa: ARG002 - as the interface has it
+        """A volume has snapshots of its own, if any: this store takes none."""
+        return None
 
     async def size(self, name: str) -> int | None:
         """Tell what a sealed generation's files take; nothing yet for one that is built."""

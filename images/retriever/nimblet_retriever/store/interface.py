@@ -5,12 +5,14 @@ One suite of tests runs over all of them (tests/test_conformance.py); a rule tha
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from nimblet_retriever.store.chunk import Chunk, Hit, Room, Search
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.look import Look
 from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Receipt, Space, Totals
+from nimblet_retriever.store.snapshot import Snapshots
 
 
 class Build(Protocol):
@@ -118,6 +120,9 @@ class Store(Protocol):
 
     async def look(self) -> Look:
         """Ask the servers behind it how they are; StoreError where they can't be used at all."""
+
+    async def snapshots(self, now: datetime) -> Snapshots | None:
+        """Take the snapshots that are due; None where none are wanted, or nothing serves yet."""
 
     async def size(self, name: str) -> int | None:
         """Tell the bytes that a generation takes, None where only the server knows."""

@@ -9,6 +9,9 @@ from functools import cache
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
+Words = SparseVector
+"""The words of a passage with their weights."""
+
 
 @cache
 def _model(language: str) -> Bm25:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nimblet_retriever.store.chunk import Chunk, Hit, Mode, Search, Selection
-from nimblet_retriever.store.lexical import document_vector, query_vector
+from nimblet_retriever.store.lexical import Words, query_vector
 from nimblet_retriever.store.payload import Payload, chunk_of, hit_from, payload_of, sees
 from nimblet_retriever.store.pushed import Space, ranked
 
@@ -52,10 +52,11 @@ class MemoryIndex:
         """Count the live passages."""
         return self._live
 
-    def add(self, document: str, chunks: Sequence[Chunk]) -> None:
-        """Put a document in, or in the place of what it was."""
+    def add(self, document: str, chunks: Sequence[Chunk], words: Sequence[Words]) -> None:
+        """Put a document in, or in the place of what it was; `words` of each chunk, which take their time."""
         self.remove(document)
-        self._documents[document] = tuple(self._append(chunk) for chunk in chunks)
+        paired = zip(chunks, words, strict=True)
+        self._documents[document] = tuple(self._append(chunk, weighted) for chunk, weighted in paired)
 
     def remove(self, document: str) -> None:
         """Take a document out if it is in."""
@@ -104,7 +105,7 @@ class MemoryIndex:
     def _groups(self) -> npt.NDArray[np.int32]:
         return self._all_groups[: self._count]
 
-    def _append(self, chunk: Chunk) -> int:
+    def _append(self, chunk: Chunk, words: Words) -> int:
         row, payload = self._count, payload_of(chunk)
         if row == len(self._vectors):
             self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
@@ -113,7 +114,6 @@ class MemoryIndex:
         self._vectors[row] = _normalised(chunk.vector)
         self._all_groups[row] = self._group(payload)
         self._live += 1
-        words = document_vector(chunk.text, language=self.space.language)
         terms = words.indices
         self._terms.extend(terms)
         self._owners.extend([row] * len(terms))

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from nimblet_retriever.store.chunk import (
     Chunk,
@@ -31,6 +32,7 @@ from nimblet_retriever.store.pushed import Document, Entry, Found, Outdated, Rec
 from nimblet_retriever.store.qdrant import FULL
 from nimblet_retriever.store.server import ServerBuild, ServerStore
 from nimblet_retriever.store.serveroverlay import ServerOverlay
+from nimblet_retriever.store.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,10 @@ class MovingStore:
     async def room(self) -> Room:
         """Only the servers know their disks."""
         return Room(free=None, reserve=0)
+
+    async def snapshots(self, now: datetime) -> Snapshots | None:  # noqa: ARG002 - as the interface has it
+        """They wait until one place has all."""
+        return None
 
     async def size(self, name: str) -> int | None:  # noqa: ARG002 - as the interface has it
         """Only the servers know."""

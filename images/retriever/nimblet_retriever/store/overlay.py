@@ -2,17 +2,19 @@
 """The embedded overlay: a log for what must last, an index in memory for searches. One process has it.
 
 Changes that wait together are written and synced together; each is told only then, and is searchable from then
-on. Everything happens in the event loop but the disk's part, so that a search sees all of a change or nothing.
+on. Everything happens in the event loop but the disk's part and cutting into words, so that a search sees all of a
+change or nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nimblet_retriever.store.chunk import Chunk, Search, StoreFull
+from nimblet_retriever.store.lexical import Words, document_vector
 from nimblet_retriever.store.memory import MemoryIndex
 from nimblet_retriever.store.pushed import (
     TOMBSTONES,
@@ -53,6 +55,15 @@ class _Waiting:
     done: "asyncio.Future[Receipt]"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A record, its chunks, and the words of each."""
+
+    record: Record
+    chunks: tuple[Chunk, ...]
+    words: tuple[Words, ...]
+
+
 class EmbeddedOverlay:
     """An Overlay in a folder. `check_space` raises StoreFull when so many bytes can't be had."""
 
@@ -90,7 +101,7 @@ class EmbeddedOverlay:
 
     def _replay(self) -> None:
         for batch in self._log.read():
-            self._apply(batch.records)
+            self._apply(_prepared(batch.records, self._languages()))
         self._forget()
         if self._dead > 0:  # so that nothing which was erased outlives a restart
             self._rewrite_if_possible()
@@ -182,7 +193,8 @@ class EmbeddedOverlay:
             return
         self._check_space(sum(_size(record) for record in planned.records))
         await asyncio.to_thread(self._log.append, Batch(records=planned.records))
-        self._apply(planned.records)
+        # cutting into words takes longer than a search may wait for its turn
+        self._apply(await asyncio.to_thread(_prepared, planned.records, self._languages()))
         self._forget()
 
     def _forget(self) -> None:
@@ -202,26 +214,29 @@ class EmbeddedOverlay:
             tombstones=self._tombstones,
         )
 
-    def _apply(self, records: Sequence[Record]) -> None:
-        for record in records:
-            match record:
+    def _languages(self) -> Mapping[str, str]:
+        return {index.space.id: index.space.language for index in self._indexes.values()}
+
+    def _apply(self, records: Sequence[_Prepared]) -> None:
+        for prepared in records:
+            match record := prepared.record:
                 case SpaceRecord(space=space):
                     self._indexes.setdefault(space.id, MemoryIndex(space))
                 case NumberRecord(sequence=sequence):
                     self._sequence = max(self._sequence, sequence)
                 case EntryRecord(entry=entry):
-                    self._set(entry, chunks_of(record))
+                    self._set(entry, prepared)
                     self._dead += self._sizes.get(entry.document, 0)
                     self._sizes[entry.document] = _size(record)
         self._hidden = frozenset(entry.document for entry in self._entries.values() if entry.hides)
 
-    def _set(self, entry: Entry, chunks: Sequence[Chunk]) -> None:
+    def _set(self, entry: Entry, prepared: _Prepared) -> None:
         for index in self._indexes.values():
             index.remove(entry.document)
         self._entries[entry.document] = entry
         self._sequence = max(self._sequence, entry.sequence)
-        if chunks:
-            self._indexes[entry.space].add(entry.document, chunks)
+        if prepared.chunks:
+            self._indexes[entry.space].add(entry.document, prepared.chunks, prepared.words)
 
     def _rewrite_if_possible(self) -> None:
         """Leave out of the log what is of no use; where there is no space for that it stays."""
@@ -239,6 +254,21 @@ class EmbeddedOverlay:
         for entry in self._entries.values():
             chunks = self._indexes[entry.space].chunks(entry.document) if entry.passages else ()
             yield Batch(records=(entry_record(entry, chunks),))
+
+
+def _prepared(records: Sequence[Record], languages: Mapping[str, str]) -> list[_Prepared]:
+    """Return records with their chunks, cut into words. Pure; `languages`: of the spaces that are known."""
+    known, made = dict(languages), []
+    for record in records:
+        chunks: tuple[Chunk, ...] = ()
+        words: tuple[Words, ...] = ()
+        if isinstance(record, SpaceRecord):
+            known.setdefault(record.space.id, record.space.language)
+        if isinstance(record, EntryRecord):
+            chunks = tuple(chunks_of(record))
+            words = tuple(document_vector(item.text, language=known[record.entry.space]) for item in chunks)
+        made.append(_Prepared(record=record, chunks=chunks, words=words))
+    return made
 
 
 def _size(record: Record) -> int:

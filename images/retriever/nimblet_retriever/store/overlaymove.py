@@ -6,12 +6,10 @@ more; the new home's state is written last. Cut off between, the old home is the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 from qdrant_client import AsyncQdrantClient, models
 
-from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import GenerationUnknown, StoreError, StoreUnavailable
 from nimblet_retriever.store.creation import create_entries, create_passages
 from nimblet_retriever.store.overlaypoints import (
@@ -26,18 +24,10 @@ from nimblet_retriever.store.overlaypoints import (
 )
 from nimblet_retriever.store.pushed import Space
 from nimblet_retriever.store.qdrant import answered, scroll
+from nimblet_retriever.store.site import Site
 
 BATCH: Final = 256
 """Points that are written at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """A place where pushed documents may be."""
-
-    client: AsyncQdrantClient
-    prefix: str
-    config: CollectionConfig | None
 
 
 async def home_of(sites: Sequence[Site]) -> int | None:
@@ -106,7 +96,7 @@ async def clear(site: Site) -> None:
     listed = await answered(site.client.get_collections())
     for item in listed.collections:
         if item.name == entries or item.name.startswith(f"{entries}-"):
-            await answered(site.client.delete_collection(item.name))
+            await site.delete(item.name)
 
 
 async def _spaces(site: Site) -> list[Space]:

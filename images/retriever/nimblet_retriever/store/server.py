@@ -6,6 +6,7 @@ once it was fenced. What a generation was built from stands in the collection's 
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, TypeVar, cast
 
 from pydantic import ValidationError
@@ -31,11 +32,14 @@ from nimblet_retriever.store.creation import create, create_indexes
 from nimblet_retriever.store.generation import Counts, Generation, Manifest, Notes
 from nimblet_retriever.store.lexical import check_language
 from nimblet_retriever.store.look import Look, ServerLook, version_note
-from nimblet_retriever.store.overlaymove import Site, home_of
+from nimblet_retriever.store.overlaymove import home_of
 from nimblet_retriever.store.overlaypoints import entries_of
 from nimblet_retriever.store.payload import DENSE, check_chunks, hit_of, similarity_of
 from nimblet_retriever.store.qdrant import FULL, answered, any_of, filter_of, is_full, point_of, ranking, scroll
 from nimblet_retriever.store.serveroverlay import ServerOverlay
+from nimblet_retriever.store.serversnapshots import ServerSnapshots
+from nimblet_retriever.store.site import Site
+from nimblet_retriever.store.snapshot import EVER, Snapshots, Wanted
 from nimblet_retriever.store.troubles import Troubles
 
 METADATA_KEY: Final = "nimblet"
@@ -55,9 +59,12 @@ class ServerStore:
         prefix: str,
         collection: CollectionConfig | None = None,
         url: str = "",
+        snapshots: ServerSnapshots | None = None,
     ) -> None:
-        """`url` is what it is called in a status."""
+        """`url` is what it is called in a status; `snapshots`: where they are taken."""
         self.url = url
+        self.site = Site(client=client, prefix=prefix, config=collection, snapshots=snapshots)
+        """Where its collections are."""
         self._client = client
         self._troubles = Troubles(client)
         self._prefix = prefix
@@ -65,11 +72,6 @@ class ServerStore:
         self._known: dict[str, tuple[str, Generation]] = {}
         """Sealed generations by name, with their collections: they never change, so they are looked up once."""
         self._overlay: ServerOverlay | None = None
-
-    @property
-    def site(self) -> Site:
-        """Where its pushed documents are."""
-        return Site(client=self._client, prefix=self._prefix, config=self._collection)
 
     @property
     def alias(self) -> str:
@@ -88,7 +90,7 @@ class ServerStore:
             if generation.manifest.token == manifest.token:
                 resumed = True
             else:
-                await answered(self._client.delete_collection(collection))
+                await self.site.delete(collection)
         collection = f"{self._prefix}-{manifest.name}-{manifest.token}"
         if resumed:
             made = create_indexes(self._client, collection)  # it may have been cut off before these
@@ -147,7 +149,7 @@ class ServerStore:
         self._known.pop(name, None)
         for collection, generation in await self._collections():
             if generation.name == name:
-                await answered(self._client.delete_collection(collection))
+                await self.site.delete(collection)
 
     async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
         """Search one generation."""
@@ -199,9 +201,7 @@ class ServerStore:
         """Return the pushed documents."""
         if self._overlay is None:
             await home_of([self.site])  # a move that was cut off has ended, or it would not be asked for alone
-            self._overlay = await ServerOverlay.open(
-                self._client, self._troubles, prefix=self._prefix, config=self._collection
-            )
+            self._overlay = await ServerOverlay.open(self.site, self._troubles)
         return self._overlay
 
     async def note(self, name: str, notes: Notes) -> None:
@@ -216,6 +216,19 @@ class ServerStore:
         """Only the server knows its disk."""
         return Room(free=None, reserve=0)
 
+    async def snapshots(self, now: datetime) -> Snapshots | None:
+        """Take those of the serving generation and of pushed documents that are due, where any are wanted."""
+        taker, serving, served = self.site.snapshots, await self.serving(), await self._served()
+        if taker is None or serving is None or served is None:
+            return None
+        _, generation = await self._sealed(serving)
+        overlay = await self.overlay()
+        own, entries = await self._own(), entries_of(self._prefix)
+        after = max(generation.notes.served_at or EVER, now - taker.every)
+        pushed = [name for name in own if name == entries or name.startswith(f"{entries}-")]
+        wanted = Wanted(collections=own, fixed={served: EVER}, growing=dict.fromkeys(pushed, after))
+        return await taker.keep(wanted, now, overlay.still)
+
     async def size(self, name: str) -> int | None:  # noqa: ARG002 - as the interface has it
         """Only the server knows."""
         return None
@@ -227,8 +240,7 @@ class ServerStore:
         served = await self._served()
         if served is not None:
             await answered(self._client.scroll(served, limit=1, with_vectors=[DENSE], timeout=SEARCH_SECONDS))
-        listed = await answered(self._client.get_collections())
-        own = sorted(item.name for item in listed.collections if item.name.startswith(f"{self._prefix}-"))
+        own = await self._own()
         ill = await self._troubles.still()
         for name in own:
             ill = ill or await self._optimizer_error(name)
@@ -238,7 +250,7 @@ class ServerStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self.site.close()
 
     async def _alias(self, operations: list[models.AliasOperations]) -> None:
         changed = self._client.update_collection_aliases(operations)
@@ -255,6 +267,11 @@ class ServerStore:
         if is_full(told.error):
             return StoreFull(FULL)
         return StoreUnavailable(f"the Qdrant server can't optimize collection {collection}; see its log and disk")
+
+    async def _own(self) -> list[str]:
+        """Return all collections of the index."""
+        listed = await answered(self._client.get_collections())
+        return sorted(item.name for item in listed.collections if item.name.startswith(f"{self._prefix}-"))
 
     async def _served(self) -> str | None:
         aliases = await answered(self._client.get_aliases())

@@ -7,13 +7,13 @@ last, so that a push that was cut off is as if it never was, and replacing a doc
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from qdrant_client import AsyncQdrantClient, models
+from qdrant_client import models
 
-from nimblet_retriever.config import CollectionConfig
 from nimblet_retriever.store.chunk import Chunk, GenerationUnknown, Hit, Mode, Search, StoreError, StoreMoved
 from nimblet_retriever.store.creation import create_entries, create_passages
 from nimblet_retriever.store.overlaypoints import (
@@ -50,6 +50,7 @@ from nimblet_retriever.store.pushed import (
     ranked,
 )
 from nimblet_retriever.store.qdrant import answered, any_of, filter_of, point_of, ranking, scroll
+from nimblet_retriever.store.site import Site
 from nimblet_retriever.store.troubles import Troubles
 
 LOOKS: Final = 5
@@ -72,37 +73,34 @@ class ServerOverlay:
 
     def __init__(
         self,
-        client: AsyncQdrantClient,
+        site: Site,
         troubles: Troubles,
         *,
-        prefix: str,
-        config: CollectionConfig | None,
         tombstones: int = TOMBSTONES,
     ) -> None:
         self._tombstones = tombstones
-        self._client = client
+        self._site = site
+        self._client = site.client
         self._troubles = troubles
-        self._config = config
-        self._prefix = prefix
-        self._entries = entries_of(prefix)
+        self._config = site.config
+        self._prefix = site.prefix
+        self._entries = entries_of(site.prefix)
         self._turn = asyncio.Lock()
         self._view = _View(state=State(revision=-1), hidden=frozenset(), spaces=(), occupied=frozenset())
 
     @classmethod
     async def open(
         cls,
-        client: AsyncQdrantClient,
+        site: Site,
         troubles: Troubles,
         *,
-        prefix: str,
-        config: CollectionConfig | None = None,
         tombstones: int = TOMBSTONES,
     ) -> "ServerOverlay":
         """Make what is missing, with as many copies as generations have."""
-        overlay = cls(client, troubles, prefix=prefix, config=config, tombstones=tombstones)
+        client, overlay = site.client, cls(site, troubles, tombstones=tombstones)
         if not await answered(client.collection_exists(overlay._entries)):
             await troubles.written(
-                overlay._entries, create_entries(client, overlay._entries, config), field="kind"
+                overlay._entries, create_entries(client, overlay._entries, site.config), field="kind"
             )
         if (await answered(client.count(overlay._entries, exact=True))).count == 0:
             await overlay._put([entry_point(STATE, "", State())])
@@ -159,6 +157,12 @@ class ServerOverlay:
             await self._enter(made, changed(state, entry, made))
             await self._clear(entry.document, but=made)
             await self._drop_empty(entry.space)
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Hold back what this process would write: entries and passages are whole together."""
+        async with self._turn:
+            yield
 
     async def entry(self, document: str) -> Entry | None:
         """Return what is known of a document."""
@@ -318,7 +322,7 @@ class ServerOverlay:
             ids = models.PointIdsList(points=[id_of(SPACE, space)])
             deleted = self._client.delete(self._entries, ids, wait=True)
             await self._troubles.written(self._entries, deleted, field="kind")
-            await answered(self._client.delete_collection(self._passages(space)))
+            await self._site.delete(self._passages(space))
 
     async def _look(self, search: Search, space: str | None, view: _View) -> Found:
         dense = [
