@@ -16,7 +16,9 @@ from e2e.support.library import secret_manifest
 from e2e.support.manifests import Manifest, model_manifest
 from e2e.support.registry import claim_manifest, deploy_registry, filling_pod_manifest
 from e2e.support.stack import Stack
-from loader_testing.packing import model_car, model_pack
+from loader_testing.packing import model_car, model_pack, titled_files
+from loader_testing.sealing import SealedModel, seal_model
+from nimblet import labels
 
 NAME = "sourced"
 REPOSITORY = "models/smollm2"
@@ -43,10 +45,20 @@ def test_download_that_is_cut_every_twenty_megabytes_resumes(kube: Kube, namespa
 
 
 @pytest.fixture(scope="session")
-def registry(stack: Stack) -> str:
-    """A registry inside the cluster with one model as artifact and as a compressed image; the URI without tag."""
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> SealedModel:
+    """The model encrypted for a key of this session."""
+    return seal_model(model_path("smollm2").read_bytes(), tmp_path_factory.mktemp("sealed"), file=SMOLLM2.file)
+
+
+@pytest.fixture(scope="session")
+def registry(stack: Stack, sealed: SealedModel) -> str:
+    """A registry inside the cluster with one model as artifact, image and encrypted; the URI without tag."""
     content = model_path("smollm2").read_bytes()
-    packages = {"raw": model_pack(SMOLLM2.file, content), "car": model_car(SMOLLM2.file, content, zipped=True)}
+    packages = {
+        "raw": model_pack(SMOLLM2.file, content),
+        "car": model_car(SMOLLM2.file, content, zipped=True),
+        "sealed": titled_files(sealed.files),
+    }
     deploy_registry(stack.kube, packages, repository=REPOSITORY)
     return f"oci://{REGISTRY_HOST}:{REGISTRY_PORT}/{REPOSITORY}"
 
@@ -69,6 +81,45 @@ def test_a_registrys_artifact_and_then_its_image(kube: Kube, namespace: str, reg
     assert model.shown("Verified") == ("Unknown", "Pinned")
     with endpoint_of(kube, NAME, namespace) as endpoint:
         assert ask(endpoint, "Hello", max_tokens=4)
+
+
+@pytest.mark.timeout(600, func_only=True)
+def test_encrypted_weights_open_with_a_key_that_was_lent_for_it(
+    kube: Kube, namespace: str, registry: str, sealed: SealedModel
+) -> None:
+    spec = sealed.source(keySecretRef={"name": "opener"})
+    source: Manifest = {"encryption": spec["encryption"]}
+    kube.apply(key_manifest(namespace, sealed, lent=False))
+    kube.apply(
+        model_manifest(
+            NAME, namespace, uri=f"{registry}:sealed", source=source, integrity={"sha256": spec["sha256"]}
+        )
+    )
+    refused = kube.wait_condition(NAME, namespace, wanted={"Ready": "SecretNotUsable"}, seconds=60)
+    assert labels.WEIGHTS_KEY in conditions_text(refused)
+    assert kube.pods(namespace, model=NAME, component="model") == []
+
+    kube.apply(key_manifest(namespace, sealed, lent=True))
+    model = kube.wait_ready(NAME, namespace)
+    assert model.shown("Verified") == ("True", "DigestsMatch")
+    assert model.status.artifact is not None
+    assert (model.status.artifact.key, model.status.artifact.files[0].sha256) == ("Secret", SMOLLM2.sha256)
+    with endpoint_of(kube, NAME, namespace) as endpoint:
+        assert ask(endpoint, "Hello", max_tokens=4)
+    log = kube.run("logs", f"--namespace={namespace}", f"deployment/{NAME}-model", "--container=loader")
+    assert sealed.key.secret not in log
+
+
+def key_manifest(namespace: str, sealed: SealedModel, *, lent: bool) -> Manifest:
+    """Return the Secret that decrypts; `lent` adds the annotation without which it decrypts nothing."""
+    marks = {labels.WEIGHTS_KEY: labels.WEIGHTS_KEY_VALUE} if lent else {}
+    metadata = {"name": "opener", "namespace": namespace, "labels": {labels.USE: "true"}, "annotations": marks}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "stringData": {"identity": sealed.key.secret},
+    }
 
 
 @pytest.mark.timeout(600, func_only=True)

@@ -36,15 +36,20 @@ class SealedModel:
 
 
 def seal_model(
-    content: bytes, folder: Path, *, name: str = NAME, revision: str = REVISION, key: NewIdentity | None = None
+    content: bytes,
+    folder: Path,
+    *,
+    file: str = MODEL,
+    revision: str = REVISION,
+    key: NewIdentity | None = None,
 ) -> SealedModel:
     """Encrypt a model's file with a new key, unless one is given; `folder` takes the files."""
     plain, out = folder / "plain", folder / "sealed"
     plain.mkdir(parents=True)
     out.mkdir()
-    (plain / MODEL).write_bytes(content)
+    (plain / file).write_bytes(content)
     own = key or new_identity()
-    manifest = seal(Sealing(plain, out, model=name, revision=revision, recipients=(own.recipient,)))
+    manifest = seal(Sealing(plain, out, model=NAME, revision=revision, recipients=(own.recipient,)))
     return SealedModel({path.name: path.read_bytes() for path in out.iterdir()}, manifest, own)
 
 

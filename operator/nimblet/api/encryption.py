@@ -30,7 +30,7 @@ ENCRYPTION_RULE: Final = Rule(
 )
 CACHE_ENCRYPTION_RULE: Final = Rule(
     rule="!has(self.source.encryption) || !has(self.cache)",
-    message="encrypted weights are decrypted into each pod's own volume: a cache would keep them in plaintext",
+    message="encrypted weights go to the own volume of each pod: a cache would keep them in plaintext",
     field_path=".cache",
 )
 

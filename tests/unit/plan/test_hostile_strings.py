@@ -106,6 +106,22 @@ SPECS: Final[tuple[Spec, ...]] = (
         "access": {"namespaces": ["shop"]},
         "source": {"uri": SMOLLM2_URI, "revision": "main"},
     },
+    {
+        **COMMON,
+        "source": {
+            "uri": "oci://registry.example/sealed:v1",
+            "encryption": {"model": "acme/tuned", "revision": "1", "kbs": {"resource": "kbs:///a/b/c"}},
+        },
+        "integrity": {"sha256": {"nimblet-encryption.json": DIGEST}},
+    },
+    {
+        **COMMON,
+        "source": {
+            "uri": "pvc://sealed/v1",
+            "encryption": {"model": "acme/tuned", "revision": "1", "keySecretRef": {"name": "opener"}},
+        },
+        "integrity": {"sha256": {"nimblet-encryption.json": DIGEST}},
+    },
 )
 COMMON_VARIABLES: Final = frozenset(COMMON_VARIABLES_OF_PYTHON)
 REFUSALS: Final = {"--no-trust-remote-code", "--no-trust-request-chat-template"}
@@ -211,6 +227,7 @@ def facts_for(model: CompactModel) -> ModelFacts:
         trust=trust,
         secret=secret,
         own_keys=replace(secret, name="team-keys"),
+        weights_key=replace(secret, name="opener", keys=("identity",), for_weights=True),
         chat_template=TextFacts(name=template.name, keys=(template.key,), content_hash="h") if template else None,
     )
     if model.spec.cache is None:
