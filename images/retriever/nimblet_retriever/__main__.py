@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -83,6 +84,8 @@ async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
         app = await stack.enter_async_context(service(config, open_store(config), around))
         # no access log: paths hold names of documents
         settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
+        # uvicorn raises the signal again once it has drained: what is closed below would never be, spans be lost
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await uvicorn.Server(settings).serve()
 
 
