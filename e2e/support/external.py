@@ -19,31 +19,40 @@ SHARED, PAPERS, STORE_KEYS = "shared", "shared-papers", "qdrant"
 API_KEY: Final = "api-key"
 _HERE: Final = Path(__file__).parent
 _PARTS: Final = _HERE.parents[1] / "images" / "retriever" / "retriever_testing"
-_PACKAGE: Final = "/lib/retriever_testing"
+_PACKAGE: Final = "/parts/retriever_testing"
+_IMAGE_PACKAGES: Final = "/opt/nimblet"
+"""What the image itself has for PYTHONPATH."""
+_KEYS: Final = "/keys"
 
 
 def server_manifests(namespace: str, *, image: str, key: str) -> list[Manifest]:
     """Return the server that the retriever's own tests use, as a pod; `image` is the retriever's.
 
-    Another `key` is another pod over the same data.
+    Another `key` is another Secret, and another pod over the same data.
     """
+    secret = f"{SERVER}-{len(key)}"
     parts = {name: (_PARTS / name).read_bytes() for name in ("restserver.py", "restsnapshots.py")}
     program = Program(
         SERVER,
         namespace,
         image=image,
-        command=["/data", str(QDRANT_PORT)],
+        command=["/data", f"{_KEYS}/{API_KEY}", str(QDRANT_PORT)],
         port=QDRANT_PORT,
         files=parts,
         script=_HERE / "qdrant_standin.py",
         path="/",
-        environment={"QDRANT_KEY": key, "PYTHONPATH": str(Path(_PACKAGE).parent), "TMPDIR": "/data"},
+        environment={"PYTHONPATH": f"{_IMAGE_PACKAGES}:{Path(_PACKAGE).parent}", "TMPDIR": "/data"},
         volumes={
             "/data": {"persistentVolumeClaim": {"claimName": SERVER}},
             _PACKAGE: {"configMap": {"name": SERVER}},
+            _KEYS: {"secret": {"secretName": secret, "defaultMode": 0o440}},
         },
     )
-    return [claim_manifest(SERVER, namespace), *program_manifests(program)]
+    return [
+        claim_manifest(SERVER, namespace),
+        secret_manifest(secret, namespace, {API_KEY: key}),
+        *program_manifests(program),
+    ]
 
 
 def key_manifest(namespace: str, key: str) -> Manifest:

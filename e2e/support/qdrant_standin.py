@@ -7,7 +7,6 @@ retriever's and the operator's side alone.
 
 import asyncio
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +44,10 @@ class KeptServer(RestServer):
         return response
 
 
-async def serve(folder: Path, port: int) -> None:
+async def serve(folder: Path, key: str, port: int) -> None:
     """Serve until told to end."""
     local = AsyncQdrantClient(path=str(folder / "collections"))
-    server = KeptServer(key=os.environ["QDRANT_KEY"], local=local, fields=folder / "fields.json")
+    server = KeptServer(key=key, local=local, fields=folder / "fields.json")
     server.recall()
     app = Starlette(routes=[Route("/{path:path}", server.answer, methods=METHODS)])
     await uvicorn.Server(uvicorn.Config(app, host="0.0.0.0", port=port, access_log=False)).serve()  # noqa: S104 - a pod
@@ -56,4 +55,4 @@ async def serve(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="ascii"), int(sys.argv[3])))
