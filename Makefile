@@ -55,7 +55,7 @@ test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
 
 .PHONY: fuzz
 fuzz: sync ## Coverage-guided fuzzing of the header parsers, FUZZ_SECONDS (60) each; atheris, Linux only
-	for parser in gguf safetensors; do \
+	for parser in gguf safetensors config; do \
 	  PYTHONPATH=images/loader $(UV) run --frozen --all-packages --group fuzz python -m loader_testing.fuzz $$parser $(FUZZ_SECONDS); done
 
 .PHONY: test-cluster

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nimblet.api.common import Condition, ConditionStatus
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 
 
 class Status(Protocol):

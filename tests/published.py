@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes of well-known compact models, written down from their public config.json, and what is published of them.
 
-`published_bytes` is `total_size` of the repository's own model.safetensors.index.json where it could be found,
-else the published number of parameters in 16 bits. `kv_kibibytes`: key and value cache of one token in 16 bits, windows
-not considered, from the shape alone.
+`published_bytes` is `total_size` of the repository's own model.safetensors.index.json where one could be found,
+else the published number of parameters in 16 bits. `kv_kibibytes`: key and value cache of one token in 16 bits,
+windows not considered, from the shape alone.
 """
 
 from collections.abc import Mapping

@@ -5,13 +5,12 @@ Every reason has a next step here; messages are built as "<what is> <next step>"
 `kubectl describe` never needs another document.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from nimblet.api.common import Condition, ConditionStatus
+from nimblet.api.common import ConditionStatus
 
 MAX_MESSAGE_LENGTH: Final = 1024
 """Longest condition message we write, in characters (the API allows 32,768; people read one screen)."""
@@ -74,6 +73,12 @@ class Reason(StrEnum):
     CONTEXT_TOO_LONG = "ContextTooLong"
     UNSUPPORTED_MODEL = "UnsupportedModel"
     TASK_MISMATCH = "TaskMismatch"
+    RUNTIME_UNSUITABLE = "RuntimeUnsuitable"
+    PROFILE_UNKNOWN = "ProfileUnknown"
+    HARDWARE_MISSING = "HardwareMissing"
+    TOO_MANY_DEVICES = "TooManyDevices"
+    DEVICE_TOO_SMALL = "DeviceTooSmall"
+    HARDWARE_FORBIDDEN = "HardwareForbidden"
     UNSAFE_PATH = "UnsafePath"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, not a secret
     SECRET_NOT_USABLE = "SecretNotUsable"  # noqa: S105
@@ -214,6 +219,13 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
     Reason.TASK_MISMATCH: "Choose a model made for the task, or make a CompactModel with the model's own task.",
+    Reason.RUNTIME_UNSUITABLE: "Set runtime.name to Auto or to one that can, or choose weights, a profile and "
+    "options that a runtime serves.",
+    Reason.PROFILE_UNKNOWN: "Name a built-in profile, or one of hardware.profiles in the chart's values.",
+    Reason.HARDWARE_MISSING: "Add such a node or its device plugin, or name another hardware.profile.",
+    Reason.TOO_MANY_DEVICES: "Lower hardware.count, or add a node with as many devices.",
+    Reason.DEVICE_TOO_SMALL: "Lower contextLength or parallel, raise hardware.count, or add larger devices.",
+    Reason.HARDWARE_FORBIDDEN: "Let an administrator allow it in the namespace, or name another profile.",
     Reason.NEWER_IMAGES: "An edit of the spec rolls to them, and so does the annotation nimblet.dev/restarted-at.",
     Reason.UNSAFE_PATH: "Use a source whose file names are plain relative paths.",
     Reason.SECRET_MISSING: "Create the Secret, or correct its name in the spec.",
@@ -359,36 +371,3 @@ def clip(text: str) -> str:
         return text
     half = MAX_MESSAGE_LENGTH // 2 - 2
     return f"{text[:half]} … {text[-half:]}"
-
-
-def merge(
-    current: Iterable[Condition], verdicts: Iterable[Verdict], *, generation: int, now: datetime
-) -> tuple[Condition, ...]:
-    """Return the conditions to store, sorted by type.
-
-    `lastTransitionTime` moves only when `status` flips. Abnormal-true types that are not True are left out.
-    Conditions of types that no verdict names are dropped: one pass decides the whole set.
-    """
-    before = {condition.type: condition for condition in current}
-    merged = []
-    for item in verdicts:
-        if item.type in ABNORMAL_TRUE and item.status is not ConditionStatus.TRUE:
-            continue
-        old = before.get(item.type)
-        same = old is not None and old.status is item.status
-        merged.append(
-            Condition(
-                type=item.type,
-                status=item.status,
-                reason=item.reason,
-                message=item.message,
-                observed_generation=generation,
-                last_transition_time=old.last_transition_time if old is not None and same else now,
-            )
-        )
-    return tuple(sorted(merged, key=lambda condition: condition.type))
-
-
-def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | None:
-    """Return the condition of a type, or None."""
-    return next((condition for condition in conditions if condition.type == type_), None)

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The administrator's settings: frozen, parsed once from the chart's ConfigMap; every default has its reason."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
+
+from nimblet.api.common import Quantity
+from nimblet.api.hardware import PROFILE_PATTERN, Sharing
+from nimblet.api.scheduling import Labels, Toleration
+from nimblet.hardware import BUILT_IN, Device, HardwareProfile
+from nimblet.quantity import bytes_of
 
 
 class SettingsModel(BaseModel):
@@ -20,6 +29,14 @@ class Images(SettingsModel):
     llamacpp: str = Field(
         default="ghcr.io/ggml-org/llama.cpp:server-b11434",
         description="llama.cpp's upstream server image, pinned to the build whose flags plan/runtime knows.",
+    )
+    vllm: str = Field(
+        default="docker.io/vllm/vllm-openai-cpu:v0.32.0-x86_64",
+        description="vLLM's upstream server for CPUs, pinned to the version whose flags plan/runtime knows.",
+    )
+    tgi: str = Field(
+        default="ghcr.io/huggingface/text-generation-inference:3.3.7-intel-cpu",
+        description="Text Generation Inference for CPUs, pinned to the version whose flags plan/runtime knows.",
     )
     retriever: str = Field(
         default="ghcr.io/nimblet/retriever:0.1.0", description="Keeps and searches the generations of an index."
@@ -158,6 +175,131 @@ class Tracing(SettingsModel):
         return url.port or (443 if url.scheme == "https" else 80)
 
 
+class DeviceValues(SettingsModel):
+    """One way in which nodes offer a profile's devices."""
+
+    resource: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+[*]?$")] = Field(
+        description="Extended resource; one that ends in * stands for all that begin so."
+    )
+    sharing: Sharing = Field(default="Whole", description="Whole devices, partitions, or shared ones.")
+    memory_label: str = Field(
+        default="",
+        description="Label of nodes with the memory of one device, in MiB or with a unit; {resource} stands for "
+        "the resource's name.",
+    )
+
+
+class ProfileValues(SettingsModel):
+    """A hardware profile of the administrator's own, or a changed built-in one. What is absent is the base's."""
+
+    base: str | None = Field(
+        default=None,
+        description="Built-in profile that it begins with: cpu, xeon, nvidia, gaudi, intel-gpu or amd. Needed for "
+        "a name of one's own; a built-in name begins with itself.",
+    )
+    devices: tuple[DeviceValues, ...] | None = Field(
+        default=None, description="Ways to have a device, best first."
+    )
+    labels: Labels | None = Field(default=None, description="Labels that a node must have.")
+    preferred_labels: Labels | None = Field(default=None, description="Labels that make a node better.")
+    tolerations: tuple[Toleration, ...] | None = Field(
+        default=None, description="Taints that are tolerated beside those named like the device's resource."
+    )
+    images: Mapping[str, str] | None = Field(
+        default=None, description="Runtime, such as LlamaCpp, to image; the others stay the base's."
+    )
+    device_memory: Quantity | None = Field(
+        default=None, description="Memory of one device, where no label tells it."
+    )
+    supplemental_groups: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="Groups that own the device files, such as that of /dev/dri."
+    )
+    shm_size: Quantity | None = Field(
+        default=None, description="Size of /dev/shm, in memory and on top of the container's."
+    )
+    hugepages: Mapping[Annotated[str, StringConstraints(pattern=r"^(2Mi|1Gi)$")], Quantity] | None = Field(
+        default=None, description="Page size (2Mi or 1Gi) to the amount for each device."
+    )
+    host_ipc: bool | None = Field(
+        default=None, alias="hostIPC", description="Share the node's IPC: only where Pod Security is privileged."
+    )
+    capabilities: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z_]+$")], ...] | None = Field(
+        default=None, description="Linux capabilities, such as SYS_NICE: only where Pod Security is privileged."
+    )
+    runtime_class_name: str | None = Field(default=None, description="RuntimeClass of the model server.")
+    whole_cores: bool | None = Field(
+        default=None, description="Whole CPUs and limits equal to requests, for the static CPU manager."
+    )
+    on_demand: bool | None = Field(
+        default=None, description="Nodes come when pods wait: that there is none yet refuses nothing."
+    )
+    by_auto: bool | None = Field(
+        default=None, description="auto may choose it; a profile of one's own is chosen by its name alone."
+    )
+
+    def over(self, name: str, base: HardwareProfile) -> HardwareProfile:
+        """Return the base with what stands here."""
+        given = {key: value for key, value in self if value is not None and key in _AS_THEY_ARE}
+        sizes = {"device_memory_bytes": self.device_memory, "shm_bytes": self.shm_size}
+        given |= {key: bytes_of(text) for key, text in sizes.items() if text is not None}
+        if self.devices is not None:
+            given["devices"] = tuple(Device(**dict(item)) for item in self.devices)
+        if self.hugepages is not None:
+            given["hugepages"] = {size: bytes_of(amount) for size, amount in self.hugepages.items()}
+        if self.runtime_class_name is not None:
+            given["runtime_class"] = self.runtime_class_name
+        by_auto = base.by_auto if name == base.name else False
+        images = {**base.images, **(self.images or {})}
+        return replace(base, **{"by_auto": by_auto, **given, "name": name, "images": images})
+
+
+_AS_THEY_ARE = frozenset(
+    {
+        "labels",
+        "preferred_labels",
+        "tolerations",
+        "supplemental_groups",
+        "host_ipc",
+        "capabilities",
+        "whole_cores",
+        "on_demand",
+        "by_auto",
+    }
+)
+"""Fields that a profile has by the same name and in the same form."""
+
+
+class Hardware(SettingsModel):
+    """The hardware profiles."""
+
+    profiles: Mapping[Annotated[str, StringConstraints(pattern=PROFILE_PATTERN, max_length=40)], ProfileValues] = (
+        Field(
+            default={}, description="Profiles of the administrator's own, and changes of built-in ones, by name."
+        )
+    )
+
+    @model_validator(mode="after")
+    def _bases_are_known(self) -> Self:
+        known = ", ".join(BUILT_IN)
+        for name, values in self.profiles.items():
+            if name == "auto":
+                raise ValueError("profiles.auto: auto is a choice among profiles; give another name")
+            base = values.base or (name if name in BUILT_IN else None)
+            if base is None:
+                raise ValueError(f"profiles.{name}: expected base, one of {known}; found none")
+            if base not in BUILT_IN:
+                raise ValueError(f"profiles.{name}.base: expected one of {known}; found {base}")
+            if name in BUILT_IN and base != name:
+                raise ValueError(f"profiles.{name}.base: a built-in name begins with itself; found {base}")
+        return self
+
+    @property
+    def known(self) -> Mapping[str, HardwareProfile]:
+        """All profiles by name: the built-in ones first, with the administrator's changes."""
+        own = {name: values.over(name, BUILT_IN[values.base or name]) for name, values in self.profiles.items()}
+        return {**BUILT_IN, **own}
+
+
 class Settings(SettingsModel):
     """Everything the administrator decides."""
 
@@ -166,6 +308,7 @@ class Settings(SettingsModel):
     timing: Timing = Timing()
     access: Access = Access()
     tracing: Tracing = Tracing()
+    hardware: Hardware = Hardware()
     oci_image_volumes: bool = Field(
         default=False,
         description="Mount the weights of an image (ModelCar) as an image volume where the API server is 1.35 or "

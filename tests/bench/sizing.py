@@ -16,7 +16,8 @@ import httpx
 
 from nimblet.api.compactmodel import SizingStatus
 from nimblet.plan.artifact import Header
-from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_args
+from nimblet.plan.runtime.interface import Serve
+from nimblet.plan.runtime.llamacpp import llamacpp_args
 from nimblet.plan.sizing import Demand, size_model
 from nimblet.plan.workload import pooled
 from nimblet.quantity import MEBIBYTE
@@ -78,16 +79,18 @@ def server_args(case: Case, sizing: SizingStatus) -> list[str]:
     """Return the argv of the pod that the operator would make for a case."""
     demand = case.demand
     return llamacpp_args(
-        LlamaCpp(
+        Serve(
             image="",
             alias=case.name,
             model_file=case.model.name,
             context_length=demand.context_length,
             parallel=demand.parallel,
             kv_cache_type=demand.kv_cache_type,
+            kv_cache_bytes=sizing.kv_cache_bytes,
             prompt_cache_mebibytes=demand.prompt_cache_mebibytes,
             threads=sizing.threads,
             startup_seconds=60,
+            key_secret=("", ""),
             pooled=pooled(demand.task, case.header(), demand.context_length),
         )
     )

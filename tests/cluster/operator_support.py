@@ -198,6 +198,8 @@ class Launcher:
     directory: Path
     namespace: str = NAMESPACE
     timing: Mapping[str, int] = field(default_factory=lambda: TIMING)
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Further settings."""
     started: list[tuple[Process, IO[bytes]]] = field(default_factory=list)
 
     def start(self, *flags: str, elect: bool = False) -> Process:
@@ -205,7 +207,9 @@ class Launcher:
         number = len(self.started)
         settings = self.directory / "settings.yaml"
         access = {"operatorNamespace": self.namespace}
-        settings.write_text(json.dumps({"timing": dict(self.timing), "access": access}), encoding="utf-8")
+        settings.write_text(
+            json.dumps({"timing": dict(self.timing), "access": access, **self.more}), encoding="utf-8"
+        )
         log = self.directory / f"operator-{number}.log"
         argv = [sys.executable, "-m", "tests.cluster.operator_process", self.stub.url]
         argv += ["--settings", str(settings), "--kubeconfig", str(self.kubeconfig), "--metrics-port", "0"]

@@ -94,6 +94,13 @@ def chooses_files_once(spec: dict[str, object]) -> bool:
     return not (isinstance(source, dict) and {"files", "quantization"} <= source.keys())
 
 
+def asks_devices_of_those_that_have_them(hardware: Object) -> bool:
+    """Profiles of the CPU have no devices, and only whole ones come in numbers."""
+    deviceless = hardware.get("profile") in ("cpu", "xeon") and hardware.keys() & {"count", "sharing"}
+    several = hardware.get("count", 1) != 1 and hardware.get("sharing", "Whole") != "Whole"
+    return not deviceless and not several
+
+
 def fits_one_node(spec: dict[str, object]) -> bool:
     """A ReadWriteOnce cache wants one replica and Recreate."""
     cache, rollout, replicas = spec.get("cache"), spec.get("rollout"), spec.get("replicas", 1)
@@ -172,7 +179,14 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
             "kvCacheType": st.sampled_from(["f16", "q8_0", "q4_0"]),
         },
     ),
-    "hardware": st.fixed_dictionaries({}, optional={"profile": st.sampled_from(["auto", "cpu"])}),
+    "hardware": st.fixed_dictionaries(
+        {},
+        optional={
+            "profile": st.sampled_from(["auto", "cpu", "xeon", "nvidia", "my-own"]),
+            "count": st.integers(min_value=1, max_value=16),
+            "sharing": st.sampled_from(["Whole", "Partition", "Shared"]),
+        },
+    ).filter(asks_devices_of_those_that_have_them),
     "resources": st.fixed_dictionaries({}, optional={"cpu": QUANTITIES, "memory": QUANTITIES}),
     "servedModelName": text("[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}", 100),
     "suspend": st.booleans(),

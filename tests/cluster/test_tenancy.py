@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from e2e.cluster.controlplane import ControlPlane
+from e2e.support.needles import forms, spilled, words
 from nimblet import labels
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import Forbidden
@@ -93,14 +94,15 @@ def manifest_of(kind: str, name: str, namespace: str, **spec: object) -> dict[st
 
 
 def values_of(view: View) -> dict[str, str]:
-    """Return every value of every Secret of the namespace, in clear and as the API shows it, with where it is."""
+    """Return every value of every Secret of the namespace in all forms in which it may stand, with where it is."""
     listed: Any = view.api.get(f"/api/v1/namespaces/{view.namespace}/secrets")
     found: dict[str, str] = {}
     for item in listed["items"]:
         for key, encoded in (item.get("data") or {}).items():
             clear = b64decode(encoded).decode()
-            if len(clear) >= SHORTEST:
-                found |= dict.fromkeys((clear, encoded), f"{item['metadata']['name']}/{key}")
+            for word in {clear, *words(clear)}:
+                if len(word) >= SHORTEST:
+                    found |= dict.fromkeys(forms(word), f"{item['metadata']['name']}/{key}")
     return found
 
 
@@ -112,13 +114,6 @@ async def readable(tenant: Client, namespace: str, *, of: tuple[Resource, ...] =
 def metrics_of(process: Process) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/metrics", timeout=5) as response:
         return str(response.read().decode())
-
-
-def spilled(values: Mapping[str, str], **places: str) -> list[str]:
-    """Return which Secret's value stands in which place."""
-    return [
-        f"{where} in {place}" for place, text in places.items() for value, where in values.items() if value in text
-    ]
 
 
 @pytest.mark.asyncio
@@ -148,7 +143,7 @@ async def test_who_may_not_read_secrets_learns_no_value_of_one(
     assert {where.partition("/")[0] for where in values.values()} >= {"hub", "store", "callers", "small-key"}
     seen = await readable(tenant, view.namespace)
     log = process.log.read_text(encoding="utf-8")
-    assert spilled(values, objects=seen, log=log, metrics=metrics_of(process)) == []
+    assert spilled(values, {"objects": seen, "log": log, "metrics": metrics_of(process)}) == []
     with pytest.raises(Forbidden):
         await tenant.get(SECRET, namespace=view.namespace, name="small-key")
 
@@ -160,10 +155,11 @@ def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
     def index_of(**source: object) -> tuple[str, dict[str, object]]:
         return "RetrievalIndex", {"sources": [{"name": "docs", **source}]}
 
+    pinned = {"integrity": {"sha256": {"m.gguf": "0" * 64}}}
     store = {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": secret_name}}
     return {
         "hub": ("CompactModel", {"source": {"uri": "hf://org/repo", **named}}),
-        "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}}),
+        "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}, **pinned}),
         "bucket": ("CompactModel", {"source": {"uri": "s3://weights/small", **named}}),
         "registry": ("CompactModel", {"source": {"uri": "oci://huggingface.co/weights/small:1", **named}}),
         "model-keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": secret_name}}}),

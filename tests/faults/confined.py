@@ -21,9 +21,8 @@ PLACES: Final[Mapping[str, str]] = {"first": "kata-qemu-snp", "second": "kata-qe
 """Place → its RuntimeClass; the policy names both."""
 LENDING: Final[Mapping[str, object]] = {
     "source": {"uri": "hf://org/repo", "credentialsSecretRef": {"name": "hub"}},
-    "access": {"apiKeysSecretRef": {"name": "callers"}},
 }
-"""A model with Secrets of its user's."""
+"""A model with a Secret of its user's. Own keys would name pods by a hash under each run's own master key."""
 POD_MAKERS: Final = ("Deployment", "StatefulSet", "Job")
 
 
@@ -36,10 +35,9 @@ class ConfinedStory(ModelStory):
         """Bind the namespace: the policy is there before the model; and give what the model's user gives."""
         _label(view, f"/api/v1/namespaces/{view.namespace}", _manager(view), {"security": view.namespace})
         _put_policy(view, place="first")
-        for name, key in (("hub", "token"), ("callers", "api-keys")):
-            head = {"name": name, "labels": {labels.USE: "true"}, "annotations": {labels.HOSTS: "huggingface.co"}}
-            manifest = {"kind": "Secret", "metadata": head, "stringData": {key: f"canary-{view.namespace}-{name}"}}
-            view.api.create(f"/api/v1/namespaces/{view.namespace}/secrets", {"apiVersion": "v1", **manifest})
+        head = {"name": "hub", "labels": {labels.USE: "true"}, "annotations": {labels.HOSTS: "huggingface.co"}}
+        manifest = {"kind": "Secret", "metadata": head, "stringData": {"token": f"canary-{view.namespace}-hub"}}
+        view.api.create(f"/api/v1/namespaces/{view.namespace}/secrets", {"apiVersion": "v1", **manifest})
         return {}
 
     @classmethod

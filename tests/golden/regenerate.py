@@ -11,7 +11,7 @@ from tests.golden.texts import COMMAND, HEADER
 
 def main(argv: Sequence[str]) -> int:
     """Write every output and remove those whose input is gone, or with --check only name what differs."""
-    files = {**dict(generate()), **dict(qdrant.generate(HEADER)), pools.OUTPUT: pools.text()}
+    files = {**dict(generate()), **dict(qdrant.generate(HEADER)), **dict(pools.generate())}
     stale = [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     folders = (OUTPUTS, qdrant.OUTPUTS)
     gone = {path for folder in folders for path in folder.glob("*.yaml")} - set(files)

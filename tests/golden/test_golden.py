@@ -29,5 +29,6 @@ def test_servers_of_dedicated_stores_are_the_committed_ones() -> None:
 
 
 def test_documented_placements_are_those_of_the_plan() -> None:
-    committed = pools.OUTPUT.read_text(encoding="utf-8")
-    assert pools.text() == committed, f"docs/tee.md differs; run `{COMMAND}` and review the difference"
+    for path, text in pools.generate():
+        committed = path.read_text(encoding="utf-8")
+        assert text == committed, f"{path.name} differs; run `{COMMAND}` and review the difference"

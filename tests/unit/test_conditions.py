@@ -12,10 +12,9 @@ from nimblet.conditions import (
     Verdict,
     advised,
     clip,
-    find,
-    merge,
     verdict,
 )
+from nimblet.merging import find, merge
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = EARLY + timedelta(hours=1)

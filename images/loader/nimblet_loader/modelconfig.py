@@ -20,7 +20,7 @@ from pydantic import (
 
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 
-CONFIG_BYTES: Final = 2 * 2**20
+CONFIG_BYTES: Final = 2**20
 """Far above any config.json; one for a classifier of ten thousand labels has less."""
 _LAYERS: Final = 1024
 
@@ -270,6 +270,7 @@ class TextConfig(_Json):
     )
     state_inner: Size = Field(default=None, validation_alias=AliasChoices("mamba_d_ssm", "intermediate_size_ssm"))
     state_expand: Size = Field(default=None, validation_alias=AliasChoices("mamba_expand", "expand"))
+    shared_layers: Size = Field(default=None, validation_alias="num_kv_shared_layers")
     short_conv: Size = Field(default=None, validation_alias="conv_L_cache")
 
     @field_validator("dtype", mode="before")
@@ -286,7 +287,7 @@ class ModelConfig(TextConfig):
     """A config.json: the shape is its own, or that of `text_config` where the model reads more than text."""
 
     architectures: Annotated[list[Word], Field(max_length=16)] | None = None
-    auto_map: dict[str, object] | None = None
+    auto_map: Annotated[dict[Word, str | list[str | None]], Field(max_length=64)] | None = None
     is_encoder_decoder: bool | None = None
     id2label: Annotated[dict[str, str], Field(max_length=65_536)] | None = None
     quantization_config: QuantizationConfig | None = None
@@ -303,7 +304,7 @@ class ModelConfig(TextConfig):
 class TokenizerConfig(_Json):
     """Of tokenizer_config.json: whether it holds a chat template (one, or several by name)."""
 
-    chat_template: str | list[dict[str, str]] | None = None
+    chat_template: str | Annotated[list[dict[str, str]], Field(max_length=64)] | None = None
 
 
 class PoolingConfig(_Json):

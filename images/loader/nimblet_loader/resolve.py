@@ -41,7 +41,7 @@ _FIRST_WINDOW = 512 * 2**10
 _LARGEST_WINDOW = 8 * 2**20
 _SMALL_BYTES = 64 * 2**20
 """Largest file beside the tensors: a tokenizer of 260,000 tokens has half of that."""
-_READ = {CONFIG: CONFIG_BYTES, TOKENIZER_CONFIG: 8 * 2**20, POOLING: 2**16}
+_READ = {CONFIG: CONFIG_BYTES, TOKENIZER_CONFIG: 2 * 2**20, POOLING: 2**16}
 """What facts are read from, and how much of it at most."""
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -122,7 +122,8 @@ class _Reading:
             elif entry.sha256 is not None and name not in _READ:
                 completed = entry
             else:
-                completed, texts[name] = self._retried(_read_whole, entry)
+                completed, text = self._retried(_read_whole, entry)
+                texts |= {name: text} if name in _READ else {}
             told.append(completed)
         names = frozenset(entry.path.removeprefix(selected.folder) for entry in selected.entries)
         return told, repository_facts(Repository(selected.folder, headers, texts, names))
@@ -174,28 +175,33 @@ def _inspect_safetensors(connector: Connector, entry: Entry, commit: str) -> tup
 
 
 def _read_whole(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, bytes]:
-    """Read a small file whole; return it with its digest, which the source either told or nobody did."""
-    most = next((most for name, most in _READ.items() if entry.path.endswith(name)), _SMALL_BYTES)
-    windows, content = _Windows(connector, entry, commit), bytearray()
+    """Read a small file whole; return it with its digest, which the source told or nobody did, and its text.
+
+    The text is kept only of what facts are read from: a tokenizer would cost more memory than the resolver has.
+    """
+    kept = next((most for name, most in _READ.items() if entry.path.endswith(name)), 0)
+    most, digest, length, text = kept or _SMALL_BYTES, hashlib.sha256(), 0, bytearray()
+    windows = _Windows(connector, entry, commit)
     with closing(windows.chunks()) as chunks:
         for chunk in chunks:
-            content += chunk
-            if len(content) > most:
+            digest.update(chunk)
+            length += len(chunk)
+            if length > most:
                 raise SourceError(
                     Reason.FileTooLarge,
                     f"Expected at most {most} bytes of {quoted(entry.path)}, which lies beside the tensors; it is "
                     "larger. Use another source.",
                 )
-    told, found = windows.entry, hashlib.sha256(content).hexdigest()
-    if told.sha256 not in (None, found) or told.size not in (None, len(content)):
+            text += chunk if kept else b""
+    told, found = windows.entry, digest.hexdigest()
+    if told.sha256 not in (None, found) or told.size not in (None, length):
         raise SourceError(
             Reason.DigestMismatch,
             f"Expected {quoted(entry.path)} with {told.size} bytes of sha256 {told.sha256}; the source sent "
-            f"{len(content)} of {found}. It was replaced, or the source is at fault; do not use it unchecked.",
+            f"{length} of {found}. It was replaced, or the source is at fault; do not use it unchecked.",
         )
-    return replace(told, size=len(content), sha256=found, measured=told.measured or told.sha256 is None), bytes(
-        content
-    )
+    measured = told.measured or told.sha256 is None
+    return replace(told, size=length, sha256=found, measured=measured), bytes(text)
 
 
 def _inspect(connector: Connector, entry: Entry, commit: str) -> tuple[Entry, GGUFHeader]:

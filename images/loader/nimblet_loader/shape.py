@@ -112,6 +112,9 @@ def _kv_heads(text: TextConfig, heads: int | None) -> int | None:
 
 def _feed_forward(text: TextConfig) -> LayerValues | None:
     """Return the width of a feed-forward tensor: an expert's where the model has experts."""
+    pattern, width = text.hybrid_override_pattern, text.feed_forward
+    if pattern is not None and isinstance(width, int):  # Nemotron-H: only layers of their own are feed-forward
+        return _compact([width if mark == "-" else 0 for mark in pattern.ljust(text.layers or 0)[: text.layers]])
     if text.experts and text.expert_feed_forward:
         return text.expert_feed_forward
     if isinstance(text.feed_forward, list):
@@ -153,6 +156,8 @@ def _others(text: TextConfig) -> dict[str, Count]:
         }
         if text.model_type in _EVERY_LAYER_BOTH:
             found["ssm.every_layer"] = 1
+    if text.shared_layers:
+        found["attention.shared_kv_layers"] = text.shared_layers
     if text.short_conv:
         found["shortconv.l_cache"] = text.short_conv
     return {key: value for key, value in found.items() if value is not None}

@@ -147,7 +147,7 @@ def test_a_folder_of_a_repository_is_chosen_by_globs(bench: Bench) -> None:
         ("config.json", b"[]", Reason.HeaderInvalid),
         ("config.json", b"{}", Reason.HeaderInvalid),
         ("config.json", b"[" * 100_000, Reason.HeaderInvalid),
-        ("config.json", b'{"a": "' + b"x" * 3 * 2**20 + b'"}', Reason.FileTooLarge),
+        ("config.json", b'{"a": "' + b"x" * 2 * 2**20 + b'"}', Reason.FileTooLarge),
         ("tokenizer_config.json", b'{"chat_template": 7}', Reason.HeaderInvalid),
         ("model.safetensors", b"\xff" * 100, Reason.HeaderInvalid),
         ("model.safetensors", tensors.file()[:-1], Reason.HeaderInvalid),

@@ -13,7 +13,6 @@ from nimblet.api.access import Access
 from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Conditions,
-    ConfigMapKeyRef,
     Parsed,
     PodsStatus,
     PolicyRef,
@@ -33,7 +32,9 @@ from nimblet.api.definition import (
     ScalePaths,
     rules,
 )
+from nimblet.api.hardware import Hardware, HardwareStatus
 from nimblet.api.integrity import MAX_INLINE_DIGESTS, Integrity
+from nimblet.api.modelruntime import ModelRuntime, StrictInt
 from nimblet.api.scheduling import Scheduling
 from nimblet.api.teepolicy import PolicyStatus
 
@@ -51,12 +52,8 @@ MAX_FILES: Final = MAX_INLINE_DIGESTS
 MAX_ARTIFACT_FILES: Final = 48
 """Files of a resolved model: so many digests fit a termination message, packed."""
 
-StrictInt = Annotated[int, Field(strict=True)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
-KVCacheType = Literal["f16", "q8_0", "q4_0"]
-RuntimeName = Literal["Auto", "LlamaCpp"]
-ProfileName = Literal["auto", "cpu"]
 Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
 HTTPS_RULE = Rule(
@@ -149,40 +146,6 @@ class ModelSource(SpecModel):
         return self
 
 
-class ModelRuntime(SpecModel):
-    """The server and how it is set up."""
-
-    name: RuntimeName = Field(
-        default="Auto", description="Auto chooses by the file's format and says why in status.resolved."
-    )
-    context_length: Annotated[StrictInt, Field(ge=256, le=1048576)] | None = Field(
-        default=None,
-        description="Tokens of context that each parallel request has. 4096, or the model's own maximum where "
-        "that is smaller, when absent.",
-    )
-    parallel: Annotated[StrictInt, Field(ge=1, le=64)] = Field(
-        default=2, description="Requests one replica works on at the same time (slots); others wait."
-    )
-    kv_cache_type: KVCacheType = Field(
-        default="f16",
-        description="Type of the key and value cache: q8_0 halves its memory, q4_0 quarters it.",
-    )
-    chat_template: ConfigMapKeyRef | None = Field(
-        default=None,
-        description="A Jinja chat template in a ConfigMap, used instead of the one in the model's file. A "
-        "change of its text rolls the pods.",
-    )
-
-
-class Hardware(SpecModel):
-    """The kind of node."""
-
-    profile: ProfileName = Field(
-        default="auto",
-        description="`cpu`, or `auto`: decided once per generation and shown in status.resolved.",
-    )
-
-
 class Resources(SpecModel):
     """Overrides of the computed sizes; requests and, for memory, limits are set to them."""
 
@@ -267,6 +230,9 @@ class ResolvedStatus(StatusModel):
     version: str = Field(default="", description="Version of the server, from its image's tag.")
     image: str = Field(default="", description="Image of the server.")
     profile: str = Field(default="", description="Hardware profile that was chosen.")
+    hardware: HardwareStatus | None = Field(
+        default=None, description="What of the profile was chosen, what was not, and why."
+    )
     loader_image: str = Field(default="", description="Image of the loader in the pods.")
     weights_image: str = Field(
         default="", description="Image that the weights are mounted from, by digest; empty where a loader fetches."
@@ -293,9 +259,8 @@ class SizingStatus(StatusModel):
         default=None, description="Weights, cache and scratch buffers of the drafting model."
     )
     total_bytes: int = Field(default=0, description="Sum of the above: the computed memory of one replica.")
-    device_count: int | None = Field(default=None, description="Devices that one replica runs on.")
-    device_bytes: int | None = Field(
-        default=None, description="Memory needed on each device; the other sizes are then the host's."
+    device_memory_bytes: int | None = Field(
+        default=None, description="Memory that one replica needs on its devices, over all of them."
     )
     largest_context_length: int | None = Field(
         default=None,

@@ -65,6 +65,9 @@ class NodeEntry(FactsModel):
     memory: Quantity = Field(description="Allocatable memory, such as 24Gi.")
     cpu: Quantity = Field(description="Allocatable CPU, such as 2 or 1900m.")
     labels: dict[str, str] = Field(default_factory=dict)
+    resources: dict[str, Quantity] = Field(
+        default_factory=dict, description="Allocatable extended resources, such as nvidia.com/gpu, and huge pages."
+    )
     schedulable: bool = True
     taints: tuple[TaintEntry, ...] = ()
 
@@ -105,6 +108,9 @@ class FactsFile(FactsModel):
         default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
     )
     chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
+    pod_security: Literal["privileged", "baseline", "restricted"] | None = Field(
+        default=None, description="What the namespace's label pod-security.kubernetes.io/enforce says."
+    )
     trust: dict[str, str] = Field(
         default_factory=dict, description="The texts that integrity names, by `<ConfigMap>/<key>`."
     )
@@ -232,6 +238,7 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         own_keys=secret_entry(given.own_keys, model.spec.access.api_keys_secret_ref),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
         trust=trust,
+        pod_security=given.pod_security or "",
         claim=claim,
         fills=(fill,) if fill else (),
     )
@@ -245,6 +252,7 @@ def node_facts(given: FactsFile) -> tuple[NodeFacts, ...]:
             labels=node.labels,
             memory_bytes=bytes_of(node.memory),
             cpu_millicores=millicores_of(node.cpu),
+            resources={name: bytes_of(amount) for name, amount in node.resources.items()},
             schedulable=node.schedulable,
             taints=tuple(TaintFacts(key=it.key, value=it.value, effect=it.effect) for it in node.taints),
         )

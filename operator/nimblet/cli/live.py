@@ -26,7 +26,8 @@ from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource
 from nimblet.cluster.resync import rebuild
 from nimblet.cluster.teefacts import Bound, tee_facts
 from nimblet.cluster.trim import TRIMS
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
 from nimblet.settings import Settings
 

@@ -32,6 +32,7 @@ from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
 from nimblet.cluster.observed import ConfigMap
 from nimblet.cluster.parse import Invalid, parse_assistant, parse_retrievalindex
+from nimblet.cluster.podsecurity import pod_security
 from nimblet.cluster.resources import ASSISTANT, CONFIG_MAP, RETRIEVAL_INDEX, Resource
 from nimblet.cluster.resync import rebuild
 from nimblet.cluster.teefacts import Bound, tee_facts
@@ -46,6 +47,7 @@ from nimblet.plan.indexfacts import GenerationFacts, IndexFacts, RetrieverFacts
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.plan.verdicts import was_true
+from nimblet.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +55,19 @@ class Live:
     """A source of facts: a cluster, and the files before it."""
 
     client: Client
-    operator_namespace: str
+    settings: Settings
     mirrors: dict[str, Mirror] = field(default_factory=dict)
+
+    @property
+    def _operator_namespace(self) -> str:
+        return self.settings.access.operator_namespace
 
     async def model(self, model: CompactModel) -> tuple[CompactModel, ModelFacts]:
         """Return the facts about a model."""
         model = await with_live_status(self.client, model)
-        return model, await read_live_facts(self.client, model, operator_namespace=self.operator_namespace)
+        facts = await read_live_facts(self.client, model, operator_namespace=self._operator_namespace)
+        level = await pod_security(self.client, model.namespace, self.settings)
+        return model, replace(facts, pod_security=level)
 
     async def index(self, index: RetrievalIndex, known: Known) -> tuple[RetrievalIndex, IndexFacts]:
         """Return the facts about an index."""
@@ -149,7 +157,7 @@ class Live:
 
     async def _tee(self, mirror: Mirror, key: Key, ref: PolicyRef | None) -> TEEFacts:
         return await tee_facts(
-            self.client, mirror, Bound(key=key, ref=ref, operator_namespace=self.operator_namespace)
+            self.client, mirror, Bound(key=key, ref=ref, operator_namespace=self._operator_namespace)
         )
 
     async def _model(self, known: Known, namespace: str, ref: ModelRef | None) -> ModelReference | None:

@@ -223,7 +223,7 @@ async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle
         )
         return await plan_bundle(
             bundle,
-            Live(client=client, operator_namespace=settings.access.operator_namespace),
+            Live(client=client, settings=settings),
             _under(arguments, world, settings),
         )
 

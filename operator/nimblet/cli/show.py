@@ -9,7 +9,7 @@ import yaml
 
 from nimblet.api.assistant import AssistantStatus
 from nimblet.api.common import Condition, StatusModel
-from nimblet.api.compactmodel import CompactModelStatus, SizingStatus
+from nimblet.api.compactmodel import CompactModelStatus, ResolvedStatus, SizingStatus
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli.planning import Planned
 from nimblet.cluster.status import stored_conditions
@@ -47,7 +47,7 @@ def plan_text(plan: Plan[StatusModel]) -> str:
         *(children or ["  none"]),
         *_deletions(plan.deletions),
         "",
-        *([*_sizing_lines(plan.status.sizing), ""] if isinstance(plan.status, CompactModelStatus) else []),
+        *(_model_lines(plan.status) if isinstance(plan.status, CompactModelStatus) else []),
         conditions_text(stored_conditions(plan.status)),
     ]
     if plan.requeue_after is not None:
@@ -101,6 +101,7 @@ def status_text(name: str, namespace: str, status: CompactModelStatus) -> str:
     if status.resolved is not None:
         resolved = status.resolved
         lines.append(f"Runs: {resolved.runtime} {resolved.version} on {resolved.profile}. {resolved.why}")
+        lines += _hardware_lines(resolved)
     if status.artifact is not None:
         files = ", ".join(file.path for file in status.artifact.files)
         lines.append(f"Model: {files} at {status.artifact.commit}")
@@ -137,6 +138,23 @@ def index_text(name: str, namespace: str, status: RetrievalIndexStatus) -> str:
 
 def _endpoint_lines(endpoint: str, key_secret: str) -> list[str]:
     return [f"Endpoint: {endpoint} (key: Secret {key_secret}, entry api-key)"] if endpoint else []
+
+
+def _model_lines(status: CompactModelStatus) -> list[str]:
+    hardware = _hardware_lines(status.resolved)
+    return [*_sizing_lines(status.sizing), "", *([*hardware, ""] if hardware else [])]
+
+
+def _hardware_lines(resolved: ResolvedStatus | None) -> list[str]:
+    """Return what was chosen to run on, what it needs, and what was not chosen."""
+    if resolved is None or resolved.hardware is None:
+        return []
+    chosen = resolved.hardware
+    device = f", {chosen.count} x {chosen.resource}" if chosen.resource else ""
+    needs = [f"  needs {', '.join(chosen.needs)}: more than restricted Pod Security"] if chosen.needs else []
+    nodes = [f"  on nodes with {it.key} {it.operator} {', '.join(it.values)}" for it in chosen.node_labels]
+    others = [f"  not {' '.join(filter(None, (it.profile, it.resource)))}: {it.why}" for it in chosen.alternatives]
+    return [f"Hardware: {resolved.profile}{device} ({chosen.why})", *nodes, *needs, *others]
 
 
 def _sizing_lines(sizing: SizingStatus | None) -> list[str]:

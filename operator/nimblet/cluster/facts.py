@@ -36,7 +36,7 @@ from nimblet.cluster.referents import Referents
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.teefacts import Bound, tee_facts
-from nimblet.cluster.trim import TRIMS, Object, trim_pod
+from nimblet.cluster.trim import TRIMS, Object, is_device, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.artifact import parse_digests
 from nimblet.plan.facts import (
@@ -372,6 +372,11 @@ def node_facts(body: Object) -> NodeFacts:
         memory_bytes=quantity.bytes_of(node.status.allocatable.get("memory", "0")),
         cpu_millicores=quantity.millicores_of(node.status.allocatable.get("cpu", "0")),
         schedulable=not node.spec.unschedulable,
+        resources={
+            name: quantity.bytes_of(amount)
+            for name, amount in sorted(node.status.allocatable.items())
+            if is_device(name)
+        },
         taints=tuple(sorted(lasting, key=str)),
         reachable=not any(taint.key in AWAY_TAINTS for taint in node.spec.taints),
     )

@@ -7,7 +7,8 @@ from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import RETRIEVAL_INDEX
 from nimblet.cluster.trim import Object
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 from nimblet.plan.assistantfacts import IndexReference
 
 

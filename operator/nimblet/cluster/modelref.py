@@ -6,7 +6,8 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import COMPACT_MODEL
-from nimblet.conditions import ConditionType, Reason, find
+from nimblet.conditions import ConditionType, Reason
+from nimblet.merging import find
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.verdicts import was_true
 

@@ -116,9 +116,15 @@ def trim_pod(body: Object) -> dict[str, object]:
     }
 
 
+def is_device(resource: str) -> bool:
+    """Tell whether a node's resource is one that a profile may ask for: an extended one, or huge pages."""
+    return "/" in resource or resource.startswith("hugepages-")
+
+
 def trim_node(body: Object) -> dict[str, object]:
-    """Keep the projection that placement asks: labels, taints, cordon, totals. Heartbeats leave no trace."""
-    totals = _only(_part(_part(body, "status"), "allocatable"), ("cpu", "memory"))
+    """Keep what placement asks: labels, taints, cordon, totals, devices. Heartbeats leave no trace."""
+    allocatable = _part(_part(body, "status"), "allocatable")
+    totals = {key: value for key, value in allocatable.items() if key in ("cpu", "memory") or is_device(key)}
     return {
         "metadata": _only(_part(body, "metadata"), ("name", "uid", "resourceVersion", "labels")),
         "spec": _only(_part(body, "spec"), ("taints", "unschedulable")),

@@ -11,7 +11,10 @@ from typing import Final
 
 from nimblet import labels
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.template import content_revision
+from nimblet.manifests.parts import listed as _list
+from nimblet.manifests.parts import optional as _optional
+from nimblet.manifests.parts import part as _part
+from nimblet.manifests.parts import with_pod
 from nimblet.quantity import millicores_of
 
 WORKLOADS: Final = frozenset({"Deployment", "Job", "StatefulSet"})
@@ -58,21 +61,11 @@ def confine(manifest: Manifest, place: Confinement) -> Manifest:
     template = _part(spec, "template")
     if "runtimeClassName" in _part(template, "spec"):
         return manifest
-    head, meta = _part(template, "metadata"), _part(manifest, "metadata")
-    component = _part(meta, "labels").get(labels.COMPONENT)
+    component = _part(_part(manifest, "metadata"), "labels").get(labels.COMPONENT)
     is_server = manifest["kind"] == "Deployment" and component == SERVER_COMPONENT
     class_ = place.server_class if is_server else place.runtime_class
     pod = _pod(_part(template, "spec"), place, class_=class_, device=place.device if is_server else "")
-    given = head.get("annotations")
-    annotations = {**(given if isinstance(given, dict) else {}), **place.annotations, HANDLER: class_}
-    own = {key: value for key, value in _part(head, "labels").items() if key != labels.REVISION}
-    marks: Manifest = {}
-    if labels.REVISION in _part(head, "labels"):
-        marks[labels.REVISION] = content_revision(labels_=own, annotations=annotations, spec=pod)
-        meta = {**meta, "labels": {**_part(meta, "labels"), **marks}}
-    new_head = {**head, "labels": {**own, **marks}, "annotations": annotations}
-    new_spec = {**spec, "template": {**template, "metadata": new_head, "spec": pod}}
-    return {**manifest, "metadata": meta, "spec": new_spec}
+    return with_pod(manifest, pod, annotations={**place.annotations, HANDLER: class_})
 
 
 def stopped(manifest: Manifest) -> Manifest:
@@ -110,7 +103,7 @@ def _container(container: Manifest, place: Confinement, *, device: str) -> Manif
     cpu = limits.get("cpu") or _whole(str(requests.get("cpu") or "1"))
     full: Manifest = {**limits, "cpu": cpu, "memory": memory}
     if device:
-        full[device] = "1"
+        full.setdefault(device, "1")  # a hardware profile may ask for more
     if place.memory_resource:
         full[place.memory_resource] = memory
     return {**container, "resources": {**resources, "limits": full}}
@@ -119,21 +112,3 @@ def _container(container: Manifest, place: Confinement, *, device: str) -> Manif
 def _whole(cpu: str) -> str:
     """Return whole cores: a guest has no fraction of one, and a fraction as limit would throttle it."""
     return str(-(-millicores_of(cpu) // 1000))
-
-
-def _part(whole: Mapping[str, object], key: str) -> Manifest:
-    part = whole[key]
-    if not isinstance(part, dict):
-        raise TypeError(f"expected {key} to be a dict, found {type(part).__name__}")
-    return part
-
-
-def _optional(whole: Mapping[str, object], key: str) -> Manifest:
-    return _part(whole, key) if key in whole else {}
-
-
-def _list(whole: Mapping[str, object], key: str) -> list[Manifest]:
-    listed = whole.get(key, [])
-    if not isinstance(listed, list):
-        raise TypeError(f"expected {key} to be a list, found {type(listed).__name__}")
-    return listed

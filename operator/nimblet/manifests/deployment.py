@@ -40,6 +40,17 @@ GRACE_AFTER_DRAIN_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """A directory that a server writes to, on a volume of the pod's own."""
+
+    name: str
+    path: str
+    limit: str
+    in_memory: bool = False
+    """Counted as memory of the container that fills it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerContainer:
     """What a runtime module decides about its container."""
 
@@ -47,6 +58,13 @@ class ServerContainer:
     args: Sequence[str]
     probes: Manifest
     """startupProbe, readinessProbe, livenessProbe."""
+    command: Sequence[str] = ()
+    """Program and subcommand, where images of one server differ in their entrypoint; fixed words only."""
+    env: Sequence[Manifest] = ()
+    key_file: bool = True
+    """It reads its keys from files; otherwise `env` refers to them."""
+    tmp_limit: str = "64Mi"
+    scratch: Sequence[Scratch] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +126,13 @@ def deployment_manifest(workload: Workload) -> Manifest:
 def _pod_spec(workload: Workload) -> Manifest:
     loader = workload.loader
     init, models = _weights(workload)
+    server = workload.server
+    key: list[Manifest] = [{"name": "key", "secret": _key_source(workload)}] if server.key_file else []
     volumes: list[Manifest] = [
         *models,
-        {"name": "key", "secret": _key_source(workload)},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        *key,
+        {"name": "tmp", "emptyDir": {"sizeLimit": server.tmp_limit}},
+        *(_scratch_volume(scratch) for scratch in server.scratch),
         *_option_volumes(workload.options),
     ]
     return {
@@ -146,6 +167,11 @@ def _key_source(workload: Workload) -> Manifest:
     return source
 
 
+def _scratch_volume(scratch: Scratch) -> Manifest:
+    medium: Manifest = {"medium": "Memory"} if scratch.in_memory else {}
+    return {"name": scratch.name, "emptyDir": {**medium, "sizeLimit": scratch.limit}}
+
+
 def _option_volumes(options: PodOptions) -> list[Manifest]:
     volumes: list[Manifest] = []
     if options.own_keys is not None:
@@ -173,11 +199,13 @@ def _server(workload: Workload) -> Manifest:
     requests: Manifest = {"cpu": workload.cpu, "memory": workload.memory}
     if workload.cache is None and workload.weights_image is None:
         requests["ephemeral-storage"] = str(workload.volume_bytes)
+    server = workload.server
+    key: list[Manifest] = [{"name": "key", "mountPath": KEY_DIR, "readOnly": True}] if server.key_file else []
     container: Manifest = {
         "name": "server",
-        "image": workload.server.image,
+        "image": server.image,
         "imagePullPolicy": workload.loader.pull_policy,
-        "args": list(workload.server.args),
+        "args": list(server.args),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": {
             "requests": requests,
@@ -186,12 +214,17 @@ def _server(workload: Workload) -> Manifest:
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "models", "mountPath": MODELS_DIR, "readOnly": True},
-            {"name": "key", "mountPath": KEY_DIR, "readOnly": True},
+            *key,
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            *({"name": scratch.name, "mountPath": scratch.path} for scratch in server.scratch),
             *_option_mounts(workload.options),
         ],
-        **workload.server.probes,
+        **server.probes,
     }
+    if server.command:
+        container["command"] = list(server.command)
+    if server.env:
+        container["env"] = list(server.env)
     if workload.drain_seconds > 0:
         # The sleep action needs no shell in the image; endpoints lose the pod while it still answers.
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": workload.drain_seconds}}}

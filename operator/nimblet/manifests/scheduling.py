@@ -14,14 +14,14 @@ def pool_fields(scheduling: Scheduling) -> Manifest:
     if scheduling.node_selector:
         fields["nodeSelector"] = dict(scheduling.node_selector)
     if scheduling.tolerations:
-        fields["tolerations"] = [_written(item) for item in scheduling.tolerations]
+        fields["tolerations"] = [written(item) for item in scheduling.tolerations]
     return fields
 
 
 def server_fields(scheduling: Scheduling, *, selector: Mapping[str, str]) -> Manifest:
     """Return what the server's pods have: the pool, affinity, priority and spread."""
     fields = pool_fields(scheduling)
-    if scheduling.affinity is not None and (affinity := _written(scheduling.affinity)):
+    if scheduling.affinity is not None and (affinity := written(scheduling.affinity)):
         fields["affinity"] = affinity
     if scheduling.priority_class_name is not None:
         fields["priorityClassName"] = scheduling.priority_class_name
@@ -42,6 +42,6 @@ def _spread(scheduling: Scheduling, selector: Mapping[str, str]) -> list[Manifes
     ]
 
 
-def _written(part: SpecModel) -> Manifest:
+def written(part: SpecModel) -> Manifest:
     """Return a part in Kubernetes' words, without what stands at its default: absent means the same there."""
     return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)

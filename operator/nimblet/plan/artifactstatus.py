@@ -3,7 +3,8 @@
 
 from nimblet.api.common import Condition
 from nimblet.api.compactmodel import ArtifactFile, ArtifactStatus, CompactModel, CompactModelStatus
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.task import answer_width

@@ -12,7 +12,7 @@ from typing import Final
 from nimblet import labels, names
 from nimblet.api.assistant import Assistant, AssistantStatus, UsedIndexStatus
 from nimblet.api.common import ConditionStatus
-from nimblet.conditions import ConditionType, Reason, Verdict, merge
+from nimblet.conditions import ConditionType, Reason, Verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import API_KEY, api_key_manifest, service_account_manifest
 from nimblet.manifests.gateway import (
@@ -30,6 +30,7 @@ from nimblet.manifests.network import (
     service_manifest,
 )
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.assistantconfig import GatewayConfig, plan_config
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.assistantreferences import References, fallback_note, judge_references, used_names

@@ -14,12 +14,13 @@ from nimblet import labels, names
 from nimblet.api.cache import READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import ConditionStatus
 from nimblet.api.compactmodel import CompactModel
-from nimblet.conditions import ConditionType, Reason, find
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.cache import CLAIM, FILLER, CacheMount, FillJob, claim_manifest, fill_job_manifest
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import service_account_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import filler_policy_manifest
+from nimblet.merging import find
 from nimblet.plan.artifact import Artifact, parse_failure
 from nimblet.plan.claim import binding, claim_problem, wanted_claim, wish_of
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts

@@ -16,28 +16,29 @@ from nimblet.api.compactmodel import (
     ResolvedStatus,
     SizingStatus,
 )
-from nimblet.conditions import ConditionType, Reason, merge
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Manifest, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
-from nimblet.plan.format import format_problem
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
-from nimblet.plan.overhead import tell_overhead, with_overhead
-from nimblet.plan.placement import Placement, plan_placement, usable_nodes
+from nimblet.plan.modelhardware import Known, equipped, hardware_status, place_model, with_hint
+from nimblet.plan.modelserver import model_problem, servers_on
+from nimblet.plan.overhead import tell_overhead
+from nimblet.plan.placement import Placement
 from nimblet.plan.references import reference_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
-from nimblet.plan.runtime import llamacpp
-from nimblet.plan.runtime.architectures import ARCHITECTURES
-from nimblet.plan.sizing import fitting, size_model, with_suggestion
+from nimblet.plan.runtime.choice import Choice
+from nimblet.plan.runtime.interface import image_version
 from nimblet.plan.source import (
     claim_of,
     optional_keys,
@@ -48,12 +49,13 @@ from nimblet.plan.source import (
     source_text,
 )
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.task import PROOF, task_problem
+from nimblet.plan.task import PROOF
 from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
+    Server,
     context_length,
     demand,
     plan_common,
@@ -63,7 +65,6 @@ from nimblet.plan.workload import (
     unstoppable,
     wanted_replicas,
 )
-from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
 
 POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE, Reason.CONFIG_MAP_MISSING})
@@ -75,6 +76,8 @@ class _Run:
     """What sizing and rendering decided; without `deployment` the stage stopped at `state`."""
 
     weights: str | None = None
+    choice: Choice | None = None
+    newer_images: bool = False
     sizing: SizingStatus | None = None
     placement: Placement | None = None
     deployment: Manifest | None = None
@@ -108,7 +111,7 @@ def plan_compactmodel(
         settings,
         loader=loader,
         artifact=resolution.artifact,
-        image=images.server,
+        images=images,
         cache=cache,
         weights=weights,
         keys=keys,
@@ -135,7 +138,7 @@ def plan_compactmodel(
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
-        newer_images=images.newer,
+        newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
         keys=keys.state,
         suspended=model.spec.suspend,
@@ -238,7 +241,7 @@ def _plan_run(
     *,
     loader: LoaderPod,
     artifact: Artifact | None,
-    image: str,
+    images: Images,
     cache: CachePlan,
     weights: str | None,
     keys: KeyPlan,
@@ -246,21 +249,27 @@ def _plan_run(
 ) -> _Run:
     if artifact is None:
         return _Run()
-    refused = _refusal(model, facts, settings, artifact)
+    missing = reference_problem(model, facts) if not model.spec.suspend else None
+    refused = missing or model_problem(model, artifact, settings)
     if refused is not None:
         return _Run(state=refused)
-    header = artifact.header
-    asked = demand(model, header, settings)
-    sizing = size_model(header, asked)
+    known = Known(
+        model=model,
+        header=artifact.header,
+        demand=demand(model, artifact.header, settings),
+        servers=servers_on(model, artifact, settings, images),
+    )
     nodes = guard.nodes(facts.nodes)
+    placement = place_model(known, facts, settings, guard=guard, nodes=nodes)
+    if isinstance(placement, Problem):
+        return _Run(state=placement)
     overhead = guard.overhead or RuntimeClassFacts(name="")
-    placement = plan_placement(model.spec, with_overhead(sizing, overhead), nodes)
-    usable = [node.memory_bytes - overhead.memory_bytes for node in usable_nodes(model.spec, nodes)]
-    short = bool(placement.shortage and usable) and asked.memory is None
-    if short and bytes_of(sizing.memory) > max(usable):
-        fits = fitting(header, asked, budget_bytes=max(usable))
-        sizing = with_suggestion(sizing, fits)
-        placement = replace(placement, shortage=placement.shortage + fits.text)
+    profile = settings.hardware.known[placement.profile]
+    choice = known.servers(profile)
+    if isinstance(choice, Problem):
+        return _Run(state=choice)
+    placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
+    sizing = placement.sizing
     options = pod_options(model, facts, keys)
     deployment = plan_deployment(
         model,
@@ -268,35 +277,26 @@ def _plan_run(
         sizing,
         settings,
         loader=loader,
-        image=image,
+        server=Server(
+            runtime=choice.runtime,
+            image=choice.image,
+            hardware=profile.class_,
+            devices=placement.hardware.count,
+        ),
         options=options,
         cache=cache.mount,
         weights=weights,
     )
+    deployment = equipped(placement, deployment)
     told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
-    return _Run(weights=weights, sizing=told, placement=placement, deployment=confined(guard, deployment))
-
-
-def _refusal(model: CompactModel, facts: ModelFacts, settings: Settings, artifact: Artifact) -> Problem | None:
-    """Return what keeps a resolved model from being run at all: told before any pod."""
-    missing = reference_problem(model, facts) if not model.spec.suspend else None
-    if missing is not None:
-        return missing
-    unloadable = format_problem(llamacpp.NAME, artifact)
-    if unloadable is not None:
-        return unloadable
-    header, path = artifact.header, artifact.files[0].path
-    if header.architecture not in ARCHITECTURES and header.architecture not in settings.extra_architectures:
-        message = f"{path} is of the architecture {header.architecture}, which the pinned llama.cpp does not know."
-        return problem(Reason.UNSUPPORTED_MODEL, message)
-    wanted = model.spec.runtime.context_length
-    if wanted is not None and header.context_length and wanted > header.context_length:
-        message = f"runtime.contextLength is {wanted} but the model was made for {header.context_length} tokens."
-        return problem(Reason.CONTEXT_TOO_LONG, message)
-    if not header.block_count or not header.embedding_length:
-        message = f"The header of {path} ({header.architecture}) describes no language model."
-        return problem(Reason.UNSUPPORTED_MODEL, message)
-    return task_problem(model.spec.task, header)
+    return _Run(
+        weights=weights,
+        choice=choice,
+        newer_images=choice.kept and images.newer(choice.wanted),
+        sizing=told,
+        placement=placement,
+        deployment=confined(guard, deployment),
+    )
 
 
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
@@ -353,17 +353,18 @@ def _status(
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
     before, artifact = model.status, resolution.artifact
     resolved = before.resolved
-    if run.placement is not None and artifact is not None:
+    if run.placement is not None and run.choice is not None and artifact is not None:
         resolved = ResolvedStatus(
-            runtime=llamacpp.NAME,
-            version=llamacpp.image_version(images.server),
-            image=images.server,
+            runtime=run.choice.runtime.name,
+            version=image_version(run.choice.image),
+            image=run.choice.image,
             loader_image=images.loader,
             weights_image=run.weights or "",
             spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,
+            hardware=hardware_status(run.placement, facts, run.deployment),
             context_length=context_length(model, artifact.header),
-            why=f"LlamaCpp loads {artifact.format} files; {run.placement.why}.",
+            why=f"{run.choice.why}; {run.placement.why}.",
         )
     return CompactModelStatus(
         observed_generation=model.generation,

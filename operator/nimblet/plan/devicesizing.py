@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a model fits the devices of one node under vLLM or TGI, and why. Pure arithmetic.
 
+`enginesizing.py` turns it into the size of a pod.
+
 needed a device = weights + key and value cache + adapters + draft + engine, to be at most utilization x memory.
 Nothing here was measured: no device is at hand. Each constant names its source; docs/sizing.md says what that
 means.
@@ -10,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from nimblet.api.compactmodel import SizingStatus
 from nimblet.plan.artifact import Header
 from nimblet.plan.layers import Layer, layers_of, most_heads
 from nimblet.plan.suggestion import NOTHING, Suggestion, suggest
-from nimblet.quantity import GIBIBYTE, MEBIBYTE, human_bytes, mebibytes, millicores
+from nimblet.quantity import GIBIBYTE, MEBIBYTE, human_bytes
 
 Engine = Literal["VLLM", "TGI"]
 DeviceKVType = Literal["f16", "fp8"]
@@ -98,6 +99,8 @@ class DeviceSizing:
     added_bytes: int
     engine_bytes: int
     needed_bytes: int
+    required_bytes: int
+    """Memory that a device must have, so that the engine's share of it holds what is needed."""
     kv_token_bytes: int
     kv_tokens: int
     """Tokens of context that the memory left for the cache holds at once, whatever was asked for."""
@@ -114,7 +117,7 @@ def size_on_devices(header: Header, demand: DeviceDemand) -> DeviceSizing:
     weights, kv, added = device_weights(header, demand), device_cache(header, demand), _added(demand)
     engine = rules.base_bytes + int(rules.weight_share * weights)
     needed, usable = weights + kv + added + engine, usable_bytes(demand)
-    split = _split_problem(header, demand)
+    split = split_problem(header, demand.devices)
     shortage = split or _shortage(demand, needed=needed, usable=usable)
     per_token = token_bytes(header, demand)
     left = max(usable - needed + kv, 0)
@@ -126,6 +129,7 @@ def size_on_devices(header: Header, demand: DeviceDemand) -> DeviceSizing:
         added_bytes=added,
         engine_bytes=engine,
         needed_bytes=needed,
+        required_bytes=-(-needed * 1000 // int(1000 * share_of(demand))) + demand.reserved_bytes,
         kv_token_bytes=per_token,
         kv_tokens=left // max(_share(header, demand, 1), 1) if per_token else 0,
         host_bytes=rules.host_bytes + rules.host_device_bytes * demand.devices,
@@ -138,8 +142,12 @@ def size_on_devices(header: Header, demand: DeviceDemand) -> DeviceSizing:
 
 def usable_bytes(demand: DeviceDemand) -> int:
     """Return what the engine may use of a device."""
-    share = demand.utilization if demand.utilization is not None else ENGINES[demand.engine].utilization
-    return max(int((demand.device_memory_bytes - demand.reserved_bytes) * share), 0)
+    return max(int((demand.device_memory_bytes - demand.reserved_bytes) * share_of(demand)), 0)
+
+
+def share_of(demand: DeviceDemand) -> float:
+    """Return the share of a device's memory that the engine may use."""
+    return demand.utilization if demand.utilization is not None else ENGINES[demand.engine].utilization
 
 
 def device_weights(header: Header, demand: DeviceDemand) -> int:
@@ -201,11 +209,11 @@ def _added(demand: DeviceDemand) -> int:
     return added
 
 
-def _split_problem(header: Header, demand: DeviceDemand) -> str:
+def split_problem(header: Header, devices: int) -> str:
     """Return why the model can't be divided among so many devices: each must get as many heads as the others."""
     heads = most_heads(header)
-    if heads and heads % demand.devices:
-        return f"{heads} attention heads can't be divided among {demand.devices} devices."
+    if heads and heads % devices:
+        return f"{heads} attention heads can't be divided among {devices} devices."
     return ""
 
 
@@ -233,7 +241,7 @@ def _suggestion(header: Header, demand: DeviceDemand, usable: int) -> Suggestion
 
 def _formula(header: Header, demand: DeviceDemand, *, weights: int, engine: int, needed: int) -> tuple[str, ...]:
     rules, added = ENGINES[demand.engine], _added(demand)
-    share = demand.utilization if demand.utilization is not None else rules.utilization
+    share = share_of(demand)
     kept, type_ = layers_of(header), demand.kv_cache_type
     windowed = sum(item.windowed for item in kept)
     states = sum(item.state > 0 for item in kept)
@@ -247,6 +255,7 @@ def _formula(header: Header, demand: DeviceDemand, *, weights: int, engine: int,
     base, host, each = (
         human_bytes(size) for size in (rules.base_bytes, rules.host_bytes, rules.host_device_bytes)
     )
+    usable = human_bytes(usable_bytes(demand)) if demand.device_memory_bytes else ""
     millions, devices = f"{header.parameters / 1e6:.0f}M", demand.devices
     return (
         f"weights: {millions} parameters{quantized} in {stored} x {WEIGHT_SLACK} / {devices} devices = "
@@ -254,24 +263,6 @@ def _formula(header: Header, demand: DeviceDemand, *, weights: int, engine: int,
         f"kv cache: {token_bytes(header, demand)} bytes a token ({type_}{notes}) x {asked} = {cache} a device",
         *([f"adapters and draft model: {human_bytes(added)} a device"] if added else []),
         f"engine: {base} + {rules.weight_share:g} x weights = {human_bytes(engine)}",
-        f"device: {human_bytes(needed)} of {share:g} x {memory} = {human_bytes(usable_bytes(demand))}",
+        f"device: {human_bytes(needed)}" + (f" of {share:g} x {memory} = {usable}" if usable else ""),
         f"host: {host} + {each} x {devices} devices",
-    )
-
-
-def device_status(sizing: DeviceSizing, demand: DeviceDemand) -> SizingStatus:
-    """Return the status: the pod's own memory and CPU are the host's, the devices' arithmetic stands beside."""
-    return SizingStatus(
-        weights_bytes=sizing.weights_bytes,
-        kv_cache_bytes=sizing.kv_cache_bytes,
-        compute_bytes=sizing.engine_bytes,
-        total_bytes=sizing.host_bytes,
-        device_count=demand.devices,
-        device_bytes=sizing.needed_bytes,
-        largest_context_length=sizing.suggestion.context_length or None,
-        largest_parallel=sizing.suggestion.parallel or None,
-        memory=mebibytes(sizing.host_bytes),
-        cpu=millicores(sizing.host_millicores),
-        threads=sizing.host_millicores // MILLICORES_EACH,
-        formula=list(sizing.formula),
     )

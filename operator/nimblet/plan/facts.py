@@ -264,6 +264,8 @@ class NodeFacts:
     cpu_millicores: int
     schedulable: bool = True
     taints: tuple[TaintFacts, ...] = ()
+    resources: Mapping[str, int] = field(default_factory=dict)
+    """Totals of its extended resources, and bytes of its huge pages, by the resource's name."""
     reachable: bool = True
     """Its kubelet reports: the node controller taints nodes whose does not."""
 
@@ -317,3 +319,5 @@ class ModelFacts(WorkloadFacts):
     """Texts that integrity names, by `<ConfigMap>/<key>`; those that are not there are left out."""
     server_minor: int = 32
     """Minor version of the API server."""
+    pod_security: str = ""
+    """What the namespace's label enforces: privileged, baseline or restricted; empty where it has none."""

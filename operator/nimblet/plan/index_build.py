@@ -15,11 +15,12 @@ from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import BuildStatus
 from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import ConditionType, Reason, find
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.indexer import COMPONENT as INDEXER
 from nimblet.manifests.indexer import BuildJob, build_job_manifest
 from nimblet.manifests.retriever import config_manifest, retriever_part
+from nimblet.merging import find
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.failure import failure_problem
 from nimblet.plan.index_config import Build, build_volumes, credentials_of, indexer_config

@@ -12,9 +12,10 @@ from typing import Final
 
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.api.compactmodel import CompactModel
-from nimblet.conditions import ConditionType, Reason, find
+from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.configuration import artifact_manifest
 from nimblet.manifests.loader import LoaderPod, resolver_job_manifest
+from nimblet.merging import find
 from nimblet.plan.artifact import Artifact, parse_artifact, unpacked
 from nimblet.plan.facts import ChildRef, JobFacts, ModelFacts
 from nimblet.plan.references import secret_flaw

@@ -22,10 +22,11 @@ from nimblet.api.indexstatus import (
     StoreServerStatus,
 )
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, merge, verdict
+from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.template import revision_of
+from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build

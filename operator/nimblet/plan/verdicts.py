@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nimblet.api.common import Condition, ConditionStatus
-from nimblet.conditions import ConditionType, Reason, Verdict, find, verdict
+from nimblet.conditions import ConditionType, Reason, Verdict, verdict
+from nimblet.merging import find
 from nimblet.plan.artifact import DIGEST, Artifact
 from nimblet.plan.facts import WriteFailure
+from nimblet.plan.placement import REFUSALS
 from nimblet.plan.resolve import TRUST_REASONS
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, problem
@@ -22,6 +24,8 @@ _WRITE_REASONS = {
 _DIFFERS = TRUST_REASONS | {Reason.DIGEST_MISMATCH, Reason.SIZE_MISMATCH, Reason.CACHE_CORRUPTED}
 
 
+_UNPLACED = REFUSALS | {Reason.UNSCHEDULABLE, Reason.CLAIM_NOT_READY}
+"""Reasons for which no pod has a node: whoever carries one is looked at again when a node changes."""
 _PINNED = {
     "Source": "the digest its source reported at a pinned commit",
     "Resolver": "what the resolver measured: nobody else vouches for it",
@@ -184,7 +188,7 @@ def _verified(judgement: Judgement) -> Verdict:
 
 def _placed(judgement: Judgement) -> Verdict:
     state = _overall(judgement)
-    if isinstance(state, Problem) and state.reason in (Reason.UNSCHEDULABLE, Reason.CLAIM_NOT_READY):
+    if isinstance(state, Problem) and state.reason in _UNPLACED:
         return verdict(ConditionType.PLACED, FALSE, state.reason, state.message)
     rollout = judgement.rollout
     if rollout is not None and rollout.placed_on:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
+from dataclasses import dataclass
+
 from nimblet import labels, names
 from nimblet.api.access import EndpointAccess
 from nimblet.api.compactmodel import CompactModel, SizingStatus, Task
+from nimblet.api.hardware import HardwareClass
 from nimblet.manifests.cache import CacheMount
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.configuration import (
+    API_KEY,
     api_key_manifest,
     fetch_policy_manifest,
     service_account_manifest,
@@ -26,7 +30,7 @@ from nimblet.plan.cache import filler_children
 from nimblet.plan.facts import FIRST_KEY, ChildRef, ModelFacts, WorkloadFacts
 from nimblet.plan.keys import KeyPlan
 from nimblet.plan.references import OWN_KEYS_ENTRY
-from nimblet.plan.runtime.llamacpp import LlamaCpp, Pooled, llamacpp_container
+from nimblet.plan.runtime.interface import Pooled, Runtime, Serve, Wish
 from nimblet.plan.sizing import (
     Demand,
     progress_deadline_seconds,
@@ -42,6 +46,8 @@ DEFAULT_CONTEXT = 4096
 """Enough for a question, three passages and an answer; small enough for a laptop's memory."""
 BUDGET_FROM_REPLICAS = 2
 MAX_RESTART_TEXT = 64
+CONFIG = "config.json"
+"""What a model in another format than GGUF is loaded by."""
 
 
 def wanted_replicas(model: CompactModel) -> int:
@@ -204,6 +210,29 @@ def pooled(task: Task, header: Header, context: int) -> Pooled | None:
     )
 
 
+def wish_of(model: CompactModel, artifact: Artifact) -> Wish:
+    """Return what a server is wanted for."""
+    runtime, access = model.spec.runtime, model.spec.access
+    return Wish(
+        format=artifact.format,
+        task=model.spec.task,
+        kv_cache_type=runtime.kv_cache_type,
+        chat_template=runtime.chat_template is not None,
+        own_keys=access.api_keys_secret_ref is not None,
+        key_version=access.key_version,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The server that was chosen, and what it runs on."""
+
+    runtime: Runtime
+    image: str
+    hardware: HardwareClass
+    devices: int
+
+
 def plan_deployment(
     model: CompactModel,
     artifact: Artifact,
@@ -211,45 +240,78 @@ def plan_deployment(
     settings: Settings,
     *,
     loader: LoaderPod,
-    image: str,
+    server: Server,
     cache: CacheMount | None,
     weights: str | None,
     options: PodOptions,
 ) -> Manifest:
-    """Return the Deployment; `loader` and `image` carry the images that were chosen for this spec.
+    """Return the Deployment; `loader` and `server` carry the images that were chosen for this spec.
 
     The weights come from the `cache`, from the image `weights`, or from a loader.
     """
-    paths = sorted(file.path for file in artifact.files)
-    folder = cache.folder if cache is not None else IMAGE_FOLDER if weights is not None else None
-    server = LlamaCpp(
-        image=image,
-        alias=model.spec.served_model_name or model.name,
-        # llama.cpp finds the other parts of a split model beside the first
-        model_file=f"{folder}/{paths[0]}" if folder is not None else paths[0],
-        context_length=context_length(model, artifact.header),
-        parallel=model.spec.runtime.parallel,
-        kv_cache_type=model.spec.runtime.kv_cache_type,
-        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
-        threads=sizing.threads,
-        startup_seconds=startup_seconds(artifact.total_bytes),
-        pooled=pooled(model.spec.task, artifact.header, context_length(model, artifact.header)),
-        own_keys=options.own_keys is not None,
-        chat_template=options.chat_template is not None,
-    )
+    mounted = cache.folder if cache is not None else IMAGE_FOLDER if weights is not None else ""
+    serve = _serve(model, artifact, sizing, settings, server=server, mounted=mounted, options=options)
     return deployment_manifest(
         Workload(
             loader=loader,
-            server=llamacpp_container(server),
+            server=server.runtime.container(serve),
             replicas=wanted_replicas(model),
             strategy=model.spec.rollout.strategy,
             memory=sizing.memory,
             cpu=sizing.cpu,
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
-            progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes),
+            progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes)
+            + server.runtime.extra_startup.get(serve.hardware, 0),
             cache=cache,
             weights_image=weights,
             options=options,
         )
     )
+
+
+def _serve(
+    model: CompactModel,
+    artifact: Artifact,
+    sizing: SizingStatus,
+    settings: Settings,
+    *,
+    server: Server,
+    mounted: str,
+    options: PodOptions,
+) -> Serve:
+    """Return what the server's container depends on; `mounted` is the folder of the files on their volume."""
+    # llama.cpp finds the other parts of a split model beside the first
+    first = min(file.path for file in artifact.files)
+    folder = "/".join(part for part in (mounted, _config_folder(artifact)) if part)
+    context = context_length(model, artifact.header)
+    return Serve(
+        image=server.image,
+        hardware=server.hardware,
+        devices=max(server.devices, 1),
+        alias=model.spec.served_model_name or model.name,
+        model_file=f"{mounted}/{first}" if mounted else first,
+        folder=folder,
+        context_length=context,
+        parallel=model.spec.runtime.parallel,
+        kv_cache_type=model.spec.runtime.kv_cache_type,
+        kv_cache_bytes=sizing.kv_cache_bytes,
+        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        threads=sizing.threads,
+        startup_seconds=startup_seconds(artifact.total_bytes),
+        key_secret=(names.api_key(model.name), API_KEY),
+        pooled=pooled(model.spec.task, artifact.header, context),
+        own_keys=options.own_keys is not None,
+        chat_template=options.chat_template is not None,
+    )
+
+
+def _config_folder(artifact: Artifact) -> str:
+    """Return the folder of the model's config.json: the uppermost, since modules below have some of their own."""
+    folders = [folder for file in artifact.files if (folder := _folder_of(file.path, CONFIG)) is not None]
+    return min(folders, key=lambda folder: (folder.count("/"), len(folder), folder), default="")
+
+
+def _folder_of(path: str, name: str) -> str | None:
+    folder, _, last = path.rpartition("/")
+    return folder if last == name else None

@@ -6,7 +6,7 @@ nothing else; what a plan says is applied, deleted and told by reconcile.py for 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -29,6 +29,7 @@ from nimblet.cluster.parse import (
     parse_compactmodel,
     parse_retrievalindex,
 )
+from nimblet.cluster.podsecurity import pod_security
 from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, RETRIEVAL_INDEX, Resource
 from nimblet.cluster.serve import ServeOrder, give
 from nimblet.plan.assistant import plan_assistant, plan_invalid_assistant
@@ -179,9 +180,9 @@ def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Plann
         gathered = await gather_model_facts(
             gatherer, model, wanted_source=wanted, trust=texts, write_failures=failures, now=now
         )
-        return Planned(
-            plan=plan_compactmodel(model, gathered.facts, settings, now), look_again=gathered.look_again
-        )
+        level = await pod_security(gatherer.client, model.namespace, settings)
+        facts = replace(gathered.facts, pod_security=level)
+        return Planned(plan=plan_compactmodel(model, facts, settings, now), look_again=gathered.look_again)
 
     return plan
 

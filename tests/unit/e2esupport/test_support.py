@@ -20,7 +20,8 @@ from e2e.support.stack import CHART, TEST_TIMING, chart_values, merged
 from e2e.support.wait import NotInTimeError, until
 from e2e.support.watching import Watch
 from nimblet.api.compactmodel import CompactModelSpec
-from nimblet.plan.runtime.llamacpp import LlamaCpp, llamacpp_args
+from nimblet.plan.runtime.interface import Serve
+from nimblet.plan.runtime.llamacpp import llamacpp_args
 from nimblet.settings import Settings
 from nimblet_loader.gguf import parse_header
 from tests.bench.localserver import BenchError, local_args
@@ -118,16 +119,18 @@ def test_demo_prints_a_condition_once(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_local_argv_differs_from_the_pods_in_paths_and_address_only() -> None:
-    server = LlamaCpp(
+    server = Serve(
         image="",
         alias="m",
         model_file="m.gguf",
         context_length=1024,
         parallel=2,
         kv_cache_type="f16",
+        kv_cache_bytes=0,
         prompt_cache_mebibytes=64,
         threads=1,
         startup_seconds=60,
+        key_secret=("", ""),
     )
     args = llamacpp_args(server)
     here = local_args(args, model=Path("/m.gguf"), key_file=Path("/key"), port=1)

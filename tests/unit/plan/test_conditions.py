@@ -9,7 +9,8 @@ import pytest
 
 from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
-from nimblet.conditions import ConditionType, find
+from nimblet.conditions import ConditionType
+from nimblet.merging import find
 from nimblet.plan.compactmodel import plan_invalid
 from nimblet.plan.facts import (
     Answer,

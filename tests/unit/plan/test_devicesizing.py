@@ -11,12 +11,13 @@ from nimblet.plan.devicesizing import (
     ENGINES,
     DeviceDemand,
     device_cache,
-    device_status,
     device_weights,
     size_on_devices,
     token_bytes,
     usable_bytes,
 )
+from nimblet.plan.enginesizing import fitting_devices, size_engine
+from nimblet.plan.sizing import Demand
 from nimblet.plan.suggestion import NOTHING
 
 GIBIBYTE = 2**30
@@ -84,9 +85,9 @@ def test_what_would_fit_is_suggested() -> None:
     slots = size_on_devices(header(), shorter).suggestion.parallel
     assert size_on_devices(header(), replace(shorter, parallel=slots)).fits
     assert not size_on_devices(header(), replace(shorter, parallel=slots + 1)).fits
-    status = device_status(size_on_devices(header(), shorter), shorter)
-    assert (status.device_count, status.largest_parallel) == (1, slots)
-    assert status.memory == "8192Mi"
+    own = Demand(context_length=16384, parallel=4, kv_cache_type="f16", prompt_cache_mebibytes=0)
+    found = fitting_devices(header(), own, "VLLM", devices=1, each_bytes=24 * GIBIBYTE)
+    assert found == size_on_devices(header(), shorter).suggestion
 
 
 def test_nothing_is_suggested_where_the_weights_alone_are_too_much() -> None:
@@ -154,6 +155,44 @@ def test_an_engines_share_can_be_set(engine: str) -> None:
     demand = replace(DEMAND, engine="TGI" if engine == "TGI" else "VLLM")
     assert usable_bytes(demand) == int(24 * GIBIBYTE * ENGINES[demand.engine].utilization)
     assert usable_bytes(replace(demand, utilization=0.5)) == 12 * GIBIBYTE
+
+
+OWN = Demand(context_length=8192, parallel=2, kv_cache_type="f16", prompt_cache_mebibytes=0)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_memory_that_devices_must_have_is_just_enough(devices: int) -> None:
+    status = size_engine(header(), OWN, "VLLM", devices=devices)
+    assert status.device_memory_bytes is not None
+    each = status.device_memory_bytes // devices
+    demand = replace(DEMAND, devices=devices)
+    assert size_on_devices(header(), replace(demand, device_memory_bytes=each)).fits
+    assert not size_on_devices(header(), replace(demand, device_memory_bytes=each - 2**20)).fits
+    assert (status.memory, status.cpu) == (f"{4096 + 4096 * devices}Mi", f"{2 + devices}")
+
+
+def test_pod_without_devices_holds_weights_and_cache_itself() -> None:
+    status = size_engine(header(), OWN, "VLLM", devices=0)
+    weights, kv = device_weights(header(), DEMAND), device_cache(header(), DEMAND)
+    assert (status.weights_bytes, status.kv_cache_bytes) == (weights, kv)
+    assert status.total_bytes == weights + kv + 4 * GIBIBYTE + int(0.05 * weights)
+    assert status.device_memory_bytes is None
+
+
+@pytest.mark.parametrize("devices", [0, 1])
+def test_overrides_replace_the_containers_sizes(devices: int) -> None:
+    status = size_engine(header(), replace(OWN, cpu="3", memory="5Gi"), "TGI", devices=devices)
+    assert (status.memory, status.cpu, status.threads) == ("5120Mi", "3", 3)
+
+
+@pytest.mark.parametrize("devices", [0, 1])
+def test_draft_and_adapters_of_a_pod(devices: int) -> None:
+    draft = header(tensorBytes=2_000_000_000, tensorTypes={}, blockCount=16)
+    plain, more = OWN, replace(OWN, adapter_bytes=10**8, draft=draft)
+    sizes = [size_engine(header(), demand, "VLLM", devices=devices) for demand in (plain, more)]
+    totals = [size.device_memory_bytes or size.total_bytes for size in sizes]
+    assert totals[1] - totals[0] >= 10**8 + 2_000_000_000
+    assert len(sizes[1].formula) <= 12
 
 
 @pytest.mark.timeout(10)

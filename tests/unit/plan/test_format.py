@@ -16,7 +16,8 @@ from nimblet.plan.source import source_text
 from tests.builders import a_model, a_spec, an_artifact, artifact_text, base_facts, plan_of, stored
 from tests.conditions import message, shown
 
-SAFE = {"format": "Safetensors", "files": [{"path": "model.safetensors", "size": 9, "sha256": "ab" * 32}]}
+FILES = [{"path": "model.safetensors", "size": 9, "sha256": "ab" * 32}]
+SAFETENSORS = artifact_text(format="Safetensors", files=FILES)
 
 
 def spec_with(*, runtime: str = "Auto", profile: str = "auto", **source: object) -> CompactModelSpec:
@@ -52,7 +53,8 @@ def test_format_follows_runtime_then_class(spec: CompactModelSpec, wanted: str) 
 
 @pytest.mark.parametrize("runtime", sorted(LOADS))
 def test_each_runtime_refuses_what_it_does_not_load(runtime: str) -> None:
-    gguf, safe = format_problem(runtime, an_artifact()), format_problem(runtime, an_artifact(**SAFE))
+    gguf = format_problem(runtime, an_artifact())
+    safe = format_problem(runtime, an_artifact(format="Safetensors", files=FILES))
     assert (gguf is None, safe is None) == (runtime == "LlamaCpp", runtime != "LlamaCpp")
     found = gguf or safe
     assert found is not None
@@ -62,7 +64,7 @@ def test_each_runtime_refuses_what_it_does_not_load(runtime: str) -> None:
 
 def test_format_that_the_runtime_can_not_load_stops_before_any_pod() -> None:
     model = a_model(runtime={"name": "LlamaCpp"})
-    plan = plan_of(model, base_facts(model, artifacts=(stored(model, artifact_text(**SAFE)),)))
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, SAFETENSORS),)))
     assert not [child for child in plan.children if child["kind"] == "Deployment"]
     assert shown(plan, "Ready") == ("False", "FormatMismatch")
     assert "LlamaCpp loads GGUF alone" in message(plan, "Ready")

@@ -6,6 +6,7 @@ Every text of a spec that uses all fields is replaced by hostile ones; what the 
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +19,9 @@ from pydantic import ValidationError
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec
 from nimblet.plan.facts import ModelFacts, TextFacts, TrustTextFacts
 from nimblet.plan.integrity import text_key
+from nimblet.plan.runtime.choice import RUNTIMES
+from nimblet.plan.runtime.environment import COMMON as COMMON_VARIABLES_OF_PYTHON
+from nimblet.plan.runtime.flags import FLAGS
 from nimblet_loader.cli import _parser
 from nimblet_loader.contract import parse_source
 from tests.builders import (
@@ -33,6 +37,7 @@ from tests.builders import (
     stored,
 )
 from tests.cached import CLASSES, a_claim, filled
+from tests.repositories import safetensors_text
 
 Spec = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -89,7 +94,21 @@ SPECS: Final[tuple[Spec, ...]] = (
         "source": {"uri": "https://h.example/a/m.gguf"},
         "integrity": {"signature": {"bundleRef": REF, **TRUST[2]}},
     },
+    {
+        **COMMON,
+        "runtime": {"name": "VLLM", "contextLength": 2048, "chatTemplate": REF},
+        "access": {"namespaces": ["shop"]},
+        "source": {"uri": SMOLLM2_URI, "revision": "main"},
+    },
+    {
+        **COMMON,
+        "runtime": {"name": "TGI", "contextLength": 2048},
+        "access": {"namespaces": ["shop"]},
+        "source": {"uri": SMOLLM2_URI, "revision": "main"},
+    },
 )
+COMMON_VARIABLES: Final = frozenset(COMMON_VARIABLES_OF_PYTHON)
+REFUSALS: Final = {"--no-trust-remote-code", "--no-trust-request-chat-template"}
 HEADERS: Final[Mapping[str, Mapping[str, object]]] = {"Chat": SMOLLM2, "Embedding": MINILM}
 WORDS: Final = (
     "--lora",
@@ -121,49 +140,22 @@ WORDS: Final = (
     "*",
     "é\u202e",
 )
-FLAGS: Final[Mapping[str, int]] = {
-    **dict.fromkeys(
-        [
-            "--model",
-            "--alias",
-            "--host",
-            "--port",
-            "--api-key-file",
-            "--ctx-size",
-            "--parallel",
-            "--cache-type-k",
-            "--cache-type-v",
-            "--flash-attn",
-            "--batch-size",
-            "--ubatch-size",
-            "--cache-ram",
-            "--ctx-checkpoints",
-            "--fit",
-            "--load-mode",
-            "--threads",
-            "--threads-batch",
-            "--chat-template-file",
-            "--pooling",
-            "--override-kv",
-            "--embd-normalize",
-        ],
-        1,
-    ),
-    **dict.fromkeys(
-        [
-            "--no-kv-unified",
-            "--metrics",
-            "--no-slots",
-            "--no-ui",
-            "--offline",
-            "--jinja",
-            "--rerank",
-            "--embeddings",
-        ],
-        0,
-    ),
+IMAGES: Final = {
+    "ghcr.io/ggml-org/llama.cpp": "LlamaCpp",
+    "docker.io/vllm/vllm-openai-cpu": "VLLM",
+    "ghcr.io/huggingface/text-generation-inference": "TGI",
 }
-"""Every flag that the operator ever gives llama.cpp, and how many values follow it: none of them loads code."""
+LOADS_CODE: Final = re.compile(
+    r"trust-remote|lora|plugin|middleware|io-processor|logits-processor|model-class|hf-overrides|rpc|tools|agent|mcp"
+    r"|ngrok|-path$|tokenizer|revision|token$|loader-extra"
+)
+"""Parts of flags that have a server load code, weights or a tokenizer from elsewhere, or open it to others."""
+VARIABLES: Final = {
+    "VLLM": {"VLLM_API_KEY", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS"}
+    | {"VLLM_ENGINE_READY_TIMEOUT_S", "VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS", *COMMON_VARIABLES},
+    "TGI": {"API_KEY", "MODEL_ID", "OMP_NUM_THREADS", *COMMON_VARIABLES},
+}
+"""Every variable that a server ever gets; llama.cpp reads LLAMA_ARG_* too and gets none."""
 
 
 def places(value: object, at: Place = ()) -> Iterator[Place]:
@@ -211,9 +203,11 @@ def facts_for(model: CompactModel) -> ModelFacts:
         text_key(ref): TrustTextFacts(usable=True, text=sums)
         for ref in (integrity.references if integrity else ())
     }
+    is_gguf = model.spec.runtime.name not in ("VLLM", "TGI")
+    text = artifact_text(header=HEADERS.get(model.spec.task, SMOLLM2)) if is_gguf else safetensors_text()
     found = base_facts(
         model,
-        artifacts=(stored(model, artifact_text(header=HEADERS.get(model.spec.task, SMOLLM2)), trust=trust),),
+        artifacts=(stored(model, text, trust=trust),),
         trust=trust,
         secret=secret,
         own_keys=replace(secret, name="team-keys"),
@@ -239,16 +233,31 @@ def containers(model: CompactModel) -> list[dict[str, Any]]:
 
 
 def check_server(container: Mapping[str, Any]) -> None:
-    """Read the argv as llama.cpp does: flags that are ours, each with its value."""
-    assert "env" not in container  # llama.cpp reads LLAMA_ARG_* too
+    """Read the argv as the server does: flags that are ours, each with its value."""
+    runtime = IMAGES[container["image"].rpartition(":")[0]]
+    flags = {flag.name: 0 if flag.switch else 1 for flag in FLAGS[runtime] if flag.since and not flag.removed}
+    names = {item["name"] for item in container.get("env", ())}
+    assert names <= VARIABLES.get(runtime, set())
+    for item in container.get("env", ()):
+        assert "$(" not in item.get("value", "").replace("$$", "")
+    assert container.get("command", []) == (["vllm", "serve"] if runtime == "VLLM" else [])
     rest = list(container["args"])
+    if runtime == "VLLM":
+        assert rest.pop(0).startswith("/models")
     while rest:
         flag = rest.pop(0)
-        assert flag in FLAGS
-        for _ in range(FLAGS[flag]):
+        assert flag in flags
+        for _ in range(flags[flag]):
             value = rest.pop(0)
             assert value == "-1" or not value.startswith("-")
             assert "$(" not in value
+            assert runtime != "TGI" or not re.search(r"\s", value)  # its entrypoint splits there
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_no_flag_of_ours_loads_code(runtime: str) -> None:
+    ours = {flag.name for flag in FLAGS[runtime] if flag.since and not flag.removed}
+    assert [name for name in ours - REFUSALS if LOADS_CODE.search(name)] == []
 
 
 def check_loader(container: Mapping[str, Any], model: CompactModel) -> None:
@@ -264,7 +273,7 @@ def check_loader(container: Mapping[str, Any], model: CompactModel) -> None:
 def check(model: CompactModel) -> int:
     found = containers(model)
     for container in found:
-        assert "command" not in container
+        assert container["name"] == "server" or "command" not in container
         assert not {"sh", "bash", "/bin/sh", "-c"} & set(container["args"])
         if container["name"] == "server":
             check_server(container)

@@ -6,11 +6,9 @@ slots), --fit (shrinks unset values in silence), --cache-ram (8 GiB), --ctx-chec
 and the UI (open to callers). Source of all flags: tools/server/README.md and common/arg.cpp of that build.
 """
 
-from dataclasses import dataclass
+import re
 from typing import Final
 
-from nimblet.api.compactmodel import Task
-from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import API_KEY
 from nimblet.manifests.deployment import (
     KEY_DIR,
@@ -21,51 +19,22 @@ from nimblet.manifests.deployment import (
 )
 from nimblet.manifests.loader import MODELS_DIR
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.format import LOADS
+from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Pooled, Runtime, Serve, Wish, health_probes
 from nimblet.plan.task import UBATCH, Pooling
 
-NAME: Final = "LlamaCpp"
 STARTUP_PERIOD_SECONDS: Final = 1
+METRICS: Final = Metrics(
+    needs_key=True,
+    running="llamacpp:requests_processing",
+    waiting="llamacpp:requests_deferred",
+    generated_tokens="llamacpp:tokens_predicted_total",
+    prompt_tokens="llamacpp:prompt_tokens_total",
+)
+OPEN_PATHS: Final = ("/health", "/v1/health")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LlamaCpp:
-    """What the argv depends on."""
-
-    image: str
-    alias: str
-    model_file: str
-    context_length: int
-    parallel: int
-    kv_cache_type: str
-    prompt_cache_mebibytes: int
-    threads: int
-    startup_seconds: int
-    pooled: "Pooled | None" = None
-    """Set for the tasks that answer with numbers instead of text."""
-    own_keys: bool = False
-    """Keys of the user's own are mounted beside the generated one."""
-    chat_template: bool = False
-    """A chat template is mounted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pooled:
-    """What such a task adds: how tokens become one, and the head's outputs where one sits on top."""
-
-    task: Task
-    pooling: Pooling
-    ubatch: int
-    architecture: str
-    outputs: int
-
-
-def image_version(image: str) -> str:
-    """Return the tag or digest of an image reference, or "" when it has none."""
-    name = image.rsplit("/", 1)[-1]
-    return name.partition("@")[2] or name.partition(":")[2]
-
-
-def llamacpp_args(server: LlamaCpp) -> list[str]:
+def llamacpp_args(server: Serve) -> list[str]:
     """Return the argv after the entrypoint; each user value is one element of its own."""
     options: dict[str, str] = {
         "--model": f"{MODELS_DIR}/{server.model_file}",
@@ -87,6 +56,8 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
         "--threads": str(server.threads),
         "--threads-batch": str(server.threads),
     }
+    if not server.on_cpu:
+        options["--n-gpu-layers"] = "all"  # the default takes as many as fit, and says nothing
     switches = ["--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline"]
     if server.pooled is None:
         switches.append("--jinja")
@@ -96,7 +67,7 @@ def llamacpp_args(server: LlamaCpp) -> list[str]:
     return [part for option in options.items() for part in option] + switches + _mounted(server)
 
 
-def _mounted(server: LlamaCpp) -> list[str]:
+def _mounted(server: Serve) -> list[str]:
     """Return the options of what is mounted on demand.
 
     The server reads every --api-key-file it is given and accepts the keys of all (common/arg.cpp of that build
@@ -125,23 +96,31 @@ def _pooled_options(pooled: Pooled) -> dict[str, str]:
     return options
 
 
-def _http_get(path: str, *, period: int, failures: int, timeout: int = 5) -> Manifest:
-    return {
-        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": timeout,
-        "failureThreshold": failures,
-        "successThreshold": 1,
-    }
-
-
-def llamacpp_container(server: LlamaCpp) -> ServerContainer:
+def llamacpp_container(server: Serve) -> ServerContainer:
     """Return the server's image, argv and probes; /health needs no key and is 503 until the model is loaded."""
-    probes: Manifest = {
-        "startupProbe": _http_get(
-            "/health", period=STARTUP_PERIOD_SECONDS, failures=server.startup_seconds // STARTUP_PERIOD_SECONDS
-        ),
-        "readinessProbe": _http_get("/health", period=2, failures=3),
-        "livenessProbe": _http_get("/health", period=10, failures=6, timeout=10),
-    }
+    probes = health_probes(
+        "/health", startup_seconds=server.startup_seconds, startup_period=STARTUP_PERIOD_SECONDS
+    )
     return ServerContainer(image=server.image, args=llamacpp_args(server), probes=probes)
+
+
+def llamacpp_flaw(wish: Wish) -> str:
+    """Return what a wish has that this server can't: nothing."""
+    del wish
+    return ""
+
+
+LLAMACPP: Final = Runtime(
+    name="LlamaCpp",
+    formats=LOADS["LlamaCpp"],
+    tasks=frozenset({"Chat", "Embedding", "Rerank", "Classify"}),
+    classes=ALL_CLASSES - {"gaudi"},
+    port=HTTP_PORT,
+    metrics=METRICS,
+    open_paths=OPEN_PATHS,
+    keys="file",
+    pinned="11434",
+    version_pattern=re.compile(r"\bb([0-9]{4,6})\b"),
+    flaw=llamacpp_flaw,
+    container=llamacpp_container,
+)
