@@ -257,7 +257,8 @@ def revision_of(model: CompactModel, settings: Settings = SETTINGS, *, trust: Te
     """Return the revision of the model's pod template as the plan renders it."""
     secret = a_secret() if model.spec.source.credentials_secret_ref is not None else None
     artifact = stored(model, settings=settings, trust=trust)
-    facts = base_facts(model, artifacts=(artifact,), secret=secret, trust=trust)
+    key = a_secret(keys=("identity",), for_weights=True)  # nothing but a spec that names it looks at it
+    facts = base_facts(model, artifacts=(artifact,), secret=secret, trust=trust, weights_key=key)
     plan = plan_of(model, facts, settings=settings)
     found = child(plan.children, "Deployment")
     return str(found["metadata"]["labels"][labels.REVISION])

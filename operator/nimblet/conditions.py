@@ -117,6 +117,15 @@ class Reason(StrEnum):
     SIGNER_MISMATCH = "SignerMismatch"
     CERTIFICATE_EXPIRED = "CertificateExpired"
     UNSIGNED_FILE = "UnsignedFile"
+    NOT_ENCRYPTED = "NotEncrypted"
+    ENCRYPTION_MANIFEST_INVALID = "EncryptionManifestInvalid"
+    ENCRYPTION_MANIFEST_MISMATCH = "EncryptionManifestMismatch"
+    DECRYPTION_KEY_INVALID = "DecryptionKeyInvalid"
+    DECRYPTION_KEY_MISMATCH = "DecryptionKeyMismatch"
+    KEY_NOT_RELEASED = "KeyNotReleased"
+    KEY_SERVICE_UNAVAILABLE = "KeyServiceUnavailable"
+    CIPHERTEXT_DAMAGED = "CiphertextDamaged"
+    CIPHERTEXT_TRUNCATED = "CiphertextTruncated"
     SIGNED_FILE_MISSING = "SignedFileMissing"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     REDIRECT_REFUSED = "RedirectRefused"
@@ -261,6 +270,19 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.CERTIFICATE_EXPIRED: "Have the model signed again with a certificate that is valid.",
     Reason.UNSIGNED_FILE: "Choose files that are signed, or have all files signed.",
     Reason.SIGNED_FILE_MISSING: "Restore the named files at the source, or have what is there signed.",
+    Reason.NOT_ENCRYPTED: "Name the source of what `nimblet encrypt` wrote; plaintext is never taken in its "
+    "place.",
+    Reason.ENCRYPTION_MANIFEST_INVALID: "Put all that `nimblet encrypt` wrote at the source.",
+    Reason.ENCRYPTION_MANIFEST_MISMATCH: "Don't use these weights; if they are what you want, correct "
+    "source.encryption.",
+    Reason.DECRYPTION_KEY_INVALID: "Store the age identity, AGE-SECRET-KEY-1 and more, in the Secret or at the "
+    "broker.",
+    Reason.DECRYPTION_KEY_MISMATCH: "Give the key that the weights were encrypted for.",
+    Reason.KEY_NOT_RELEASED: "See the key broker's log: the resource, its policy, and whether it was revoked.",
+    Reason.KEY_SERVICE_UNAVAILABLE: "Bind the model by a TEEPolicy to a guest with a Confidential Data Hub; it is "
+    "tried again.",
+    Reason.CIPHERTEXT_DAMAGED: "Don't use this file; put the one there that `nimblet encrypt` wrote.",
+    Reason.CIPHERTEXT_TRUNCATED: "Put the whole file at the source.",
     Reason.DISK_FULL: "Free space on the node or use a node with a larger disk.",
     Reason.CACHE_CORRUPTED: "It is filled anew; if it comes back, check the disk and who writes to the claim.",
     Reason.HOST_NOT_ALLOWED: "Ask the administrator to add the host to fetch.allow in the chart's values.",
@@ -333,7 +355,8 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.ATTESTATION_UNAVAILABLE: "Nothing checks evidence yet: only attestation.mode Simulated can be met.",
     Reason.INITDATA_REFUSED: "Correct the ConfigMap in the operator's namespace, or the policy's digest.",
     Reason.WEIGHTS_NOT_SIGNED: "Sign the weights and name the key in the spec, or name weights that are signed.",
-    Reason.WEIGHTS_NOT_ENCRYPTED: "Encrypted weights can't be read yet: only a policy without it can be met.",
+    Reason.WEIGHTS_NOT_ENCRYPTED: "Encrypt the weights (`nimblet encrypt`) and name source.encryption, with a key "
+    "of a key broker.",
     Reason.POLICY_FALLBACK: "Make a place that the policy asks for; the pods move there by themselves.",
     Reason.POLICY_VIOLATED: "Wait until they are replaced, or set onViolation Evict.",
     Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",

@@ -16,7 +16,7 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, gateway, idle, ingest, load, loader, retriever, scale, settled
+from tests.bench import answers, decrypt, gateway, idle, ingest, load, loader, retriever, scale, settled
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -27,6 +27,7 @@ SOAK_SECONDS = 120.0
 BENCHES = {
     "ready": "warm apply to Ready on the disposable cluster, and where the time goes",
     "loader": "the loader's throughput against curl, and its memory",
+    "decrypt": "the loader's decryption against the age library alone, and its memory",
     "retriever": "a search's latency against the engine called directly",
     "ingest": "indexer and retriever against the embedding server's own limit",
     "idle": f"what an operator costs beside {idle.COUNT} idle models",
@@ -99,6 +100,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
     runs: dict[str, Callable[[], int]] = {
         "ready": lambda: bench_ready(arguments.cluster),
         "loader": loader.main,
+        "decrypt": decrypt.main,
         "retriever": lambda: _told(retriever.table([retriever.measure(size) for size in arguments.chunks])),
         "idle": idle.main,
         "settled": lambda: _told(settled.table(settled.measure(arguments.count or settled.COUNT))),

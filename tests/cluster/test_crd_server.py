@@ -11,8 +11,10 @@ from e2e.cluster.api import Api, field, has_condition, items
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.errors import ApiError
 from nimblet import labels
-from nimblet.api.compactmodel import CLAIM_RULE, DEFINITION, HTTPS_RULE, ROLE_RULE, CompactModelSpec
+from nimblet.api.compactmodel import DEFINITION, HTTPS_RULE, CompactModelSpec
 from nimblet.api.definition import NAME_RULE
+from nimblet.api.encryption import CACHE_ENCRYPTION_RULE, ENCRYPTION_RULE, KEY_RULE, LISTED_RULE
+from nimblet.api.modelsource import CLAIM_RULE, ROLE_RULE
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.conditions import ConditionType
 from nimblet.crdgen.crd import KINDS, Kind, crd_manifest
@@ -33,6 +35,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 SAMPLES = sorted((ROOT / "samples").glob("compactmodel-*.yaml"))
 DIGEST = "0" * 64
 TEXT = {"name": "a", "key": "k"}
+ENCRYPTION: Object = {"model": "m", "revision": "1", "kbs": {"resource": "kbs:///a/b/c"}}
+SEALED: Object = {"uri": "hf://o/r", "encryption": ENCRYPTION}
+PINNED: Object = {"sha256": {"nimblet-encryption.json": DIGEST}}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,13 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
         ({"source": {"uri": "https://host/model.gguf"}}, HTTPS_RULE.message),
         ({"source": {"uri": "hf://o/r", "roleARN": "arn:aws:iam::1:role/r"}}, ROLE_RULE.message),
         ({"source": {"uri": "pvc://c", "credentialsSecretRef": {"name": "s"}}}, CLAIM_RULE.message),
+        ({"source": SEALED}, ENCRYPTION_RULE.message),
+        (valid_spec(source=SEALED, integrity=PINNED, cache={}), CACHE_ENCRYPTION_RULE.message),
+        (valid_spec(source={**SEALED, "quantization": "Q4_0"}, integrity=PINNED), LISTED_RULE.message),
+        (
+            valid_spec(source={**SEALED, "encryption": {"model": "m", "revision": "1"}}, integrity=PINNED),
+            KEY_RULE.message,
+        ),
         ({"source": {"uri": "hf://o/r", "files": ["*"], "quantization": "Q4_0"}}, "set one of them"),
         (
             {"source": {"uri": "https://h/m", "revision": "main"}, "integrity": {"sha256": {"m": DIGEST}}},

@@ -14,6 +14,7 @@ from nimblet.plan import artifact as operator_artifact
 from nimblet.plan import source
 from nimblet.plan.artifact import Signer as ReadSigner
 from nimblet.plan.artifact import parse_artifact, parse_digests, unpacked
+from nimblet.plan.exitcodes import LOADER_REASONS
 from nimblet.plan.facts import ModelFacts, TrustTextFacts
 from nimblet.plan.integrity import known_trust, method_of
 from nimblet.plan.source import policy_text, source_text
@@ -38,7 +39,9 @@ from nimblet_loader.contract import (
     parse_source,
 )
 from nimblet_loader.message import to_message
+from nimblet_loader.sealed import MANIFEST
 from nimblet_loader.webidentity import IDENTITY_PATH
+from nimblet_loader.weightskey import KEY_PATH
 from tests.builders import a_model, plan_of
 from tests.unit.manifests.test_pods import PODS
 
@@ -250,6 +253,30 @@ def test_the_loader_takes_the_arguments_that_the_operator_renders(role: str) -> 
     assert arguments.command == {"filler": "fill", "resolver": "resolve", "server": "fetch"}.get(role, "verify")
     if "folder" in arguments:
         check_folder(arguments.folder)
+
+
+def test_the_operator_knows_every_exit_code_of_the_loader() -> None:
+    """Those of other programs begin at 60."""
+    own = {reason.exit_code: reason.name for reason in LoaderReason if reason.exit_code < 60}
+    assert {code: reason.value for code, reason in LOADER_REASONS.items()} == own
+
+
+@pytest.mark.parametrize(
+    "key", [{"kbs": {"resource": "kbs:///default/weights/tiny"}}, {"keySecretRef": {"name": "k"}}]
+)
+def test_the_loader_reads_the_encryption_that_the_operator_renders(key: dict[str, object]) -> None:
+    encryption = {"model": "acme/tiny", "revision": "2026-11-1", **key}
+    model = a_model(
+        source={"uri": "hf://org/repo", "encryption": encryption}, integrity={"sha256": {MANIFEST: DIGEST}}
+    )
+    read = parse_source(source_text(model.spec, known_trust(model, {}))).encryption
+    assert read is not None
+    assert (read.model, read.revision) == ("acme/tiny", "2026-11-1")
+    assert read.resource == ("default/weights/tiny" if "kbs" in key else None)
+
+
+def test_the_loader_looks_for_the_key_where_the_operator_mounts_it() -> None:
+    assert Path(manifests.WEIGHTS_KEY_DIR) / manifests.WEIGHTS_KEY_ENTRY == KEY_PATH
 
 
 @pytest.mark.parametrize("name", sorted(reason.name for reason in LoaderReason))

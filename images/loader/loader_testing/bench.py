@@ -3,7 +3,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from nimblet_egress.credentials import Credentials
 from nimblet_egress.policy import AllowRule, S3Policy
 from nimblet_egress.retry import Pace
 from nimblet_egress.sigv4 import AccessKey
+from nimblet_loader.age import Identities
+from nimblet_loader.connector import Connector
 from nimblet_loader.connectors import connect
 from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, FetchReport, OCIPolicy, Source
 from nimblet_loader.facts import header_facts
@@ -23,6 +26,7 @@ from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.gguf import parse_header
 from nimblet_loader.progress import Progress
 from nimblet_loader.resolve import resolve
+from nimblet_loader.sealed import resolve_sealed
 from nimblet_loader.trust import trusted
 
 MODEL = "tiny-Q4_0.gguf"
@@ -117,9 +121,16 @@ class Bench:
         client = self.client()
         try:
             connector = connect(client, self.policy(), uri=source.uri, revision=source.revision, claim=self.claim)
-            return resolve(trusted(source, self.now), connector, self.policy(), self.pace())
+            resolving = resolve if source.encryption is None else resolve_sealed
+            return resolving(trusted(source, self.now), connector, self.policy(), self.pace())
         finally:
             client.close()
+
+    @contextmanager
+    def connected(self, artifact: Artifact) -> Iterator[Connector]:
+        """Connect to an artifact's source, as a fetch does."""
+        with closing(self.client()) as client:
+            yield connect(client, self.policy(), uri=artifact.uri, revision=artifact.commit, claim=self.claim)
 
     def artifact(
         self, *, uri: str = f"hf://{REPO}", sha256: str | None = "", size: int = 0, tag: str | None = None
@@ -133,27 +144,29 @@ class Bench:
             version=1, uri=uri, commit=COMMIT, files=(pinned,), digest_source="Source", format="GGUF", header=facts
         )
 
-    def fetch(self, artifact: Artifact | None = None, *, progress: Progress | None = None) -> FetchReport:
+    def fetch(
+        self,
+        artifact: Artifact | None = None,
+        *,
+        progress: Progress | None = None,
+        identities: Identities | None = None,
+    ) -> FetchReport:
         """Fetch the artifact (the model as it is now, unless given) into the bench's folder."""
         wanted = artifact or self.artifact()
-        client = self.client()
-        try:
+        with self.connected(wanted) as connector:
             return fetch(
                 Fetch(
                     artifact=wanted,
-                    connector=connect(
-                        client, self.policy(), uri=wanted.uri, revision=wanted.commit, claim=self.claim
-                    ),
+                    connector=connector,
                     policy=self.policy(),
                     root=self.root,
                     uid="uid-1",
                     pace=self.pace(),
                     progress=progress or Progress(),
                     now=lambda: 0.0,
+                    identities=identities,
                 )
             )
-        finally:
-            client.close()
 
     @property
     def partial(self) -> Path:

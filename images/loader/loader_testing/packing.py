@@ -79,6 +79,15 @@ def titled(name: str, content: bytes) -> Package:
     return package("application/vnd.oci.empty.v1+json", [(content, told)])
 
 
+def titled_files(files: Mapping[str, bytes]) -> Package:
+    """Return what ORAS makes of several files."""
+    told = [
+        (raw, descriptor(raw, "application/octet-stream", annotations={TITLE: name}))
+        for name, raw in files.items()
+    ]
+    return package("application/vnd.oci.empty.v1+json", told)
+
+
 def model_car(name: str, content: bytes, *, zipped: bool) -> Package:
     """Return an image: a base layer with links and devices of its own, and a layer with the model."""
     device = tarfile.TarInfo("dev/null")

@@ -25,11 +25,15 @@ from nimblet_egress.credentials import Credentials, read_credentials, read_value
 from nimblet_egress.errors import TERMINATED_EXIT_CODE, Reason, SourceError, Terminated, redact
 from nimblet_egress.retry import Pace
 from nimblet_egress.target import parse_target
+from nimblet_loader.age import Identities
 from nimblet_loader.cache import Cache, Check, fill, verify
+from nimblet_loader.cdh import PORT, Hub
+from nimblet_loader.connector import Connector
 from nimblet_loader.connectors import CLAIM_DIR, connect
 from nimblet_loader.contract import (
     MAX_MESSAGE_BYTES,
     VERSION,
+    Artifact,
     Failure,
     FailureReport,
     FetchPolicy,
@@ -44,8 +48,10 @@ from nimblet_loader.message import to_message
 from nimblet_loader.mounted import check
 from nimblet_loader.progress import Progress, served
 from nimblet_loader.resolve import resolve
+from nimblet_loader.sealed import check_sealed, resolve_sealed
 from nimblet_loader.trust import Trusted, check_artifact, trusted
 from nimblet_loader.webidentity import IDENTITY_PATH, assumed_key
+from nimblet_loader.weightskey import KEY_PATH, weights_key
 
 _MESSAGE_CHARACTERS = 1500
 _INPUT_BYTES = 4 * 2**20
@@ -109,7 +115,8 @@ def _resolve(paths: Paths, environment: Mapping[str, str]) -> BaseModel:
     credentials = _credentials(paths, policy, source, required=source.secret)
     with closing(Client(policy, credentials)) as client:
         connector = connect(client, policy, uri=source.uri, revision=source.revision, claim=paths.claim)
-        return resolve(believed, connector, policy, Pace(attempts=3))
+        resolving = resolve if source.encryption is None else resolve_sealed
+        return resolving(believed, connector, policy, Pace(attempts=3))
 
 
 def _trusted(environment: Mapping[str, str]) -> Trusted:
@@ -130,10 +137,12 @@ def _fetch(
     credentials = _credentials(paths, policy, source, required=False)
     progress = Progress()
     with served(progress, arguments.progress_port), closing(Client(policy, credentials)) as client:
+        connector = connect(client, policy, uri=artifact.uri, revision=artifact.commit, claim=paths.claim)
         return bring(
             Fetch(
                 artifact=artifact,
-                connector=connect(client, policy, uri=artifact.uri, revision=artifact.commit, claim=paths.claim),
+                connector=connector,
+                identities=_identities(source, artifact, connector, arguments),
                 policy=policy,
                 root=arguments.dest,
                 uid=environment.get("POD_UID", ""),
@@ -144,7 +153,29 @@ def _fetch(
         )
 
 
+def _identities(
+    source: Source, artifact: Artifact, connector: Connector, arguments: argparse.Namespace
+) -> Identities | None:
+    """Return the keys of an encrypted source once its manifest is what the spec demands; None for a plain one."""
+    if source.encryption is None:
+        return None
+    check_sealed(source, artifact, connector, Pace(attempts=3))
+    return weights_key(source.encryption, path=arguments.weights_key, hub=Hub(port=arguments.cdh_port))
+
+
+def _uncached(source: Source) -> Source:
+    """Return the source, or raise: what is decrypted goes to the volume of its own pod and nowhere else."""
+    if source.encryption is not None:
+        raise SourceError(
+            Reason.ConfigInvalid,
+            "Expected weights that are not encrypted for a cache or an image volume; source.encryption says that "
+            "these are. Leave spec.cache out.",
+        )
+    return source
+
+
 def _fill(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    _uncached(_trusted(environment).source)
     keep = frozenset(arguments.keep) if arguments.keep is not None else None
 
     def bring(run: Fetch) -> BaseModel:
@@ -157,7 +188,7 @@ def _fill(paths: Paths, arguments: argparse.Namespace, environment: Mapping[str,
 
 def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
-    check_artifact(_trusted(environment).source, artifact)
+    check_artifact(_uncached(_trusted(environment).source), artifact)
     return verify(
         Check(
             artifact=artifact,
@@ -172,7 +203,7 @@ def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Ba
 
 def _check(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
-    check_artifact(_trusted(environment).source, artifact)
+    check_artifact(_uncached(_trusted(environment).source), artifact)
     return check(artifact, arguments.dest, now=time.monotonic)
 
 
@@ -266,8 +297,13 @@ def _parser() -> argparse.ArgumentParser:
     local.add_argument("--dest", type=Path, default=Path("/models"))
     progress = argparse.ArgumentParser(add_help=False)
     progress.add_argument("--progress-port", type=int, default=0, help="serve /progress there; 0 = not at all")
-    commands.add_parser("fetch", parents=[shared, local, progress], help="download and verify an artifact's files")
-    filling = commands.add_parser("fill", parents=[shared, local, progress], help="fill a folder of a cache")
+    key = argparse.ArgumentParser(add_help=False)
+    key.add_argument("--weights-key", type=Path, default=KEY_PATH, help="a mounted key of encrypted weights")
+    key.add_argument("--cdh-port", type=int, default=PORT, help="the guest's key service on loopback")
+    commands.add_parser(
+        "fetch", parents=[shared, local, progress, key], help="download and verify an artifact's files"
+    )
+    filling = commands.add_parser("fill", parents=[shared, local, progress, key], help="fill a folder of a cache")
     filling.add_argument("--folder", required=True)
     filling.add_argument("--keep", action="append", help="a folder in use; with it, all others are removed")
     commands.add_parser("check", parents=[shared, local], help="check files that an image volume holds")

@@ -28,6 +28,7 @@ _HUB_DOWNLOAD_HOSTS: Final = ("*.huggingface.co", "*.hf.co")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**62)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 Format = Literal["GGUF", "Safetensors"]
 LayerValues = Count | tuple[tuple[Count, Count], ...]
 """One number for all layers, or runs of (value, number of layers) in layer order."""
@@ -75,6 +76,24 @@ class Signer(Contract):
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
+class Encryption(Contract):
+    """That the weights are encrypted, and which model and revision their signed manifest must be of.
+
+    `resource` is the key's path, `repository/type/tag`, at the guest's key service; without it the key is a
+    mounted file.
+    """
+
+    model: ModelName
+    revision: ModelName
+    resource: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){2}$"),
+        ]
+        | None
+    ) = None
+
+
 class Source(Contract):
     """Where a model comes from (`NIMBLET_SOURCE`, for both commands).
 
@@ -93,6 +112,7 @@ class Source(Contract):
     signature: Signature | None = None
     secret: bool = False
     role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[\x21-\x7e]{1,250}$")] | None = None
+    encryption: Encryption | None = None
 
     @property
     def scheme(self) -> str:
@@ -133,12 +153,15 @@ class ArtifactFile(Contract):
     """One pinned file: its path below the destination, size in bytes and, where known, digest.
 
     `tag` is the source's own name of these bytes where the commit pins nothing: an S3 ETag, a layer's digest.
+    With `sealedSize` the source holds the file encrypted, in so many bytes and under its name with `.age` behind
+    it; `tag` is of those, size and digest are of the plaintext.
     """
 
     path: str
     size: Annotated[int, Field(ge=1, le=2**50)]
     sha256: Sha256 | None = None
     tag: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,256}$")] | None = None
+    sealed_size: Annotated[int, Field(ge=1, le=2**50)] | None = None
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
@@ -211,7 +234,8 @@ class Artifact(Contract):
 
     `commit` is the source's 40-hex commit, or `sha256:<hex>` where the source has none. `digestSource` says
     who vouches for the weakest digest: the user's spec, a signature by whom the spec names, the source itself, the
-    resolver, which measured it, or nobody.
+    resolver, which measured it, or nobody. `manifest` is the signed list of a source whose files are all
+    encrypted.
     """
 
     version: Literal[1]
@@ -222,11 +246,14 @@ class Artifact(Contract):
     signer: Signer | None = None
     format: Format
     header: HeaderFacts
+    manifest: ArtifactFile | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len({file.path for file in self.files}) != len(self.files):
             raise ValueError("a path is listed twice")
+        if any((file.sealed_size is None) == (self.manifest is not None) for file in self.files):
+            raise ValueError("either all files are encrypted and a manifest tells of them, or none is")
         foreign = [file.path for file in self.files if foreign_path(file.path, self.format)]
         if foreign:
             raise ValueError(f"{quoted(foreign[0])} is no file of a model in {self.format}")

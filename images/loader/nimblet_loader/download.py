@@ -48,7 +48,7 @@ def download(job: Download, place: Place) -> tuple[int, str]:
             partial.restart()
             received += _complete(job, partial)
         try:
-            _check(job.file, partial)
+            check(job.file, partial)
         except SourceError:
             partial.discard()
             raise
@@ -135,7 +135,8 @@ def _not_gguf(file: ArtifactFile) -> SourceError:
     )
 
 
-def _check(file: ArtifactFile, partial: Partial) -> None:
+def check(file: ArtifactFile, partial: Partial) -> None:
+    """Raise unless the whole file is what the artifact says, and a sound model's."""
     if file.sha256 not in (None, partial.digest):
         raise SourceError(
             Reason.DigestMismatch,

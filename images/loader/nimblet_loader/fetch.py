@@ -12,11 +12,13 @@ from pathlib import Path
 
 from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_egress.retry import Pace
+from nimblet_loader.age import Identities
 from nimblet_loader.connector import Connector
 from nimblet_loader.contract import Artifact, ArtifactFile, FetchPolicy, FetchReport, fetch_report
 from nimblet_loader.download import Download, download
-from nimblet_loader.folder import file_digest, file_size, free_bytes, open_place, translated
+from nimblet_loader.folder import Place, file_digest, file_size, free_bytes, open_place, translated
 from nimblet_loader.progress import Progress
+from nimblet_loader.unseal import Unsealing, unseal
 
 MARGIN_BYTES = 32 * 2**20
 """Left free on the volume, for the file system and for others."""
@@ -29,7 +31,7 @@ class Fetch:
     """One run: what, from where, to where, for which pod; `now` is a monotonic clock in seconds.
 
     `known`: digests of files that an earlier run noted, where the artifact has none. `changing` is called before
-    the first change to files that lie there.
+    the first change to files that lie there. `identities` decrypt an artifact of encrypted files.
     """
 
     artifact: Artifact
@@ -42,6 +44,7 @@ class Fetch:
     now: Callable[[], float]
     known: Mapping[str, str] = field(default_factory=dict)
     changing: Callable[[], None] = lambda: None
+    identities: Identities | None = None
 
 
 def check_uid(uid: str) -> None:
@@ -80,10 +83,11 @@ def fetch(run: Fetch) -> FetchReport:
 
 def _check_sizes(run: Fetch) -> None:
     for file in run.artifact.files:
-        if file.size > run.policy.max_file_bytes:
+        size = max(file.size, file.sealed_size or 0)
+        if size > run.policy.max_file_bytes:
             raise SourceError(
                 Reason.FileTooLarge,
-                f"Expected at most {run.policy.max_file_bytes} bytes; {quoted(file.path)} has {file.size}. "
+                f"Expected at most {run.policy.max_file_bytes} bytes; {quoted(file.path)} has {size}. "
                 "Use a smaller model, or ask for a higher limit.",
             )
 
@@ -130,8 +134,18 @@ def _bring(run: Fetch, file: ArtifactFile, done: int) -> tuple[int, str]:
 
     began = run.now()
     with open_place(run.root, file.path, uid=run.uid) as place:
-        job = Download(run.connector, run.artifact.commit, file, run.pace, reach)
-        received, digest = download(job, place)
+        received, digest = _brought(run, file, place, reach)
     seconds = run.now() - began
     _log.info("%s: %d bytes received in %.1f s, sha256 %s", file.path, received, seconds, digest)
     return received, digest
+
+
+def _brought(run: Fetch, file: ArtifactFile, place: Place, reach: Callable[[int], None]) -> tuple[int, str]:
+    if file.sealed_size is None:
+        return download(Download(run.connector, run.artifact.commit, file, run.pace, reach), place)
+    if run.identities is None:
+        raise SourceError(
+            Reason.DecryptionKeyInvalid,
+            f"Expected a key to decrypt {quoted(file.path)} with; none was given. Correct source.encryption.",
+        )
+    return unseal(Unsealing(run.connector, run.artifact.commit, file, run.pace, reach, run.identities), place)

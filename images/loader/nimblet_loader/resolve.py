@@ -59,11 +59,11 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
     source = trusted.source
     require_url_digest(source)
     snapshot = with_retries(connector.snapshot, pace)
-    _check_named(source, snapshot)
+    check_named(source, snapshot)
     selected = choose(snapshot.entries, source)
     require_digests(source, (entry.path for entry in selected.entries))
     chosen = tuple(with_retries(partial(connector.measure, entry), pace) for entry in selected.entries)
-    commit = snapshot.commit or _own_commit(source, chosen)
+    commit = snapshot.commit or own_commit(source, chosen)
     reading = _Reading(connector, source, policy, pace, commit)
     selected = replace(selected, entries=chosen)
     if selected.format == "GGUF":
@@ -76,12 +76,12 @@ def resolve(trusted: Trusted, connector: Connector, policy: FetchPolicy, pace: P
         uri=source.uri,
         commit=commit,
         files=tuple(files),
-        digest_source=_digest_source(files, source, measured=any(entry.measured for entry in told)),
+        digest_source=digest_source(files, source, measured=any(entry.measured for entry in told)),
         signer=trusted.signer,
         format=selected.format,
         header=header,
     )
-    _check_length(artifact)
+    check_length(artifact)
     return artifact
 
 
@@ -130,14 +130,14 @@ class _Reading:
 
     def pinned(self, entry: Entry) -> ArtifactFile:
         """Return the file as the artifact has it, or raise where it isn't what the spec demands."""
-        return _pinned(entry, self.source, self.policy)
+        return pinned(entry, self.source, self.policy)
 
     def _retried(self, read: _Read[_T], entry: Entry) -> tuple[Entry, _T]:
         _log.info("reading %s at %s", entry.path, self.commit)
         return with_retries(partial(read, self.connector, entry, self.commit), self.pace)
 
 
-def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
+def own_commit(source: Source, chosen: Sequence[Entry]) -> str:
     """Return what stands for a commit where the source has none: the file's digest, or one over all tags."""
     if all(entry.tag is None and entry.sha256 is None for entry in chosen):
         return f"sha256:{source.sha256[chosen[0].path]}"
@@ -145,7 +145,8 @@ def _own_commit(source: Source, chosen: Sequence[Entry]) -> str:
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _check_named(source: Source, snapshot: Snapshot) -> None:
+def check_named(source: Source, snapshot: Snapshot) -> None:
+    """Raise unless the source has every file that a digest is given for."""
     unknown = set(source.sha256) - {entry.path for entry in snapshot.entries}
     if unknown and source.signature is not None:
         raise SourceError(
@@ -268,7 +269,8 @@ def agreed(entry: Entry, body: Body) -> Entry:
     return replace(entry, size=size, sha256=entry.sha256 or body.linked_sha256)
 
 
-def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
+def pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
+    """Return a file with the size and digest that it must have; SourceError where they contradict the spec."""
     if entry.size is None or entry.size == 0:
         raise SourceError(
             Reason.UnexpectedResponse,
@@ -296,9 +298,10 @@ def _pinned(entry: Entry, source: Source, policy: FetchPolicy) -> ArtifactFile:
     return ArtifactFile(path=entry.path, size=entry.size, sha256=wanted or entry.sha256, tag=entry.tag)
 
 
-def _digest_source(
+def digest_source(
     files: Sequence[ArtifactFile], source: Source, *, measured: bool
 ) -> Literal["Spec", "Signature", "Source", "Resolver", "None"]:
+    """Return who vouches for the weakest digest."""
     if any(file.sha256 is None for file in files):
         return "None"
     if source.signature is not None:
@@ -308,7 +311,8 @@ def _digest_source(
     return "Resolver" if measured else "Source"
 
 
-def _check_length(artifact: Artifact) -> None:
+def check_length(artifact: Artifact) -> None:
+    """Raise unless the artifact fits a termination message."""
     length = len(to_message(artifact))
     if length > MAX_MESSAGE_BYTES:
         raise SourceError(

@@ -83,7 +83,7 @@ def require_digests(source: Source, paths: Iterable[str]) -> None:
 
 
 def check_artifact(source: Source, artifact: Artifact) -> None:
-    """Raise unless the artifact can be of this source: same URI, pinned revision, and the user's digests."""
+    """Raise unless the artifact can be of this source: URI, revision, encryption, and the user's digests."""
     if artifact.uri != source.uri:
         raise SourceError(
             Reason.ConfigInvalid,
@@ -95,9 +95,12 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
             Reason.SourceChanged,
             f"Expected commit {source.revision}; the artifact is of {artifact.commit}. Resolve the source again.",
         )
+    _check_encryption(source, artifact)
     require_url_digest(source)
-    require_digests(source, (file.path for file in artifact.files))
-    for file in artifact.files:
+    # of encrypted files the digests are the manifest's, which is read again before a byte of them (sealed.py)
+    checked = artifact.files if artifact.manifest is None else (artifact.manifest,)
+    require_digests(source, (file.path for file in checked))
+    for file in checked:
         wanted = source.sha256.get(file.path)
         if wanted is not None and wanted != file.sha256:
             if source.signature is not None:
@@ -111,3 +114,23 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
                 f"Expected sha256 {wanted} of {quoted(file.path)}; the artifact says {file.sha256}. "
                 "Delete the artifact's ConfigMap, and see who could write it.",
             )
+
+
+def _check_encryption(source: Source, artifact: Artifact) -> None:
+    if source.encryption is not None and artifact.manifest is None:
+        raise not_encrypted("the artifact is of plain files")
+    if source.encryption is None and artifact.manifest is not None:
+        raise SourceError(
+            Reason.ConfigInvalid,
+            "Expected an artifact of plain files; it is of encrypted ones. Delete the artifact's ConfigMap, so "
+            "that the source is resolved again.",
+        )
+
+
+def not_encrypted(found: str) -> SourceError:
+    """Return the error of plaintext where the spec demands encryption."""
+    return SourceError(
+        Reason.NotEncrypted,
+        f"Expected encrypted weights, as source.encryption says; {found}. Encrypt them (`nimblet encrypt`) and "
+        "name the source of what it wrote.",
+    )

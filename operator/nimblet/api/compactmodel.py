@@ -17,7 +17,6 @@ from nimblet.api.common import (
     PodsStatus,
     PolicyRef,
     Quantity,
-    SecretRef,
     SpecModel,
     StatusModel,
 )
@@ -32,27 +31,17 @@ from nimblet.api.definition import (
     ScalePaths,
     rules,
 )
+from nimblet.api.encryption import CACHE_ENCRYPTION_RULE, ENCRYPTION_RULE
 from nimblet.api.hardware import Hardware, HardwareStatus
-from nimblet.api.integrity import MAX_INLINE_DIGESTS, Integrity
+from nimblet.api.integrity import Integrity
 from nimblet.api.modelruntime import ModelRuntime, StrictInt
+from nimblet.api.modelsource import ModelSource
 from nimblet.api.scheduling import Scheduling
 from nimblet.api.teepolicy import PolicyStatus
 
-URI_PATTERN: Final = (
-    r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
-    r"|https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[A-Za-z0-9._~/%+-]+"
-    r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=+-]+)*/?"
-    r"|oci://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
-    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?"
-    r"|pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_=+-][A-Za-z0-9._=+-]*)*/?"
-    r"|ollama://([a-z0-9][a-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?)$"
-)
-ROLE_PATTERN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$"
-MAX_FILES: Final = MAX_INLINE_DIGESTS
 MAX_ARTIFACT_FILES: Final = 48
 """Files of a resolved model: so many digests fit a termination message, packed."""
 
-Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?/\[\]-]+$", max_length=200)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=100)]
 Task = Literal["Chat", "Embedding", "Rerank", "Classify"]
 
@@ -63,87 +52,9 @@ HTTPS_RULE = Rule(
     message="an https:// source needs integrity.sha256, manifestRef or signature: a URL pins nothing by itself",
     field_path=".integrity",
 )
-CHOICE_RULE = Rule(
-    rule="!(has(self.files) && has(self.quantization))",
-    message="files and quantization both choose the files: set one of them",
-)
-REVISION_RULE = Rule(
-    rule="!has(self.revision) || self.uri.startsWith('hf://')",
-    message="revision is known to hf:// sources only",
-    field_path=".revision",
-)
-ROLE_RULE = Rule(
-    rule="!has(self.roleARN) || (self.uri.startsWith('s3://') && !has(self.credentialsSecretRef))",
-    message="roleARN is for s3:// sources, and instead of credentialsSecretRef",
-    field_path=".roleARN",
-)
-CLAIM_RULE = Rule(
-    rule="!self.uri.startsWith('pvc://') || !has(self.credentialsSecretRef)",
-    message="a pvc:// source needs no credentials: its claim is in the same namespace",
-    field_path=".credentialsSecretRef",
-)
 IMMUTABLE_RULE = Rule(
     rule="self == oldSelf", message="task can't be changed: clients rely on it; make a new CompactModel"
 )
-
-
-class ModelSource(SpecModel):
-    """Where the weights come from."""
-
-    model_config = ConfigDict(json_schema_extra=rules(CHOICE_RULE, REVISION_RULE, ROLE_RULE, CLAIM_RULE))
-
-    uri: Annotated[str, StringConstraints(pattern=URI_PATTERN, max_length=1000)] = Field(
-        description="The weights: `hf://org/repo` (the administrator's Hugging Face endpoint or mirror), "
-        "`https://host/path/model.gguf`, `s3://bucket/prefix` (the administrator's S3 endpoint; the prefix is a "
-        "folder or one .gguf object), `oci://registry/repository:tag` or `…@sha256:digest` (a model artifact, or "
-        "an image with files below /models), `pvc://claim/path` (a PersistentVolumeClaim of the same namespace; "
-        "the path is a folder or one .gguf file) or `ollama://name:tag` (the administrator's Ollama registry)."
-    )
-    revision: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)] | None
-    ) = Field(
-        default=None,
-        description="Branch, tag or commit of a hf:// repository; the default branch when absent. A branch is "
-        "resolved once and the commit recorded in status.artifact.",
-    )
-    files: Annotated[list[Glob], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
-        default=None,
-        description="Globs that choose the files of a repository; together they must name one model.",
-    )
-    quantization: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=20)] | None
-    ) = Field(
-        default=None,
-        description="Chooses the GGUF file by its quantization, such as Q4_K_M, where a repository has several.",
-    )
-    credentials_secret_ref: SecretRef | None = Field(
-        default=None,
-        description="A Secret with the key `token`; for s3:// with `accessKeyId`, `secretAccessKey` and, for "
-        "temporary ones, `sessionToken`; for oci:// with `username` and `password`. "
-        'It must carry the label nimblet.dev/use: "true" and name '
-        "in the annotation nimblet.dev/hosts the hosts that they may be sent to.",
-    )
-
-    role_arn: Annotated[str, StringConstraints(pattern=ROLE_PATTERN, max_length=254)] | None = Field(
-        default=None,
-        alias="roleARN",
-        description="Role that a s3:// source is read with instead of a Secret's key: the loader exchanges its "
-        "pod's ServiceAccount token for a temporary key at the administrator's STS endpoint. The role must trust "
-        "the ServiceAccounts `<name>-resolve` and `<name>-model` (with a cache `<name>-fill`) of this namespace.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.files is not None and self.quantization is not None:
-            raise ValueError(CHOICE_RULE.message)
-        has_secret = self.credentials_secret_ref is not None
-        if self.role_arn is not None and (has_secret or not self.uri.startswith("s3://")):
-            raise ValueError(ROLE_RULE.message)
-        if has_secret and self.uri.startswith("pvc://"):
-            raise ValueError(CLAIM_RULE.message)
-        if self.revision is not None and not self.uri.startswith("hf://"):
-            raise ValueError(REVISION_RULE.message)
-        return self
 
 
 class Resources(SpecModel):
@@ -168,7 +79,9 @@ class Rollout(SpecModel):
 class CompactModelSpec(SpecModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(HTTPS_RULE, CACHE_RULE))
+    model_config = ConfigDict(
+        json_schema_extra=rules(HTTPS_RULE, CACHE_RULE, ENCRYPTION_RULE, CACHE_ENCRYPTION_RULE)
+    )
 
     source: ModelSource = Field(description="Where the weights come from.")
     integrity: Integrity | None = Field(default=None, description="What the weights must be, and who signed them.")
@@ -220,6 +133,10 @@ class CompactModelSpec(SpecModel):
         shared = self.replicas > 1 or self.rollout.strategy != "Recreate"
         if self.cache is not None and self.cache.access_mode == READ_WRITE_ONCE and shared:
             raise ValueError(CACHE_RULE.message)
+        if self.source.encryption is not None and self.integrity is None:
+            raise ValueError(ENCRYPTION_RULE.message)
+        if self.source.encryption is not None and self.cache is not None:
+            raise ValueError(CACHE_ENCRYPTION_RULE.message)
         return self
 
 
@@ -316,6 +233,12 @@ class ArtifactStatus(StatusModel):
     verified_time: datetime | None = Field(
         default=None,
         description="When the files of this spec were found verified; absent while Verified is not True.",
+    )
+    key: str | None = Field(
+        default=None,
+        description="Encrypted weights: Secret (their key is a user's Secret, for tests), KBS (it is to come from "
+        "a key broker) or KeyReleased (the broker released it to the guest of a pod that is ready). Absent for "
+        "plain ones.",
     )
     architecture: str = Field(default="", description="Architecture named in the file's header.")
     parameters: int = Field(default=0, description="Number of weights.")

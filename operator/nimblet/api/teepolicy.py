@@ -91,8 +91,8 @@ class WeightsPolicy(SpecModel):
     require_encryption: bool = Field(
         default=False,
         strict=True,
-        description="Plaintext weights are refused. Encrypted ones can't be read yet, so this refuses every "
-        "model.",
+        description="Plaintext weights are refused: the CompactModel must name source.encryption. A key out of a "
+        "Secret is enough for attestation.mode Simulated alone.",
     )
 
 

@@ -18,6 +18,7 @@ EXAMPLES: Final = (
     "nimblet digest --model smollm2 -n team -o spec",
     "nimblet sign ./models/smollm2 --key builds.key",
     "nimblet sign ./models/smollm2 --key builds.key --certificate builds.pem -o configmap -n team",
+    "nimblet encrypt ./models/tuned --model acme/tuned --revision 2026-11 --out ./sealed --new-identity tuned.key",
     "nimblet index purge -n team --uid 6ac1f1a2-… --url https://qdrant.example.com --key-secret qdrant",
 )
 FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
@@ -27,6 +28,7 @@ FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   artifacts: {smollm2: {version: 1, ...}}   # the same by the model's name, for several models
   secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
   ownKeys: {keys: [api-keys]}      # where the spec names a Secret of own keys
+  weightsKey: {keys: [identity], forWeights: true}   # where source.encryption names a Secret
   chatTemplate: "{{ messages }}"   # the text, where the spec names a ConfigMap
   secrets: {store: {hosts: [qdrant.example], keys: [api-key]}}   # what an index or an Assistant names, by name,
   configMaps: {handbook: [a.md]}   # with the keys, where it is not in the planned files itself

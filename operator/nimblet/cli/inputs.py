@@ -78,6 +78,7 @@ class SecretEntry(FactsModel):
     usable: bool = True
     hosts: tuple[str, ...] = ("huggingface.co",)
     keys: tuple[str, ...] = ("token",)
+    for_weights: bool = Field(default=False, description="It has the annotation that lets it decrypt weights.")
 
 
 class FactsFile(FactsModel):
@@ -106,6 +107,9 @@ class FactsFile(FactsModel):
     )
     own_keys: SecretEntry | None = Field(
         default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
+    )
+    weights_key: SecretEntry | None = Field(
+        default=None, description="The Secret of source.encryption.keySecretRef; its key is `identity`."
     )
     chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
     pod_security: Literal["privileged", "baseline", "restricted"] | None = Field(
@@ -231,11 +235,13 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
             ),
         )
     claim, fill = _cache(given, model)
+    encryption = model.spec.source.encryption
     return ModelFacts(
         artifacts=artifacts,
         nodes=node_facts(given),
         secret=secret_entry(given.secret, model.spec.source.credentials_secret_ref),
         own_keys=secret_entry(given.own_keys, model.spec.access.api_keys_secret_ref),
+        weights_key=secret_entry(given.weights_key, encryption.key_secret_ref if encryption is not None else None),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
         trust=trust,
         pod_security=given.pod_security or "",
@@ -294,7 +300,12 @@ def secret_entry(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFact
     if ref is None or entry is None:
         return None
     return SecretFacts(
-        name=ref.name, usable=entry.usable, hosts=entry.hosts, keys=entry.keys, content_hash="offline"
+        name=ref.name,
+        usable=entry.usable,
+        hosts=entry.hosts,
+        keys=entry.keys,
+        content_hash="offline",
+        for_weights=entry.for_weights,
     )
 
 

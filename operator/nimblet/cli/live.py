@@ -129,6 +129,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         artifacts=artifacts(mirror, key, uid=model.uid),
         secret=secret,
         own_keys=own_keys,
+        weights_key=named.weights_key,
         chat_template=named.chat_template,
         trust=await gather_trust(client, model),
         key=await gather_key(client, key_secret(model), deployment=deployment, pods=pods),

@@ -15,7 +15,7 @@ from nimblet.api.assistant import AssistantStatus
 from nimblet.api.compactmodel import CompactModel
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.cli import ask as asking
-from nimblet.cli import bench, inputs, live, show, size, trust
+from nimblet.cli import bench, encrypt, inputs, live, show, size, trust
 from nimblet.cli import purge as purging
 from nimblet.cli.bundle import Bundle, read_bundle
 from nimblet.cli.errors import CommandError
@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         _command(commands, "digest", "print the digests that spec.integrity takes"), trust.add_digest, _run_digest
     )
     _add_live(_command(commands, "sign", "sign a model by OpenSSF model-signing v1"), trust.add_sign, _run_sign)
+    encrypt.add_encrypt(_command(commands, "encrypt", "encrypt a model's files, and tell what is in them to sign"))
     index = _command(commands, "index", "look after what indexes keep elsewhere")
     purge = _command(
         index.add_subparsers(required=True, metavar="COMMAND"),

@@ -139,6 +139,7 @@ async def gather_model_facts(
         artifacts=found,
         secret=named.secret,
         own_keys=named.own_keys,
+        weights_key=named.weights_key,
         chat_template=named.chat_template,
         trust=trust,
         deployment=deployment,

@@ -25,15 +25,19 @@ class Named:
 
     secret: SecretFacts | None
     own_keys: SecretFacts | None
+    weights_key: SecretFacts | None
     chat_template: TextFacts | None
 
 
 async def gather_named(client: Reader, model: CompactModel, *, master_key: bytes) -> Named:
     """Return the Secrets and the ConfigMap that the spec names; a spec that names none costs no request."""
     namespace, spec = model.namespace, model.spec
+    encryption = spec.source.encryption
+    key_ref = encryption.key_secret_ref if encryption is not None else None
     return Named(
         secret=await named_secret(client, namespace, spec.source.credentials_secret_ref, master_key),
         own_keys=await named_secret(client, namespace, spec.access.api_keys_secret_ref, master_key),
+        weights_key=await named_secret(client, namespace, key_ref, master_key),
         chat_template=await _text(client, namespace, spec.runtime.chat_template),
     )
 
@@ -83,6 +87,7 @@ def secret_facts(body: Object, *, master_key: bytes) -> SecretFacts:
         hosts=tuple(sorted({host.strip().lower() for host in hosts if host.strip()})),
         keys=tuple(sorted(secret.data)),
         content_hash=content_hash(master_key, secret.data),
+        for_weights=secret.metadata.annotations.get(labels.WEIGHTS_KEY) == labels.WEIGHTS_KEY_VALUE,
     )
 
 

@@ -22,6 +22,7 @@ from nimblet.manifests.loader import (
     artifact_volume,
     check_container,
     image_volume,
+    key_volumes,
     loader_container,
     loader_volumes,
 )
@@ -156,7 +157,8 @@ def _weights(workload: Workload) -> tuple[Manifest, list[Manifest]]:
     if image is not None:
         return check_container(loader), [artifact_volume(loader), image_volume(image)]
     scratch: Manifest = {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}}
-    return loader_container(loader), [*loader_volumes(loader), artifact_volume(loader), scratch]
+    held = [*loader_volumes(loader), *key_volumes(loader), artifact_volume(loader), scratch]
+    return loader_container(loader), held
 
 
 def _key_source(workload: Workload) -> Manifest:

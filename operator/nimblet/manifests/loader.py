@@ -15,6 +15,9 @@ POLICY_DIR: Final = "/etc/nimblet/policy"
 CREDENTIALS_DIR: Final = "/etc/nimblet/credentials"
 IDENTITY_DIR: Final = "/etc/nimblet/identity"
 CLAIM_DIR: Final = "/source"
+WEIGHTS_KEY_DIR: Final = "/etc/nimblet/weights-key"
+WEIGHTS_KEY_ENTRY: Final = "identity"
+"""Entry of the user's Secret with the key of encrypted weights."""
 MODELS_DIR: Final = "/models"
 SOURCE_ENV: Final = "NIMBLET_SOURCE"
 
@@ -49,6 +52,8 @@ class LoaderPod:
     identity_audience: str | None = None
     """For whom a ServiceAccount token is made, where the source is read with a role."""
     resolve_seconds: int = RESOLVE_DEADLINE_SECONDS
+    weights_key: str | None = None
+    """The user's Secret that decrypts the weights; the container that fetches them mounts it, and no other."""
     scheduling: Scheduling = field(default_factory=Scheduling)
 
 
@@ -182,7 +187,18 @@ def reading_container(pod: LoaderPod, command: str, *args: str) -> Manifest:
     return container(pod, "loader", args=argv, mounts=mounts, uid=False)
 
 
+def key_volumes(pod: LoaderPod) -> list[Manifest]:
+    """Return the volume with the key of encrypted weights, where a Secret holds it."""
+    if pod.weights_key is None:
+        return []
+    items = [{"key": WEIGHTS_KEY_ENTRY, "path": WEIGHTS_KEY_ENTRY}]
+    source = {"secretName": pod.weights_key, "items": items, "defaultMode": 0o440}
+    return [{"name": "weights-key", "secret": source}]
+
+
 def loader_container(pod: LoaderPod) -> Manifest:
     """Return the init container that fills the model volume with verified files."""
     mounts = [*loader_mounts(pod), ARTIFACT_MOUNT, MODELS_MOUNT]
+    if pod.weights_key is not None:
+        mounts.append({"name": "weights-key", "mountPath": WEIGHTS_KEY_DIR, "readOnly": True})
     return container(pod, "loader", args=fetch_args("fetch"), mounts=mounts)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model's status tells of its files: what they are, who vouches for them, since when verified. Pure."""
 
+from typing import Final
+
 from nimblet.api.common import Condition
 from nimblet.api.compactmodel import ArtifactFile, ArtifactStatus, CompactModel, CompactModelStatus
 from nimblet.conditions import ConditionType
@@ -18,6 +20,9 @@ def with_conditions(status: CompactModelStatus, conditions: tuple[Condition, ...
     if artifact is not None:
         artifact = artifact.model_copy(update={"verified_time": since})
     return status.model_copy(update={"conditions": list(conditions), "artifact": artifact})
+
+
+KEY_RELEASED: Final = "KeyReleased"
 
 
 def artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -> ArtifactStatus:
@@ -39,8 +44,17 @@ def artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -
         digest_source=artifact.digest_source,
         method=artifact.method or None,
         signer=artifact.signer.name if artifact.signer is not None else None,
+        key=_key(model, rollout),
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
         dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
         labels=list(artifact.header.classifier_labels or ()) if task == "Classify" else None,
     )
+
+
+def _key(model: CompactModel, rollout: Rollout) -> str | None:
+    """Return where the key of encrypted weights is: a loader that has finished got it from the broker."""
+    encryption = model.spec.source.encryption
+    if encryption is None:
+        return None
+    return KEY_RELEASED if encryption.kbs is not None and rollout.loaded else encryption.place

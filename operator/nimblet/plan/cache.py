@@ -21,9 +21,10 @@ from nimblet.manifests.configuration import service_account_manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.network import filler_policy_manifest
 from nimblet.merging import find
-from nimblet.plan.artifact import Artifact, parse_failure
+from nimblet.plan.artifact import Artifact
 from nimblet.plan.claim import binding, claim_problem, wanted_claim, wish_of
 from nimblet.plan.facts import ChildRef, ClaimFacts, FailureKind, JobFacts, ModelFacts, PodFacts
+from nimblet.plan.failure import loader_told
 from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.plan.tries import Tries, job_refs, newest, plan_next, plan_tries, retry_delay, told_problem
@@ -195,9 +196,9 @@ def _corruption(stage: _Stage, job: JobFacts) -> Problem | None:
     """Return what a pod found wrong in the folder since the Job filled it."""
     for pod in stage.facts.pods:
         failure = pod.failure
-        if pod.cache_folder != stage.mount.folder or failure is None or failure.kind is not FailureKind.LOADER:
+        if pod.cache_folder != stage.mount.folder or failure is None:
             continue
-        told = parse_failure(failure.message)
+        told = loader_told(failure, pod=pod.name)
         if told is None or told.reason != Reason.CACHE_CORRUPTED:
             continue
         if failure.at is None or job.finished_at is None or failure.at >= job.finished_at:

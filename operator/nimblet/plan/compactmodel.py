@@ -33,7 +33,7 @@ from nimblet.plan.modelhardware import Known, equipped, hardware_status, place_m
 from nimblet.plan.modelserver import model_problem, servers_on
 from nimblet.plan.overhead import tell_overhead
 from nimblet.plan.placement import Placement
-from nimblet.plan.references import reference_problem
+from nimblet.plan.references import reference_problem, weights_key_problem
 from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
@@ -184,8 +184,9 @@ def plan_compactmodel(
 
 
 def _bindable(model: CompactModel) -> Bindable:
-    before = model.status.policy
+    before, encryption = model.status.policy, model.spec.source.encryption
     return Bindable(
+        encrypted=encryption.place if encryption is not None else "",
         ref=model.spec.tee_policy_ref,
         signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
         before=before.technology if before is not None else "",
@@ -194,8 +195,10 @@ def _bindable(model: CompactModel) -> Bindable:
 
 def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
     source, scheme = model.spec.source, scheme_of(model.spec)
-    ref = source.credentials_secret_ref
+    ref, encryption = source.credentials_secret_ref, source.encryption
+    key = encryption.key_secret_ref if encryption is not None else None
     return LoaderPod(
+        weights_key=key.name if key is not None else None,
         owner=model.name,
         namespace=model.namespace,
         image=image,
@@ -300,7 +303,7 @@ def _plan_run(
 
 
 def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount the source's Secret; pods that have it already need it no more.
+    """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
@@ -308,7 +311,7 @@ def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | N
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
-    return secret_problem(model, facts)
+    return secret_problem(model, facts) or weights_key_problem(model, facts)
 
 
 def _is_live(facts: ModelFacts, run: _Run) -> bool:

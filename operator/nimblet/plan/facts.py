@@ -69,6 +69,8 @@ class SecretFacts:
     hosts: tuple[str, ...]
     keys: tuple[str, ...]
     content_hash: str
+    for_weights: bool = False
+    """Its annotation lets it decrypt weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +315,8 @@ class ModelFacts(WorkloadFacts):
     claim: ClaimFacts | None = None
     storage_classes: tuple[StorageClassFacts, ...] | None = None
     """None where they can't be read or are not asked for."""
+    weights_key: SecretFacts | None = None
+    """The Secret that decrypts the weights, where the spec names one and it is there."""
     chat_template: TextFacts | None = None
     """The ConfigMap with the chat template, where the spec names one and it is there."""
     trust: Mapping[str, TrustTextFacts] = field(default_factory=dict)

@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from nimblet.conditions import Reason
-from nimblet.plan.artifact import parse_failure
+from nimblet.conditions import Reason, advised
+from nimblet.plan.artifact import LoaderFailure, parse_failure
+from nimblet.plan.exitcodes import reason_of
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.stage import Problem, problem
 
@@ -24,6 +25,7 @@ _REASONS: Final[Mapping[FailureKind, Reason]] = {
     FailureKind.LOADER: Reason.LOADER_FAILED,
     FailureKind.REFUSED: Reason.POD_REFUSED,
 }
+_ENDS: Final = frozenset({FailureKind.LOADER, FailureKind.EXITED, FailureKind.CRASH_LOOP})
 _REFUSALS: Final[Mapping[Reason, re.Pattern[str]]] = {
     Reason.QUOTA_EXCEEDED: re.compile(r"\b(exceeded|failed) quota: "),
     Reason.POD_SECURITY_REFUSED: re.compile(r"\bviolates PodSecurity "),
@@ -52,9 +54,26 @@ def refusal_reason(words: str) -> Reason:
     return next(found, Reason.POD_REFUSED)
 
 
+def loader_told(failure: ContainerFailure, *, pod: str) -> LoaderFailure | None:
+    """Return what a loader said of its end: in its message, or by its exit code alone."""
+    if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
+        return told
+    by_code = reason_of(failure.container, failure.exit_code) if failure.kind in _ENDS else None
+    if by_code is None:
+        return None
+    return LoaderFailure(reason=by_code, message=code_message(by_code, f"pod {pod}", failure.exit_code))
+
+
+def code_message(reason: Reason, where: str, exit_code: int | None) -> str:
+    """Return the sentence about a loader of which only the exit code is known."""
+    found = f"The loader of {where} ended with exit code {exit_code}, which means {reason}; no message came out."
+    return advised(reason, found)
+
+
 def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
     """Return the problem behind a recorded failure; a loader's own words win over the kubelet's."""
-    if failure.kind is FailureKind.LOADER and (told := parse_failure(failure.message)) is not None:
+    told = loader_told(failure, pod=pod)
+    if told is not None:
         reason = loader_reason(told.reason)
         if failure.container == RETRIEVER:  # a loader's message has its next step
             return problem(reason, f"The retriever can't use its store: {told.message.rstrip('. ')}.")

@@ -3,8 +3,10 @@
 
 from typing import Final
 
+from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
 from nimblet.conditions import Reason
+from nimblet.manifests.loader import WEIGHTS_KEY_ENTRY
 from nimblet.plan.facts import ModelFacts, SecretFacts
 from nimblet.plan.stage import Problem, problem
 
@@ -34,6 +36,21 @@ def secret_flaw(
     if missing:
         return problem(Reason.SECRET_NOT_USABLE, f"Secret {name} has no key `{missing[0]}`.")
     return None
+
+
+def weights_key_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:
+    """Return what is wrong with the Secret that decrypts the weights; None where none is named."""
+    encryption = model.spec.source.encryption
+    if encryption is None or encryption.key_secret_ref is None:
+        return None
+    name, found = encryption.key_secret_ref.name, facts.weights_key
+    flaw = secret_flaw(name, found, namespace=model.namespace, required=(WEIGHTS_KEY_ENTRY,))
+    if flaw is not None or found is None or found.for_weights:
+        return flaw
+    wanted = f'{labels.WEIGHTS_KEY}: "{labels.WEIGHTS_KEY_VALUE}"'
+    return problem(
+        Reason.SECRET_NOT_USABLE, f"Secret {name} has no annotation {wanted}, so it decrypts no weights."
+    )
 
 
 def _template_problem(model: CompactModel, facts: ModelFacts) -> Problem | None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from nimblet.api.common import SpecModel
 from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.api.encryption import Encryption
 from nimblet.manifests.loader import RESOLVE_DEADLINE_SECONDS
 from nimblet.names import content_hash
 from nimblet.plan.format import preferred_format
@@ -16,6 +17,7 @@ TOKEN_KEY: Final = "token"  # noqa: S105 - the key's name
 S3_KEYS: Final = ("accessKeyId", "secretAccessKey")
 SESSION_KEY: Final = "sessionToken"
 LOGIN_KEYS: Final = ("username", "password")
+RESOURCE_SCHEME: Final = "kbs:///"
 _WHOLE: Final = frozenset({"oci", "pvc"})
 """Sources whose resolver may have to read every byte: to hash an image's layer, or a claim's file."""
 _WHOLE_SECONDS: Final = 3600
@@ -41,9 +43,19 @@ def source_text(spec: CompactModelSpec, trust: Trust) -> str:
         document["signature"] = dict(trust.signature)
     if source.role_arn is not None:
         document["roleARN"] = source.role_arn
+    if source.encryption is not None:
+        document["encryption"] = _encryption(source.encryption)
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     # Kubernetes expands $(NAME) and $$ in a variable's value: nobody's text may refer to another variable.
     return text.replace("$", "\\u0024")
+
+
+def _encryption(encryption: Encryption) -> dict[str, str]:
+    """Return the loader's `Encryption`: where the key is mounted, its manifest says."""
+    named = {"model": encryption.model, "revision": encryption.revision}
+    if encryption.kbs is None:
+        return named
+    return {**named, "resource": encryption.kbs.resource.removeprefix(RESOURCE_SCHEME)}
 
 
 def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust) -> str:

@@ -79,6 +79,8 @@ class Bindable:
 
     ref: PolicyRef | None
     signed: bool | None = None
+    encrypted: str = ""
+    """Where the key of its weights comes from, KBS or Secret; empty for plaintext."""
     before: str = ""
     """Technology that its status names: it stays there as long as that will do."""
 
@@ -165,12 +167,12 @@ def plan_guard(subject: Bindable, tee: TEEFacts, nodes: Sequence[NodeFacts]) -> 
         overhead=overhead,
         place=place,
     )
-    return _judged(guard, demands, tee, search=search, signed=subject.signed)
+    return _judged(guard, demands, tee, search=search, subject=subject)
 
 
-def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, signed: bool | None) -> Guard:
+def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, subject: Bindable) -> Guard:
     """Add what else the policies ask for: proof, initdata, weights."""
-    flaw = _flaw(demands.required, tee, signed=signed)
+    flaw = _flaw(demands.required, tee, subject)
     if flaw is not None:
         return replace(guard, place=None, overhead=None, allowed=frozenset(), blocked=flaw)
     if guard.place is None:
@@ -187,7 +189,7 @@ def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, 
         guard,
         confinement=_confinement(guard.place, annotations={INITDATA: text} if text else {}),
         initdata_sha256=digest,
-        unmet=_flaw(demands.preferred, tee, signed=signed),
+        unmet=_flaw(demands.preferred, tee, subject),
     )
 
 
@@ -231,7 +233,7 @@ def _binds(policy: TEEPolicy, ref: PolicyRef | None, labels_: Mapping[str, str])
     return selector is not None and all(labels_.get(key) == value for key, value in selector.match_labels.items())
 
 
-def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) -> Problem | None:
+def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, subject: Bindable) -> Problem | None:
     """Return the first demand, other than for a place, that can't be met."""
     for policy in policies:
         name, spec = policy.name, policy.spec
@@ -240,9 +242,11 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) 
             return problem(Reason.ATTESTATION_UNAVAILABLE, found)
         if (flaw := _initdata_problem(policy, tee)) is not None:
             return flaw
-        if signed is not None and spec.weights.require_encryption:
-            return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses plaintext weights.")
-        if signed is False and spec.weights.require_signature:
+        if subject.signed is not None and spec.weights.require_encryption:
+            plain = _plaintext(policy, subject.encrypted)
+            if plain:
+                return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses {plain}.")
+        if subject.signed is False and spec.weights.require_signature:
             found = f"TEEPolicy {name} asks for signed weights; the spec's integrity names no signature."
             return problem(Reason.WEIGHTS_NOT_SIGNED, found)
     digests = {item.spec.attestation.initdata.sha256 for item in policies if item.spec.attestation.initdata}
@@ -250,6 +254,14 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, *, signed: bool | None) 
         found = f"{_title([policy.name for policy in policies])} name different initdata."
         return problem(Reason.POLICIES_CONFLICT, found)
     return None
+
+
+def _plaintext(policy: TEEPolicy, encrypted: str) -> str:
+    """Return what of the weights a policy refuses that wants them encrypted; "" where nothing is."""
+    if not encrypted:
+        return "plaintext weights"
+    simulated = policy.spec.attestation.mode == "Simulated"
+    return "" if simulated or encrypted == "KBS" else "a key out of a Secret, which the cluster can read"
 
 
 def _initdata_problem(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:

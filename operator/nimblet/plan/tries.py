@@ -12,8 +12,9 @@ from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
 from nimblet.plan.artifact import parse_failure
+from nimblet.plan.exitcodes import LOADER_REASONS
 from nimblet.plan.facts import ChildRef, JobFacts
-from nimblet.plan.failure import failure_problem, loader_reason
+from nimblet.plan.failure import code_message, failure_problem, loader_reason
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.settings import Timing
 
@@ -78,6 +79,9 @@ def job_problem(job: JobFacts) -> Problem:
         return Problem(reason=loader_reason(told.reason), message=told.message)
     if job.succeeded:
         return problem(Reason.LOADER_FAILED, f"Job {job.name} ended without a result; it is tried again.")
+    by_code = LOADER_REASONS.get(job.exit_code or 0)
+    if by_code is not None:
+        return Problem(reason=by_code, message=code_message(by_code, f"Job {job.name}", job.exit_code))
     ending = f"exit code {job.exit_code}" if job.exit_code is not None else job.message or "no result"
     return problem(Reason.LOADER_FAILED, f"Job {job.name} failed: {ending}.")
 

@@ -38,6 +38,7 @@ def _is_wanted(model: CompactModel, artifact: Artifact, facts: ModelFacts, setti
         and artifact.is_image
         and model.spec.cache is None
         and source.credentials_secret_ref is None
+        and source.encryption is None
     )
 
 

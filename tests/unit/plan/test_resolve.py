@@ -126,9 +126,17 @@ def test_retry_after_an_edit_starts_with_a_clean_view() -> None:
     ("result", "said"),
     [(None, "exit code 20"), ("not JSON", "exit code 20"), ('{"version": 2}', "exit code 20")],
 )
-def test_job_without_a_readable_report_is_a_loader_failure(result: str | None, said: str) -> None:
+def test_job_without_a_readable_report_is_told_by_its_exit_code(result: str | None, said: str) -> None:
     model = a_model()
     plan = plan_of(model, ModelFacts(jobs=(failed_job(model, result=result),)))
+    assert shown(plan, "Ready") == ("False", "RepositoryNotFound")
+    assert said in message(plan, "Ready")
+
+
+@pytest.mark.parametrize(("code", "said"), [(3, "exit code 3"), (None, "no result")])
+def test_job_that_tells_nothing_at_all_is_a_loader_failure(code: int | None, said: str) -> None:
+    model = a_model()
+    plan = plan_of(model, ModelFacts(jobs=(failed_job(model, result=None, exit_code=code),)))
     assert shown(plan, "Ready") == ("False", "LoaderFailed")
     assert said in message(plan, "Ready")
 

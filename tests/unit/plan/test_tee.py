@@ -142,6 +142,22 @@ def test_weights_that_are_not_as_wanted_are_refused(weights: str, expected: Reas
     assert reason(guard_of(wanted, subject=Bindable(ref=None))) == ""  # a gateway loads none
 
 
+@pytest.mark.parametrize(
+    ("encrypted", "mode", "expected"),
+    [
+        ("KBS", "Simulated", ""),
+        ("Secret", "Simulated", ""),
+        ("", "Simulated", Reason.WEIGHTS_NOT_ENCRYPTED),
+    ],
+)
+def test_encrypted_weights_are_what_the_policy_wants(encrypted: str, mode: str, expected: str) -> None:
+    wanted = policy(weights={"requireEncryption": True}, attestation={"mode": mode})
+    assert (
+        reason(guard_of(wanted, subject=Bindable(ref=PolicyRef(name="a"), signed=False, encrypted=encrypted)))
+        == expected
+    )
+
+
 def packed(document: bytes) -> str:
     return base64.b64encode(gzip.compress(document, mtime=0)).decode()
 
