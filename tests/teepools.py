@@ -4,6 +4,7 @@
 The golden test computes it by the plan; tests/cluster asks a real API server for the same.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -38,6 +39,19 @@ CLASSES: Final[Mapping[str, tuple[int, int]]] = {
 }
 """RuntimeClass → podFixed in MiB and thousandths of a core, as in kata-deploy; gramine stands for a library OS."""
 SIMULATED: Final = {"mode": "Simulated"}
+VERIFIER: Final = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "W4d-gnoNiTGEahbOvwltEt6_UmS01P0aAYPtEfrC6oM",
+    "y": "X68IbhlliwDLk7Qn1wc7Pji-aZRN3jt_dAlPa3c9nYA",
+    "kid": "verifier-1",
+}
+"""A public key whose private half nobody has."""
+GATED: Final = {
+    "mode": "Hardware",
+    "verifier": {"keys": json.dumps(VERIFIER)},
+    "referenceValues": [{"claim": "/quote/body/mr_td", "values": ["00"]}],
+}
 GRAMINE: Final = {"technology": "SGX", "runtimeClassName": "gramine"}
 
 
@@ -58,6 +72,7 @@ POLICIES: Final[Mapping[str, Mapping[str, object]]] = {
     "Required NVIDIA-CC": _spec("NVIDIA-CC"),
     "Preferred SNP": _spec("SNP", enforcement="Preferred"),
     "Required TDX, Hardware": _spec("TDX", attestation={"mode": "Hardware"}),
+    "Required TDX, Hardware by a verifier": _spec("TDX", attestation=GATED),
 }
 """Policy, as the table calls it → its spec."""
 

@@ -13,7 +13,8 @@ from e2e.models import MODELS
 _IGNORED_FOLDERS = frozenset({"__pycache__", "tests", "build", "dist", ".venv", ".mypy_cache", ".ruff_cache"})
 _KEY_DIGITS = 16
 _LIBRARIES = {
-    "loader": ("images/egress",),
+    "operator": ("images/attestation",),
+    "loader": ("images/attestation", "images/egress"),
     "indexer": ("images/egress",),
     "retriever": ("images/indexer", "images/egress", "images/relevance"),
     "gateway": ("images/relevance",),

@@ -67,6 +67,8 @@ class Reason(StrEnum):
     FRESH = "Fresh"
     SNAPSHOTS_TAKEN = "SnapshotsTaken"
     SIMULATED = "Simulated"
+    ATTESTED = "Attested"
+    ATTESTATION_PENDING = "AttestationPending"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
@@ -199,6 +201,22 @@ class Reason(StrEnum):
     WEIGHTS_NOT_ENCRYPTED = "WeightsNotEncrypted"
     POLICY_FALLBACK = "PolicyFallback"
     POLICY_VIOLATED = "PolicyViolated"
+    # the attestation gate: by the pod's exit code, or by the operator's own check
+    TOKEN_MALFORMED = "TokenMalformed"  # noqa: S105
+    ALGORITHM_REFUSED = "AlgorithmRefused"
+    VERIFIER_UNKNOWN = "VerifierUnknown"
+    TOKEN_SIGNATURE_INVALID = "TokenSignatureInvalid"  # noqa: S105
+    TOKEN_EXPIRED = "TokenExpired"  # noqa: S105
+    TOKEN_NOT_YET_VALID = "TokenNotYetValid"  # noqa: S105
+    NOT_AFFIRMING = "NotAffirming"
+    TECHNOLOGY_MISMATCH = "TechnologyMismatch"
+    REFERENCE_MISMATCH = "ReferenceMismatch"
+    INITDATA_MISMATCH = "InitdataMismatch"
+    NONCE_MISMATCH = "NonceMismatch"
+    KEY_MISMATCH = "KeyMismatch"
+    EVIDENCE_UNAVAILABLE = "EvidenceUnavailable"
+    VERIFIER_UNAVAILABLE = "VerifierUnavailable"
+    ATTESTATION_REFUSED = "AttestationRefused"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -219,6 +237,7 @@ UNDER_WAY: Final = frozenset(
         Reason.BUILDING,
         Reason.SWAPPING,
         Reason.NO_GATE,
+        Reason.ATTESTATION_PENDING,
     }
 )
 """Reasons of conditions that are not True and yet nothing is wrong."""
@@ -352,13 +371,29 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.POLICY_MISSING: "Create the TEEPolicy, or correct teePolicyRef.",
     Reason.POLICIES_CONFLICT: "Change the named policies so that one place meets them all.",
     Reason.NO_CONFIDENTIAL_PLACE: "Add such a node and RuntimeClass, or correct the policy's overrides.",
-    Reason.ATTESTATION_UNAVAILABLE: "Nothing checks evidence yet: only attestation.mode Simulated can be met.",
+    Reason.ATTESTATION_UNAVAILABLE: "Give attestation what is missing, or require mode Simulated, which proves "
+    "nothing.",
     Reason.INITDATA_REFUSED: "Correct the ConfigMap in the operator's namespace, or the policy's digest.",
     Reason.WEIGHTS_NOT_SIGNED: "Sign the weights and name the key in the spec, or name weights that are signed.",
     Reason.WEIGHTS_NOT_ENCRYPTED: "Encrypt the weights (`nimblet encrypt`) and name source.encryption, with a key "
     "of a key broker.",
     Reason.POLICY_FALLBACK: "Make a place that the policy asks for; the pods move there by themselves.",
     Reason.POLICY_VIOLATED: "Wait until they are replaced, or set onViolation Evict.",
+    Reason.TOKEN_MALFORMED: "See the log of the gate and the verifier: what it gave is no attestation result.",
+    Reason.ALGORITHM_REFUSED: "Have the verifier sign with an algorithm that is named, by the pinned key.",
+    Reason.VERIFIER_UNKNOWN: "If you trust that verifier, add its key to attestation.verifier.",
+    Reason.TOKEN_SIGNATURE_INVALID: "Find out who signed; pin the verifier's key if it has a new one.",
+    Reason.TOKEN_EXPIRED: "Check the key broker: the gate gets a new token as soon as it answers.",
+    Reason.TOKEN_NOT_YET_VALID: "Set the clocks of verifier and nodes right.",
+    Reason.NOT_AFFIRMING: "See the verifier's policy and log: they say what of the evidence is not good.",
+    Reason.TECHNOLOGY_MISMATCH: "Check what the RuntimeClass starts; sample evidence is for mode Simulated alone.",
+    Reason.REFERENCE_MISMATCH: "Find out what the guest runs; if that is right, correct referenceValues.",
+    Reason.INITDATA_MISMATCH: "Find out who changed the initdata on its way to the guest.",
+    Reason.NONCE_MISMATCH: "Find out who answers for the pod: an old token or report was shown.",
+    Reason.KEY_MISMATCH: "Find out who answers for the pod: it does not hold the key of its token.",
+    Reason.EVIDENCE_UNAVAILABLE: "Let the guest offer evidence (rest_api=attestation); the gate tries again.",
+    Reason.VERIFIER_UNAVAILABLE: "Check attestation.kbs and the way to it from the pods; the gate tries again.",
+    Reason.ATTESTATION_REFUSED: "See the key broker's log: it does not accept the guest's evidence.",
     Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",

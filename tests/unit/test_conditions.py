@@ -44,6 +44,8 @@ PROGRESS = {
     Reason.FRESH,
     Reason.SNAPSHOTS_TAKEN,
     Reason.SIMULATED,
+    Reason.ATTESTED,
+    Reason.ATTESTATION_PENDING,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }
 

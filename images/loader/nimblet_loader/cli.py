@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "fill": lambda: _fill(paths, arguments, os.environ),
         "verify": lambda: _verify(arguments, os.environ),
         "check": lambda: _check(arguments, os.environ),
+        "attest": lambda: _attest(arguments, os.environ),
     }
     return run(actions[arguments.command], paths)
 
@@ -207,6 +209,22 @@ def _check(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Bas
     return check(artifact, arguments.dest, now=time.monotonic)
 
 
+def _attest(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
+    """Prove the guest, then answer challenges until the pod ends. It returns never."""
+    from nimblet_loader import attestation, gate  # noqa: PLC0415 - no other command needs what they import
+
+    holder = gate.Holder(
+        gate=gate.gate_of(environment),
+        pod_uid=environment.get("POD_UID", ""),
+        obtain=lambda: attestation.obtain(holder.gate, agent=arguments.agent),
+        now=lambda: datetime.now(UTC),
+    )
+    proven = holder.renew()
+    with gate.answering(holder, arguments.port) as port:
+        _log.info("answering at port %d", port)
+        gate.keep(holder, proven, wait=threading.Event().wait)
+
+
 def _credentials(paths: Paths, policy: FetchPolicy, source: Source, *, required: bool) -> Credentials:
     if source.role_arn is None:
         return read_credentials(
@@ -310,4 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", parents=[shared, local], help="check a folder of a cache")
     verifying.add_argument("--folder", required=True)
     verifying.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a filler")
+    attesting = commands.add_parser("attest", parents=[shared], help="prove the guest, and answer the operator")
+    attesting.add_argument("--port", type=int, default=8082, help="where challenges are answered")
+    attesting.add_argument("--agent", default="http://127.0.0.1:8006", help="the guest's REST API")
     return parser

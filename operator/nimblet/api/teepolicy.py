@@ -10,7 +10,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import NamespaceSelector
-from nimblet.api.common import ConfigMapKeyRef, ObjectName, Sha256, SpecModel, StatusModel
+from nimblet.api.attestation import Attestation, AttestationStatus
+from nimblet.api.common import ObjectName, SpecModel, StatusModel
 from nimblet.api.definition import Definition, PrinterColumn, Rule, rules
 from nimblet.api.scheduling import Key, LabelValue
 
@@ -56,30 +57,6 @@ class Override(SpecModel):
         if self.runtime_class_name is None and self.node_labels is None:
             raise ValueError(SAYS_RULE.message)
         return self
-
-
-class Initdata(SpecModel):
-    """A pre-built initdata document, put unchanged on every pod that a policy binds."""
-
-    config_map_ref: ConfigMapKeyRef = Field(
-        description="The annotation's value as it is, base64 of gzip of TOML, in a ConfigMap of the operator's "
-        "own namespace."
-    )
-    sha256: Sha256 = Field(
-        description="SHA-256 of the TOML document; another document is refused, and the digest stands in the "
-        "status of what is bound."
-    )
-
-
-class Attestation(SpecModel):
-    """How the place is proved."""
-
-    mode: Literal["Hardware", "Simulated"] = Field(
-        description="Hardware: only with evidence that a verifier checked; nothing checks any yet, so that a "
-        "Required policy of this mode refuses all pods. Simulated: labels and RuntimeClasses choose the place, "
-        "nothing is proved, and everything says so."
-    )
-    initdata: Initdata | None = Field(default=None, description="Initdata of the pods; none when absent.")
 
 
 class WeightsPolicy(SpecModel):
@@ -155,7 +132,12 @@ class PolicyStatus(StatusModel):
     technology: str = Field(default="", description="Technology that was chosen; empty where none was found.")
     runtime_class: str = Field(default="", description="RuntimeClass of the pods.")
     proof: str = Field(
-        default="", description="Simulated: nothing is proved. Nothing else is built yet; empty without a place."
+        default="",
+        description="Simulated: nothing is proved. Attested: the operator checked a token of every pod that runs. "
+        "Pending: it has not, or not of every pod. Empty without a place.",
+    )
+    attestation: AttestationStatus | None = Field(
+        default=None, description="What was checked of the pods' tokens, where policies have a gate."
     )
     initdata_sha256: str = Field(default="", description="SHA-256 of the initdata that the pods carry.")
     not_covered: Annotated[list[str], Field(max_length=8)] = Field(

@@ -7,11 +7,13 @@ The only reader of the loop. It decides nothing; a Secret's values end here as a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 from nimblet import labels, names, quantity
 from nimblet.api.common import PolicyRef
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.attestation import Challenger, challenger_of
 from nimblet.cluster.claimfacts import (
     JOB_NAME,
     cache_folder_of,
@@ -91,9 +93,14 @@ class Gatherer:
     nodes: NodeMemory = field(default_factory=NodeMemory)
     referents: Referents = field(default_factory=Referents)
 
+    @cached_property
+    def challenger(self) -> Challenger:
+        """Who asks the gates of pods in confidential places."""
+        return challenger_of(self.observer.session)
+
     async def tee(self, key: Key, ref: PolicyRef | None) -> TEEFacts:
         """Return what decides on confidential places for one resource."""
-        bound = Bound(key=key, ref=ref, operator_namespace=self.operator_namespace)
+        bound = Bound(key=key, ref=ref, operator_namespace=self.operator_namespace, challenger=self.challenger)
         return await tee_facts(self.client, self.mirror, bound)
 
 

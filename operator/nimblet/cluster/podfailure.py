@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from nimblet.cluster.observed import ContainerStatus, Pod, Terminated, Waiting
+from nimblet.manifests.gate import GATE
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.failure import RETRIEVER
 
@@ -17,7 +18,9 @@ LOADER: Final = "loader"
 RESOLVER: Final = "resolver"
 FILLER: Final = "filler"
 INDEXER: Final = "indexer"
-TELLING: Final = frozenset({LOADER, RETRIEVER})
+STOPPED_EXIT: Final = 143
+"""Of a gate that was asked to end: 128 + SIGTERM."""
+TELLING: Final = frozenset({LOADER, RETRIEVER, GATE})
 """Containers whose termination message names a reason."""
 
 IMAGE_REASONS: Final = frozenset(
@@ -177,6 +180,8 @@ def _ended(
         return None
     if container in (RESOLVER, FILLER) and ended.exit_code == 0:
         return None
+    if container == GATE and ended.exit_code == STOPPED_EXIT:
+        return None  # the pod's work is done, or it is being deleted
     kind = FailureKind.CRASH_LOOP if loops else FailureKind.EXITED
     message = tail(ended.message) or f"ended with exit code {ended.exit_code}"
     if is_oom(ended):

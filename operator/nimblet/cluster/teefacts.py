@@ -9,18 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nimblet.api.common import PolicyRef
+from nimblet.api.common import ConfigMapKeyRef, PolicyRef
 from nimblet.api.teepolicy import TEEPolicy, TEEPolicySpec
+from nimblet.cluster.attestation import Challenger, GatedPod
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import ApiError, Transient
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
-from nimblet.cluster.observed import ConfigMap, Job, Pod, RuntimeClass, Workload, metadata_of
+from nimblet.cluster.observed import ConfigMap, ContainerStatus, Job, Pod, RuntimeClass, Workload, metadata_of
 from nimblet.cluster.parse import parse_spec
 from nimblet.cluster.podfailure import ENDED_PHASES
 from nimblet.cluster.resources import CONFIG_MAP, NAMESPACE, RUNTIME_CLASS, TEE_POLICY
+from nimblet.manifests.gate import GATE
 from nimblet.plan.tee import bound_policies
-from nimblet.plan.teefacts import LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
+from nimblet.plan.teefacts import AttestationTexts, LivePod, LiveWorkload, PodReport, RuntimeClassFacts, TEEFacts
 from nimblet.quantity import bytes_of, millicores_of
 
 WORKLOAD_KINDS: Final = ("Deployment", "StatefulSet", "Job")
@@ -34,7 +36,9 @@ class Bound:
     key: Key
     ref: PolicyRef | None
     operator_namespace: str
-    """Where initdata lies."""
+    """Where initdata lies, and the other texts that policies name."""
+    challenger: Challenger | None = None
+    """Who asks the gates; nobody where plans are only shown."""
 
 
 async def tee_facts(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
@@ -65,6 +69,7 @@ async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
     binding = bound_policies(bound.ref, facts)
     if not binding:
         return facts
+    gated = any(policy.spec.attestation.verifier is not None for policy in binding)
     return TEEFacts(
         policies=known,
         namespace_labels=labels_,
@@ -72,6 +77,9 @@ async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
         initdata=await _initdata(client, binding, namespace=bound.operator_namespace),
         workloads=_workloads(mirror, bound.key),
         pods=_pods(mirror, bound.key),
+        texts=await _texts(client, binding, namespace=bound.operator_namespace),
+        reports=await _reports(mirror, bound) if gated else {},
+        operator_namespace=bound.operator_namespace,
     )
 
 
@@ -100,11 +108,44 @@ async def _initdata(client: Client, policies: tuple[TEEPolicy, ...], *, namespac
         wanted = policy.spec.attestation.initdata
         if wanted is None:
             continue
-        ref = wanted.config_map_ref
-        body = await client.get(CONFIG_MAP, namespace=namespace, name=ref.name)
-        if body is not None and (text := ConfigMap.model_validate(body).data.get(ref.key)) is not None:
+        text = await _text(client, wanted.config_map_ref, namespace=namespace)
+        if text is not None:
             found[policy.name] = text.strip()
     return found
+
+
+async def _text(client: Client, ref: ConfigMapKeyRef | None, *, namespace: str) -> str | None:
+    if ref is None:
+        return None
+    body = await client.get(CONFIG_MAP, namespace=namespace, name=ref.name)
+    return ConfigMap.model_validate(body).data.get(ref.key) if body is not None else None
+
+
+async def _texts(
+    client: Client, policies: tuple[TEEPolicy, ...], *, namespace: str
+) -> Mapping[str, AttestationTexts]:
+    """Return what each policy's attestation names: the verifier's keys and the broker's roots."""
+    found: dict[str, AttestationTexts] = {}
+    for policy in policies:
+        verifier, kbs = policy.spec.attestation.verifier, policy.spec.attestation.kbs
+        if verifier is not None:
+            found[policy.name] = AttestationTexts(
+                keys=await _text(client, verifier.config_map_ref, namespace=namespace),
+                ca=await _text(client, kbs.ca_ref if kbs is not None else None, namespace=namespace),
+            )
+    return found
+
+
+async def _reports(mirror: Mirror, bound: Bound) -> Mapping[str, PodReport]:
+    """Return what the gates that are open answer."""
+    if bound.challenger is None:
+        return {}
+    asked = [
+        GatedPod(uid=pod.metadata.uid, ip=pod.status.pod_ip)
+        for pod in _live(mirror, bound.key)
+        if _is_open(pod) and pod.status.pod_ip
+    ]
+    return await bound.challenger.reports(bound.key, asked)
 
 
 def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
@@ -132,7 +173,31 @@ def _has_ended(job: Job) -> bool:
 
 def _pods(mirror: Mirror, key: Key) -> tuple[LivePod, ...]:
     return tuple(
-        LivePod(name=pod.metadata.name, runtime_class=pod.spec.runtime_class_name)
-        for pod in (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
-        if pod.status.phase not in ENDED_PHASES
+        LivePod(
+            name=pod.metadata.name,
+            runtime_class=pod.spec.runtime_class_name,
+            uid=pod.metadata.uid,
+            gated=not pod.status.container_statuses or pod.container(GATE) is not None,
+            opened=_is_open(pod),
+            gate_exit=_gate_exit(pod.container(GATE)),
+        )
+        for pod in _live(mirror, key)
     )
+
+
+def _live(mirror: Mirror, key: Key) -> list[Pod]:
+    pods = (Pod.model_validate(body) for body in mirror.owned(key, "Pod"))
+    return [pod for pod in pods if pod.status.phase not in ENDED_PHASES]
+
+
+def _is_open(pod: Pod) -> bool:
+    gate = pod.container(GATE)
+    return gate is not None and gate.ready
+
+
+def _gate_exit(gate: ContainerStatus | None) -> int | None:
+    """Return with which code a gate ended that has not let anybody through since."""
+    if gate is None or gate.ready:
+        return None
+    ended = gate.state.terminated or gate.last_state.terminated
+    return ended.exit_code if ended is not None else None

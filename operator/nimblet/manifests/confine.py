@@ -11,6 +11,7 @@ from typing import Final
 
 from nimblet import labels
 from nimblet.manifests.common import Manifest
+from nimblet.manifests.gate import GateForm, gate_container
 from nimblet.manifests.parts import listed as _list
 from nimblet.manifests.parts import optional as _optional
 from nimblet.manifests.parts import part as _part
@@ -39,6 +40,8 @@ class Confinement:
     annotations: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     """Extended resource of which the model server gets one."""
+    gate: GateForm | None = None
+    """What proves each pod's guest, where the policies ask for it."""
     memory_resource: str = ""
     """Extended resource that every container gets as much of as it has memory (SGX: its enclave's pages)."""
 
@@ -64,13 +67,24 @@ def confine(manifest: Manifest, place: Confinement) -> Manifest:
     component = _part(_part(manifest, "metadata"), "labels").get(labels.COMPONENT)
     is_server = manifest["kind"] == "Deployment" and component == SERVER_COMPONENT
     class_ = place.server_class if is_server else place.runtime_class
-    pod = _pod(_part(template, "spec"), place, class_=class_, device=place.device if is_server else "")
+    given_pod = _gated(_part(template, "spec"), place, is_server=is_server)
+    pod = _pod(given_pod, place, class_=class_, device=place.device if is_server else "")
     return with_pod(manifest, pod, annotations={**place.annotations, HANDLER: class_})
 
 
 def stopped(manifest: Manifest) -> Manifest:
     """Return a Deployment or StatefulSet that wants no pods."""
     return {**manifest, "spec": {**_part(manifest, "spec"), "replicas": 0}}
+
+
+def _gated(pod: Manifest, place: Confinement, *, is_server: bool) -> Manifest:
+    """Return the pod with its gate before all else."""
+    if place.gate is None:
+        return pod
+    return {
+        **pod,
+        "initContainers": [gate_container(place.gate, is_server=is_server), *_list(pod, "initContainers")],
+    }
 
 
 def _pod(pod: Manifest, place: Confinement, *, class_: str, device: str) -> Manifest:

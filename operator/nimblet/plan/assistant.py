@@ -35,7 +35,7 @@ from nimblet.plan.assistantconfig import GatewayConfig, plan_config
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.assistantreferences import References, fallback_note, judge_references, used_names
 from nimblet.plan.facts import FIRST_KEY, ChildRef
-from nimblet.plan.guarded import confined, hold, policy_status, policy_verdicts
+from nimblet.plan.guarded import confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.keys import KeyPlan, plan_keys
 from nimblet.plan.resolve import secret_poll
 from nimblet.plan.result import Plan
@@ -89,7 +89,8 @@ def plan_assistant(
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
     references = judge_references(assistant, facts)
     image = _image(assistant, facts, settings)
-    guard = plan_guard(_bindable(assistant), facts.tee, facts.nodes)
+    guard = plan_guard(_bindable(assistant, settings), facts.tee, facts.nodes)
+    proof = judge_proof(guard, facts.tee, now)
     run = _guarded(guard, _plan_run(assistant, facts, settings, references=references, keys=keys, image=image))
     rollout = judge_rollout(
         _alive(assistant, facts, references),
@@ -97,8 +98,8 @@ def plan_assistant(
         settings.timing,
         now=now,
     )
-    found = (guard.blocked, references.flaw, references.waiting, rollout.state, keys.state)
-    state = _overall(assistant, facts, found)
+    found = (guard.blocked or proof.flaw, references.flaw, references.waiting, rollout.state)
+    state = _overall(assistant, facts, (*found, keys.state or proof.pending))
     children = [*_common(assistant, settings, keys=keys)]
     held = _is_held_back(assistant, facts, references, run)
     if run.config is not None and run.deployment is not None and not held:
@@ -106,11 +107,11 @@ def plan_assistant(
         children.append(gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text))
         children.append(run.deployment)
     verdicts = _verdicts(assistant, facts, rollout, state, newer_image=image.newer)
-    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee))
+    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee, proof))
     conditions = merge(assistant.status.conditions, verdicts, generation=assistant.generation, now=now)
     status = _status(assistant, facts, run=run, rollout=rollout, image=image)
     polled = guard.blocked is not None or (isinstance(state, Problem) and state.reason in POLLED)
-    policy = policy_status(guard, uncovered=[NAMED] if assistant.spec.tee_policy_ref is not None else [])
+    policy = policy_status(guard, proof, uncovered=[NAMED] if assistant.spec.tee_policy_ref is not None else [])
     allowed = hold(
         guard,
         facts.tee,
@@ -128,14 +129,20 @@ def plan_assistant(
         requeue_after=earliest(
             rollout.requeue_after if not references.dead else None,
             keys.requeue_after,
+            proof.requeue_after,
             secret_poll(assistant.status.conditions, now) if polled else None,
         ),
     )
 
 
-def _bindable(assistant: Assistant) -> Bindable:
+def _bindable(assistant: Assistant, settings: Settings) -> Bindable:
     before = assistant.status.policy
-    return Bindable(ref=assistant.spec.tee_policy_ref, before=before.technology if before is not None else "")
+    return Bindable(
+        ref=assistant.spec.tee_policy_ref,
+        before=before.technology if before is not None else "",
+        gate_image=settings.images.loader,
+        pull_policy=settings.images.pull_policy,
+    )
 
 
 def _guarded(guard: Guard, run: _Run) -> _Run:

@@ -25,7 +25,7 @@ from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import CachePlan, leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
-from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
+from nimblet.plan.guarded import CLAIMS, confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.images import Images, choose_images, spec_hash_of
 from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
 from nimblet.plan.keys import KeyPlan, plan_keys
@@ -90,7 +90,8 @@ def plan_compactmodel(
     """Return the children, deletions and status of one model. Same arguments, same plan."""
     images = choose_images(model, facts, settings)
     trust = trust_of(model, facts.trust)
-    guard = plan_guard(_bindable(model), facts.tee, facts.nodes)
+    guard = plan_guard(_bindable(model, settings, gate_image=images.loader), facts.tee, facts.nodes)
+    proof = judge_proof(guard, facts.tee, now)
     loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     access = model.spec.access
     keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
@@ -130,7 +131,7 @@ def plan_compactmodel(
     )
     rollout = judge_rollout(facts, expected, settings.timing, now=now)
     judgement = Judgement(
-        policy=guard.blocked,
+        policy=guard.blocked or proof.flaw,
         resolution=resolution.outcome.state,
         artifact=resolution.artifact,
         run=run.state,
@@ -140,7 +141,7 @@ def plan_compactmodel(
         write_failures=facts.write_failures,
         newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
-        keys=keys.state,
+        keys=keys.state or proof.pending,
         suspended=model.spec.suspend,
         method=method_of(model.spec.integrity),
     )
@@ -153,9 +154,9 @@ def plan_compactmodel(
     if applied is not None:
         children.append(applied)
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
-    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof))
     conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
-    policy = policy_status(guard, uncovered=[CLAIMS] if model.spec.cache is not None else [])
+    policy = policy_status(guard, proof, uncovered=[CLAIMS] if model.spec.cache is not None else [])
     held_plan = hold(
         guard,
         facts.tee,
@@ -176,6 +177,7 @@ def plan_compactmodel(
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
+            proof.requeue_after,
             secret_poll(model.status.conditions, now)
             if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
             else None,
@@ -183,13 +185,15 @@ def plan_compactmodel(
     )
 
 
-def _bindable(model: CompactModel) -> Bindable:
+def _bindable(model: CompactModel, settings: Settings, *, gate_image: str) -> Bindable:
     before, encryption = model.status.policy, model.spec.source.encryption
     return Bindable(
         encrypted=encryption.place if encryption is not None else "",
         ref=model.spec.tee_policy_ref,
         signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
         before=before.technology if before is not None else "",
+        gate_image=gate_image,
+        pull_policy=settings.images.pull_policy,
     )
 
 

@@ -6,6 +6,7 @@ The last step of every kind's plan, so that no child escapes it. Pure.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nimblet import labels
 from nimblet.api.common import ConditionStatus
@@ -13,6 +14,8 @@ from nimblet.api.teepolicy import PolicyStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.confine import WORKLOADS, confine, makes_pods, stopped
+from nimblet.manifests.gate import opened
+from nimblet.plan.attest import Proof, judge_pods
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.stage import problem
 from nimblet.plan.tee import NAMED, Guard
@@ -69,6 +72,9 @@ def _held(
     """Return a child as it may be applied; None where it may not be now."""
     kind = str(child["kind"])
     if kind not in WORKLOADS:
+        gate = guard.confinement.gate if guard.confinement is not None else None
+        if kind == "NetworkPolicy" and gate is not None:
+            return opened(child, gate)
         return _marked(child, guard) if kind == "Secret" and guard.required else child
     identity = (kind, _name(child))
     ends = any((item.kind, item.name) == identity for item in evicted)
@@ -103,7 +109,7 @@ def confined(guard: Guard, manifest: Manifest) -> Manifest:
     return confine(manifest, guard.confinement) if guard.confinement is not None else manifest
 
 
-def policy_verdicts(guard: Guard, tee: TEEFacts) -> tuple[Verdict, ...]:
+def policy_verdicts(guard: Guard, tee: TEEFacts, proof: Proof) -> tuple[Verdict, ...]:
     """Return the condition PolicyEnforced; none where no policy binds."""
     if not guard.binds:
         return ()
@@ -117,14 +123,29 @@ def policy_verdicts(guard: Guard, tee: TEEFacts) -> tuple[Verdict, ...]:
         what = "end" if guard.evicts else "stay until they are replaced"
         told = problem(Reason.POLICY_VIOLATED, f"Pods that run outside {what}: {_few(outside)}.")
         return (verdict(type_, false, told.reason, told.message),)
-    found = (
-        f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}, simulated: "
-        "labels and RuntimeClass chose the place, and nothing proves it."
-    )
-    return (verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found),)
+    return (_proof_verdict(guard, proof),)
 
 
-def policy_status(guard: Guard, *, uncovered: Iterable[str]) -> PolicyStatus | None:
+def _proof_verdict(guard: Guard, proof: Proof) -> Verdict:
+    """Return the condition where all pods are in their place."""
+    type_ = ConditionType.POLICY_ENFORCED
+    if proof.flaw is not None:
+        return verdict(type_, ConditionStatus.FALSE, proof.flaw.reason, proof.flaw.message)
+    if proof.pending is not None:
+        return verdict(type_, ConditionStatus.UNKNOWN, proof.pending.reason, proof.pending.message)
+    place = f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}"
+    if proof.status is not None and proof.hardware:
+        found = (
+            f"{place}, attested: the operator checked a token of verifier {proof.status.verifier} of every pod "
+            "that runs: signature, time, evidence, and the pod's answer to a nonce."
+        )
+        return verdict(type_, ConditionStatus.TRUE, Reason.ATTESTED, found)
+    tokens = " The gate's tokens passed all checks, and may be of sample evidence." if proof.status else ""
+    found = f"{place}, simulated: labels and RuntimeClass chose the place, and nothing proves it.{tokens}"
+    return verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found)
+
+
+def policy_status(guard: Guard, proof: Proof, *, uncovered: Iterable[str]) -> PolicyStatus | None:
     """Return what the policies come to, for the status."""
     if not guard.binds:
         return None
@@ -133,10 +154,24 @@ def policy_status(guard: Guard, *, uncovered: Iterable[str]) -> PolicyStatus | N
         enforcement="Required" if guard.required else "Preferred",
         technology=_technology(guard),
         runtime_class=_class(guard),
-        proof="Simulated" if guard.place is not None else "",
+        proof=_proof_word(guard, proof),
+        attestation=proof.status,
         initdata_sha256=guard.initdata_sha256,
         not_covered=[TRANSPORT, SECRETS, *uncovered],
     )
+
+
+def judge_proof(guard: Guard, tee: TEEFacts, now: datetime) -> Proof:
+    """Return what the pods that run prove."""
+    return judge_pods(guard.gate, tee, server_class=_class(guard), now=now)
+
+
+def _proof_word(guard: Guard, proof: Proof) -> str:
+    if guard.place is None:
+        return ""
+    if not proof.hardware:
+        return "Simulated"
+    return "Attested" if proof.flaw is None and proof.pending is None else "Pending"
 
 
 def _technology(guard: Guard) -> str:

@@ -28,7 +28,7 @@ from nimblet.manifests.network import HTTP_PORT
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
-from nimblet.plan.guarded import CLAIMS, confined, hold, policy_status, policy_verdicts
+from nimblet.plan.guarded import CLAIMS, confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
 from nimblet.plan.index_children import (
     choose_image,
@@ -88,7 +88,8 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     keys = plan_index_keys(index, facts, now)
     image = choose_image(index, facts, settings)
     edited = image.spec_hash != index.status.spec_hash
-    guard = plan_guard(_bindable(index), facts.tee, facts.nodes)
+    guard = plan_guard(_bindable(index, settings), facts.tee, facts.nodes)
+    proof = judge_proof(guard, facts.tee, now)
     store = plan_store(index, facts, settings, edited=edited, now=now)
     flawed = references is not None
     retriever = _guarded(guard, _plan_retriever(index, facts, settings, store=store, flawed=flawed))
@@ -115,12 +116,12 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             "spec_hash": image.spec_hash,
             "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
             "snapshots": known_snapshots(index, facts.retriever),
-            "policy": policy_status(guard, uncovered=_uncovered(index)),
+            "policy": policy_status(guard, proof, uncovered=_uncovered(index)),
         }
     )
     judgement = IndexJudgement(
         index=index,
-        policy=guard.blocked,
+        policy=guard.blocked or proof.flaw,
         references=references,
         sources=sources,
         model=model,
@@ -133,12 +134,12 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         build=build,
         swap=swap.state,
         gate=status.gate,
-        keys=keys.state,
+        keys=keys.state or proof.pending,
         write_failures=facts.write_failures,
         newer_images=image.newer or store.newer_image,
         now=now,
     )
-    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee))
+    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof))
     conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=now)
     allowed = hold(
         guard,
@@ -164,6 +165,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         requeue_after=earliest(
             *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
             stale_in(index, build, now),
+            proof.requeue_after,
             POLL_SECONDS if any(flaw is not None for flaw in (guard.blocked, references, sources)) else None,
             SWAP_SECONDS if swap.serve is not None else None,
         ),
@@ -225,9 +227,14 @@ def _guarded(guard: Guard, retriever: _Retriever) -> _Retriever:
     return replace(retriever, children=(config, placed), revision=revision_of(placed))
 
 
-def _bindable(index: RetrievalIndex) -> Bindable:
+def _bindable(index: RetrievalIndex, settings: Settings) -> Bindable:
     before = index.status.policy
-    return Bindable(ref=index.spec.tee_policy_ref, before=before.technology if before is not None else "")
+    return Bindable(
+        ref=index.spec.tee_policy_ref,
+        before=before.technology if before is not None else "",
+        gate_image=settings.images.loader,
+        pull_policy=settings.images.pull_policy,
+    )
 
 
 def _uncovered(index: RetrievalIndex) -> list[str]:

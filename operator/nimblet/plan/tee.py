@@ -15,6 +15,8 @@ from nimblet.api.common import PolicyRef
 from nimblet.api.teepolicy import Technology, TEEPolicy
 from nimblet.conditions import Reason
 from nimblet.manifests.confine import INITDATA, Confinement
+from nimblet.manifests.gate import GateForm
+from nimblet.plan.attest import GatePlan, gate_flaw, plan_gate
 from nimblet.plan.facts import NodeFacts
 from nimblet.plan.initdata import initdata_flaw
 from nimblet.plan.stage import Problem, problem
@@ -83,6 +85,9 @@ class Bindable:
     """Where the key of its weights comes from, KBS or Secret; empty for plaintext."""
     before: str = ""
     """Technology that its status names: it stays there as long as that will do."""
+    gate_image: str = ""
+    """The loader's image, which holds the gate too."""
+    pull_policy: str = "IfNotPresent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,8 @@ class Guard:
     allowed: frozenset[str] = frozenset()
     """RuntimeClasses that meet the policies; empty while it is not known."""
     initdata_sha256: str = ""
+    gate: GatePlan | None = None
+    """What the pods' tokens must hold, where Required policies have a verifier."""
 
     @property
     def binds(self) -> bool:
@@ -174,7 +181,7 @@ def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, 
     """Add what else the policies ask for: proof, initdata, weights."""
     flaw = _flaw(demands.required, tee, subject)
     if flaw is not None:
-        return replace(guard, place=None, overhead=None, allowed=frozenset(), blocked=flaw)
+        return _blocked(guard, flaw)
     if guard.place is None:
         lacking = problem(
             Reason.POLICIES_CONFLICT if search.conflict else Reason.NO_CONFIDENTIAL_PLACE,
@@ -185,12 +192,30 @@ def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, 
         told = f"{_title(guard.policies)} can't be met, pods run outside: {'; '.join(search.missing)}."
         return replace(guard, unmet=problem(Reason.POLICY_FALLBACK, told))
     text, digest = _initdata((*demands.required, *demands.preferred), tee)
+    place = guard.place
+    gate = plan_gate(demands.required, tee, technology=place.technology, device=bool(place.device))
+    if isinstance(gate, Problem):
+        return _blocked(guard, gate)
+    form = (
+        gate.form(
+            image=subject.gate_image,
+            pull_policy=subject.pull_policy,
+            operator_namespace=tee.operator_namespace,
+        )
+        if gate is not None
+        else None
+    )
     return replace(
         guard,
-        confinement=_confinement(guard.place, annotations={INITDATA: text} if text else {}),
+        confinement=_confinement(place, annotations={INITDATA: text} if text else {}, gate=form),
         initdata_sha256=digest,
         unmet=_flaw(demands.preferred, tee, subject),
+        gate=gate,
     )
+
+
+def _blocked(guard: Guard, flaw: Problem) -> Guard:
+    return replace(guard, place=None, overhead=None, allowed=frozenset(), blocked=flaw)
 
 
 def _initdata(policies: Sequence[TEEPolicy], tee: TEEFacts) -> tuple[str, str]:
@@ -202,8 +227,9 @@ def _initdata(policies: Sequence[TEEPolicy], tee: TEEFacts) -> tuple[str, str]:
     return "", ""
 
 
-def _confinement(place: Place, *, annotations: Mapping[str, str]) -> Confinement:
+def _confinement(place: Place, *, annotations: Mapping[str, str], gate: GateForm | None) -> Confinement:
     return Confinement(
+        gate=gate,
         runtime_class=place.runtime_class,
         server_class=place.classes[0],
         node_labels=place.node_labels,
@@ -237,10 +263,13 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, subject: Bindable) -> Pr
     """Return the first demand, other than for a place, that can't be met."""
     for policy in policies:
         name, spec = policy.name, policy.spec
-        if spec.attestation.mode == "Hardware":
-            found = f"TEEPolicy {name} asks for attestation.mode Hardware, and no attestation gate is built."
+        if spec.enforcement == "Preferred" and spec.attestation.mode == "Hardware":
+            found = f"TEEPolicy {name} only prefers attestation.mode Hardware: no gate holds pods back for it."
             return problem(Reason.ATTESTATION_UNAVAILABLE, found)
-        if (flaw := _initdata_problem(policy, tee)) is not None:
+        flaw = _initdata_problem(policy, tee) or (
+            gate_flaw(policy, tee) if spec.enforcement == "Required" else None
+        )
+        if flaw is not None:
             return flaw
         if subject.signed is not None and spec.weights.require_encryption:
             plain = _plaintext(policy, subject.encrypted)

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from nimblet.api.teepolicy import TEEPolicy
 
@@ -35,6 +36,32 @@ class LivePod:
 
     name: str
     runtime_class: str = ""
+    uid: str = ""
+    gated: bool = True
+    """It has a gate, or has not begun yet."""
+    opened: bool = False
+    """Its gate has let the other containers start."""
+    gate_exit: int | None = None
+    """With which code its gate ended, where it does not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodReport:
+    """What a pod's gate answered to a nonce; "" while it has not. Nobody has judged it."""
+
+    nonce: str
+    text: str = field(repr=False)
+    asked_at: datetime
+    again_at: datetime
+    """When it is worth to ask anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttestationTexts:
+    """Texts that a policy names in ConfigMaps of the operator's namespace; None where one is not there."""
+
+    keys: str | None = None
+    ca: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +78,9 @@ class TEEFacts:
     """Policy → the annotation's value, where its ConfigMap has one."""
     workloads: tuple[LiveWorkload, ...] = ()
     pods: tuple[LivePod, ...] = ()
+    texts: Mapping[str, AttestationTexts] = field(default_factory=dict)
+    """Policy → the texts that its attestation names."""
+    reports: Mapping[str, PodReport] = field(default_factory=dict)
+    """Uid of a pod → what its gate answered."""
+    operator_namespace: str = ""
+    """Who may ask the gates."""

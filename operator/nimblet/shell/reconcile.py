@@ -152,4 +152,5 @@ class Reconciler:
         self.contests.forget(self.uids.pop(key, ""))
         self.gatherer.observer.forget(key)
         self.gatherer.poller.forget(key)
+        self.gatherer.challenger.forget(key)
         self.gatherer.referents.forget(key)

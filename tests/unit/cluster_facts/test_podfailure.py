@@ -37,6 +37,19 @@ def status(*containers: Json, init: tuple[Json, ...] = (DONE,), **extra: object)
 
 
 CASES = (
+    Case(
+        name="gate that was asked to end",
+        status=status(container("server", running()), init=(container("attest", terminated(143)), DONE)),
+        expected=None,
+    ),
+    Case(
+        name="gate that found a flaw in a guest without words",
+        status=status(
+            container("server", waiting("PodInitializing")),
+            init=(container("attest", running(), last=terminated(90)), DONE),
+        ),
+        expected=(FailureKind.EXITED, "attest", "ended with exit code 90", 90, True),
+    ),
     Case(name="healthy", status=status(container("server", running(), ready=True)), expected=None),
     Case(name="not scheduled yet", status={"phase": "Pending"}, expected=None),
     Case(

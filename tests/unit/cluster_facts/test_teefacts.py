@@ -11,7 +11,7 @@ from nimblet.cluster.errors import Transient
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.teefacts import Bound, tee_facts
-from nimblet.plan.teefacts import LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
+from nimblet.plan.teefacts import AttestationTexts, LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
 from tests.unit.cluster_facts.builders import Json, child
 from tests.unit.loopback import connected
 
@@ -94,7 +94,7 @@ async def test_all_that_binds_is_read() -> None:
     assert facts.initdata == {"p": "H4sI"}
     assert [(item.kind, item.runtime_class) for item in facts.workloads] == [("Deployment", "kata-qemu-tdx")]
     assert isinstance(facts.workloads[0], LiveWorkload)
-    assert facts.pods == (LivePod(name="small-model-x"),)
+    assert facts.pods == (LivePod(name="small-model-x", uid="uid-small-model-x"),)
 
 
 @pytest.mark.parametrize("refused", [POLICIES, NAMESPACE, CLASSES, GUEST])
@@ -123,3 +123,33 @@ async def test_without_policies_nothing_more_is_asked() -> None:
     cluster.answers[POLICIES] = listed()
     assert await read(cluster) == TEEFacts()
     assert cluster.asked == [POLICIES]
+
+
+GATED: Json = {
+    **SPEC,
+    "attestation": {"mode": "Hardware", "verifier": {"configMapRef": {"name": "guest", "key": "k"}}},
+}
+
+
+def gated_pod(name: str, **gate: object) -> Json:
+    status = {"podIP": "192.0.2.1", "initContainerStatuses": [{"name": "attest", **gate}], "phase": "Pending"}
+    return {**child("Pod", name, version=4, spec={"nodeName": "n"}), "status": status}
+
+
+async def test_gates_are_seen_and_the_texts_that_they_need_are_read() -> None:
+    mirror = Mirror()
+    mirror.put("Pod", gated_pod("open", ready=True, state={"running": {}}))
+    mirror.put("Pod", gated_pod("shut", ready=False, lastState={"terminated": {"exitCode": 90}}))
+    begun = {"phase": "Running", "containerStatuses": [{"name": "model", "ready": True}]}
+    mirror.put("Pod", {**child("Pod", "older", version=4, spec={"nodeName": "n"}), "status": begun})
+    cluster = Cluster()
+    cluster.answers[POLICIES] = listed(policy(GATED))
+    cluster.answers[GUEST] = {"metadata": {"name": "guest"}, "data": {"k": "the keys"}}
+    facts = await read(cluster, mirror)
+    pods = {pod.name: (pod.gated, pod.opened, pod.gate_exit) for pod in facts.pods}
+    assert pods == {"open": (True, True, None), "shut": (True, False, 90), "older": (False, False, None)}
+    assert facts.texts == {"p": AttestationTexts(keys="the keys")}
+    assert (facts.reports, facts.operator_namespace) == (
+        {},
+        "nimblet-system",
+    )  # a plan that is only shown asks nobody

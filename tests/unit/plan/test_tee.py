@@ -123,9 +123,12 @@ def test_what_can_not_be_read_makes_no_pod() -> None:
     assert reason(guard_of()) == Reason.POLICY_MISSING
 
 
-def test_hardware_proof_is_refused_while_nothing_checks_it() -> None:
+def test_hardware_proof_is_refused_where_nothing_can_check_it() -> None:
     hardware = {"mode": "Hardware"}
-    assert reason(guard_of(policy(attestation=hardware))) == Reason.ATTESTATION_UNAVAILABLE
+    blocked = guard_of(policy(attestation=hardware)).blocked
+    assert blocked is not None
+    assert blocked.reason == Reason.ATTESTATION_UNAVAILABLE
+    assert "Hardware without verifier" in blocked.message
     guard = guard_of(policy(attestation=hardware, enforcement="Preferred"))
     assert (runtime_class(guard), guard.blocked) == ("kata-qemu-tdx", None)
     assert guard.unmet is not None
