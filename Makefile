@@ -17,8 +17,8 @@ RUN := $(UV) run --no-sync
 # Programs of the repository call uv too.
 export PATH := $(dir $(UV)):$(PATH)
 # Each image's tests are modules named tests.*: checked one image at a time.
-TYPED := "operator/nimblet images/loader e2e tests" images/attestation images/egress images/gateway images/indexer images/relevance images/retriever
-LOCAL := tests/unit tests/golden tests/contract images/attestation/tests images/egress/tests images/gateway/tests images/indexer/tests images/loader/tests images/relevance/tests images/retriever/tests
+TYPED := "operator/nimblet images/loader e2e tests" images/attestation images/egress images/gateway images/indexer images/relevance images/retriever images/tls
+LOCAL := tests/unit tests/golden tests/contract images/attestation/tests images/egress/tests images/gateway/tests images/indexer/tests images/loader/tests images/relevance/tests images/retriever/tests images/tls/tests
 FUZZ_SECONDS ?= 60
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=

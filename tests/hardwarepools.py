@@ -16,7 +16,7 @@ from nimblet.plan.facts import NodeFacts, TaintFacts
 from nimblet.plan.result import Plan
 from nimblet.quantity import bytes_of
 from nimblet.settings import Settings
-from tests.builders import GIBIBYTE, a_model, base_facts, plan_of, stored
+from tests.builders import GIBIBYTE, SMOLLM2, a_model, artifact_text, base_facts, plan_of, stored
 
 CORES: Final = 8
 MEMORY: Final = 32 * GIBIBYTE
@@ -93,6 +93,23 @@ MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
     "unknown": {"hardware": {"profile": "abacus"}},
 }
 """Model, as the table calls it → its spec beside the source. SmolLM2-135M each: slots make it need more."""
+IN_SAFETENSORS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "safetensors": {},
+    "safetensors, gaudi": {"hardware": {"profile": "gaudi"}},
+    "safetensors, nvidia": {"hardware": {"profile": "nvidia"}},
+}
+"""The same of models whose weights are safetensors: by the plan alone, no stub resolves such."""
+SAFETENSORS: Final = artifact_text(
+    format="Safetensors",
+    files=[{"path": "model.safetensors", "size": 269060552, "sha256": "ab" * 32}],
+    header={
+        **{key: value for key, value in SMOLLM2.items() if key not in {"tokenEmbeddingBytes", "mergeCount"}},
+        "architecture": "LlamaForCausalLM",
+        "modelType": "llama",
+        "dtype": "bfloat16",
+        "tensorBytes": 269030016,
+    },
+)
 
 
 WAITS: Final = ", waits"
@@ -123,8 +140,9 @@ def a_node_of(machine: Machine, *, name: str) -> NodeFacts:
 
 def plan_on(model: str, pool: str) -> Plan[CompactModelStatus]:
     """Return the plan of a model that meets a pool for the first time."""
-    wanted = a_model(**MODELS[model])
-    facts = base_facts(wanted, artifacts=(stored(wanted, settings=SETTINGS),), nodes=nodes_of(pool))
+    wanted = a_model(**{**MODELS, **IN_SAFETENSORS}[model])
+    text = SAFETENSORS if model in IN_SAFETENSORS else None
+    facts = base_facts(wanted, artifacts=(stored(wanted, text, settings=SETTINGS),), nodes=nodes_of(pool))
     return plan_of(wanted, facts, settings=SETTINGS)
 
 
@@ -152,5 +170,5 @@ def table() -> str:
     """Return all placements as a Markdown table."""
     head = ["model", *POOLS]
     rows = [head, ["---"] * len(head)]
-    rows += [[model, *(f"`{placement(model, pool)}`" for pool in POOLS)] for model in MODELS]
+    rows += [[model, *(f"`{placement(model, pool)}`" for pool in POOLS)] for model in (*MODELS, *IN_SAFETENSORS)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

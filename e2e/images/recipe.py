@@ -15,9 +15,9 @@ _KEY_DIGITS = 16
 _LIBRARIES = {
     "operator": ("images/attestation",),
     "loader": ("images/attestation", "images/egress"),
-    "indexer": ("images/egress",),
-    "retriever": ("images/indexer", "images/egress", "images/relevance"),
-    "gateway": ("images/relevance",),
+    "indexer": ("images/egress", "images/tls"),
+    "retriever": ("images/indexer", "images/egress", "images/relevance", "images/tls"),
+    "gateway": ("images/relevance", "images/tls"),
 }
 """Workspace members that an image uses besides its own."""
 _BUILDERS = tuple(f"e2e/images/{module}.py" for module in ("base", "context", "engine", "sitepackages"))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from e2e.cluster.errors import ClusterError
 from e2e.support.kube import CHILD_KINDS, Kube
 from e2e.support.needles import forms, spilled, words
-from e2e.support.stack import OPERATOR_NAMESPACE, operator_metrics
+from e2e.support.stack import OPERATOR, OPERATOR_NAMESPACE, operator_metrics
 
 PUBLIC_KEYS: Final = ("ca.crt", "tls.crt")
 """Keys of Secrets whose values are for everybody."""
@@ -71,6 +71,8 @@ class Canaries:
 
     def finish(self) -> list[str]:
         """Return where values of any namespace are seen in what the operator tells of all of them."""
+        inside = f"--namespace={OPERATOR_NAMESPACE}"
+        self.kube.run("rollout", "status", f"deployment/{OPERATOR}", inside, "--timeout=90s")
         listed = self.kube.run("get", "events", "--all-namespaces", "--output=json")
         told = {
             "the operator's log": self._logs(OPERATOR_NAMESPACE),

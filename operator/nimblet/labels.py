@@ -85,6 +85,11 @@ RUNTIME_CLASSES: Final = f"{GROUP}/runtime-classes"
 """Annotation on the Secrets of a resource that a Required TEEPolicy binds, for the ValidatingAdmissionPolicy:
 RuntimeClasses of the pods that may mount them, separated by commas; absent otherwise."""
 
+TRANSPORT: Final = f"{GROUP}/transport"
+"""Pod-template label: "tls" where the pods serve HTTPS; absent where they serve HTTP."""
+CERTIFICATE: Final = f"{GROUP}/certificate"
+"""Pod-template annotation: first digits of the certificate of a server that never looks at it again."""
+
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 
 

@@ -120,6 +120,16 @@ def version_text(versions: Sequence[int]) -> str:
     return "-".join(str(version) for version in versions)
 
 
+def certificate(service: str) -> str:
+    """Secret with the certificate of what answers behind a Service of ours."""
+    return f"{service}-tls"
+
+
+def service_host(service: str, namespace: str) -> str:
+    """Name by which a Service is asked."""
+    return f"{service}.{namespace}.svc"
+
+
 def qdrant(owner: str, *, number: int) -> str:
     """Everything of a set of Qdrant servers; pods of it are numbered, too, hence the letter."""
     return f"{owner}-qdrant" if number == 1 else f"{owner}-qdrant-s{number}"

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -175,6 +175,35 @@ class Tracing(SettingsModel):
         return url.port or (443 if url.scheme == "https" else 80)
 
 
+class TLS(SettingsModel):
+    """Whether our pods speak TLS, and how long certificates live."""
+
+    mode: Literal["Off", "OwnCA"] = Field(
+        default="Off", description="Off: plain HTTP. OwnCA: certificates by an authority of this installation."
+    )
+    certificate_seconds: int = Field(
+        default=90 * 86400, ge=60, description="Life of a server's certificate, made anew at two thirds of it."
+    )
+    authority_seconds: int = Field(
+        default=5 * 365 * 86400,
+        ge=240,
+        description="Life of the authority, made anew at two thirds of it; at least four lives of a certificate.",
+    )
+    overlap_seconds: int = Field(
+        default=3600,
+        ge=1,
+        description="How long a new authority is only trusted before it signs: mounted files follow in minutes.",
+    )
+
+    @model_validator(mode="after")
+    def _lives_fit(self) -> Self:
+        if self.authority_seconds < 4 * self.certificate_seconds:
+            raise ValueError("tls.authoritySeconds must be at least four times tls.certificateSeconds")
+        if self.overlap_seconds * 12 > self.authority_seconds:
+            raise ValueError("tls.overlapSeconds must be at most a twelfth of tls.authoritySeconds")
+        return self
+
+
 class DeviceValues(SettingsModel):
     """One way in which nodes offer a profile's devices."""
 
@@ -308,6 +337,7 @@ class Settings(SettingsModel):
     timing: Timing = Timing()
     access: Access = Access()
     tracing: Tracing = Tracing()
+    tls: TLS = TLS()
     hardware: Hardware = Hardware()
     oci_image_volumes: bool = Field(
         default=False,

@@ -8,16 +8,20 @@ import pytest
 from e2e.cluster.api import Api
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
-from nimblet.plan.tee import EPC_RESOURCE, GPU_RESOURCE
+from nimblet.plan.facts import ModelFacts
+from nimblet.plan.places import EPC_RESOURCE, GPU_RESOURCE
+from nimblet.plan.teefacts import TEEFacts
+from tests.builders import a_model, base_facts, plan_of
 from tests.cluster.operator_support import Launcher, View, condition_of, eventually
 from tests.cluster.settling import ready, settled, started
 from tests.cluster.tee_support import POLICIES as PATH
-from tests.cluster.tee_support import install_classes, label_namespace, put_policy
-from tests.teepools import POLICIES, POOLS, SIMULATED, SNP, placement, slug
+from tests.cluster.tee_support import install_classes, label_namespace, put_policy, refusal
+from tests.teepools import POLICIES, POOLS, SIMULATED, SNP, a_policy, nodes_of, placement, runtime_classes, slug
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 DEVICES = {GPU_RESOURCE: "8", EPC_RESOURCE: "64Gi"}
 MODEL = "small"
+BOUND = {"matchLabels": {"a": "b"}}
 
 
 def classes(view: View, kind: str) -> set[str]:
@@ -77,6 +81,31 @@ def test_every_policy_meets_every_pool(plane: ControlPlane, launcher: Launcher) 
             plane.delete_node(name)
     for policy in POLICIES:
         api.delete(f"{PATH}/{slug(policy)}")
+
+
+PATHS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+}
+
+
+def test_the_server_takes_gates_as_they_are_rendered(plane: ControlPlane, view: View) -> None:
+    bound = a_policy("p", {**POLICIES["Required TDX, Hardware by a verifier"], "namespaceSelector": BOUND})
+    put_policy(plane.api, "gated", bound.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    tee = TEEFacts(
+        policies=(bound,), namespace_labels={"a": "b"}, runtime_classes=runtime_classes(), operator_namespace="ops"
+    )
+    model = a_model()
+    resolving = plan_of(model, ModelFacts(nodes=nodes_of("TDX"), tee=tee))
+    serving = plan_of(model, base_facts(model, nodes=nodes_of("TDX"), tee=tee))
+    children = [item for plan in (resolving, serving) for item in plan.children if item["kind"] in PATHS]
+    assert {str(item["kind"]) for item in children} == set(PATHS)
+    for item in children:
+        metadata: Any = item["metadata"]
+        placed = {**item, "metadata": {**metadata, "namespace": view.namespace}}
+        assert refusal(plane.api, PATHS[str(item["kind"])].format(view.namespace), placed) == ""
+    plane.api.delete(f"{PATH}/gated")
 
 
 def enforced(view: View) -> tuple[str, str] | None:

@@ -28,7 +28,7 @@ TENANT: Final = "tenant"
 CANARY: Final = "canary-7f3c9a5e1b"
 SECRET_KEYS: Final = (
     *("token", "username", "password", "accessKeyId", "secretAccessKey"),
-    *("api-key", "api-keys"),
+    *("api-key", "api-keys", "identity"),
 )
 """All keys that any field asks for."""
 SHORTEST: Final = 8
@@ -156,12 +156,15 @@ def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
         return "RetrievalIndex", {"sources": [{"name": "docs", **source}]}
 
     pinned = {"integrity": {"sha256": {"m.gguf": "0" * 64}}}
+    sealed = {"model": "small", "revision": "1", "keySecretRef": {"name": secret_name}}
+    listed = {"integrity": {"sha256": {"nimblet-encryption.json": "0" * 64}}}
     store = {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": secret_name}}
     return {
         "hub": ("CompactModel", {"source": {"uri": "hf://org/repo", **named}}),
         "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}, **pinned}),
         "bucket": ("CompactModel", {"source": {"uri": "s3://weights/small", **named}}),
         "registry": ("CompactModel", {"source": {"uri": "oci://huggingface.co/weights/small:1", **named}}),
+        "weights-key": ("CompactModel", {"source": {"uri": "hf://org/repo", "encryption": sealed}, **listed}),
         "model-keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": secret_name}}}),
         "assistant-keys": ("Assistant", {"apiKeysSecretRef": {"name": secret_name}}),
         "git-source": index_of(git={"url": "https://huggingface.co/docs.git", **named}),

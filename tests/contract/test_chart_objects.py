@@ -10,7 +10,7 @@ import pytest
 
 from nimblet.cluster.permissions import PERMISSIONS, Scope
 from nimblet.crdgen.crd import KINDS
-from nimblet.plan.tee import PLACES
+from nimblet.plan.places import PLACES
 from nimblet.shell.options import parser
 from tests.contract.chart_support import CHART, NAMESPACE, Object, at, helm, of_kind, only, render
 

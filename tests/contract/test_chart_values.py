@@ -81,6 +81,11 @@ def test_every_value_has_a_comment_above_it() -> None:
         'images.loader="repo/untagged"',
         'watchNamespaces=["Not_A_Namespace"]',
         "timing.resyncSeconds=1",
+        'hardware.profiles.lab={"base":"abacus"}',
+        'hardware.profiles.lab={"base":"cpu","nope":1}',
+        'hardware.profiles.auto={"base":"cpu"}',
+        'hardware.profiles.lab={"base":"gaudi","devices":[{"sharing":"Whole"}]}',
+        'hardware.profiles.nvidia={"images":{"LlamaCpp":"repo/server:latest"}}',
     ],
 )
 def test_helm_refuses_wrong_values(wrong: str) -> None:
@@ -110,8 +115,16 @@ def test_changed_values_reach_the_settings() -> None:
         'fetch.allow=[{"host":"hub.mirror.svc","allowPrivate":true,"allowHTTP":true,"cidr":"10.0.0.0/8"}]',
         'fetch.hfEndpoint="http://hub.mirror.svc"',
         'fetch.proxy={"https":"http://proxy:3128","noProxy":["a.b"]}',
+        'hardware.profiles={"arc":{"base":"intel-gpu","deviceMemory":"16Gi","hostIPC":true,"shmSize":"1Gi"}}',
         'metrics.namespaces=["scrapers"]',
         'watchNamespaces=["team-a","team-b"]',
+    )
+    arc = settings.hardware.known["arc"]
+    assert (arc.class_, arc.device_memory_bytes, arc.needs, arc.shm_bytes) == (
+        "intel-gpu",
+        16 * 2**30,
+        ("hostIPC",),
+        2**30,
     )
     entry = settings.fetch.allow[0]
     assert (entry.host, entry.allow_private, entry.allow_http, entry.cidr) == (

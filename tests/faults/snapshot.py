@@ -100,10 +100,10 @@ def generated_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def hashed_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the masks of hashes over an owner's uid: a gateway's templates by number, tokens, keys."""
+    """Return the masks of hashes: of templates by number where a run's own names go into them, tokens, keys."""
     objects = list(objects)
     names: dict[str, str] = {}
-    replica_sets = [item for item in objects if item["kind"] == "ReplicaSet" and component(item) == GATEWAY]
+    replica_sets = [item for item in objects if item["kind"] == "ReplicaSet" and is_of_this_run(item)]
     for item in sorted(replica_sets, key=revision_number):
         number, head = revision_number(item), item["spec"]["template"]["metadata"]["labels"]
         names.setdefault(head[TEMPLATE_HASH], f"<template {number}>")
@@ -118,6 +118,11 @@ def hashed_names(objects: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             hashed = config["token"] if component(item) == BUILD else config["operatorKey"]["sha256"]
             names[hashed] = "<hash>"
     return names
+
+
+def is_of_this_run(item: Mapping[str, Any]) -> bool:
+    """Tell whether pods are made by what no other run has: an Assistant's uid, or a confidential place's label."""
+    return component(item) == GATEWAY or "runtimeClassName" in item["spec"]["template"]["spec"]
 
 
 def component(item: Mapping[str, Any]) -> str:

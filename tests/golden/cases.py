@@ -88,6 +88,7 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
         # as a first pass sees them: what is there decides on no template
         tee=replace(found.tee, workloads=(), pods=()),
         nodes=found.nodes,
+        transport=found.transport,
     )
     first = replace(cache, artifacts=kept)
     # where policies let nothing be made, what is there was made before them

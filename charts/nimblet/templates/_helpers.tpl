@@ -18,7 +18,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* The administrator's settings, as nimblet.settings.Settings reads them. */}}
 {{- define "nimblet.settings" -}}
 {{- $access := dict "operatorNamespace" .Release.Namespace "metricsNamespaces" .Values.metrics.namespaces -}}
-{{- $settings := pick .Values "images" "fetch" "timing" "watchNamespaces" "extraArchitectures" "ociImageVolumes" "promptCacheMebibytes" "tracing" "hardware" -}}
+{{- $settings := pick .Values "images" "fetch" "timing" "watchNamespaces" "extraArchitectures" "ociImageVolumes" "promptCacheMebibytes" "tracing" "tls" "hardware" -}}
 {{- set $settings "access" $access | toPrettyJson -}}
 {{- end }}
 

@@ -54,7 +54,7 @@
   verbs: [list]
 {{- end }}
 
-{{/* In the operator's own namespace: leadership, and the master key, made once (RBAC can't limit create to a name). */}}
+{{/* In the operator's own namespace: leadership; master key and authority, made once (RBAC can't limit create to a name). */}}
 {{- define "nimblet.rules.own" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -69,4 +69,8 @@
   resources: [secrets]
   resourceNames: [nimblet-master-key]
   verbs: [get]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [nimblet-ca]
+  verbs: [get, update]
 {{- end }}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from nimblet_tls.folder import TLSFolder
 from retriever_testing.process import free_port
 
 ASSISTANT, KEY, OPERATOR = "helpdesk", "client-key", "operator-key"
@@ -112,12 +114,14 @@ def index_config(folder: Path, url: str, *, name: str = "docs", key: str = SEARC
 
 
 @contextmanager
-def gateway(config: Path) -> Iterator[Running]:
-    """Run the gateway with a configuration until the block ends."""
+def gateway(config: Path, *, tls: Path | None = None) -> Iterator[Running]:
+    """Run the gateway with a configuration until the block ends. `tls`: the folder with its certificate."""
     folder = config.parent
-    process, url = next(started for started in (_started(config) for _ in range(PORTS)) if started is not None)
+    process, url = next(
+        started for started in (_started(config, tls) for _ in range(PORTS)) if started is not None
+    )
     try:
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=60, verify=_verified(tls)) as client:
             yield Running(url=url, folder=folder, process=process, client=client)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -128,10 +132,15 @@ def gateway(config: Path) -> Iterator[Running]:
             process.wait()
 
 
-def _started(config: Path) -> "tuple[subprocess.Popen[bytes], str] | None":
+def _verified(tls: Path | None) -> ssl.SSLContext | bool:
+    return TLSFolder(tls).client() if tls is not None else True
+
+
+def _started(config: Path, tls: Path | None) -> "tuple[subprocess.Popen[bytes], str] | None":
     """Return a gateway that serves; None where somebody else took its port in between."""
     port, log = free_port(), config.parent / "gateway.log"
     command = [sys.executable, "-m", "nimblet_gateway", "--config", str(config), "--host", "127.0.0.1"]
+    command += ["--tls", str(tls)] if tls is not None else []
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -140,7 +149,8 @@ def _started(config: Path) -> "tuple[subprocess.Popen[bytes], str] | None":
             env={**os.environ, "PYTHONWARNINGS": "error"},
         )
     eventually(lambda: process.poll() is not None or b"Uvicorn running" in log.read_bytes(), seconds=60)
-    return (process, f"http://127.0.0.1:{port}") if process.poll() is None else None
+    url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
+    return (process, url) if process.poll() is None else None
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float = 15.0) -> float:

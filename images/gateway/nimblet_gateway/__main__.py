@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from nimblet_gateway.search import Indexes
 from nimblet_gateway.selftest import Examiner
 from nimblet_gateway.telemetry import Metrics, Tracing, tracing
 from nimblet_gateway.web import Client, opened
+from nimblet_tls.folder import TLSError, TLSFolder
 
 log = logging.getLogger("nimblet_gateway")
 
@@ -47,6 +49,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - the pod's own
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 8080 by default")
+    parser.add_argument(
+        "--tls", type=Path, metavar="FOLDER", help="serve HTTPS, and trust, by the files mounted there"
+    )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
@@ -54,15 +59,30 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, ValidationError) as error:
         log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
         return 2
+    place = Place(host=options.host, port=options.port, tls=TLSFolder(options.tls) if options.tls else None)
     with asyncio.Runner(loop_factory=uvicorn.Config(app="", loop="auto").get_loop_factory()) as runner:
-        runner.run(run(options.config, config, host=options.host, port=options.port))
+        try:
+            runner.run(run(options.config, config, place))
+        except TLSError as error:
+            log.error("%s", error)  # noqa: TRY400 - the message says it all
+            return 2
     return 0
 
 
-async def run(path: Path, config: GatewayConfig, *, host: str, port: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where it listens; in plain HTTP without `tls`."""
+
+    host: str
+    port: int
+    tls: TLSFolder | None = None
+
+
+async def run(path: Path, config: GatewayConfig, place: Place) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(opened())
+        tls = place.tls
+        client = await stack.enter_async_context(opened(tls.client() if tls is not None else True))
         traces = tracing(config.tracing, assistant=config.assistant)
         stack.callback(traces.close)
         replicas = Replicas(path, known=config.replicas, clock=time.monotonic)
@@ -70,8 +90,12 @@ async def run(path: Path, config: GatewayConfig, *, host: str, port: int) -> Non
         examining = asyncio.ensure_future(api.examiner.run())
         stack.push_async_callback(_ended, examining)
         settings = uvicorn.Config(
-            application(api), host=host, port=port, access_log=False, log_config=None, lifespan="off"
+            application(api), host=place.host, port=place.port, access_log=False, log_config=None, lifespan="off"
         )
+        if tls is not None:
+            settings.load()
+            settings.ssl = tls.server()
+            stack.push_async_callback(_ended, asyncio.ensure_future(tls.watch()))
         server = uvicorn.Server(settings)
         # only a defect ends it: what is told of the dependencies would stay as it is for ever
         examining.add_done_callback(lambda _: setattr(server, "should_exit", True))

@@ -6,6 +6,7 @@ Its errors are of one kind: Failed, with a reason and in words without a questio
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -146,9 +147,12 @@ class Client:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Client]:
-    """Open a client. How many connections there are is the callers' to bound; no cookies, no proxies."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+async def opened(tls: ssl.SSLContext | bool = True) -> AsyncIterator[Client]:
+    """Open a client. How many connections there are is the callers' to bound; no cookies, no proxies.
+
+    `tls`: what servers are verified by; True: the system's authorities.
+    """
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, ssl=tls)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield Client(session)
 

@@ -25,6 +25,7 @@ from nimblet_indexer.report import Failure, Report, report_text
 from nimblet_indexer.retriever import RetrieverClient
 from nimblet_indexer.source.download import Tools
 from nimblet_indexer.source.readers import Readers
+from nimblet_tls.folder import TLSError, TLSFolder
 
 TRIES = 3
 """Of each request to a source; the operator makes the next build when they do not do."""
@@ -42,9 +43,14 @@ def main(argv: Sequence[str]) -> int:
         config = read_config(options.config)
     except (OSError, ValidationError) as error:
         return _leave(options.report, _unreadable(options.config, error), Reason.ConfigInvalid.exit_code)
+    try:
+        trusted = TLSFolder(options.tls).client() if options.tls is not None else True
+    except TLSError as error:
+        unready = Failure(reason=Reason.ConfigInvalid.name, message=f"{error}.")
+        return _leave(options.report, Report(generation="", error=unready), Reason.ConfigInvalid.exit_code)
     start_fork_server()
     progress = BuildProgress()
-    with served(progress, options.progress_port), RetrieverClient(config.retriever) as client:
+    with served(progress, options.progress_port), RetrieverClient(config.retriever, tls=trusted) as client:
         ending = _build(config, client, progress)
     code = 0 if ending.failed is None else ending.failed.reason.exit_code
     return _leave(options.report, ending.report, code)
@@ -119,6 +125,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="JSON, rendered by the operator"
     )
+    parser.add_argument("--tls", type=Path, metavar="FOLDER", help="trust the authorities mounted there alone")
     parser.add_argument(
         "--report",
         type=Path,

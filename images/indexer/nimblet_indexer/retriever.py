@@ -2,6 +2,7 @@
 """Speaks to the retriever: builds and token counts. Waits for one that is away; tells no text in errors."""
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,11 +107,18 @@ class RetrieverClient:
     """One build's conversation. A context manager; may be used by several threads."""
 
     def __init__(
-        self, target: RetrieverTarget, *, clock: Clock | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        target: RetrieverTarget,
+        *,
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+        tls: ssl.SSLContext | bool = True,
     ) -> None:
         self._target = target
         self._clock = clock or Clock()
-        self._client = httpx.Client(base_url=target.url, timeout=target.timeout_seconds, transport=transport)
+        self._client = httpx.Client(
+            base_url=target.url, timeout=target.timeout_seconds, transport=transport, verify=tls
+        )
 
     def __enter__(self) -> Self:
         """Connect when first asked."""

@@ -33,6 +33,7 @@ _OTHER_KEYS = (
     "attention.kv_lora_rank",
     "attention.q_lora_rank",
     "full_attention_interval",
+    "expert_feed_forward_length",
     "rope.dimension_count",
     "ssm.conv_kernel",
     "ssm.state_size",

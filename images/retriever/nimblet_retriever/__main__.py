@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from nimblet_retriever.service import Surroundings, service
 from nimblet_retriever.store.chunk import StoreError, StoreUnavailable
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.interface import Store
+from nimblet_tls.folder import TLSError, TLSFolder
 
 log = logging.getLogger("nimblet_retriever")
 
@@ -45,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
         metavar="FILE",
         help="where the reason is left why the store's server can't be used; nowhere where there is no such file",
     )
+    parser.add_argument(
+        "--tls", type=Path, metavar="FOLDER", help="serve HTTPS, and trust, by the files mounted there"
+    )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to a model tells nothing
@@ -53,9 +58,13 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, ValidationError) as error:
         log.error("%s: %s", options.config, error)  # noqa: TRY400 - the message says it all
         return 2
+    place = Place(host=options.host, port=options.port, tls=TLSFolder(options.tls) if options.tls else None)
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
-            runner.run(run(config, host=options.host, port=options.port))
+            runner.run(run(config, place))
+    except TLSError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says it all
+        return 2
     except StoreError as error:
         log.error("the store can't be opened: %s", error)  # noqa: TRY400 - as above
         tell(options.result, error)
@@ -76,17 +85,41 @@ def tell(result: Path, error: StoreError) -> None:
     result.write_text(json.dumps({"version": 1, "error": failure}), encoding="utf-8")
 
 
-async def run(config: RetrieverConfig, *, host: str, port: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where it listens; in plain HTTP without `tls`."""
+
+    host: str
+    port: int
+    tls: TLSFolder | None = None
+
+
+async def run(config: RetrieverConfig, place: Place) -> None:
     """Open everything and serve until a signal."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient())
+        tls = place.tls
+        # the public authorities too: an embedding model may be a service outside
+        trusted = tls.client(httpx.create_ssl_context()) if tls is not None else True
+        client = await stack.enter_async_context(httpx.AsyncClient(verify=trusted))
         around = Surroundings(client=client, clock=time.monotonic, now=partial(datetime.now, UTC))
         app = await stack.enter_async_context(service(config, open_store(config), around))
         # no access log: paths hold names of documents
-        settings = uvicorn.Config(app, host=host, port=port, access_log=False, log_config=None, lifespan="off")
+        settings = uvicorn.Config(
+            app, host=place.host, port=place.port, access_log=False, log_config=None, lifespan="off"
+        )
+        if tls is not None:
+            settings.load()
+            settings.ssl = tls.server()
+            stack.push_async_callback(_ended, asyncio.ensure_future(tls.watch()))
         # uvicorn raises the signal again once it has drained: what is closed below would never be, spans be lost
         signal.signal(signal.SIGTERM, lambda *_: None)
         await uvicorn.Server(settings).serve()
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def open_store(config: RetrieverConfig) -> Store:

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from e2e.cluster.controlplane import free_ports
+from nimblet_tls.folder import TLSFolder
 
 START_SECONDS = 60
 
@@ -27,40 +28,46 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """Serve an application in a thread; yield its address."""
+def serving(app: Starlette, *, tls: Path | None = None) -> Iterator[str]:
+    """Serve an application in a thread; yield its address. `tls`: the folder with its certificate."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
-    )
+    settings = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
+    if tls is not None:
+        settings.load()
+        settings.ssl = TLSFolder(tls).server()
+    server = uvicorn.Server(settings)
+    url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        wait_for(f"http://127.0.0.1:{port}/")
-        yield f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/", tls=tls)
+        yield url
     finally:
         server.should_exit = True
         thread.join()
 
 
 @contextmanager
-def retriever(config: Path, *, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the retriever with a configuration until the block ends."""
+def retriever(config: Path, *, port: int, tls: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the retriever with a configuration until the block ends. `tls`: the folder with its certificate."""
     command = [sys.executable, "-m", "nimblet_retriever", "--config", str(config), "--host", "127.0.0.1"]
+    command += ["--tls", str(tls)] if tls is not None else []
+    url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     with subprocess.Popen([*command, "--port", str(port)]) as process:
         try:
-            wait_for(f"http://127.0.0.1:{port}/livez")
+            wait_for(f"{url}/livez", tls=tls)
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
 
 
-def wait_for(url: str) -> None:
+def wait_for(url: str, *, tls: Path | None = None) -> None:
     """Wait until something answers there."""
+    context = TLSFolder(tls).client() if tls is not None else None
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - loopback
+            with urllib.request.urlopen(url, timeout=1, context=context):  # noqa: S310 - loopback
                 return
         except urllib.request.HTTPError:  # an answer all the same
             return

@@ -123,13 +123,14 @@ def direct_endpoint(url: str, *, api_key: str) -> Endpoint:
     return Endpoint(base_url=base, headers={"Authorization": f"Bearer {api_key}"})
 
 
-def proxied_endpoint(login: Login, target: Target, *, api_key: str) -> Endpoint:
-    """Return the endpoint through the API server's service proxy.
+def proxied_endpoint(login: Login, target: Target, *, api_key: str, https: bool = False) -> Endpoint:
+    """Return the endpoint through the API server's service proxy. `https`: the server's pods speak TLS.
 
     The API server uses up the Authorization header for itself, so the key goes in X-Api-Key, which llama.cpp's
     server reads too (tools/server/server-http.cpp of b11434).
     """
-    service = f"http:{names.server(target.name)}:http"
+    scheme = "https" if https else "http"  # the port is called like the scheme
+    service = f"{scheme}:{names.server(target.name)}:{scheme}"
     base = f"{login.server.rstrip('/')}/api/v1/namespaces/{target.namespace}/services/{service}/proxy"
     headers = {"X-Api-Key": api_key}
     if login.token:

@@ -24,6 +24,7 @@ EXAMPLES: Final = (
 FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   nodes:                      # what the plan may place on, by totals
     - {name: node-1, memory: 24Gi, cpu: "2"}
+    - {name: gpu-1, memory: 64Gi, cpu: "16", resources: {nvidia.com/gpu: "2"}, labels: {}}
   artifact: {version: 1, ...} # artifact.json of the ConfigMap <model>-artifact-...; without it the plan resolves
   artifacts: {smollm2: {version: 1, ...}}   # the same by the model's name, for several models
   secret: {usable: true, hosts: [huggingface.co], keys: [token]}   # where the spec names a Secret
@@ -34,5 +35,6 @@ FACTS_FORMAT: Final = """A facts file is YAML with any of these parts:
   configMaps: {handbook: [a.md]}   # with the keys, where it is not in the planned files itself
   claims: [documents]
   storageClasses: [standard]       # the default first; without it they are not looked at
+  podSecurity: restricted          # what the namespace's label enforces, for profiles that need more
   trust: {digests/sha256sums: "…"} # texts that integrity names, by ConfigMap and key
 """

@@ -29,6 +29,7 @@ from nimblet.cluster.trim import TRIMS
 from nimblet.conditions import ConditionType
 from nimblet.merging import find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
+from nimblet.plan.transportfacts import TransportFacts
 from nimblet.settings import Settings
 
 SETTINGS_NAME: Final = "nimblet-operator"
@@ -137,6 +138,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         pods=pods,
         nodes=nodes,
         tee=await tee_facts(client, mirror, bound),
+        transport=TransportFacts(assumed=deployment.certificate if deployment is not None else ""),
     )
 
 

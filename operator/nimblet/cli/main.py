@@ -327,7 +327,8 @@ async def _served(target: live.Target, *, url: str | None) -> tuple[asking.Endpo
         model = await live.read_live_model(client, target)
         if url is not None:
             return asking.direct_endpoint(url, api_key=key), model
-        return asking.proxied_endpoint(await read_login(target.kubeconfig), target, api_key=key), model
+        login, https = await read_login(target.kubeconfig), model.status.endpoint.startswith("https:")
+        return asking.proxied_endpoint(login, target, api_key=key, https=https), model
 
 
 def _run_purge(arguments: argparse.Namespace, world: World) -> str:

@@ -96,6 +96,9 @@ async def gather_assistant_facts(
         pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, spec.tee_policy_ref),
+        transport=await gatherer.certificate(
+            names.gateway(assistant.name), namespace=assistant.namespace, owner_uid=assistant.uid, now=now
+        ),
         write_failures=tuple(write_failures),
         api_key=keys[wanted],
         other_keys={at: text for at, text in keys.items() if at != wanted},

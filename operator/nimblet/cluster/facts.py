@@ -14,6 +14,7 @@ from nimblet import labels, names, quantity
 from nimblet.api.common import PolicyRef
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.attestation import Challenger, challenger_of
+from nimblet.cluster.certificates import Issuer, tls_host
 from nimblet.cluster.claimfacts import (
     JOB_NAME,
     cache_folder_of,
@@ -54,6 +55,8 @@ from nimblet.plan.facts import (
     WriteFailure,
 )
 from nimblet.plan.teefacts import TEEFacts
+from nimblet.plan.transport import Wanted
+from nimblet.plan.transportfacts import TransportFacts
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | CLUSTER_KINDS | {"Pod"})
 CONDITION_TAINTS: Final = "node.kubernetes.io/"
@@ -91,6 +94,8 @@ class Gatherer:
     server_minor: int
     operator_namespace: str
     nodes: NodeMemory = field(default_factory=NodeMemory)
+    issuer: Issuer | None = None
+    """Who makes certificates; None where our pods speak plain HTTP."""
     referents: Referents = field(default_factory=Referents)
 
     @cached_property
@@ -102,6 +107,13 @@ class Gatherer:
         """Return what decides on confidential places for one resource."""
         bound = Bound(key=key, ref=ref, operator_namespace=self.operator_namespace, challenger=self.challenger)
         return await tee_facts(self.client, self.mirror, bound)
+
+    async def certificate(self, service: str, *, namespace: str, owner_uid: str, now: datetime) -> TransportFacts:
+        """Return the certificate of the pods behind a Service of ours."""
+        if self.issuer is None:
+            return TransportFacts()
+        wanted = Wanted(service=service, namespace=namespace)
+        return await self.issuer.gather(self.client, wanted, owner_uid=owner_uid, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +165,9 @@ async def gather_model_facts(
         pods=seen[: len(pods)],
         nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, model.spec.tee_policy_ref),
+        transport=await gatherer.certificate(
+            names.server(model.name), namespace=model.namespace, owner_uid=model.uid, now=now
+        ),
         fills=with_progress(jobs.filling, seen[len(pods) :]),
         claim=claim_facts(mirror, model) if cached else None,
         storage_classes=await storage_classes(gatherer.client) if cached else None,
@@ -314,6 +329,7 @@ def workload_facts(body: Object) -> DeploymentFacts:
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
         keys_hash=annotations.get(labels.KEYS_HASH, ""),
+        certificate=annotations.get(labels.CERTIFICATE, ""),
     )
 
 
@@ -353,6 +369,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         cache_folder=cache_folder_of(pod.metadata),
         weights_image=pod.metadata.labels.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(pod.metadata.labels),
+        tls_host=tls_host(pod.metadata),
     )
 
 

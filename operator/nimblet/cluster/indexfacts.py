@@ -123,6 +123,9 @@ async def gather_index_facts(
         pods=polled.pods,
         nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, index.spec.tee_policy_ref),
+        transport=await gatherer.certificate(
+            names.retriever(index.name), namespace=index.namespace, owner_uid=index.uid, now=now
+        ),
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,

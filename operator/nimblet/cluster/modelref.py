@@ -40,6 +40,7 @@ def model_reference(model: CompactModel) -> ModelReference:
         served_name=model.spec.served_model_name or model.name,
         key_secret=status.key_secret,
         context_length=status.resolved.context_length if status.resolved is not None else 0,
+        runtime=status.resolved.runtime if status.resolved is not None else "",
         parallel=model.spec.runtime.parallel,
         replicas=status.ready_replicas,
         dimension=(status.artifact.dimension or 0) if status.artifact is not None else 0,

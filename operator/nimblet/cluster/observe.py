@@ -43,9 +43,10 @@ Run = tuple[str, str]
 
 
 def pod_url(pod: PodFacts, port: int) -> str:
-    """Return the URL of a pod's port by its own address."""
+    """Return the URL of a pod's port by its own address. Progress of a download is told in plain HTTP."""
     host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-    return f"http://{host}:{port}"
+    scheme = "https" if pod.tls_host and port == HTTP_PORT else "http"
+    return f"{scheme}://{host}:{port}"
 
 
 class Progress(BaseModel):
@@ -157,6 +158,7 @@ class Observer:
             timeout=self.patience.timeout,
             questions=questions,
             source_hash=pod.source_hash,
+            tls_host=pod.tls_host,
         )
         try:
             record.observation = await ask(self.session, asking)
@@ -179,6 +181,8 @@ class Asking:
     timeout: float
     questions: Inquiry = CHAT
     source_hash: str = ""
+    tls_host: str = ""
+    """Name that the pod's certificate must be good for; empty for plain HTTP."""
 
 
 async def ask(session: aiohttp.ClientSession, asking: Asking) -> Observation:
@@ -192,6 +196,7 @@ async def ask(session: aiohttp.ClientSession, asking: Asking) -> Observation:
             headers={"Authorization": f"Bearer {asking.api_key}"},
             timeout=aiohttp.ClientTimeout(total=asking.timeout),
             allow_redirects=False,
+            server_hostname=asking.tls_host or None,
         ) as response:
             body = await _bounded(response)
             return answer_of(response.status, body, asking=asking)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from nimblet.cluster.authority import CA_SECRET
 from nimblet.cluster.masterkey import SECRET_NAME
 from nimblet.labels import GROUP
 
@@ -171,7 +172,7 @@ PERMISSIONS: Final = (
         resource="secrets",
         verbs=("create",),
         scope=Scope.OWN,
-        why="the master key is made at the first start (RBAC can't limit create to a name)",
+        why="master key and certificate authority are made at the first start (RBAC can't limit create to a name)",
     ),
     Permission(
         group="",
@@ -180,5 +181,13 @@ PERMISSIONS: Final = (
         scope=Scope.OWN,
         why="the master key that API keys are derived from",
         names=(SECRET_NAME,),
+    ),
+    Permission(
+        group="",
+        resource="secrets",
+        verbs=("get", "update"),
+        scope=Scope.OWN,
+        why="the certificate authority of tls.mode OwnCA, and its renewal",
+        names=(CA_SECRET,),
     ),
 )

@@ -113,6 +113,7 @@ class Poller:
             timeout=self.timeout,
             questions=inquiry,
             source_hash=pod.source_hash,
+            tls_host=pod.tls_host,
         )
         every = inquiry.every
         watch = self._watches[key].setdefault(

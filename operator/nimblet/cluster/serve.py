@@ -41,6 +41,7 @@ async def give(poller: Poller, order: ServeOrder) -> bool:
             headers={"Authorization": f"Bearer {order.api_key}"},
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             allow_redirects=False,
+            server_hostname=order.pod.tls_host or None,
         ) as response:
             taken = response.ok
             detail = f"HTTP {response.status}"

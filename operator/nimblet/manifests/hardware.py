@@ -52,9 +52,9 @@ def equip(manifest: Manifest, equipment: Equipment) -> Manifest:
         "containers": [_server(first, equipment), *others],
     }
     if equipment.shm_bytes:
-        others = [item for item in listed(pod, "volumes") if item["name"] != SHM_VOLUME]
+        kept = [item for item in listed(pod, "volumes") if item["name"] != SHM_VOLUME]
         shm: Manifest = {"medium": "Memory", "sizeLimit": mebibytes(equipment.shm_bytes)}
-        done["volumes"] = [*others, {"name": SHM_VOLUME, "emptyDir": shm}]
+        done["volumes"] = [*kept, {"name": SHM_VOLUME, "emptyDir": shm}]
     if equipment.whole_cores:
         done["initContainers"] = [_guaranteed(item, _cpu(first)) for item in listed(pod, "initContainers")]
     return with_pod(manifest, done, annotations={})

@@ -43,6 +43,7 @@ from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.tee import Bindable, Guard, plan_guard
+from nimblet.plan.transport import Transport, plan_transport
 from nimblet.plan.verdicts import passing_verdicts, ready_verdict, serving_verdict, was_true, write_problem
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
@@ -91,7 +92,15 @@ def plan_assistant(
     image = _image(assistant, facts, settings)
     guard = plan_guard(_bindable(assistant, settings), facts.tee, facts.nodes)
     proof = judge_proof(guard, facts.tee, now)
-    run = _guarded(guard, _plan_run(assistant, facts, settings, references=references, keys=keys, image=image))
+    transport = plan_transport(
+        gateway_part(assistant.name, assistant.namespace, "tls"),
+        names.gateway(assistant.name),
+        facts.transport,
+        settings.tls,
+        now,
+    )
+    run = _plan_run(assistant, facts, settings, references=references, keys=keys, image=image)
+    run = _guarded(guard, run, transport)
     rollout = judge_rollout(
         _alive(assistant, facts, references),
         _expectation(assistant, run),
@@ -100,18 +109,22 @@ def plan_assistant(
     )
     found = (guard.blocked or proof.flaw, references.flaw, references.waiting, rollout.state)
     state = _overall(assistant, facts, (*found, keys.state or proof.pending))
-    children = [*_common(assistant, settings, keys=keys)]
-    held = _is_held_back(assistant, facts, references, run)
+    children = [*_common(assistant, settings, keys=keys, transport=transport)]
+    certified = transport.ready or assistant.spec.suspend
+    held = not certified or _is_held_back(assistant, facts, references, run)
     if run.config is not None and run.deployment is not None and not held:
         part = gateway_part(assistant.name, assistant.namespace)
         children.append(gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text))
         children.append(run.deployment)
     verdicts = _verdicts(assistant, facts, rollout, state, newer_image=image.newer)
-    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee, proof))
+    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted))
     conditions = merge(assistant.status.conditions, verdicts, generation=assistant.generation, now=now)
     status = _status(assistant, facts, run=run, rollout=rollout, image=image)
+    address = transport.url(names.gateway(assistant.name), assistant.namespace, port=HTTP_PORT, path="/v1")
+    status = status.model_copy(update={"endpoint": address})
     polled = guard.blocked is not None or (isinstance(state, Problem) and state.reason in POLLED)
-    policy = policy_status(guard, proof, uncovered=[NAMED] if assistant.spec.tee_policy_ref is not None else [])
+    named = [NAMED] if assistant.spec.tee_policy_ref is not None else []
+    policy = policy_status(guard, proof, encrypted=transport.encrypted, uncovered=named)
     allowed = hold(
         guard,
         facts.tee,
@@ -129,6 +142,7 @@ def plan_assistant(
         requeue_after=earliest(
             rollout.requeue_after if not references.dead else None,
             keys.requeue_after,
+            transport.requeue_after,
             proof.requeue_after,
             secret_poll(assistant.status.conditions, now) if polled else None,
         ),
@@ -145,11 +159,11 @@ def _bindable(assistant: Assistant, settings: Settings) -> Bindable:
     )
 
 
-def _guarded(guard: Guard, run: _Run) -> _Run:
-    """Return what will be applied: in the place that policies ask for."""
+def _guarded(guard: Guard, run: _Run, transport: Transport) -> _Run:
+    """Return what will be applied: with its certificate, in the place that policies ask for."""
     if run.deployment is None:
         return run
-    deployment = confined(guard, run.deployment)
+    deployment = confined(guard, transport.pods(run.deployment))
     return replace(run, deployment=deployment, revision=revision_of(deployment))
 
 
@@ -191,7 +205,7 @@ def _plan_run(
     if references.flaw is not None or not references.known or model is None:
         return _Run()
     spec = assistant.spec
-    config = plan_config(assistant, facts, model, traces=settings.tracing.endpoint)
+    config = plan_config(assistant, facts, model, settings)
     rotated = keys.accepted != FIRST_KEY
     restart = restart_of(assistant.restarted_at, facts)
     own = spec.api_keys_secret_ref
@@ -275,7 +289,9 @@ def _overall(
     return next(iter([*problems, *told]), None)
 
 
-def _common(assistant: Assistant, settings: Settings, *, keys: KeyPlan) -> tuple[Manifest, ...]:
+def _common(
+    assistant: Assistant, settings: Settings, *, keys: KeyPlan, transport: Transport
+) -> tuple[Manifest, ...]:
     """Return the children that any valid spec has, in the order configuration, identity, network."""
     name, spec = assistant.name, assistant.spec
     part, traces = gateway_part(name, assistant.namespace), settings.tracing
@@ -283,7 +299,8 @@ def _common(assistant: Assistant, settings: Settings, *, keys: KeyPlan) -> tuple
     children: list[Manifest] = [
         service_account_manifest(part, name=names.gateway(name)),
         gateway_policy_manifest(part, callers=callers_of(spec.access, settings), further=further),
-        service_manifest(part, name=names.gateway(name), port=HTTP_PORT),
+        transport.service(service_manifest(part, name=names.gateway(name), port=HTTP_PORT)),
+        *transport.children,
     ]
     if keys.api_key:
         secret = api_key_manifest(
@@ -337,7 +354,6 @@ def _status(
     rendered = run.config is not None
     return AssistantStatus(
         observed_generation=assistant.generation,
-        endpoint=f"http://{names.gateway(name)}.{assistant.namespace}.svc:{HTTP_PORT}/v1",
         key_secret=names.gateway_key(name),
         configuration=run.config.hash if run.config is not None else before.configuration,
         indexes=[

@@ -15,6 +15,7 @@ from nimblet.manifests.gateway import KEYS_DIR, Credential
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.modelfacts import ModelReference
+from nimblet.settings import Settings
 
 MODEL_FILE = "model"
 FALLBACK_FILE = "fallback"
@@ -31,15 +32,16 @@ class GatewayConfig:
 
 
 def plan_config(
-    assistant: Assistant, facts: AssistantFacts, model: ModelReference, *, traces: str | None = None
+    assistant: Assistant, facts: AssistantFacts, model: ModelReference, settings: Settings
 ) -> GatewayConfig:
     """Return the configuration for these referents; `model` is the one of `modelRef`."""
-    spec = assistant.spec
+    spec, traces = assistant.spec, settings.tracing.endpoint
+    scheme = "http" if settings.tls.mode == "Off" else "https"
     credentials = [Credential(file=MODEL_FILE, secret=model.key_secret)]
     indexes = []
     for index in facts.indexes:
         credential = Credential(file=f"index-{index.name}", secret=index.key_secret)
-        url = f"http://{names.retriever(index.name)}.{assistant.namespace}.svc:{HTTP_PORT}"
+        url = f"{scheme}://{names.service_host(names.retriever(index.name), assistant.namespace)}:{HTTP_PORT}"
         indexes.append({"name": index.name, "url": url, "keyFile": credential.path})
         credentials.append(credential)
     document: dict[str, object] = {

@@ -39,6 +39,10 @@ class Wanted:
     """Size of a whole pod on a profile with so many devices."""
     flaw: Callable[[HardwareProfile], str]
     """Why no runtime serves the model on a profile; "" where one does."""
+    uneven: Callable[[HardwareProfile, int], str] = lambda _profile, _devices: ""
+    """Why so many devices can't share the model; "" where they can. Of the spec's own count `flaw` tells."""
+    less: Callable[[HardwareProfile, int, int], str] = lambda _profile, _devices, _each_bytes: ""
+    """What would fit so many devices of so much memory, as a sentence; "" where nothing would."""
     passed_through: str = ""
     """Resource of the confidential place, where such devices are the only ones."""
 
@@ -168,6 +172,7 @@ def _sized(wanted: Wanted, base: Candidate, device: Device, nodes: Sequence[Node
         found = (
             f"it needs {human_bytes(needed)} on each of {base.count} {resource}, and the largest has "
             f"{human_bytes(largest)}{_more_would_do(wanted, base, nodes, largest=largest)}"
+            f"{wanted.less(profile, base.count, largest)}"
         )
         return replace(base, reason=Reason.DEVICE_TOO_SMALL, found=found)
     told = [known[node.name] for node in large if known[node.name]]
@@ -185,6 +190,8 @@ def _more_would_do(wanted: Wanted, base: Candidate, nodes: Sequence[NodeFacts], 
     """Return how many whole devices would hold it, where a node has as many."""
     most = max(node.resources[base.resource] for node in nodes) if base.sharing == "Whole" else 0
     for count in range(base.count + 1, min(most, MAX_DEVICES) + 1):
+        if wanted.uneven(base.profile, count):
+            continue
         if (wanted.size(base.profile, count).device_memory_bytes or 0) <= count * largest:
             return f"; hardware.count {count} would do"
     return ""

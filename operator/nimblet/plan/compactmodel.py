@@ -17,7 +17,7 @@ from nimblet.api.compactmodel import (
     SizingStatus,
 )
 from nimblet.conditions import ConditionType, Reason
-from nimblet.manifests.common import Manifest, pod_selector
+from nimblet.manifests.common import Manifest, Part, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
@@ -52,6 +52,7 @@ from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.task import PROOF
 from nimblet.plan.tee import Bindable, Guard, plan_guard
 from nimblet.plan.teefacts import RuntimeClassFacts
+from nimblet.plan.transport import Transport, plan_transport
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
@@ -106,6 +107,13 @@ def plan_compactmodel(
         else None  # no confidential guest mounts an image
     )
     cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
+    transport = plan_transport(
+        Part(owner=model.name, namespace=model.namespace, component="tls"),
+        names.server(model.name),
+        facts.transport,
+        settings.tls,
+        now,
+    )
     run = _plan_run(
         model,
         facts,
@@ -117,6 +125,7 @@ def plan_compactmodel(
         weights=weights,
         keys=keys,
         guard=guard,
+        transport=transport,
     )
     held = _held_back(model, facts, run)
     if held is not None:
@@ -146,17 +155,25 @@ def plan_compactmodel(
         method=method_of(model.spec.integrity),
     )
     children = [
-        *plan_common(model, facts, settings, keys=keys, image=weights),
+        *plan_common(model, facts, settings, keys=keys, image=weights, transport=transport),
         *resolution.outcome.children,
         *cache.outcome.children,
     ]
-    applied = run.deployment if cache.filled or _is_live(facts, run) else None
+    filled = cache.filled or _is_live(facts, run)
+    applied = run.deployment if filled and (transport.ready or model.spec.suspend) else None
     if applied is not None:
         children.append(applied)
     status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
-    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof))
+    status = status.model_copy(
+        update={"endpoint": transport.url(names.server(model.name), model.namespace, path="/v1")}
+    )
+    verdicts = (
+        *model_verdicts(judgement),
+        *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted),
+    )
     conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
-    policy = policy_status(guard, proof, uncovered=[CLAIMS] if model.spec.cache is not None else [])
+    claims = [CLAIMS] if model.spec.cache is not None else []
+    policy = policy_status(guard, proof, encrypted=transport.encrypted, uncovered=claims)
     held_plan = hold(
         guard,
         facts.tee,
@@ -177,6 +194,7 @@ def plan_compactmodel(
             cache.outcome.requeue_after,
             rollout.requeue_after,
             keys.requeue_after,
+            transport.requeue_after,
             proof.requeue_after,
             secret_poll(model.status.conditions, now)
             if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
@@ -253,6 +271,7 @@ def _plan_run(
     weights: str | None,
     keys: KeyPlan,
     guard: Guard,
+    transport: Transport,
 ) -> _Run:
     if artifact is None:
         return _Run()
@@ -275,6 +294,9 @@ def _plan_run(
     choice = known.servers(profile)
     if isinstance(choice, Problem):
         return _Run(state=choice)
+    plain = transport.refuses(choice.runtime.name)
+    if plain is not None:
+        return _Run(state=plain)
     placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
     sizing = placement.sizing
     options = pod_options(model, facts, keys)
@@ -302,7 +324,7 @@ def _plan_run(
         newer_images=choice.kept and images.newer(choice.wanted),
         sizing=told,
         placement=placement,
-        deployment=confined(guard, deployment),
+        deployment=confined(guard, transport.pods(deployment, runtime=choice.runtime.name)),
     )
 
 
@@ -379,7 +401,6 @@ def _status(
         sizing=run.sizing or before.sizing,
         artifact=artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
         cache=cache.status,
-        endpoint=f"http://{names.server(model.name)}.{model.namespace}.svc/v1",
         key_secret=names.api_key(model.name),
         download_percent=cache.download_percent if rollout.download_percent is None else rollout.download_percent,
         replicas=rollout.current,

@@ -17,7 +17,6 @@ from nimblet.plan.devicesizing import (
     token_bytes,
 )
 from nimblet.plan.sizing import Demand, cpu_millicores
-from nimblet.plan.suggestion import Suggestion
 from nimblet.quantity import bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 
@@ -37,14 +36,6 @@ def engine_demand(demand: Demand, engine: Engine, *, devices: int, device_memory
 def size_engine(header: Header, demand: Demand, engine: Engine, *, devices: int) -> SizingStatus:
     """Return the sizes of a pod; overrides replace the container's, never the arithmetic. No devices: a CPU's."""
     return _on_devices(header, demand, engine, devices) if devices else _on_host(header, demand, engine)
-
-
-def fitting_devices(
-    header: Header, demand: Demand, engine: Engine, *, devices: int, each_bytes: int
-) -> Suggestion:
-    """Return the largest context and the most slots that would fit devices of this memory, each lowered alone."""
-    asked = engine_demand(demand, engine, devices=devices, device_memory_bytes=each_bytes)
-    return size_on_devices(header, asked).suggestion
 
 
 def _on_devices(header: Header, demand: Demand, engine: Engine, devices: int) -> SizingStatus:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from nimblet.plan.teefacts import TEEFacts
+from nimblet.plan.transportfacts import TransportFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,8 @@ class PodFacts:
     """Folder of the cache that it uses; empty where it fetches into a volume of its own."""
     key_versions: tuple[int, ...] = FIRST_KEY
     """Versions of the endpoint's key that it accepts, ascending."""
+    tls_host: str = ""
+    """Name that its certificate is good for; empty where it speaks plain HTTP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +216,8 @@ class DeploymentFacts:
     """The request for a restart that the live template obeyed last."""
     keys_hash: str = ""
     """Keyed hash of the user's own keys in the live template."""
+    certificate: str = ""
+    """First digits of the certificate that the live template was made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +304,8 @@ class WorkloadFacts:
     key: KeyFacts | None = None
     """The key Secret; None where it is absent, or was never rotated and is not looked at."""
     tee: TEEFacts = field(default_factory=TEEFacts)
+    transport: TransportFacts = field(default_factory=TransportFacts)
+    """The certificate of what serves."""
     own_keys: SecretFacts | None = None
     """The Secret with the user's own keys, where the spec names one and it is there."""
 

@@ -23,7 +23,9 @@ from nimblet.plan.teefacts import LiveWorkload, TEEFacts
 
 NOBODY = "none"
 """No RuntimeClass has this name: no pod may mount it."""
-TRANSPORT = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
+PLAIN = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
+TLS_KEYS = "TLS between pods: its keys are in Secrets; who reads those can read or pretend to be the traffic."
+QDRANT = "Traffic to Qdrant servers: it is not encrypted, and passes the nodes in plaintext."
 SECRETS = "Secrets and ConfigMaps: the cluster's API holds them."
 CLAIMS = "Claims: what lies on them lies outside of the guest."
 
@@ -109,8 +111,8 @@ def confined(guard: Guard, manifest: Manifest) -> Manifest:
     return confine(manifest, guard.confinement) if guard.confinement is not None else manifest
 
 
-def policy_verdicts(guard: Guard, tee: TEEFacts, proof: Proof) -> tuple[Verdict, ...]:
-    """Return the condition PolicyEnforced; none where no policy binds."""
+def policy_verdicts(guard: Guard, tee: TEEFacts, proof: Proof, *, encrypted: bool) -> tuple[Verdict, ...]:
+    """Return the condition PolicyEnforced; none where no policy binds. `encrypted`: the pods speak TLS."""
     if not guard.binds:
         return ()
     false, type_ = ConditionStatus.FALSE, ConditionType.POLICY_ENFORCED
@@ -123,29 +125,33 @@ def policy_verdicts(guard: Guard, tee: TEEFacts, proof: Proof) -> tuple[Verdict,
         what = "end" if guard.evicts else "stay until they are replaced"
         told = problem(Reason.POLICY_VIOLATED, f"Pods that run outside {what}: {_few(outside)}.")
         return (verdict(type_, false, told.reason, told.message),)
-    return (_proof_verdict(guard, proof),)
+    return (_proof_verdict(guard, proof, encrypted=encrypted),)
 
 
-def _proof_verdict(guard: Guard, proof: Proof) -> Verdict:
+def _proof_verdict(guard: Guard, proof: Proof, *, encrypted: bool) -> Verdict:
     """Return the condition where all pods are in their place."""
     type_ = ConditionType.POLICY_ENFORCED
     if proof.flaw is not None:
         return verdict(type_, ConditionStatus.FALSE, proof.flaw.reason, proof.flaw.message)
     if proof.pending is not None:
         return verdict(type_, ConditionStatus.UNKNOWN, proof.pending.reason, proof.pending.message)
+    plain = guard.required and not encrypted
+    transport = " Transport is plaintext on the node: tls.mode is Off." if plain else ""
     place = f"TEEPolicy {', '.join(guard.policies)}: {_technology(guard)} by RuntimeClass {_class(guard)}"
     if proof.status is not None and proof.hardware:
         found = (
             f"{place}, attested: the operator checked a token of verifier {proof.status.verifier} of every pod "
-            "that runs: signature, time, evidence, and the pod's answer to a nonce."
+            f"that runs: signature, time, evidence, and the pod's answer to a nonce.{transport}"
         )
         return verdict(type_, ConditionStatus.TRUE, Reason.ATTESTED, found)
     tokens = " The gate's tokens passed all checks, and may be of sample evidence." if proof.status else ""
-    found = f"{place}, simulated: labels and RuntimeClass chose the place, and nothing proves it.{tokens}"
+    found = (
+        f"{place}, simulated: labels and RuntimeClass chose the place, and nothing proves it.{tokens}{transport}"
+    )
     return verdict(type_, ConditionStatus.TRUE, Reason.SIMULATED, found)
 
 
-def policy_status(guard: Guard, proof: Proof, *, uncovered: Iterable[str]) -> PolicyStatus | None:
+def policy_status(guard: Guard, proof: Proof, *, encrypted: bool, uncovered: Iterable[str]) -> PolicyStatus | None:
     """Return what the policies come to, for the status."""
     if not guard.binds:
         return None
@@ -157,7 +163,7 @@ def policy_status(guard: Guard, proof: Proof, *, uncovered: Iterable[str]) -> Po
         proof=_proof_word(guard, proof),
         attestation=proof.status,
         initdata_sha256=guard.initdata_sha256,
-        not_covered=[TRANSPORT, SECRETS, *uncovered],
+        not_covered=[TLS_KEYS if encrypted else PLAIN, SECRETS, *uncovered],
     )
 
 

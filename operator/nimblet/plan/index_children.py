@@ -29,6 +29,7 @@ from nimblet.manifests.retriever import Retriever, config_manifest, retriever_pa
 from nimblet.plan.index_config import StoreConfig, fetches, retriever_config, retriever_secrets
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.source import spec_hash
+from nimblet.plan.transport import Transport
 from nimblet.plan.workload import restart_of
 from nimblet.settings import Settings
 
@@ -60,7 +61,7 @@ def wanted_replicas(index: RetrievalIndex) -> int:
 
 
 def plan_surroundings(
-    index: RetrievalIndex, settings: Settings, *, sets: Sequence[int] = (1,)
+    index: RetrievalIndex, settings: Settings, *, transport: Transport, sets: Sequence[int] = (1,)
 ) -> tuple[Manifest, ...]:
     """Return identity and network of the pods: what no reference decides. `sets`: of a store's own servers."""
     retriever = retriever_part(index.name, index.namespace)
@@ -80,7 +81,8 @@ def plan_surroundings(
             ingress=[ingress_rule([namespace_peer(settings.access.operator_namespace)], PROGRESS_PORT)],
             egress=_indexer_egress(index, settings),
         ),
-        service_manifest(retriever, name=names.retriever(index.name), port=HTTP_PORT),
+        transport.service(service_manifest(retriever, name=names.retriever(index.name), port=HTTP_PORT)),
+        *transport.children,
     )
 
 

@@ -211,13 +211,14 @@ class Build:
 def indexer_config(index: RetrievalIndex, facts: IndexFacts, settings: Settings, build: Build) -> str:
     """Return the indexer's file of one build."""
     spec = index.spec
+    scheme = "http" if settings.tls.mode == "Off" else "https"
     before = {item.name: item.documents for item in index.status.sources}
     document: dict[str, object] = {
         "version": VERSION,
         "generation": build.generation,
         "token": build.token,
         "retriever": {
-            "url": f"http://{names.retriever(index.name)}.{index.namespace}.svc:{HTTP_PORT}",
+            "url": f"{scheme}://{names.service_host(names.retriever(index.name), index.namespace)}:{HTTP_PORT}",
             "keyFile": f"{KEY_DIR}/{API_KEY}",
         },
         "sources": [_source(source, facts, previous=before.get(source.name)) for source in spec.sources],

@@ -8,6 +8,7 @@ from nimblet.api.indexstatus import MAX_EMBEDDINGS, EmbeddingStatus
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.manifests.retriever import API_KEY, SecretFile
 from nimblet.plan.indexfacts import IndexFacts
+from nimblet.plan.modelfacts import ModelReference
 
 FINGERPRINT_DIGITS: Final = 32
 
@@ -34,10 +35,15 @@ def wanted_embedding(index: RetrievalIndex, facts: IndexFacts) -> EmbeddingStatu
         model=served,
         key_secret=secret,
         key_entry=API_KEY if secret else "",
-        tokenizer="LlamaCpp" if spec.url is None else "Estimate",
+        tokenizer=_tokenizer(model) if spec.url is None else "Estimate",
         query_prefix=spec.query_prefix,
         document_prefix=spec.document_prefix,
     )
+
+
+def _tokenizer(model: ModelReference | None) -> str:
+    """Return who counts tokens: llama.cpp by an address of its own; others count by another protocol."""
+    return "LlamaCpp" if model is None or model.runtime in ("", "LlamaCpp") else "Estimate"
 
 
 def known_embeddings(index: RetrievalIndex, facts: IndexFacts) -> tuple[EmbeddingStatus, ...]:

@@ -34,6 +34,8 @@ class ModelReference:
     """Secret whose entry `api-key` opens the endpoint."""
     context_length: int = 0
     """Tokens of context a request; 0 while unknown."""
+    runtime: str = ""
+    """Its server; "" while unknown."""
     parallel: int = 1
     """Requests that one of its pods works on at once."""
     replicas: int = 0

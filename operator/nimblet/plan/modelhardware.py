@@ -13,6 +13,7 @@ from nimblet.manifests.hardware import equip
 from nimblet.manifests.template import revision_of
 from nimblet.plan.artifact import Header
 from nimblet.plan.candidates import Wanted, usable_nodes
+from nimblet.plan.devicesizing import split_problem
 from nimblet.plan.enginesizing import size_engine
 from nimblet.plan.facts import ModelFacts, NodeFacts
 from nimblet.plan.images import spec_hash_of
@@ -64,6 +65,8 @@ def place_model(
         nodes=nodes,
         size=lambda profile, devices: with_overhead(size_on(known, profile, devices), overhead),
         flaw=lambda profile: _flaw(known.servers(profile)),
+        uneven=lambda profile, devices: _uneven(known, profile, devices),
+        less=lambda profile, devices, each: _less(known, profile, devices, each_bytes=each),
         passed_through=confinement.device if confinement is not None else "",
     )
     place = Place(
@@ -101,6 +104,26 @@ def with_hint(
     fits = suggest(total, context_length=demand.context_length, parallel=demand.parallel, budget_bytes=max(usable))
     shortage = f"{placement.shortage}{fits.text}"
     return replace(placement, sizing=with_suggestion(sizing, fits), shortage=shortage)
+
+
+def _uneven(known: Known, profile: HardwareProfile, devices: int) -> str:
+    """Return why so many devices can't share the model; llama.cpp gives each whole layers, the others heads."""
+    choice = known.servers(profile)
+    shares_heads = isinstance(choice, Choice) and choice.runtime.engine is not None
+    return split_problem(known.header, devices).rstrip(".") if shares_heads else ""
+
+
+def _less(known: Known, profile: HardwareProfile, devices: int, *, each_bytes: int) -> str:
+    """Return what would fit devices of this memory: a shorter context, or fewer slots."""
+    demand = known.demand
+
+    def total(tokens: int, slots: int) -> int:
+        asked = replace(known, demand=replace(demand, context_length=tokens, parallel=slots))
+        return size_on(asked, profile, devices).device_memory_bytes or 0
+
+    budget = each_bytes * devices
+    fits = suggest(total, context_length=demand.context_length, parallel=demand.parallel, budget_bytes=budget)
+    return f";{fits.text[0]}{fits.text[1].lower()}{fits.text[2:]}".rstrip(".") if fits.text else ""
 
 
 def _flaw(found: Choice | Problem) -> str:

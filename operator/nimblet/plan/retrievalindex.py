@@ -25,10 +25,11 @@ from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.manifests.retriever import retriever_part
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
-from nimblet.plan.guarded import CLAIMS, confined, hold, judge_proof, policy_status, policy_verdicts
+from nimblet.plan.guarded import CLAIMS, QDRANT, confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
 from nimblet.plan.index_children import (
     choose_image,
@@ -53,6 +54,7 @@ from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.tee import Bindable, Guard, plan_guard
+from nimblet.plan.transport import Transport, plan_transport
 from nimblet.plan.verdicts import was_true
 from nimblet.settings import Settings
 
@@ -92,7 +94,15 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     proof = judge_proof(guard, facts.tee, now)
     store = plan_store(index, facts, settings, edited=edited, now=now)
     flawed = references is not None
-    retriever = _guarded(guard, _plan_retriever(index, facts, settings, store=store, flawed=flawed))
+    transport = plan_transport(
+        retriever_part(index.name, index.namespace, "tls"),
+        names.retriever(index.name),
+        facts.transport,
+        settings.tls,
+        now,
+    )
+    retriever = _plan_retriever(index, facts, settings, store=store, flawed=flawed)
+    retriever = _guarded(guard, retriever, transport)
     known = retriever.known
     rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
     stage = Stage(
@@ -115,8 +125,11 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             "image": image.image,
             "spec_hash": image.spec_hash,
             "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
+            "endpoint": transport.url(names.retriever(index.name), index.namespace, port=HTTP_PORT),
             "snapshots": known_snapshots(index, facts.retriever),
-            "policy": policy_status(guard, proof, uncovered=_uncovered(index)),
+            "policy": policy_status(
+                guard, proof, encrypted=transport.encrypted, uncovered=_uncovered(index, transport)
+            ),
         }
     )
     judgement = IndexJudgement(
@@ -139,18 +152,21 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         newer_images=image.newer or store.newer_image,
         now=now,
     )
-    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof))
+    verdicts = (
+        *index_verdicts(judgement),
+        *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted),
+    )
     conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=now)
     allowed = hold(
         guard,
         facts.tee,
         children=(
             *keys.children,
-            *plan_surroundings(index, settings, sets=store.sets),
+            *plan_surroundings(index, settings, transport=transport, sets=store.sets),
             *store.outcome.children,
             *(store.retire.children if retires else ()),
-            *retriever.children,
-            *build.outcome.children,
+            *(retriever.children if transport.ready or index.spec.suspend else ()),
+            *(transport.pods(item) if item["kind"] == "Job" else item for item in build.outcome.children),
         ),
         deletions=(
             *(store.retire.deletions if retires else ()),
@@ -163,7 +179,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
         deletions=allowed.deletions,
         status=status.model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
-            *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys)),
+            *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys, transport)),
             stale_in(index, build, now),
             proof.requeue_after,
             POLL_SECONDS if any(flaw is not None for flaw in (guard.blocked, references, sources)) else None,
@@ -218,12 +234,12 @@ def _plan_retriever(
     return _Retriever(children=(config, workload), known=known, revision=revision_of(workload))
 
 
-def _guarded(guard: Guard, retriever: _Retriever) -> _Retriever:
-    """Return what will be applied: in the place that policies ask for."""
+def _guarded(guard: Guard, retriever: _Retriever, transport: Transport) -> _Retriever:
+    """Return what will be applied: with its certificate, in the place that policies ask for."""
     if not retriever.children:
         return retriever
     config, workload = retriever.children
-    placed = confined(guard, workload)
+    placed = confined(guard, transport.pods(workload))
     return replace(retriever, children=(config, placed), revision=revision_of(placed))
 
 
@@ -237,9 +253,11 @@ def _bindable(index: RetrievalIndex, settings: Settings) -> Bindable:
     )
 
 
-def _uncovered(index: RetrievalIndex) -> list[str]:
+def _uncovered(index: RetrievalIndex, transport: Transport) -> list[str]:
     """Return what of an index no policy protects."""
     found = [CLAIMS] if index.spec.store.type != "External" else [EXTERNAL_STORE]
+    if transport.encrypted and index.spec.store.type == "Dedicated":
+        found.append(QDRANT)
     return [*found, EXTERNAL_MODEL] if index.spec.embedding.url is not None else found
 
 
@@ -296,7 +314,6 @@ def _status(
     serving = told.generation(told.serving) if told is not None else None
     update: dict[str, object] = {
         "observed_generation": index.generation,
-        "endpoint": f"http://{names.retriever(index.name)}.{index.namespace}.svc:{HTTP_PORT}",
         "key_secret": names.purpose_key(index.name, purpose="search"),
         "building_generation": build.running.generation if build.running is not None else "",
         "build_percent": _percent(build),

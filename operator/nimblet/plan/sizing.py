@@ -11,7 +11,7 @@ from typing import Final
 from nimblet.api.compactmodel import SizingStatus, Task
 from nimblet.plan.artifact import Header, per_layer
 from nimblet.plan.layers import layers_of, lengths, most_heads, windowed_layers
-from nimblet.plan.suggestion import Suggestion, Total, suggest
+from nimblet.plan.suggestion import Suggestion
 from nimblet.plan.task import CACHELESS, physical_batch
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
@@ -136,13 +136,12 @@ def _widths(header: Header) -> tuple[int, int, int]:
     layers = max(header.block_count, 1)
     experts = max(header.expert_used_count or 1, 1)
     length = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
-    heads, kv_heads = (
-        most_heads(header),
-        max(per_layer(header.head_count_kv, layers=layers, default=most_heads(header))),
-    )
+    wide = max(length, _expert_width(header) * experts) if experts > 1 else length
+    heads = most_heads(header)
+    kv_heads = max(per_layer(header.head_count_kv, layers=layers, default=heads))
     key, value = lengths(header)
     attention = 2 * heads * max(key, value) + kv_heads * (key + value)
-    return length * experts, attention, 9 * max(length * experts, heads * value) // 8
+    return wide, attention, 9 * max(wide, heads * value) // 8
 
 
 def runtime_bytes(header: Header, demand: Demand) -> int:
@@ -158,11 +157,26 @@ def runtime_bytes(header: Header, demand: Demand) -> int:
 def cpu_millicores(header: Header, demand: Demand) -> int:
     """Return 2·parameters·tokens/s·slots ÷ FLOPS of a core, in thousandths, rounded up to 50.
 
-    Two operations per weight and token, at the speed that the task asks of each slot.
+    Two operations per weight that a token meets, at the speed that the task asks of each slot.
     """
     speed, flops = _pace(demand)
-    exact = 2 * header.parameters * speed * demand.parallel / flops * 1000
+    exact = 2 * active_parameters(header) * speed * demand.parallel / flops * 1000
     return min(max(MIN_MILLICORES, -(-int(exact) // 50) * 50), MAX_MILLICORES)
+
+
+def active_parameters(header: Header) -> int:
+    """Return the parameters that one token meets: of the experts' three tensors only those of the experts used."""
+    experts, used = header.expert_count or 0, header.expert_used_count or 0
+    if not 0 < used < experts:
+        return header.parameters
+    inside = 3 * header.embedding_length * _expert_width(header) * experts * header.block_count
+    return header.parameters - min(inside, header.parameters) * (experts - used) // experts
+
+
+def _expert_width(header: Header) -> int:
+    layers = max(header.block_count, 1)
+    length = max(per_layer(header.feed_forward_length, layers=layers, default=4 * header.embedding_length))
+    return header.other.get("expert_feed_forward_length") or length
 
 
 def _pace(demand: Demand) -> tuple[int, float]:
@@ -214,6 +228,7 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
 def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> list[str]:
     kv, compute = human_bytes(kv_cache_bytes(header, demand)), human_bytes(compute_bytes(header, demand))
     ubatch, millions = _ubatch(header, demand), f"{header.parameters / 1e6:.0f}M"
+    active = f"{active_parameters(header) / 1e6:.0f}M"
     pace, flops = _pace(demand)
     speed = f"{pace} tokens/s x {demand.parallel} slots / {flops / 1e9:g} GFLOPS a core"
     memory_override = f", overridden by {demand.memory}" if demand.memory else ""
@@ -226,7 +241,7 @@ def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> lis
         *_added_formula(demand),
         f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
         f"total: {human_bytes(total)}{memory_override}",
-        f"cpu: 2 x {millions} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
+        f"cpu: 2 x {active} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
     ]
 
 
@@ -241,33 +256,24 @@ def _added_formula(demand: Demand) -> list[str]:
 
 def _kv_formula(header: Header, demand: Demand) -> str:
     """Return the product that `kv_cache_bytes` computes, numbers put in."""
-    kept = layers_of(header)
+    layers = layers_of(header)
+    kept = [item for item in layers if item.heads]
     heads = sorted({item.heads for item in kept})
     span = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}" if heads else "0"
     key, value = lengths(header)
     windowed = sum(item.windowed for item in kept)
     context = _pad(demand.context_length)
-    cells = f"{header.block_count - windowed} layers x {context} tokens"
+    cells = f"{len(kept) - windowed} layers x {context} tokens"
     if windowed:
         cells += f" + {windowed} windowed layers x {_window(header, demand)} tokens"
     element = f"{KV_BYTES[demand.kv_cache_type]:g} bytes ({demand.kv_cache_type})"
     latent = next((item.width for item in kept if item.latent), 0)
     width = f"latent {latent}" if latent else f"(key {key} + value {value})"
-    states = sum(item.state > 0 for item in kept)
+    states = sum(item.state > 0 for item in layers)
     state = (
         f" + {states} recurrent layers x {human_bytes(state_bytes(header, demand) // states)}" if states else ""
     )
     return f"{width} x {span} kv heads x ({cells}) x {element} x {demand.parallel} slots{state}"
-
-
-def fitting(header: Header, demand: Demand, *, budget_bytes: int) -> Suggestion:
-    """Return the largest context and the most slots whose total fits, each lowered alone."""
-    return suggest(
-        _total(header, demand),
-        context_length=demand.context_length,
-        parallel=demand.parallel,
-        budget_bytes=budget_bytes,
-    )
 
 
 def with_suggestion(sizing: SizingStatus, suggestion: Suggestion) -> SizingStatus:
@@ -278,13 +284,6 @@ def with_suggestion(sizing: SizingStatus, suggestion: Suggestion) -> SizingStatu
             "largest_parallel": suggestion.parallel or None,
         }
     )
-
-
-def _total(header: Header, demand: Demand) -> Total:
-    def total(tokens: int, slots: int) -> int:
-        return size_model(header, replace(demand, context_length=tokens, parallel=slots)).total_bytes
-
-    return total
 
 
 def scratch_volume_bytes(file_bytes: int) -> int:

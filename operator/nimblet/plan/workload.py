@@ -39,6 +39,7 @@ from nimblet.plan.sizing import (
 )
 from nimblet.plan.source import claim_of, policy_text, scheme_of
 from nimblet.plan.task import head_outputs, physical_batch, pooling_of
+from nimblet.plan.transport import Transport
 from nimblet.plan.weights import needs_egress
 from nimblet.settings import Settings
 
@@ -56,7 +57,13 @@ def wanted_replicas(model: CompactModel) -> int:
 
 
 def plan_common(
-    model: CompactModel, facts: ModelFacts, settings: Settings, *, keys: KeyPlan, image: str | None
+    model: CompactModel,
+    facts: ModelFacts,
+    settings: Settings,
+    *,
+    keys: KeyPlan,
+    image: str | None,
+    transport: Transport,
 ) -> tuple[Manifest, ...]:
     """Return the children that depend on no artifact, in the order configuration, identity, network.
 
@@ -89,7 +96,8 @@ def plan_common(
             egress=egress if needs_egress(model, facts, image=image) else (),
         ),
         *filler_children(model, settings, egress=egress),
-        service_manifest(server, name=names.server(name)),
+        transport.service(service_manifest(server, name=names.server(name))),
+        *transport.children,
     ]
     if keys.api_key:
         children.insert(0, _key_secret(model, keys))

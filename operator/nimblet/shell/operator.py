@@ -10,6 +10,7 @@ import random
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,8 @@ from enum import IntEnum
 from functools import partial
 from typing import Final
 
-import aiohttp
-
 from nimblet import __version__
+from nimblet.cluster.authority import AuthorityError
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.contest import ContestLedger
 from nimblet.cluster.errors import ApiError, LeadershipLost, NotConfigured
@@ -30,9 +30,10 @@ from nimblet.cluster.lease import Lease, LeaseOptions
 from nimblet.cluster.login import read_login
 from nimblet.cluster.masterkey import KEY_BYTES, MasterKeyError, get_master_key
 from nimblet.cluster.mirror import Mirror
-from nimblet.cluster.observe import Observer, Patience, PodUrl, pod_url
+from nimblet.cluster.observe import PodUrl, pod_url
 from nimblet.cluster.patience import patiently
-from nimblet.cluster.poll import Poller, Ways
+from nimblet.shell.asking import Askers, asking
+from nimblet.shell.certificates import keep_authority, ready_issuer, trusting
 from nimblet.shell.ending import Ending
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.kinds import kinds_of
@@ -165,7 +166,7 @@ async def run_operator(options: Options, *, url_of: PodUrl = pod_url) -> Exit:
         stack.push_async_callback(asyncio.sleep, GOODBYE_SECONDS)
         try:
             await _until_stopped(operator, _lead(operator, client))
-        except (ApiError, MasterKeyError) as error:
+        except (ApiError, AuthorityError, MasterKeyError) as error:
             log.error("the operator can't go on: %s", error)  # noqa: TRY400 - the message says it all
             return Exit.FAILED
     return _verdict(operator)
@@ -285,6 +286,7 @@ async def _work(operator: Operator, client: Client) -> None:
         ),
         what="the master key",
     )
+    issuer = await ready_issuer(client, options.settings, now=partial(datetime.now, UTC))
     server_minor = await patiently(client.server_minor, what="the API server's version")
     operator.resync = Resync(
         client=client,
@@ -296,7 +298,8 @@ async def _work(operator: Operator, client: Client) -> None:
         clock=loop.time,
         metrics=operator.metrics,
     )
-    async with _asking(operator) as (observer, poller):
+    trust = trusting(issuer)
+    async with asking(operator.options.settings.timing, askers_of(operator), trust=trust) as (observer, poller):
         gatherer = Gatherer(
             client=client,
             mirror=operator.mirror,
@@ -305,6 +308,7 @@ async def _work(operator: Operator, client: Client) -> None:
             master_key=master,
             server_minor=server_minor,
             operator_namespace=options.settings.access.operator_namespace,
+            issuer=issuer,
         )
         reconciler = Reconciler(
             kinds=kinds_of(gatherer, options.settings),
@@ -316,40 +320,15 @@ async def _work(operator: Operator, client: Client) -> None:
         )
         await patiently(partial(operator.resync.once, spread=0.0), what="the first read of the cluster")
         log.info("read the cluster: %d objects", sum(operator.mirror.sizes().values()))
-        await _run_parts(operator, reconciler)
+        await _run_parts(operator, reconciler, trust=trust)
 
 
-@asynccontextmanager
-async def _asking(operator: Operator) -> AsyncIterator[tuple[Observer, Poller]]:
-    """Make who asks our pods: for a proof once, and for a status again and again."""
-    loop, timing = asyncio.get_running_loop(), operator.options.settings.timing
-    # statuses come over a connection each: a server's own limit for idle ones lies near the time between two
-    connector = aiohttp.TCPConnector(force_close=True, limit=0)
-    async with aiohttp.ClientSession() as session, aiohttp.ClientSession(connector=connector) as polling:
-        observer = Observer(
-            session=session,
-            patience=Patience(
-                timeout=float(timing.probe_timeout_seconds), retry=float(timing.probe_retry_seconds)
-            ),
-            wake=operator.queue.add,
-            clock=loop.time,
-            url_of=operator.url_of,
-        )
-        poller = Poller(
-            session=polling,
-            ways=Ways(wake=operator.queue.add, fail=operator.fail),
-            clock=loop.time,
-            rng=operator.rng,
-            url_of=operator.url_of,
-        )
-        try:
-            yield observer, poller
-        finally:
-            await observer.close()
-            await poller.close()
+def askers_of(operator: Operator) -> Askers:
+    """Return what those who ask our pods need of this process."""
+    return Askers(wake=operator.queue.add, fail=operator.fail, rng=operator.rng, url_of=operator.url_of)
 
 
-async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
+async def _run_parts(operator: Operator, reconciler: Reconciler, *, trust: ssl.SSLContext) -> None:
     """Run queue, resync and watches; when one ends, or this is cancelled, end all, the watches last."""
     if operator.resync is None:
         raise RuntimeError("expected a resync to have been made before the parts run")
@@ -370,6 +349,10 @@ async def _run_parts(operator: Operator, reconciler: Reconciler) -> None:
         asyncio.create_task(operator.resync.run(), name="resync"),
         asyncio.create_task(notice.run(), name="notice"),
     ]
+    issuer = reconciler.gatherer.issuer
+    if issuer is not None:
+        interval = operator.options.settings.timing.resync_seconds
+        workers.append(asyncio.create_task(keep_authority(issuer, trust, interval=interval), name="authority"))
     watches = asyncio.create_task(
         watch(
             registry,

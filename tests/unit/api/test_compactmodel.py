@@ -53,6 +53,14 @@ def test_null_means_absent_as_for_the_api_server() -> None:
         ({"source": {"uri": "oci://registry.example/model@sha256:00"}}, "pattern"),
         ({"source": {"uri": "oci://registry.example/a/../b"}}, "pattern"),
         ({"source": SOURCE, "resources": {"memory": "-1Gi"}}, "pattern"),
+        ({"source": SOURCE, "hardware": {"profile": "No_Such"}}, "pattern"),
+        ({"source": SOURCE, "hardware": {"profile": "cpu", "count": 1}}, "cpu and xeon have no devices"),
+        ({"source": SOURCE, "hardware": {"profile": "xeon", "sharing": "Whole"}}, "have no devices"),
+        (
+            {"source": SOURCE, "hardware": {"count": 2, "sharing": "Partition"}},
+            "only whole devices come in numbers",
+        ),
+        ({"source": SOURCE, "hardware": {"count": 17}}, "less than or equal to 16"),
     ],
 )
 def test_wrong_spec_is_refused(spec: dict[str, Any], said: str) -> None:

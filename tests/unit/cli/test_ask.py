@@ -165,6 +165,12 @@ async def test_absent_server_is_told() -> None:
         await ask(direct_endpoint("http://127.0.0.1:9", api_key="nk-1"), QUESTION)
 
 
+def test_a_server_that_speaks_tls_is_asked_so_by_the_api_server() -> None:
+    endpoint = proxied_endpoint(login("http://127.0.0.1:1"), TARGET, api_key="nk-1", https=True)
+    assert endpoint.base_url.endswith("-model:https/proxy")
+    assert "/services/https:" in endpoint.base_url
+
+
 def test_certificates_of_the_cluster_are_loaded(tmp_path: Path) -> None:
     endpoint = proxied_endpoint(login("https://127.0.0.1:6443"), TARGET, api_key="nk-1")
     assert endpoint.tls is not None

@@ -74,6 +74,28 @@ def test_plan_names_a_shortage(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "(the largest node has 128Mi)" in out
 
 
+def test_plan_shows_the_hardware_and_what_was_not_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = yaml.safe_load(FACTS.read_text(encoding="utf-8"))
+    gpu = {"name": "gpu-1", "memory": "64Gi", "cpu": "16", "resources": {"nvidia.com/gpu": "2"}}
+    facts["nodes"].append({**gpu, "labels": {"nvidia.com/gpu.memory": "24576"}})
+    path = tmp_path / "facts.yaml"
+    path.write_text(yaml.safe_dump(facts), encoding="utf-8")
+    model = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
+    model["spec"]["hardware"] = {"count": 1}
+    sample = tmp_path / "model.yaml"
+    sample.write_text(yaml.safe_dump(model), encoding="utf-8")
+    code, out, _ = run(capsys, "plan", "-f", sample, "--facts", path)
+    assert code == 0
+    assert (
+        "Hardware: nvidia, 1 x nvidia.com/gpu (auto: 1 nvidia.com/gpu of 24.00Gi is the least that holds it)"
+        in out
+    )
+    assert "  not cpu: hardware.count and sharing ask for a device" in out
+    assert "  on nodes with nvidia.com/gpu.memory Gt " in out
+
+
 def test_plan_as_yaml_is_what_the_operator_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = a_model()
     spec = model.spec.model_dump(mode="json", by_alias=True, exclude_none=True)

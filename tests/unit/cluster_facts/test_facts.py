@@ -238,6 +238,12 @@ def test_a_node_is_its_totals() -> None:
     assert (facts.cpu_millicores, facts.memory_bytes, facts.schedulable) == (7910, 31 * 2**30, True)
 
 
+def test_a_nodes_devices_are_their_totals() -> None:
+    allocatable = {"cpu": "8", "memory": "31Gi", "pods": "110", "habana.ai/gaudi": "8", "hugepages-1Gi": "2Gi"}
+    facts = node_facts({**node(), "status": {"allocatable": allocatable}})
+    assert facts.resources == {"habana.ai/gaudi": 8, "hugepages-1Gi": 2 * 2**30}
+
+
 def test_what_keeps_pods_from_a_node() -> None:
     passing: Json = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
     lasting: Json = {"key": "dedicated", "effect": "NoSchedule", "value": "db"}

@@ -134,6 +134,13 @@ def test_a_trimmed_pod_keeps_no_spec_and_a_trimmed_node_no_conditions() -> None:
     assert trim_node(node())["status"] == {"allocatable": {"cpu": "8", "memory": "32Gi"}}
 
 
+def test_a_trimmed_node_keeps_its_devices_and_huge_pages() -> None:
+    totals = {"cpu": "8", "pods": "110", "ephemeral-storage": "9Gi"}
+    devices = {"nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "0", "hugepages-2Mi": "4Gi"}
+    found = trim_node({**node(), "status": {"allocatable": {**totals, **devices}}})
+    assert found["status"] == {"allocatable": {"cpu": "8", **devices}}
+
+
 def test_a_step_that_no_fact_reads_is_no_change() -> None:
     def job(version: int, **status: object) -> dict[str, object]:
         return {**child("Job", "small-resolve-1", version=version), "status": status}

@@ -42,7 +42,7 @@ def test_what_the_library_applies_is_what_the_kinds_take() -> None:
     kinds = [str(item["kind"]) for item in made]
     assert sorted(kinds) == [
         *sorted(["Assistant", "CompactModel", "RetrievalIndex"]),
-        *["Secret"] * 2,
+        *["Secret"] * 3,
     ]
     for item in made:
         if str(item["kind"]) in SPECS:

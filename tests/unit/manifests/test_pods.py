@@ -32,6 +32,7 @@ from tests.builders import (
     stored,
 )
 from tests.cached import RWX, a_claim, cached_facts, facts_of
+from tests.hardwarepools import plan_on
 from tests.indexes import DOCS, GATE, an_index, first_facts, index_plan, job_of, running_facts, workload
 
 RESTRICTED_VOLUMES: Final = {
@@ -89,6 +90,8 @@ EXTERNAL = index_plan(
     first_facts(),
     settings=Settings.model_validate({"fetch": {"allow": [{"host": "qdrant.example"}]}}),
 )
+ON_DEVICES: Final = {"xeon": "xeon", "nvidia": "all", "partition": "all", "amd": "all", "own: shelf": "xe"}
+"""Model → pool, of profiles that need no more than restricted Pod Security."""
 ASSISTANT = an_assistant(replicas=2)
 GATEWAY = planned(ASSISTANT, references())
 PODS: Final[Mapping[str, Any]] = {
@@ -97,6 +100,10 @@ PODS: Final[Mapping[str, Any]] = {
     "server": child(RUNNING.children, "Deployment")["spec"]["template"]["spec"],
     **{f"{name} with a role": pod for name, pod in pods_of(ROLE).items()},
     **{f"{name} with a claim": pod for name, pod in pods_of(CLAIM).items()},
+    **{
+        f"server of {name}": child(plan_on(name, pool).children, "Deployment")["spec"]["template"]["spec"]
+        for name, pool in ON_DEVICES.items()
+    },
     "filler": child(FILLING.children, "Job")["spec"]["template"]["spec"],
     "cached server": child(CACHED.children, "Deployment")["spec"]["template"]["spec"],
     "indexer": job_of(BUILDING)["spec"]["template"]["spec"],

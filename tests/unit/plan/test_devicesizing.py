@@ -16,7 +16,7 @@ from nimblet.plan.devicesizing import (
     token_bytes,
     usable_bytes,
 )
-from nimblet.plan.enginesizing import fitting_devices, size_engine
+from nimblet.plan.enginesizing import size_engine
 from nimblet.plan.sizing import Demand
 from nimblet.plan.suggestion import NOTHING
 
@@ -85,9 +85,6 @@ def test_what_would_fit_is_suggested() -> None:
     slots = size_on_devices(header(), shorter).suggestion.parallel
     assert size_on_devices(header(), replace(shorter, parallel=slots)).fits
     assert not size_on_devices(header(), replace(shorter, parallel=slots + 1)).fits
-    own = Demand(context_length=16384, parallel=4, kv_cache_type="f16", prompt_cache_mebibytes=0)
-    found = fitting_devices(header(), own, "VLLM", devices=1, each_bytes=24 * GIBIBYTE)
-    assert found == size_on_devices(header(), shorter).suggestion
 
 
 def test_nothing_is_suggested_where_the_weights_alone_are_too_much() -> None:

@@ -12,8 +12,8 @@ from nimblet.plan.runtime.choice import RUNTIMES, Choice, choose_runtime
 from nimblet.plan.runtime.interface import Wish, server_version
 from nimblet.plan.stage import Problem
 from nimblet.settings import Settings
-from tests.builders import a_model, base_facts, kinds, plan_of, served, serving_facts, stored
-from tests.conditions import shown
+from tests.builders import a_model, a_node, base_facts, child, kinds, plan_of, served, serving_facts, stored
+from tests.conditions import message, shown
 from tests.repositories import LLAMA_SAFETENSORS, safetensors_text
 
 IMAGES = {name: f"registry.example/{name.lower()}:v1.2.3" for name in RUNTIMES}
@@ -159,3 +159,23 @@ def test_pods_keep_their_server_when_the_settings_name_another_image() -> None:
     assert resolved is not None
     assert resolved.image == Settings().images.llamacpp
     assert shown(plan, "UpdateAvailable") == ("True", "NewerImages")
+
+
+@pytest.mark.parametrize(("count", "made"), [(3, True), (2, False)])
+def test_heads_that_the_devices_can_not_share_are_refused(count: int, made: bool) -> None:
+    model = a_model(hardware={"profile": "nvidia", "count": count})
+    node = a_node(resources={"nvidia.com/gpu": 4})
+    artifact = stored(model, safetensors_text())
+    plan = plan_of(model, base_facts(model, artifacts=(artifact,), nodes=(node,)))
+    assert ("Deployment" in kinds(plan)) is made
+    if not made:
+        assert shown(plan, "Stalled") == ("True", "RuntimeUnsuitable")
+        assert "9 attention heads can't be divided among 2 devices" in message(plan, "Stalled")
+
+
+def test_the_cache_of_vllm_on_a_cpu_holds_whole_blocks() -> None:
+    model = a_model(runtime={"name": "VLLM", "contextLength": 1000, "parallel": 1})
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, safetensors_text()),)))
+    args = child(plan.children, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    held = int(args[args.index("--kv-cache-memory-bytes") + 1])
+    assert held >= 1024 * 2 * 30 * 3 * 64 * 2  # eight blocks of 128 tokens, in 16 bits

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from nimblet.api.compactmodel import SizingStatus
-from nimblet.plan.artifact import per_layer
+from nimblet.plan.artifact import Header, per_layer
 from nimblet.plan.layers import layers_of, windowed_layers
 from nimblet.plan.sizing import (
     Demand,
+    active_parameters,
     compute_bytes,
     cpu_millicores,
     draft_bytes,
-    fitting,
     kv_cache_bytes,
     progress_deadline_seconds,
     runtime_bytes,
@@ -21,12 +21,23 @@ from nimblet.plan.sizing import (
     size_model,
     startup_seconds,
 )
-from nimblet.plan.suggestion import NOTHING, Suggestion
+from nimblet.plan.suggestion import NOTHING, Suggestion, suggest
 from nimblet.quantity import bytes_of
 from tests.builders import GEMMA3_270M, a_header, a_model, base_facts, plan_of
 
 MEBIBYTE = 2**20
 DEMAND = Demand(context_length=2048, parallel=2, kv_cache_type="f16", prompt_cache_mebibytes=64)
+
+
+def fitting(header: Header, demand: Demand, *, budget_bytes: int) -> Suggestion:
+    return suggest(
+        lambda tokens, slots: (
+            size_model(header, replace(demand, context_length=tokens, parallel=slots)).total_bytes
+        ),
+        context_length=demand.context_length,
+        parallel=demand.parallel,
+        budget_bytes=budget_bytes,
+    )
 
 
 def sum_of_terms(sizing: SizingStatus) -> int:
@@ -95,6 +106,18 @@ def test_compute_counts_every_expert_used() -> None:
     assert compute_bytes(mixture, DEMAND) - compute_bytes(dense, DEMAND) == 512 * 3 * (3 * 4 * 1536 + 1728)
 
 
+def test_experts_that_a_token_does_not_meet_cost_no_cpu_and_no_scratch() -> None:
+    # 30 layers of 8 experts of three tensors of 576 x 1536; a token meets two of them
+    inside = 3 * 576 * 1536 * 8 * 30
+    mixture = a_header(parameters=inside + 1000, expertCount=8, expertUsedCount=2)
+    assert active_parameters(mixture) == inside // 4 + 1000
+    assert active_parameters(a_header()) == a_header().parameters
+    narrow = {"expert_feed_forward_length": 256}
+    own = a_header(expertCount=8, expertUsedCount=2, parameters=inside + 1000, other=narrow)
+    assert active_parameters(own) == inside + 1000 - 3 * 576 * 256 * 8 * 30 * 6 // 8
+    assert compute_bytes(own, DEMAND) == compute_bytes(a_header(), DEMAND)
+
+
 def test_compute_takes_attention_where_it_is_wider_than_the_feed_forward() -> None:
     wide = a_header(feedForwardLength=512, embeddingLength=512, headCount=16, headCountKv=8, keyLength=128)
     wide = wide.model_copy(update={"value_length": 128})
@@ -145,7 +168,9 @@ def test_formula_shows_the_numbers() -> None:
     windowed = "(3 layers x 2048 tokens + 15 windowed layers x 1024 tokens)"
     assert any(windowed in line for line in size_model(a_header(GEMMA3_270M), DEMAND).formula)
     mixed = size_model(a_header(headCountKv=[[3, 10], [0, 20]]), DEMAND).formula
-    assert any("x 0 to 3 kv heads x" in line for line in mixed)
+    assert any("x 3 kv heads x (10 layers x" in line for line in mixed)
+    varied = size_model(a_header(headCountKv=[[3, 10], [9, 20]]), DEMAND).formula
+    assert any("x 3 to 9 kv heads x (30 layers x" in line for line in varied)
 
 
 def test_largest_context_and_slots_are_the_last_that_fit() -> None:

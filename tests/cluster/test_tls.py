@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installation's own authority and the certificates by it, on a real API server."""
+
+import asyncio
+import base64
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from e2e.cluster.controlplane import ControlPlane
+from nimblet import labels
+from nimblet.cluster.authority import CA_SECRET, AuthorityError, Keeper
+from nimblet.cluster.client import Client, connect
+from nimblet.cluster.pki import (
+    ENTROPY_BYTES,
+    Authority,
+    BadCertificateError,
+    certificate_facts,
+    issue,
+    secret_data,
+)
+from nimblet.plan.transport import Wanted
+from nimblet.plan.transportfacts import CertificateFacts
+from nimblet.settings import TLS
+from tests.cluster.operator_support import (
+    NAMESPACE,
+    OPERATOR_USER,
+    Launcher,
+    View,
+    eventually,
+    grant_own_rights,
+)
+from tests.cluster.settling import ready, resyncs, settled, started
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+LIVES = TLS(mode="OwnCA")
+
+
+@pytest.fixture
+def own(plane: ControlPlane) -> str:
+    """A namespace where operators with their least rights run."""
+    name = f"operators-{uuid.uuid4().hex[:8]}"
+    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    grant_own_rights(plane.api, name)
+    return name
+
+
+@pytest_asyncio.fixture
+async def keepers(plane: ControlPlane, own: str) -> AsyncIterator[tuple[Keeper, Keeper]]:
+    """Two operators' keepers of one authority."""
+    clients = [await connect(plane.user_kubeconfig(OPERATOR_USER)) for _ in range(2)]
+    first, second = (_keeper(client, own) for client in clients)
+    yield first, second
+    for client in clients:
+        await client.close()
+
+
+def _keeper(client: Client, namespace: str) -> Keeper:
+    return Keeper(
+        client=client,
+        namespace=namespace,
+        tls=LIVES,
+        entropy=lambda: os.urandom(ENTROPY_BYTES),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def _version(plane: ControlPlane, namespace: str) -> str:
+    found: Any = plane.api.get(f"/api/v1/namespaces/{namespace}/secrets/{CA_SECRET}")
+    return str(found["metadata"]["resourceVersion"])
+
+
+@pytest.mark.asyncio
+async def test_one_authority_is_made_by_two_operators_and_renewed_in_time(
+    plane: ControlPlane, own: str, keepers: tuple[Keeper, Keeper]
+) -> None:
+    first, second = keepers
+    assert all(await asyncio.gather(first.refresh(), second.refresh()))
+    assert len(first.authorities) == 1
+    assert first.authorities == second.authorities
+    version = _version(plane, own)
+    assert not await first.refresh()
+    assert _version(plane, own) == version  # steady state writes nothing
+    (old,) = first.authorities
+    later = datetime.now(UTC) + timedelta(seconds=LIVES.authority_seconds * 2 / 3 + 60)
+    for keeper in keepers:
+        keeper.now = lambda: later
+    assert all(await asyncio.gather(first.refresh(), second.refresh()))
+    assert first.authorities == second.authorities
+    assert len(first.authorities) == 2
+    assert first.signer() == old  # the new one is only trusted for a while
+    first.now = lambda: later + timedelta(seconds=LIVES.overlap_seconds + 1)
+    assert first.signer() == first.authorities[1]
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_authority_is_put_back_and_a_broken_one_refused(
+    plane: ControlPlane, own: str, keepers: tuple[Keeper, Keeper]
+) -> None:
+    first, second = keepers
+    path = f"/api/v1/namespaces/{own}/secrets/{CA_SECRET}"
+    await first.refresh()
+    plane.api.delete(path)
+    assert not await first.refresh()
+    await second.refresh()
+    assert second.authorities == first.authorities
+    found: Any = plane.api.get(path)
+    found["data"]["authorities.json"] = base64.b64encode(b"[]x").decode()
+    plane.api.replace(path, found)
+    with pytest.raises(AuthorityError, match="restore it from a backup"):
+        await second.refresh()
+
+
+def test_a_model_gets_a_certificate_that_is_healed_and_renewed(
+    launcher: Launcher, view: View, plane: ControlPlane
+) -> None:
+    launcher.more = {"tls": {"mode": "OwnCA"}}
+    process = started(launcher)
+    view.create("small")
+    ready(view, "small")
+    assert view.model("small")["status"]["endpoint"] == f"https://small-model.{view.namespace}.svc/v1"
+    assert view.children("Service")["small-model"]["spec"]["ports"][0]["port"] == 443
+    first = _facts(view, plane)
+    wanted = Wanted(service="small-model", namespace=view.namespace)
+    assert set(first.dns_names) == set(wanted.dns_names)
+    assert first.issuer
+    assert _mounted(view) == first.fingerprint[:12]
+    _tamper(view, {"tls.key": base64.b64encode(b"no key").decode()})
+    second = _rolled(view, plane, first.fingerprint)
+    (authority,) = _authorities(plane)
+    old = issue(
+        authority,
+        names=wanted.dns_names,
+        entropy=os.urandom(ENTROPY_BYTES),
+        now=datetime.now(UTC) - timedelta(days=61),
+        seconds=90 * 86400,
+    )
+    overdue = secret_data(old, authority.certificate)
+    _tamper(view, overdue)
+    shown = certificate_facts(overdue, [authority]).fingerprint
+    third = _rolled(view, plane, first.fingerprint, second.fingerprint, shown)
+    assert third.not_after > datetime.now(UTC) + timedelta(days=80)
+    _tamper(view, {"ca.crt": base64.b64encode(b"").decode()})
+    eventually(
+        lambda: _facts(view, plane) == third, what="the trusted authorities put back beside the certificate"
+    )
+    before = settled(process, view)
+    process.kill()
+    again = started(launcher)
+    resyncs(again, 1)
+    assert view.versions() == before  # the same authority, and no certificate made anew
+    _take_away(plane)
+
+
+def _facts(view: View, plane: ControlPlane) -> CertificateFacts:
+    return certificate_facts(view.children("Secret")["small-model-tls"]["data"], _authorities(plane))
+
+
+def _authorities(plane: ControlPlane) -> list[Authority]:
+    found: Any = plane.api.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{CA_SECRET}")
+    return [Authority(**item) for item in json.loads(base64.b64decode(found["data"]["authorities.json"]))]
+
+
+def _mounted(view: View) -> str:
+    template = view.children("Deployment")["small-model"]["spec"]["template"]["metadata"]
+    return str(template["annotations"][labels.CERTIFICATE])
+
+
+def _tamper(view: View, data: dict[str, str]) -> None:
+    path = view.path("Secret", "small-model-tls")
+    found: Any = view.api.get(path)
+    view.api.replace(path, {**found, "data": {**found["data"], **data}})
+
+
+def _rolled(view: View, plane: ControlPlane, *but: str) -> CertificateFacts:
+    """Return the certificate that the Secret holds and the pods have; `but`: fingerprints of others."""
+    seen: list[CertificateFacts] = []
+
+    def is_another() -> bool:
+        try:
+            found = _facts(view, plane)
+        except BadCertificateError:
+            return False  # what was tampered with is still there
+        seen.append(found)
+        return found.fingerprint not in but and _mounted(view) == found.fingerprint[:12]
+
+    eventually(is_another, what="another certificate that the pods have")
+    ready(view, "small")
+    return seen[-1]
+
+
+def _take_away(plane: ControlPlane) -> None:
+    """Leave no authority behind: other tests of this control plane run without."""
+    plane.api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/{CA_SECRET}")
