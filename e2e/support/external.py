@@ -25,12 +25,12 @@ _IMAGE_PACKAGES: Final = "/opt/nimblet"
 _KEYS: Final = "/keys"
 
 
-def server_manifests(namespace: str, *, image: str, key: str) -> list[Manifest]:
+def server_manifests(namespace: str, *, image: str, key: str, turn: int) -> list[Manifest]:
     """Return the server that the retriever's own tests use, as a pod; `image` is the retriever's.
 
-    Another `key` is another Secret, and another pod over the same data.
+    Another `turn` is another Secret with another key, and another pod over the same data.
     """
-    secret = f"{SERVER}-{len(key)}"
+    secret = f"{SERVER}-{turn}"
     parts = {name: (_PARTS / name).read_bytes() for name in ("restserver.py", "restsnapshots.py")}
     program = Program(
         SERVER,

@@ -58,7 +58,8 @@ class Bench:
         """Run the indexer, swap to what it built, return its report."""
         report = self.folder / "report.json"
         command = [sys.executable, "-m", "nimblet_indexer", "--config", str(self.config(generation))]
-        done = subprocess.run([*command, "--report", str(report)], check=False)
+        command += ["--report", str(report), "--progress-port", "0"]  # a fixed one may be somebody else's
+        done = subprocess.run(command, check=False)
         assert done.returncode == 0
         self.call("PUT", "/v1/serving", {"generation": generation})
         return Report.model_validate_json(report.read_bytes())

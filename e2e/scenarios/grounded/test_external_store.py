@@ -33,21 +33,21 @@ def test_a_refused_key_and_a_server_that_goes_away_are_told_and_heal(
 ) -> None:
     kube, namespace = desk.kube, desk.namespace
 
-    def serve_with(key: str) -> None:
-        for manifest in server_manifests(namespace, image=stack.images["retriever"], key=key):
+    def serve_with(key: str, *, turn: int) -> None:
+        for manifest in server_manifests(namespace, image=stack.images["retriever"], key=key, turn=turn):
             kube.apply(manifest)
         kube.run("rollout", "status", f"deployment/{SERVER}", f"--namespace={namespace}", "--timeout=90s")
 
-    # Given an index that serves from a server
+    # Given an index that serves from a server, which is there first: a retriever that can't open its store ends
+    serve_with(FIRST, turn=1)
     kube.apply(key_manifest(namespace, FIRST))
     kube.apply(documents_manifest(PAPERS, namespace, documents(PAPER)))
     kube.apply(shared_manifest(namespace))
-    serve_with(FIRST)
     desk.ready(SHARED)
     assert_found(desk)
     # When the server wants another key
     begun = now()
-    serve_with(SECOND)
+    serve_with(SECOND, turn=2)
     up = stage.pod_ready(f"{SERVER}-", since=begun)
     told = stage.told(INDEX, SHARED, {"Ready": "StoreRefused", "Serving": "False"}, since=begun)
     # Then the index heals once its Secret has that key

@@ -4,6 +4,7 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import time
 import uuid
@@ -98,6 +99,8 @@ async def run(path: Path, config: GatewayConfig, place: Place) -> None:
         server = uvicorn.Server(settings)
         # only a defect ends it: what is told of the dependencies would stay as it is for ever
         examining.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        # uvicorn raises the signal again once it has drained: what is closed below would never be, spans be lost
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await server.serve()
 
 

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -110,6 +111,8 @@ async def run(config: RetrieverConfig, place: Place) -> None:
             settings.load()
             settings.ssl = tls.server()
             stack.push_async_callback(_ended, asyncio.ensure_future(tls.watch()))
+        # uvicorn raises the signal again once it has drained: what is closed below would never be, spans be lost
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await uvicorn.Server(settings).serve()
 
 

@@ -51,6 +51,7 @@ async def test_status_of_an_empty_index(tmp_path: Path) -> None:
             },
             "pushes": {"sequence": 0, "documents": 0, "tombstones": 0, "unembedded": 0, "refusals": []},
             "lastServedTime": None,
+            "snapshots": None,
         }
         assert (await bench.get("/readyz")).status_code == 200
 

@@ -16,6 +16,7 @@ MAX_EMBEDDINGS: Final = 4
 MAX_SERVERS: Final = 8
 MAX_COLLECTIONS: Final = 100
 MAX_SNAPSHOTS: Final = 128
+MAX_UNEMBEDDED: Final = 20
 
 
 class GateStatus(StatusModel):
@@ -166,6 +167,13 @@ class RetrievalIndexStatus(StatusModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = Field(default_factory=list, description="Complete generations that are kept; `spec.generation` names one.")
+    unembedded_pushes: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_UNEMBEDDED,
+        description="Pushed documents that the embedding model refuses, and that are found by their words only; "
+        f"{MAX_UNEMBEDDED} means that many or more. The retriever's own status names them.",
+    )
     servers: ServersStatus | None = Field(
         default=None, description="Where the serving generation lies in a Dedicated store."
     )

@@ -103,6 +103,10 @@ class _Snapshots(_Health):
     held: tuple[_Snapshot, ...] = Field(default=(), max_length=200)
 
 
+class _Pushes(Told):
+    unembedded: int = Field(default=0, ge=0)
+
+
 class RetrieverStatus(Told):
     """The part of a retriever's status that facts are made of."""
 
@@ -111,6 +115,7 @@ class RetrieverStatus(Told):
     embedding: _Health
     store: _Store
     snapshots: _Snapshots | None = None
+    pushes: _Pushes = _Pushes()
 
     @property
     def facts(self) -> RetrieverFacts:
@@ -125,6 +130,7 @@ class RetrieverStatus(Told):
             trouble=self.store.trouble.facts if self.store.trouble is not None else None,
             servers=tuple(StoreServerFacts(**item.model_dump()) for item in self.store.servers),
             note=self.store.note,
+            unembedded=self.pushes.unembedded,
             snapshots=SnapshotsFacts(
                 last=taken.facts, held=tuple(SnapshotFacts(**item.model_dump()) for item in taken.held)
             )

@@ -129,6 +129,8 @@ class RetrieverFacts:
     """Where the store is, if it is on servers."""
     note: str = ""
     """What there is to say of servers that are in order."""
+    unembedded: int = 0
+    """Pushed documents that the serving generation's model can't embed."""
     snapshots: SnapshotsFacts | None = None
     """None where none are taken, or none have been yet."""
 

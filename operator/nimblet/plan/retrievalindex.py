@@ -14,6 +14,7 @@ from nimblet.api.indexstatus import (
     MAX_COLLECTIONS,
     MAX_GENERATIONS,
     MAX_SERVERS,
+    MAX_UNEMBEDDED,
     EmbeddingStatus,
     GateStatus,
     GenerationStatus,
@@ -332,6 +333,7 @@ def _status(
         ]
         sealed = [item for item in told.generations if item.sealed][-MAX_GENERATIONS:]
         update["serving_generation"] = told.serving or ""
+        update["unembedded_pushes"] = min(told.unembedded, MAX_UNEMBEDDED)
         update["generations"] = [
             GenerationStatus(name=item.name, documents=item.documents, chunks=item.chunks, bytes=item.bytes)
             for item in sorted(sealed, key=lambda item: item.name)

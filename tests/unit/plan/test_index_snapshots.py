@@ -106,6 +106,13 @@ def test_list_stays_while_nothing_serves_and_is_bounded() -> None:
         assert again.status.snapshots == plan.status.snapshots
 
 
+@pytest.mark.parametrize(("told_of", "shown_as"), [(0, 0), (3, 3), (20, 20), (21, 20), (5000, 20)])
+def test_pushes_that_can_not_be_embedded_are_counted_up_to_a_bound(told_of: int, shown_as: int) -> None:
+    index, facts = serving(servers())
+    plan = index_plan(index, replace(facts, retriever=a_retriever("g000001", unembedded=told_of)))
+    assert plan.status.unembedded_pushes == shown_as
+
+
 @pytest.mark.parametrize("flaw", [{"retain": 0}, {"retain": 11}, {"every": "0h"}, {"every": "1w"}, {"at": "noon"}])
 def test_snapshots_are_bounded(flaw: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
