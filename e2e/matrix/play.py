@@ -21,7 +21,8 @@ from e2e.support.asking import endpoint_of
 from e2e.support.objects import Model
 from e2e.support.wait import until
 from e2e.support.watching import Sighting
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
+from nimblet.nextstep import NEXT_STEP
 
 RESTORED_SECONDS: Final = 60.0
 """What is made anew may need a resolver first, whose pod must start."""

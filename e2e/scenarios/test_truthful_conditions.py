@@ -18,7 +18,8 @@ from e2e.support.objects import Model, Pod
 from e2e.support.stack import Stack, upgrade
 from e2e.support.watching import Sighting, Watch, watch
 from nimblet.api.common import Condition
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
+from nimblet.nextstep import NEXT_STEP
 
 NAME = "trouble"
 SOON = timedelta(seconds=15)

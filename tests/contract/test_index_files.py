@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from nimblet.api.retrievalindex import Language
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
+from nimblet.nextstep import NEXT_STEP
 from nimblet.plan import index_report
 from nimblet.plan.index_report import EXIT_REASONS, LASTING, report_of
 from nimblet.plan.retrievalindex import IndexPlan

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nimblet.api.compactmodel import MAX_ARTIFACT_FILES, CompactModelSpec
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
 from nimblet.manifests import loader as manifests
+from nimblet.nextstep import NEXT_STEP
 from nimblet.plan import artifact as operator_artifact
 from nimblet.plan import source
 from nimblet.plan.artifact import Signer as ReadSigner

@@ -4,17 +4,9 @@
 from datetime import UTC, datetime, timedelta
 
 from nimblet.api.common import ConditionStatus
-from nimblet.conditions import (
-    MAX_MESSAGE_LENGTH,
-    NEXT_STEP,
-    ConditionType,
-    Reason,
-    Verdict,
-    advised,
-    clip,
-    verdict,
-)
+from nimblet.conditions import MAX_MESSAGE_LENGTH, ConditionType, Reason, Verdict, clip, verdict
 from nimblet.merging import find, merge
+from nimblet.nextstep import NEXT_STEP, advised
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = EARLY + timedelta(hours=1)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic.alias_generators import to_camel
 
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
+from nimblet.nextstep import NEXT_STEP
 from nimblet.settings import Settings, SettingsModel
 
 ROOT = Path(__file__).parents[2]

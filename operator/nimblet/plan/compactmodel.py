@@ -5,63 +5,40 @@ Stages run in this order and the first that stops leaves the later children as t
 touches the Deployment that serves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names
-from nimblet.api.compactmodel import (
-    CompactModel,
-    CompactModelStatus,
-    ResolvedStatus,
-    SizingStatus,
-)
+from nimblet.api.compactmodel import CompactModel, CompactModelStatus, ResolvedStatus
 from nimblet.conditions import ConditionType, Reason
-from nimblet.manifests.common import Manifest, Part, pod_selector
+from nimblet.manifests.common import Part, pod_selector
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
-from nimblet.plan.artifact import Artifact
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
-from nimblet.plan.cache import CachePlan, leftovers, plan_cache
+from nimblet.plan.cache import leftovers, plan_cache
 from nimblet.plan.facts import ChildRef, ModelFacts
-from nimblet.plan.guarded import CLAIMS, confined, hold, judge_proof, policy_status, policy_verdicts
-from nimblet.plan.images import Images, choose_images, spec_hash_of
-from nimblet.plan.integrity import Trust, known_trust, method_of, trust_of
-from nimblet.plan.keys import KeyPlan, plan_keys
-from nimblet.plan.modelhardware import Known, equipped, hardware_status, place_model, with_hint
-from nimblet.plan.modelserver import model_problem, servers_on
-from nimblet.plan.overhead import tell_overhead
-from nimblet.plan.placement import Placement
-from nimblet.plan.references import reference_problem, weights_key_problem
-from nimblet.plan.resolve import Resolution, blocked, plan_resolution, secret_poll, secret_problem
+from nimblet.plan.guarded import CLAIMS, Held, hold, judge_proof, policy_status, policy_verdicts
+from nimblet.plan.images import choose_images, spec_hash_of
+from nimblet.plan.integrity import known_trust, method_of, trust_of
+from nimblet.plan.keys import plan_keys
+from nimblet.plan.modelhardware import hardware_status
+from nimblet.plan.modelloader import bindable, loader_pod
+from nimblet.plan.modelrun import Basis, Run, cache_state, is_live, plan_run
+from nimblet.plan.resolve import blocked, plan_resolution, secret_poll
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
-from nimblet.plan.runtime.choice import Choice
 from nimblet.plan.runtime.interface import image_version
-from nimblet.plan.source import (
-    claim_of,
-    optional_keys,
-    required_keys,
-    resolve_seconds,
-    scheme_of,
-    source_hash,
-    source_text,
-)
-from nimblet.plan.stage import Problem, Progress, earliest, problem
+from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.task import PROOF
-from nimblet.plan.tee import Bindable, Guard, plan_guard
-from nimblet.plan.teefacts import RuntimeClassFacts
-from nimblet.plan.transport import Transport, plan_transport
+from nimblet.plan.tee import plan_guard
+from nimblet.plan.transport import plan_transport
 from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
-    Server,
     context_length,
-    demand,
     plan_common,
-    plan_deployment,
-    pod_options,
     pointless_budget,
     unstoppable,
     wanted_replicas,
@@ -72,169 +49,132 @@ POLLED: Final = frozenset({Reason.SECRET_MISSING, Reason.SECRET_NOT_USABLE, Reas
 """What users put right outside of the spec, and nothing tells us of."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What sizing and rendering decided; without `deployment` the stage stopped at `state`."""
-
-    weights: str | None = None
-    choice: Choice | None = None
-    newer_images: bool = False
-    sizing: SizingStatus | None = None
-    placement: Placement | None = None
-    deployment: Manifest | None = None
-    state: Problem | None = None
-
-
 def plan_compactmodel(
     model: CompactModel, facts: ModelFacts, settings: Settings, now: datetime
 ) -> Plan[CompactModelStatus]:
     """Return the children, deletions and status of one model. Same arguments, same plan."""
-    images = choose_images(model, facts, settings)
+    basis = _basis(model, facts, settings, now)
+    run = plan_run(basis)
+    rollout = judge_rollout(facts, _expectation(model, run), settings.timing, now=now)
+    held = _held_plan(basis, run, rollout)
+    polled = basis.guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
+    return Plan(
+        children=held.children,
+        deletions=held.deletions,
+        status=_judged(basis, run, rollout, now=now),
+        requeue_after=earliest(
+            basis.resolution.outcome.requeue_after,
+            basis.cache.outcome.requeue_after,
+            rollout.requeue_after,
+            basis.keys.requeue_after,
+            basis.transport.requeue_after,
+            basis.proof.requeue_after,
+            secret_poll(model.status.conditions, now) if polled else None,
+        ),
+    )
+
+
+def _basis(model: CompactModel, facts: ModelFacts, settings: Settings, now: datetime) -> Basis:
+    """Return what stands before anything is sized."""
+    images, access = choose_images(model, facts, settings), model.spec.access
     trust = trust_of(model, facts.trust)
-    guard = plan_guard(_bindable(model, settings, gate_image=images.loader), facts.tee, facts.nodes)
-    proof = judge_proof(guard, facts.tee, now)
-    loader = _loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
-    access = model.spec.access
-    keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
+    guard = plan_guard(bindable(model, settings, gate_image=images.loader), facts.tee, facts.nodes)
+    loader = loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     resolver = replace(loader, image=settings.images.loader)
     if isinstance(trust, Problem):
         resolution = blocked(model, trust, now=now)
     else:
         resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
-    weights = (
-        weights_image(model, resolution.artifact, facts, settings, kept=images.kept)
-        if guard.confinement is None
-        else None  # no confidential guest mounts an image
-    )
-    cache = plan_cache(model, facts, settings, loader=resolver, artifact=resolution.artifact, now=now)
-    transport = plan_transport(
-        Part(owner=model.name, namespace=model.namespace, component="tls"),
-        names.server(model.name),
-        facts.transport,
-        settings.tls,
-        now,
-    )
-    run = _plan_run(
-        model,
-        facts,
-        settings,
-        loader=loader,
-        artifact=resolution.artifact,
+    artifact, weights = resolution.artifact, None
+    if guard.confinement is None:  # no confidential guest mounts an image
+        weights = weights_image(model, artifact, facts, settings, kept=images.kept)
+    return Basis(
+        model=model,
+        facts=facts,
+        settings=settings,
         images=images,
-        cache=cache,
-        weights=weights,
-        keys=keys,
+        trusted=not isinstance(trust, Problem),
         guard=guard,
-        transport=transport,
+        proof=judge_proof(guard, facts.tee, now),
+        keys=plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now),
+        loader=loader,
+        resolution=resolution,
+        cache=plan_cache(model, facts, settings, loader=resolver, artifact=artifact, now=now),
+        transport=plan_transport(
+            Part(owner=model.name, namespace=model.namespace, component="tls"),
+            names.server(model.name),
+            facts.transport,
+            settings.tls,
+            now,
+        ),
+        weights=weights,
     )
-    held = _held_back(model, facts, run)
-    if held is not None:
-        run = replace(run, deployment=None, state=held)
-    expected = Expectation(
+
+
+def _expectation(model: CompactModel, run: Run) -> Expectation:
+    conditions = model.status.conditions
+    return Expectation(
         revision=revision_of(run.deployment),
         replicas=wanted_replicas(model),
-        served_before=was_true(model.status.conditions, ConditionType.SERVING),
-        ready_before=was_true(model.status.conditions, ConditionType.READY)
+        served_before=was_true(conditions, ConditionType.SERVING),
+        ready_before=was_true(conditions, ConditionType.READY)
         and model.status.observed_generation == model.generation,
         proof=PROOF[model.spec.task],
     )
-    rollout = judge_rollout(facts, expected, settings.timing, now=now)
+
+
+def _held_plan(basis: Basis, run: Run, rollout: Rollout) -> Held:
+    """Return children and deletions, as far as the policies allow them."""
+    model, facts, transport = basis.model, basis.facts, basis.transport
+    children = [
+        *plan_common(model, facts, basis.settings, keys=basis.keys, image=basis.weights, transport=transport),
+        *basis.resolution.outcome.children,
+        *basis.cache.outcome.children,
+    ]
+    filled = basis.cache.filled or is_live(facts, run)
+    applied = run.deployment if filled and (transport.ready or model.spec.suspend) else None
+    if applied is not None:
+        children.append(applied)
+    return hold(
+        basis.guard,
+        facts.tee,
+        children=children,
+        deletions=(
+            *basis.resolution.outcome.deletions,
+            *basis.cache.outcome.deletions,
+            *_superseded(model, facts, basis.loader if basis.trusted else None, rollout),
+            *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
+        ),
+    )
+
+
+def _judged(basis: Basis, run: Run, rollout: Rollout, *, now: datetime) -> CompactModelStatus:
+    """Return the status with its conditions."""
+    model, facts, guard, proof = basis.model, basis.facts, basis.guard, basis.proof
     judgement = Judgement(
         policy=guard.blocked or proof.flaw,
-        resolution=resolution.outcome.state,
-        artifact=resolution.artifact,
+        resolution=basis.resolution.outcome.state,
+        artifact=basis.resolution.artifact,
         run=run.state,
-        cache=_cache_state(cache, facts, run),
+        cache=cache_state(basis.cache, facts, run),
         shortage=run.placement.shortage if run.placement is not None else "",
         rollout=rollout,
         write_failures=facts.write_failures,
         newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
-        keys=keys.state or proof.pending,
+        keys=basis.keys.state or proof.pending,
         suspended=model.spec.suspend,
         method=method_of(model.spec.integrity),
     )
-    children = [
-        *plan_common(model, facts, settings, keys=keys, image=weights, transport=transport),
-        *resolution.outcome.children,
-        *cache.outcome.children,
-    ]
-    filled = cache.filled or _is_live(facts, run)
-    applied = run.deployment if filled and (transport.ready or model.spec.suspend) else None
-    if applied is not None:
-        children.append(applied)
-    status = _status(model, facts, resolution=resolution, run=run, rollout=rollout, images=images, cache=cache)
-    status = status.model_copy(
-        update={"endpoint": transport.url(names.server(model.name), model.namespace, path="/v1")}
-    )
-    verdicts = (
-        *model_verdicts(judgement),
-        *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted),
-    )
+    encrypted = basis.transport.encrypted
+    verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof, encrypted=encrypted))
     conditions = merge(model.status.conditions, verdicts, generation=model.generation, now=now)
     claims = [CLAIMS] if model.spec.cache is not None else []
-    policy = policy_status(guard, proof, encrypted=transport.encrypted, uncovered=claims)
-    held_plan = hold(
-        guard,
-        facts.tee,
-        children=children,
-        deletions=(
-            *resolution.outcome.deletions,
-            *cache.outcome.deletions,
-            *_superseded(model, facts, None if isinstance(trust, Problem) else loader, rollout),
-            *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
-        ),
-    )
-    return Plan(
-        children=held_plan.children,
-        deletions=held_plan.deletions,
-        status=with_conditions(status.model_copy(update={"policy": policy}), conditions),
-        requeue_after=earliest(
-            resolution.outcome.requeue_after,
-            cache.outcome.requeue_after,
-            rollout.requeue_after,
-            keys.requeue_after,
-            transport.requeue_after,
-            proof.requeue_after,
-            secret_poll(model.status.conditions, now)
-            if guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
-            else None,
-        ),
-    )
-
-
-def _bindable(model: CompactModel, settings: Settings, *, gate_image: str) -> Bindable:
-    before, encryption = model.status.policy, model.spec.source.encryption
-    return Bindable(
-        encrypted=encryption.place if encryption is not None else "",
-        ref=model.spec.tee_policy_ref,
-        signed=model.spec.integrity is not None and model.spec.integrity.signature is not None,
-        before=before.technology if before is not None else "",
-        gate_image=gate_image,
-        pull_policy=settings.images.pull_policy,
-    )
-
-
-def _loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: str) -> LoaderPod:
-    source, scheme = model.spec.source, scheme_of(model.spec)
-    ref, encryption = source.credentials_secret_ref, source.encryption
-    key = encryption.key_secret_ref if encryption is not None else None
-    return LoaderPod(
-        weights_key=key.name if key is not None else None,
-        owner=model.name,
-        namespace=model.namespace,
-        image=image,
-        pull_policy=settings.images.pull_policy,
-        source_json=source_text(model.spec, trust),
-        source_hash=source_hash(model.spec, settings, trust),
-        secret_name=ref.name if ref is not None else None,
-        secret_keys=required_keys(scheme),
-        optional_secret_keys=optional_keys(scheme),
-        claim=claim_of(model.spec),
-        identity_audience=settings.fetch.s3.audience if source.role_arn is not None else None,
-        resolve_seconds=resolve_seconds(scheme),
-        scheduling=model.spec.scheduling,
-    )
+    update = {
+        "endpoint": basis.transport.url(names.server(model.name), model.namespace, path="/v1"),
+        "policy": policy_status(guard, proof, encrypted=encrypted, uncovered=claims),
+    }
+    return with_conditions(_status(basis, run, rollout).model_copy(update=update), conditions)
 
 
 def plan_invalid(
@@ -259,97 +199,6 @@ def plan_invalid(
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
 
 
-def _plan_run(
-    model: CompactModel,
-    facts: ModelFacts,
-    settings: Settings,
-    *,
-    loader: LoaderPod,
-    artifact: Artifact | None,
-    images: Images,
-    cache: CachePlan,
-    weights: str | None,
-    keys: KeyPlan,
-    guard: Guard,
-    transport: Transport,
-) -> _Run:
-    if artifact is None:
-        return _Run()
-    missing = reference_problem(model, facts) if not model.spec.suspend else None
-    refused = missing or model_problem(model, artifact, settings)
-    if refused is not None:
-        return _Run(state=refused)
-    known = Known(
-        model=model,
-        header=artifact.header,
-        demand=demand(model, artifact.header, settings),
-        servers=servers_on(model, artifact, settings, images),
-    )
-    nodes = guard.nodes(facts.nodes)
-    placement = place_model(known, facts, settings, guard=guard, nodes=nodes)
-    if isinstance(placement, Problem):
-        return _Run(state=placement)
-    overhead = guard.overhead or RuntimeClassFacts(name="")
-    profile = settings.hardware.known[placement.profile]
-    choice = known.servers(profile)
-    if isinstance(choice, Problem):
-        return _Run(state=choice)
-    plain = transport.refuses(choice.runtime.name)
-    if plain is not None:
-        return _Run(state=plain)
-    placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
-    sizing = placement.sizing
-    options = pod_options(model, facts, keys)
-    deployment = plan_deployment(
-        model,
-        artifact,
-        sizing,
-        settings,
-        loader=loader,
-        server=Server(
-            runtime=choice.runtime,
-            image=choice.image,
-            hardware=profile.class_,
-            devices=placement.hardware.count,
-        ),
-        options=options,
-        cache=cache.mount,
-        weights=weights,
-    )
-    deployment = equipped(placement, deployment)
-    told = sizing if guard.overhead is None else tell_overhead(sizing, overhead)
-    return _Run(
-        weights=weights,
-        choice=choice,
-        newer_images=choice.kept and images.newer(choice.wanted),
-        sizing=told,
-        placement=placement,
-        deployment=confined(guard, transport.pods(deployment, runtime=choice.runtime.name)),
-    )
-
-
-def _held_back(model: CompactModel, facts: ModelFacts, run: _Run) -> Problem | None:
-    """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
-
-    With a cache the filler mounts it, and no pod of the server.
-    """
-    revision = revision_of(run.deployment)
-    current = facts.deployment.revision if facts.deployment is not None else None
-    if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
-        return None
-    return secret_problem(model, facts) or weights_key_problem(model, facts)
-
-
-def _is_live(facts: ModelFacts, run: _Run) -> bool:
-    return facts.deployment is not None and facts.deployment.revision == revision_of(run.deployment)
-
-
-def _cache_state(cache: CachePlan, facts: ModelFacts, run: _Run) -> Problem | Progress | None:
-    """Return how the cache stands; pods that use it have checked it, so a Job that looks again is no news."""
-    state = cache.outcome.state
-    return None if isinstance(state, Progress) and _is_live(facts, run) else state
-
-
 def _superseded(
     model: CompactModel, facts: ModelFacts, loader: LoaderPod | None, rollout: Rollout
 ) -> tuple[ChildRef, ...]:
@@ -369,25 +218,17 @@ def _superseded(
     return (*gone, *pointless_budget(facts, replicas=model.spec.replicas))
 
 
-def _status(
-    model: CompactModel,
-    facts: ModelFacts,
-    *,
-    resolution: Resolution,
-    run: _Run,
-    rollout: Rollout,
-    images: Images,
-    cache: CachePlan,
-) -> CompactModelStatus:
+def _status(basis: Basis, run: Run, rollout: Rollout) -> CompactModelStatus:
     """Return the status without conditions; what a stopped stage can't tell stays as it was."""
-    before, artifact = model.status, resolution.artifact
+    model, facts, cache = basis.model, basis.facts, basis.cache
+    before, artifact = model.status, basis.resolution.artifact
     resolved = before.resolved
     if run.placement is not None and run.choice is not None and artifact is not None:
         resolved = ResolvedStatus(
             runtime=run.choice.runtime.name,
             version=image_version(run.choice.image),
             image=run.choice.image,
-            loader_image=images.loader,
+            loader_image=basis.images.loader,
             weights_image=run.weights or "",
             spec_hash=spec_hash_of(model, facts),
             profile=run.placement.profile,

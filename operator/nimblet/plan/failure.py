@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from nimblet.conditions import Reason, advised
+from nimblet.conditions import Reason
+from nimblet.nextstep import advised
 from nimblet.plan.artifact import LoaderFailure, parse_failure
 from nimblet.plan.exitcodes import reason_of
 from nimblet.plan.facts import ContainerFailure, FailureKind

@@ -17,10 +17,11 @@ from nimblet.api.common import duration_of
 from nimblet.api.indexstatus import ServersStatus
 from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, server_url, servers_url
 from nimblet.manifests.retriever import SecretFile, retriever_part
+from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.claim import Wish, claim_problem
 from nimblet.plan.facts import Answer, Observation, PodFacts, WorkloadFacts
 from nimblet.plan.index_config import SnapshotShape, StorePlan, server_store

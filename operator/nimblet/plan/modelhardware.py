@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from nimblet.api.compactmodel import CompactModel, SizingStatus
 from nimblet.api.hardware import HardwareStatus
-from nimblet.conditions import NEXT_STEP
 from nimblet.hardware import CPU_CLASSES, HardwareProfile
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.hardware import equip
 from nimblet.manifests.template import revision_of
+from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.artifact import Header
 from nimblet.plan.candidates import Wanted, usable_nodes
 from nimblet.plan.devicesizing import split_problem

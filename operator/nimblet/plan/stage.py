@@ -3,8 +3,9 @@
 
 from dataclasses import dataclass
 
-from nimblet.conditions import Reason, advised
+from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
+from nimblet.nextstep import advised
 from nimblet.plan.facts import ChildRef
 
 

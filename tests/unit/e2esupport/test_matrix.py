@@ -5,7 +5,7 @@ from e2e.matrix.play import Outcome
 from e2e.matrix.rows import ELSEWHERE, FAULTS
 from e2e.matrix.scene import unnamed
 from e2e.matrix.table import DOCUMENT, UNPLAYED, document, listed
-from nimblet.conditions import NEXT_STEP
+from nimblet.nextstep import NEXT_STEP
 
 ROWS = [(fault.title, fault.reason.value) for fault in FAULTS] + [(row.title, row.reason) for row in ELSEWHERE]
 

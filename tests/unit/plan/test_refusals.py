@@ -3,7 +3,8 @@
 
 import pytest
 
-from nimblet.conditions import NEXT_STEP, Reason
+from nimblet.conditions import Reason
+from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.facts import ModelFacts
 from tests.builders import a_model, artifact_text, base_facts, failed_job, kinds, plan_of, stored
 from tests.conditions import message, shown
