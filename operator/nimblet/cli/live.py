@@ -14,12 +14,13 @@ from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import ApiError, NotConfigured
-from nimblet.cluster.facts import artifacts, children, deployment_facts, key_secret, model_pods, node_facts
+from nimblet.cluster.facts import artifacts, children, deployment_facts, key_secret, model_pods
 from nimblet.cluster.jobfacts import job_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import gather_key
 from nimblet.cluster.mirror import WAKING_KINDS, Mirror
 from nimblet.cluster.named import Named, gather_named, gather_trust
+from nimblet.cluster.nodefacts import node_facts
 from nimblet.cluster.observed import Job, Pod
 from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource

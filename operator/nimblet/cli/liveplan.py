@@ -22,7 +22,7 @@ from nimblet.cli.live import jobs_as_read, read_live_facts, with_live_status
 from nimblet.cli.planning import Known, within
 from nimblet.cluster.claimfacts import owned_claim, storage_classes
 from nimblet.cluster.client import Client
-from nimblet.cluster.facts import children, deployment_facts, node_facts, of_component, pod_facts, pods_of
+from nimblet.cluster.facts import children, deployment_facts, of_component, pod_facts, pods_of
 from nimblet.cluster.indexfacts import WORKLOADS, build_facts, gather_index_named
 from nimblet.cluster.indexref import gather_index_reference
 from nimblet.cluster.key import Key
@@ -30,6 +30,7 @@ from nimblet.cluster.keyfacts import KeySecret, gather_key
 from nimblet.cluster.mirror import WAKING_KINDS, Mirror
 from nimblet.cluster.modelref import gather_model_reference
 from nimblet.cluster.named import named_secret
+from nimblet.cluster.nodefacts import node_facts
 from nimblet.cluster.observed import ConfigMap
 from nimblet.cluster.parse import Invalid, parse_assistant, parse_retrievalindex
 from nimblet.cluster.podsecurity import pod_security

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from nimblet import labels, names, quantity
+from nimblet import labels, names
 from nimblet.api.common import PolicyRef
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.attestation import Challenger, challenger_of
@@ -30,8 +30,9 @@ from nimblet.cluster.keyfacts import KeySecret, gather_key, key_versions, versio
 from nimblet.cluster.masterkey import api_key
 from nimblet.cluster.mirror import CLUSTER_KINDS, OWN_KINDS, Mirror
 from nimblet.cluster.named import gather_named
+from nimblet.cluster.nodefacts import NodeMemory
 from nimblet.cluster.observe import Observer
-from nimblet.cluster.observed import ConfigMap, Deployment, Job, Node, Pod, Terminated, metadata_of
+from nimblet.cluster.observed import ConfigMap, Deployment, Job, Pod, Terminated, metadata_of
 from nimblet.cluster.podfailure import ENDED_PHASES, LOADER, SERVER, pod_failure
 from nimblet.cluster.poll import Poller
 from nimblet.cluster.question import questions
@@ -39,7 +40,7 @@ from nimblet.cluster.referents import Referents
 from nimblet.cluster.resources import CONFIG_MAP, POD
 from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_setup_look, setup_failure
 from nimblet.cluster.teefacts import Bound, tee_facts
-from nimblet.cluster.trim import TRIMS, Object, is_device, trim_pod
+from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
 from nimblet.plan.artifact import parse_digests
 from nimblet.plan.facts import (
@@ -48,9 +49,7 @@ from nimblet.plan.facts import (
     DeploymentFacts,
     JobFacts,
     ModelFacts,
-    NodeFacts,
     PodFacts,
-    TaintFacts,
     TrustTextFacts,
     WriteFailure,
 )
@@ -59,27 +58,6 @@ from nimblet.plan.transport import Wanted
 from nimblet.plan.transportfacts import TransportFacts
 
 CHILD_KINDS: Final = tuple(kind for kind in TRIMS if kind not in OWN_KINDS | CLUSTER_KINDS | {"Pod"})
-CONDITION_TAINTS: Final = "node.kubernetes.io/"
-"""Taints of passing conditions (not-ready, disk-pressure): a plan looks at what a node is, not how it feels."""
-AWAY_TAINTS: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
-"""What the node controller puts on a node whose kubelet does not report, or says that it is not ready."""
-REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
-
-
-@dataclass(kw_only=True)
-class NodeMemory:
-    """The nodes' facts, parsed once for all resources until a node changes."""
-
-    revision: int | None = None
-    facts: tuple[NodeFacts, ...] = ()
-
-    def of(self, mirror: Mirror) -> tuple[NodeFacts, ...]:
-        """Return the facts of all nodes, sorted by name."""
-        revision = mirror.revision("Node")
-        if revision != self.revision:
-            found = (node_facts(body) for body in mirror.of_kind("Node"))
-            self.revision, self.facts = revision, tuple(sorted(found, key=lambda node: node.name))
-        return self.facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,27 +359,3 @@ def is_ready(pod: Pod) -> bool:
 
 def _digests(ended: Terminated | None) -> dict[str, str]:
     return parse_digests(ended.message) if ended is not None and ended.exit_code == 0 else {}
-
-
-def node_facts(body: Object) -> NodeFacts:
-    """Return a node's labels, totals and lasting taints that keep pods away, and whether it takes new pods."""
-    node = Node.model_validate(body)
-    lasting = [
-        TaintFacts(key=taint.key, value=taint.value, effect=taint.effect)
-        for taint in node.spec.taints
-        if taint.effect in REPELLING and not taint.key.startswith(CONDITION_TAINTS)
-    ]
-    return NodeFacts(
-        name=node.metadata.name,
-        labels=dict(node.metadata.labels),
-        memory_bytes=quantity.bytes_of(node.status.allocatable.get("memory", "0")),
-        cpu_millicores=quantity.millicores_of(node.status.allocatable.get("cpu", "0")),
-        schedulable=not node.spec.unschedulable,
-        resources={
-            name: quantity.bytes_of(amount)
-            for name, amount in sorted(node.status.allocatable.items())
-            if is_device(name)
-        },
-        taints=tuple(sorted(lasting, key=str)),
-        reachable=not any(taint.key in AWAY_TAINTS for taint in node.spec.taints),
-    )

@@ -11,13 +11,13 @@ from nimblet.cluster.facts import (
     children,
     deployment_facts,
     model_pods,
-    node_facts,
     pod_facts,
 )
 from nimblet.cluster.jobfacts import job_facts, lacks_result
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.named import secret_facts, text_facts
+from nimblet.cluster.nodefacts import node_facts
 from nimblet.cluster.observed import Job, Pod
 from nimblet.plan.facts import FailureKind, SecretFacts
 from tests.unit.cluster_facts.builders import (
