@@ -109,13 +109,8 @@ def plan_assistant(
     )
     found = (guard.blocked or proof.flaw, references.flaw, references.waiting, rollout.state)
     state = _overall(assistant, facts, (*found, keys.state or proof.pending))
-    children = [*_common(assistant, settings, keys=keys, transport=transport)]
     certified = transport.ready or assistant.spec.suspend
     held = not certified or _is_held_back(assistant, facts, references, run)
-    if run.config is not None and run.deployment is not None and not held:
-        part = gateway_part(assistant.name, assistant.namespace)
-        children.append(gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text))
-        children.append(run.deployment)
     verdicts = _verdicts(assistant, facts, rollout, state, newer_image=image.newer)
     verdicts = (*verdicts, *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted))
     conditions = merge(assistant.status.conditions, verdicts, generation=assistant.generation, now=now)
@@ -128,7 +123,10 @@ def plan_assistant(
     allowed = hold(
         guard,
         facts.tee,
-        children=children,
+        children=(
+            *_common(assistant, settings, keys=keys, transport=transport),
+            *(() if held else _applied(assistant, run)),
+        ),
         deletions=(
             *_superseded(facts, run, rollout),
             *pointless_budget(facts, replicas=assistant.spec.replicas),
@@ -147,6 +145,14 @@ def plan_assistant(
             secret_poll(assistant.status.conditions, now) if polled else None,
         ),
     )
+
+
+def _applied(assistant: Assistant, run: _Run) -> tuple[Manifest, ...]:
+    """Return the gateway and its configuration, where both could be rendered."""
+    if run.config is None or run.deployment is None:
+        return ()
+    part = gateway_part(assistant.name, assistant.namespace)
+    return gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text), run.deployment
 
 
 def _bindable(assistant: Assistant, settings: Settings) -> Bindable:

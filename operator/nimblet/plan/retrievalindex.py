@@ -4,7 +4,7 @@
 A flaw of what the retriever needs leaves the retriever as it is; a flaw of a source stops builds alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,39 +23,25 @@ from nimblet.api.indexstatus import (
 )
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, verdict
-from nimblet.manifests.common import Manifest
 from nimblet.manifests.network import HTTP_PORT
-from nimblet.manifests.retriever import retriever_part
-from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
-from nimblet.plan.guarded import CLAIMS, QDRANT, confined, hold, judge_proof, policy_status, policy_verdicts
-from nimblet.plan.index_build import BuildPlan, Stage, plan_build, wanted_build
+from nimblet.plan.guarded import CLAIMS, QDRANT, Held, hold, policy_status, policy_verdicts
+from nimblet.plan.index_basis import IndexBasis, Retriever, build_stage, index_basis
+from nimblet.plan.index_build import BuildPlan, plan_build
 from nimblet.plan.index_children import (
-    choose_image,
-    plan_retriever,
     plan_surroundings,
-    wanted_replicas,
 )
-from nimblet.plan.index_config import StorePlan
-from nimblet.plan.index_embedding import known_embeddings
-from nimblet.plan.index_keys import plan_index_keys
 from nimblet.plan.index_point import operating_point
-from nimblet.plan.index_references import build_problem, retriever_problem
 from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_snapshots import known_snapshots
-from nimblet.plan.index_store import plan_store
-from nimblet.plan.index_swap import plan_swap
-from nimblet.plan.index_trouble import store_problem, write_trouble
+from nimblet.plan.index_swap import SwapPlan, plan_swap
 from nimblet.plan.index_verdicts import IndexJudgement, index_verdicts, stale_in
 from nimblet.plan.indexfacts import IndexFacts
-from nimblet.plan.modelfacts import not_serving
 from nimblet.plan.result import Plan
-from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
+from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.tee import Bindable, Guard, plan_guard
-from nimblet.plan.transport import Transport, plan_transport
-from nimblet.plan.verdicts import was_true
+from nimblet.plan.transport import Transport
 from nimblet.settings import Settings
 
 SWAP_SECONDS: Final = 1.0
@@ -73,99 +59,41 @@ class IndexPlan(Plan[RetrievalIndexStatus]):
     serve: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Retriever:
-    """What became of the retriever: its configuration and workload, where they could be rendered."""
-
-    children: tuple[Manifest, ...] = ()
-    known: tuple[EmbeddingStatus, ...] = ()
-    revision: str | None = None
-
-
 def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Settings, now: datetime) -> IndexPlan:
     """Return the children, deletions and status of one index. Same arguments, same plan."""
-    references = retriever_problem(index, facts, settings)
-    sources = build_problem(index, facts, settings)
-    model = _model_state(index, facts)
-    keys = plan_index_keys(index, facts, now)
-    image = choose_image(index, facts, settings)
-    edited = image.spec_hash != index.status.spec_hash
-    guard = plan_guard(_bindable(index, settings), facts.tee, facts.nodes)
-    proof = judge_proof(guard, facts.tee, now)
-    store = plan_store(index, facts, settings, edited=edited, now=now)
-    flawed = references is not None
-    transport = plan_transport(
-        retriever_part(index.name, index.namespace, "tls"),
-        names.retriever(index.name),
-        facts.transport,
-        settings.tls,
-        now,
-    )
-    retriever = _plan_retriever(index, facts, settings, store=store, flawed=flawed)
-    retriever = _guarded(guard, retriever, transport)
-    known = retriever.known
-    rollout = judge_rollout(facts, _expectation(index, retriever), settings.timing, now=now)
-    stage = Stage(
-        index=index,
-        facts=facts,
-        settings=settings,
-        wanted=wanted_build(index, facts, fingerprint=known[0].fingerprint if known else "", servers=store.number),
-        now=now,
-        blocked=_blocked(
-            facts,
-            flaws=(guard.blocked, references, sources, model, store.outcome.state if store.blocks else None),
-            rollout=rollout,
-        ),
-    )
-    build = plan_build(stage)
-    retires = released(index, facts, store, steady=rollout.state is None)
+    basis = index_basis(index, facts, settings, now)
+    build = plan_build(build_stage(basis))
     swap = plan_swap(index, facts, build)
-    status = _status(index, facts, build=build, retriever=retriever, rollout=rollout).model_copy(
-        update={
-            "image": image.image,
-            "spec_hash": image.spec_hash,
-            "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
-            "endpoint": transport.url(names.retriever(index.name), index.namespace, port=HTTP_PORT),
-            "snapshots": known_snapshots(index, facts.retriever),
-            "policy": policy_status(
-                guard, proof, encrypted=transport.encrypted, uncovered=_uncovered(index, transport)
-            ),
-        }
+    held = _held_plan(basis, build)
+    flaws = (basis.guard.blocked, basis.references, basis.sources)
+    outcomes = (basis.store.outcome, build.outcome, basis.rollout, basis.keys, basis.transport, basis.proof)
+    return IndexPlan(
+        children=held.children,
+        deletions=held.deletions,
+        status=_judged(basis, build, swap),
+        requeue_after=earliest(
+            *(part.requeue_after for part in outcomes),
+            stale_in(index, build, now),
+            POLL_SECONDS if any(flaw is not None for flaw in flaws) else None,
+            SWAP_SECONDS if swap.serve is not None else None,
+        ),
+        serve=swap.serve,
     )
-    judgement = IndexJudgement(
-        index=index,
-        policy=guard.blocked or proof.flaw,
-        references=references,
-        sources=sources,
-        model=model,
-        outage=_outage(facts, model, known=known),
-        store=store.outcome.state,
-        lost=store.lost,
-        note=f"{store.note} {facts.retriever.note if facts.retriever is not None else ''}".strip(),
-        rollout=rollout,
-        retriever=facts.retriever,
-        build=build,
-        swap=swap.state,
-        gate=status.gate,
-        keys=keys.state or proof.pending,
-        write_failures=facts.write_failures,
-        newer_images=image.newer or store.newer_image,
-        now=now,
-    )
-    verdicts = (
-        *index_verdicts(judgement),
-        *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted),
-    )
-    conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=now)
-    allowed = hold(
-        guard,
+
+
+def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
+    """Return children and deletions, as far as the policies allow them."""
+    index, facts, store, transport = basis.index, basis.facts, basis.store, basis.transport
+    retires = released(index, facts, store, steady=basis.rollout.state is None)
+    return hold(
+        basis.guard,
         facts.tee,
         children=(
-            *keys.children,
-            *plan_surroundings(index, settings, transport=transport, sets=store.sets),
+            *basis.keys.children,
+            *plan_surroundings(index, basis.settings, transport=transport, sets=store.sets),
             *store.outcome.children,
             *(store.retire.children if retires else ()),
-            *(retriever.children if transport.ready or index.spec.suspend else ()),
+            *(basis.retriever.children if transport.ready or index.spec.suspend else ()),
             *(transport.pods(item) if item["kind"] == "Job" else item for item in build.outcome.children),
         ),
         deletions=(
@@ -174,18 +102,46 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
             *_stopped(index, facts),
         ),
     )
-    return IndexPlan(
-        children=allowed.children,
-        deletions=allowed.deletions,
-        status=status.model_copy(update={"conditions": list(conditions)}),
-        requeue_after=earliest(
-            *(part.requeue_after for part in (store.outcome, build.outcome, rollout, keys, transport)),
-            stale_in(index, build, now),
-            proof.requeue_after,
-            POLL_SECONDS if any(flaw is not None for flaw in (guard.blocked, references, sources)) else None,
-            SWAP_SECONDS if swap.serve is not None else None,
-        ),
-        serve=swap.serve,
+
+
+def _judged(basis: IndexBasis, build: BuildPlan, swap: SwapPlan) -> RetrievalIndexStatus:
+    """Return the status with its conditions."""
+    index, facts, store, guard, proof = basis.index, basis.facts, basis.store, basis.guard, basis.proof
+    transport, image, known = basis.transport, basis.image, basis.retriever.known
+    encrypted, uncovered = transport.encrypted, _uncovered(index, transport)
+    status = _status(index, facts, build=build, retriever=basis.retriever, rollout=basis.rollout)
+    judgement = IndexJudgement(
+        index=index,
+        policy=guard.blocked or proof.flaw,
+        references=basis.references,
+        sources=basis.sources,
+        model=basis.model,
+        outage=_outage(facts, basis.model, known=known),
+        store=store.outcome.state,
+        lost=store.lost,
+        note=f"{store.note} {facts.retriever.note if facts.retriever is not None else ''}".strip(),
+        rollout=basis.rollout,
+        retriever=facts.retriever,
+        build=build,
+        swap=swap.state,
+        gate=status.gate,
+        keys=basis.keys.state or proof.pending,
+        write_failures=facts.write_failures,
+        newer_images=image.newer or store.newer_image,
+        now=basis.now,
+    )
+    verdicts = (*index_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof, encrypted=encrypted))
+    conditions = merge(index.status.conditions, verdicts, generation=index.generation, now=basis.now)
+    return status.model_copy(
+        update={
+            "conditions": list(conditions),
+            "image": image.image,
+            "spec_hash": image.spec_hash,
+            "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
+            "endpoint": transport.url(names.retriever(index.name), index.namespace, port=HTTP_PORT),
+            "snapshots": known_snapshots(index, facts.retriever),
+            "policy": policy_status(guard, proof, encrypted=encrypted, uncovered=uncovered),
+        }
     )
 
 
@@ -204,16 +160,6 @@ def plan_invalid_index(
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
 
 
-def _model_state(index: RetrievalIndex, facts: IndexFacts) -> Problem | Progress | None:
-    """Return that a model which is there does not serve."""
-    found = None
-    if index.spec.embedding.model_ref is not None and facts.embedding is not None and facts.embedding.found:
-        found = not_serving(facts.embedding, field="embedding.modelRef")
-    if found is None and index.spec.search.reranker_ref is not None and facts.reranker is not None:
-        found = not_serving(facts.reranker, field="search.rerankerRef") if facts.reranker.found else None
-    return found
-
-
 def _outage(
     facts: IndexFacts, model: Problem | Progress | None, *, known: tuple[EmbeddingStatus, ...]
 ) -> Problem | Progress | None:
@@ -224,79 +170,12 @@ def _outage(
     return model if embedding.url == known[0].url else None
 
 
-def _plan_retriever(
-    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, store: StorePlan, flawed: bool
-) -> _Retriever:
-    known = known_embeddings(index, facts)
-    if flawed or store.store is None or not known:
-        return _Retriever(known=tuple(index.status.embeddings) if flawed else known)
-    config, workload = plan_retriever(index, facts, settings, store=store.store, known=known)
-    return _Retriever(children=(config, workload), known=known, revision=revision_of(workload))
-
-
-def _guarded(guard: Guard, retriever: _Retriever, transport: Transport) -> _Retriever:
-    """Return what will be applied: with its certificate, in the place that policies ask for."""
-    if not retriever.children:
-        return retriever
-    config, workload = retriever.children
-    placed = confined(guard, transport.pods(workload))
-    return replace(retriever, children=(config, placed), revision=revision_of(placed))
-
-
-def _bindable(index: RetrievalIndex, settings: Settings) -> Bindable:
-    before = index.status.policy
-    return Bindable(
-        ref=index.spec.tee_policy_ref,
-        before=before.technology if before is not None else "",
-        gate_image=settings.images.loader,
-        pull_policy=settings.images.pull_policy,
-    )
-
-
 def _uncovered(index: RetrievalIndex, transport: Transport) -> list[str]:
     """Return what of an index no policy protects."""
     found = [CLAIMS] if index.spec.store.type != "External" else [EXTERNAL_STORE]
     if transport.encrypted and index.spec.store.type == "Dedicated":
         found.append(QDRANT)
     return [*found, EXTERNAL_MODEL] if index.spec.embedding.url is not None else found
-
-
-def _expectation(index: RetrievalIndex, retriever: _Retriever) -> Expectation:
-    conditions = index.status.conditions
-    return Expectation(
-        revision=retriever.revision,
-        replicas=wanted_replicas(index),
-        served_before=was_true(conditions, ConditionType.SERVING),
-        ready_before=was_true(conditions, ConditionType.READY)
-        and index.status.observed_generation == index.generation,
-        proof="status",
-        polled=True,
-        workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
-    )
-
-
-def _blocked(
-    facts: IndexFacts,
-    *,
-    flaws: tuple[Problem | Progress | None, ...],
-    rollout: Rollout,
-) -> Problem | Progress | None:
-    """Return why no build can begin: a flaw, or a retriever that is not there, not of this spec, or full."""
-    found = next((flaw for flaw in flaws if flaw is not None), None)
-    if found is not None:
-        return found
-    told = facts.retriever
-    if told is None or rollout.state is not None:
-        return rollout.state or Progress(reason=Reason.STARTING, message="The retriever has not answered yet.")
-    stopping = store_problem(told) or write_trouble(told)
-    if stopping is not None:
-        return stopping
-    if not told.embedding.ok and told.embedding.reason != Reason.EMBEDDING_CHANGED:
-        found_words = told.embedding.message.rstrip(".")
-        return problem(
-            Reason.EMBEDDING_UNAVAILABLE, f"The retriever can't use the embedding model: {found_words}."
-        )
-    return None
 
 
 def _stopped(index: RetrievalIndex, facts: IndexFacts) -> tuple[ChildRef, ...]:
@@ -307,7 +186,7 @@ def _stopped(index: RetrievalIndex, facts: IndexFacts) -> tuple[ChildRef, ...]:
 
 
 def _status(
-    index: RetrievalIndex, facts: IndexFacts, *, build: BuildPlan, retriever: _Retriever, rollout: Rollout
+    index: RetrievalIndex, facts: IndexFacts, *, build: BuildPlan, retriever: Retriever, rollout: Rollout
 ) -> RetrievalIndexStatus:
     """Return the status without conditions; what a silent retriever can't tell stays as it was."""
     before, told, report = index.status, facts.retriever, build.report
