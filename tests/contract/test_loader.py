@@ -43,7 +43,7 @@ from nimblet_loader.message import to_message
 from nimblet_loader.sealed import MANIFEST
 from nimblet_loader.webidentity import IDENTITY_PATH
 from nimblet_loader.weightskey import KEY_PATH
-from tests.builders import a_model, plan_of
+from tests.builders import SETTINGS, a_model, plan_of
 from tests.unit.manifests.test_pods import PODS
 
 DIGEST = "ab" * 32
@@ -66,7 +66,8 @@ DIGEST = "ab" * 32
 def test_the_loader_reads_the_source_that_the_operator_renders(spec: dict[str, object]) -> None:
     parsed = CompactModelSpec.model_validate(spec)
 
-    source = parse_source(source_text(parsed, known_trust(a_model().model_copy(update={"spec": parsed}), {})))
+    trust = known_trust(a_model().model_copy(update={"spec": parsed}), {})
+    source = parse_source(source_text(parsed, trust, SETTINGS))
 
     assert source.uri == parsed.source.uri
     assert source.secret == (parsed.source.credentials_secret_ref is not None)
@@ -94,7 +95,7 @@ def test_the_loader_reads_the_trust_that_the_operator_renders(method: dict[str, 
     texts = {"b": "{}", "k": "PEM", "m": f"{DIGEST}  m.gguf\n"}
     found = {f"t/{key}": TrustTextFacts(usable=True, text=text) for key, text in texts.items()}
 
-    source = parse_source(source_text(model.spec, known_trust(model, found)))
+    source = parse_source(source_text(model.spec, known_trust(model, found), SETTINGS))
 
     assert source.sha256 == {"m.gguf": DIGEST}
     assert source.signature is not None
@@ -270,7 +271,7 @@ def test_the_loader_reads_the_encryption_that_the_operator_renders(key: dict[str
     model = a_model(
         source={"uri": "hf://org/repo", "encryption": encryption}, integrity={"sha256": {MANIFEST: DIGEST}}
     )
-    read = parse_source(source_text(model.spec, known_trust(model, {}))).encryption
+    read = parse_source(source_text(model.spec, known_trust(model, {}), SETTINGS)).encryption
     assert read is not None
     assert (read.model, read.revision) == ("acme/tiny", "2026-11-1")
     assert read.resource == ("default/weights/tiny" if "kbs" in key else None)

@@ -9,6 +9,7 @@ from typing import Final
 
 from nimblet.api.compactmodel import CompactModelSpec
 from nimblet.conditions import Reason
+from nimblet.hardware import CPU_CLASSES, HardwareProfile
 from nimblet.plan.artifact import Artifact, Format
 from nimblet.plan.stage import Problem, problem
 
@@ -18,22 +19,22 @@ LOADS: Final[Mapping[str, frozenset[Format]]] = {
     "TGI": frozenset({"Safetensors"}),
 }
 """What each runtime loads. vLLM's GGUF is an experimental plugin outside of it, TGI's llama.cpp has no image."""
-DEVICE_PROFILES: Final = frozenset({"nvidia", "amd", "gaudi", "intel-gpu"})
-"""Hardware profiles whose own runtimes load safetensors."""
 
 
-def preferred_format(spec: CompactModelSpec) -> Format:
+def preferred_format(spec: CompactModelSpec, profiles: Mapping[str, HardwareProfile]) -> Format:
     """Return the format to take where a source holds both.
 
     A quantization names a GGUF file. A named runtime takes what it loads. With Auto the class decides: GGUF for
     CPUs and for `auto`, which is decided only after the size is known; safetensors where a device is asked for.
+    A profile that is none of `profiles` is refused elsewhere.
     """
     if spec.source.quantization is not None:
         return "GGUF"
     loaded = LOADS.get(spec.runtime.name)
     if loaded is not None:
         return min(loaded)
-    return "Safetensors" if spec.hardware.profile in DEVICE_PROFILES else "GGUF"
+    profile = profiles.get(spec.hardware.profile)
+    return "Safetensors" if profile is not None and profile.class_ not in CPU_CLASSES else "GGUF"
 
 
 def format_problem(runtime: str, artifact: Artifact) -> Problem | None:

@@ -41,7 +41,7 @@ def loader_pod(model: CompactModel, settings: Settings, trust: Trust, *, image: 
         namespace=model.namespace,
         image=image,
         pull_policy=settings.images.pull_policy,
-        source_json=source_text(model.spec, trust),
+        source_json=source_text(model.spec, trust, settings),
         source_hash=source_hash(model.spec, settings, trust),
         secret_name=ref.name if ref is not None else None,
         secret_keys=required_keys(scheme),

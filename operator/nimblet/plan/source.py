@@ -23,7 +23,7 @@ _WHOLE: Final = frozenset({"oci", "pvc"})
 _WHOLE_SECONDS: Final = 3600
 
 
-def source_text(spec: CompactModelSpec, trust: Trust) -> str:
+def source_text(spec: CompactModelSpec, trust: Trust, settings: Settings) -> str:
     """Return the loader's `Source` as compact JSON with sorted keys: equal specs and texts give equal bytes."""
     source = spec.source
     document: dict[str, object] = {
@@ -37,7 +37,8 @@ def source_text(spec: CompactModelSpec, trust: Trust) -> str:
         document["revision"] = source.revision
     if source.quantization is not None:
         document["quantization"] = source.quantization
-    if preferred_format(spec) == "Safetensors":  # left out otherwise: the hashes of older sources stay
+    if preferred_format(spec, settings.hardware.known) == "Safetensors":
+        # left out otherwise: the hashes of older sources stay
         document["prefer"] = "Safetensors"
     if trust.signature is not None:
         document["signature"] = dict(trust.signature)
@@ -60,7 +61,7 @@ def _encryption(encryption: Encryption) -> dict[str, str]:
 
 def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust) -> str:
     """Return the hash that names Jobs and artifacts of a source; it also depends on the service that is asked."""
-    return content_hash({"source": source_text(spec, trust), "hub": _service(scheme_of(spec), settings)})
+    return content_hash({"source": source_text(spec, trust, settings), "hub": _service(scheme_of(spec), settings)})
 
 
 def scheme_of(spec: CompactModelSpec) -> str:

@@ -13,7 +13,8 @@ from nimblet.plan.artifact import UNPACKED_BYTES, unpacked
 from nimblet.plan.format import LOADS, format_problem, preferred_format
 from nimblet.plan.integrity import Trust
 from nimblet.plan.source import source_text
-from tests.builders import a_model, a_spec, an_artifact, artifact_text, base_facts, plan_of, stored
+from nimblet.settings import Settings
+from tests.builders import SETTINGS, a_model, a_spec, an_artifact, artifact_text, base_facts, plan_of, stored
 from tests.conditions import message, shown
 
 FILES = [{"path": "model.safetensors", "size": 9, "sha256": "ab" * 32}]
@@ -46,9 +47,15 @@ def spec_with(*, runtime: str = "Auto", profile: str = "auto", **source: object)
     ],
 )
 def test_format_follows_runtime_then_class(spec: CompactModelSpec, wanted: str) -> None:
-    assert preferred_format(spec) == wanted
-    asked = json.loads(source_text(spec, Trust()))
+    assert preferred_format(spec, SETTINGS.hardware.known) == wanted
+    asked = json.loads(source_text(spec, Trust(), SETTINGS))
     assert asked.get("prefer", "GGUF") == wanted
+
+
+def test_a_profile_of_the_administrators_own_asks_for_what_its_class_loads() -> None:
+    own = Settings.model_validate({"hardware": {"profiles": {"team-gpu": {"base": "nvidia"}}}})
+    assert preferred_format(spec_with(profile="team-gpu"), own.hardware.known) == "Safetensors"
+    assert preferred_format(spec_with(profile="team-gpu"), SETTINGS.hardware.known) == "GGUF"
 
 
 @pytest.mark.parametrize("runtime", sorted(LOADS))
