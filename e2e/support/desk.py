@@ -15,6 +15,7 @@ from e2e.support.kube import Kube
 from e2e.support.manifests import MINILM_URI, Manifest, model_manifest
 from e2e.support.objects import Resource
 from e2e.support.wait import until
+from nimblet import labels
 
 MODEL, EMBEDDER, DOCS, HELPDESK = "chat", "minilm", "docs", "helpdesk"
 SOURCE: Final = "handbooks"
@@ -76,6 +77,19 @@ class Desk:
         """Wait until all answer as they should."""
         self.ready(DOCS)
         self.ready(HELPDESK, kind=ASSISTANT)
+
+    def handed_over(self) -> None:
+        """Wait until all answer as they should and nobody else does.
+
+        A pod that is replaced is asked on for the moment that the cluster's proxies take to forget it.
+        """
+        self.settled()
+        chosen = f"{labels.ASSISTANT}={HELPDESK},app.kubernetes.io/component=gateway"
+
+        def alone() -> bool | None:
+            return len(self.kube.items("pods", self.namespace, selector=chosen)) == 1 or None
+
+        until(alone, what="the gateway's replaced pod to go", seconds=TOLD_SECONDS)
 
     def apply_documents(self, changed: tuple[Document, ...]) -> Resource:
         """Replace the documents and return the index once a generation of them serves."""

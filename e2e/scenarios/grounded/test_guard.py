@@ -4,11 +4,13 @@
 Its labels are sport, money and weather (e2e/minilm.py): no guard model of a real use could be had here.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
 from e2e.support.answers import ASSISTANT, Answers
 from e2e.support.desk import HELPDESK, Desk
-from e2e.support.manifests import CLASSIFY_URI, model_manifest
+from e2e.support.manifests import CLASSIFY_URI, Manifest, model_manifest
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -19,7 +21,19 @@ ANSWERED_WITH_MONEY = ("How long is a single tram ticket valid?", "double bass o
 HARMLESS = "How long does the sea clothes wash run on the WM-7?"
 
 
-def test_a_guard_screens_questions_and_answers(desk: Desk, answers: Answers) -> None:
+@pytest.fixture
+def guard(desk: Desk) -> Iterator[Manifest]:
+    """A guard model, applied; what refers to it is taken away with it."""
+    runtime: Manifest = {"contextLength": 512, "parallel": 1}
+    made = model_manifest(GUARD, desk.namespace, uri=CLASSIFY_URI, task="Classify", runtime=runtime)
+    desk.kube.apply(made)
+    yield {"name": GUARD, "blocked": ["money"], "thresholdPercent": 32}
+    desk.kube.patch(ASSISTANT, HELPDESK, desk.namespace, merge={"spec": {"guardRef": None}})
+    desk.kube.run("delete", "compactmodel", GUARD, f"--namespace={desk.namespace}", "--wait=false")
+    desk.handed_over()
+
+
+def test_a_guard_screens_questions_and_answers(desk: Desk, answers: Answers, guard: Manifest) -> None:
     kube, namespace = desk.kube, desk.namespace
     # Given an assistant that answers
     before = {question: answers.ask(question) for question in (ABOUT_MONEY, HARMLESS, *ANSWERED_WITH_MONEY)}
@@ -28,11 +42,8 @@ def test_a_guard_screens_questions_and_answers(desk: Desk, answers: Answers) -> 
     # which of these it finds passages for is the retrieval's matter
     screened = [question for question in ANSWERED_WITH_MONEY if before[question].refusal is None]
     # When a guard blocks what is of money
-    runtime = {"contextLength": 512, "parallel": 1}
-    kube.apply(model_manifest(GUARD, namespace, uri=CLASSIFY_URI, task="Classify", runtime=runtime))
-    guard = {"name": GUARD, "blocked": ["money"], "thresholdPercent": 32}
     kube.patch(ASSISTANT, HELPDESK, namespace, merge={"spec": {"guardRef": guard}})
-    desk.settled()
+    desk.handed_over()
     # Then a question is refused, and what is harmless leaves as before
     assert answers.ask(ABOUT_MONEY).refusal == "BlockedQuestion"
     assert answers.ask(HARMLESS).refusal is None
@@ -49,6 +60,5 @@ def test_a_guard_screens_questions_and_answers(desk: Desk, answers: Answers) -> 
     kube.patch("compactmodel", GUARD, namespace, merge={"spec": {"suspend": True}})
     desk.assistant(Serving="False", Ready="ModelNotServing")
     kube.patch(ASSISTANT, HELPDESK, namespace, merge={"spec": {"guardRef": None}})
-    desk.settled()
+    desk.handed_over()
     assert answers.ask(ABOUT_MONEY).refusal is None
-    kube.run("delete", "compactmodel", GUARD, f"--namespace={namespace}", "--wait=false")
