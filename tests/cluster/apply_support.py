@@ -9,6 +9,7 @@ from nimblet.cluster.apply import ApplyContext, Owner, apply_children
 from nimblet.cluster.client import Client, Json
 from nimblet.cluster.contest import ContestLedger
 from nimblet.cluster.resources import CONFIG_MAP, Resource, path, resource_of
+from nimblet.cluster.sightings import Recent
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.result import Manifest
 
@@ -63,6 +64,8 @@ class Rig:
     owner: Owner
     contests: ContestLedger = field(default_factory=ContestLedger)
     mirror: dict[tuple[str, str], Json] = field(default_factory=dict)
+    recent: Recent | None = None
+    """What was read a moment ago, where it outlives a pass."""
     writes: int = 0
 
     async def apply(self, *children: Manifest, deleting: bool = False) -> tuple[WriteFailure, ...]:
@@ -73,6 +76,7 @@ class Rig:
             live=lambda kind, name: self.mirror.get((kind, name)),
             observed=self._observed,
             contests=self.contests,
+            recent=self.recent or Recent(),
         )
         return await apply_children(context, children)
 

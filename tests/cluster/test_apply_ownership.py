@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose objects are written and deleted: exactly ours, by uid, and none for an owner or namespace that goes."""
 
+from dataclasses import replace
+
 import pytest
 
 from e2e.cluster.controlplane import ControlPlane
@@ -10,6 +12,7 @@ from nimblet.cluster.apply import delete_children
 from nimblet.cluster.errors import Conflict, Forbidden
 from nimblet.cluster.refusal import is_namespace_going
 from nimblet.cluster.resources import COMPACT_MODEL, resource_of
+from nimblet.cluster.sightings import Recent
 from nimblet.plan.facts import ChildRef
 from tests.cluster.apply_support import Rig, config_map, deployment, version_of
 
@@ -149,6 +152,20 @@ async def test_nothing_is_applied_for_an_owner_whose_deletion_we_have_not_seen(r
 
     assert await rig.apply(config_map()) == ()
 
+    assert await rig.get() is None
+
+
+async def test_a_child_that_went_with_an_owner_seen_a_moment_ago_is_not_made_anew(rig: Rig) -> None:
+    # given a pass under way, which read its owner when it began
+    rig.owner, rig.recent = replace(rig.owner, known=True), Recent()
+    await rig.apply(config_map("first"))
+    assert rig.recent.alive.recent(rig.owner.uid)
+
+    # when the owner goes and the garbage collector took a child that was there
+    await rig.client.delete(COMPACT_MODEL, namespace=rig.owner.namespace, name=rig.owner.name, uid=rig.owner.uid)
+
+    # then what the mirror lacks is no child to make
+    assert await rig.apply(config_map()) == ()
     assert await rig.get() is None
 
 

@@ -151,7 +151,7 @@ class _Pass:
         return self._contests.unsettled(child.key, child.hash, drift(child.manifest, live))
 
     async def _write_or_refuse(self, child: Child, current: Json | None) -> WriteFailure | None:
-        await self._check()
+        await self._check(lacking=current is None)
         try:
             if current is not None:
                 return await self._update(child, current)
@@ -234,12 +234,17 @@ class _Pass:
         self._context.observed(result)
         log.info("%s: applied %s", self._context.owner, child)
 
-    async def _check(self) -> None:
-        """Read owner and namespace afresh before the first write: the mirror may be behind a deletion."""
-        if self._checked:
-            return
+    async def _check(self, *, lacking: bool) -> None:
+        """Read owner and namespace afresh before the first write: the mirror may be behind a deletion.
+
+        And before each child that is lacking, where the owner had children before: the garbage collector may have
+        taken it, since the owner went after all that was read of it.
+        """
         owner, alive = self._context.owner, self._context.recent.alive
-        if not alive.recent(owner.uid):
+        suspicious = lacking and owner.known
+        if self._checked and not suspicious:
+            return
+        if suspicious or not alive.recent(owner.uid):
             found = await self._client.get(resource_of(owner.kind), namespace=owner.namespace, name=owner.name)
             if found is None or found["metadata"]["uid"] != owner.uid or "deletionTimestamp" in found["metadata"]:
                 raise _GoingError("its owner is deleted")

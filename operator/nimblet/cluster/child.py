@@ -14,7 +14,7 @@ from nimblet.plan.result import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """The resource whose children are applied; `deleting`: it has a deletionTimestamp."""
+    """The resource whose children are applied."""
 
     api_version: str
     kind: str
@@ -22,6 +22,9 @@ class Owner:
     uid: str
     namespace: str
     deleting: bool = False
+    """It has a deletionTimestamp."""
+    known: bool = False
+    """It has a status: an earlier pass may have made its children."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"

@@ -99,6 +99,7 @@ def owner_of(body: Json) -> Owner:
         uid=metadata.uid,
         namespace=metadata.namespace,
         deleting=metadata.deletion_timestamp is not None,
+        known=bool(body.get("status")),
     )
 
 
