@@ -95,7 +95,7 @@ async def test_what_the_operator_renders_the_gate_obeys_and_its_answer_proves(tm
 
 
 def test_exit_codes_mean_the_same_in_pod_and_operator() -> None:
-    codes = {reason.exit_code: reason.name for reason in LoaderReason if reason.exit_code >= 80}
+    codes = {reason.exit_code: reason.name for reason in LoaderReason if reason.exit_code >= 90}
     assert codes == {code: reason.value for code, reason in GATE_REASONS.items()}
     assert {flaw.value for flaw in Flaw} < set(codes.values())
 

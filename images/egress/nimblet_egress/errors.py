@@ -15,7 +15,7 @@ TERMINATED_EXIT_CODE = 143
 class Reason(Enum):
     """A failure's name, its exit code, and whether the same try can succeed without an edit.
 
-    Codes are 10 to 59, of attestation 80 to 94.
+    Codes are 10 to 59, of attestation 90 to 104; the indexer has its own between.
     """
 
     ConfigInvalid = (10, False)
@@ -63,21 +63,21 @@ class Reason(Enum):
     SignatureInvalid = (57, False)
     SignerMismatch = (58, False)
     CertificateExpired = (59, False)
-    TokenMalformed = (80, False)
-    AlgorithmRefused = (81, False)
-    VerifierUnknown = (82, False)
-    TokenSignatureInvalid = (83, False)
-    TokenExpired = (84, False)
-    TokenNotYetValid = (85, False)
-    NotAffirming = (86, False)
-    TechnologyMismatch = (87, False)
-    ReferenceMismatch = (88, False)
-    InitdataMismatch = (89, False)
-    NonceMismatch = (90, False)
-    KeyMismatch = (91, False)
-    EvidenceUnavailable = (92, True)
-    VerifierUnavailable = (93, True)
-    AttestationRefused = (94, False)
+    TokenMalformed = (90, False)
+    AlgorithmRefused = (91, False)
+    VerifierUnknown = (92, False)
+    TokenSignatureInvalid = (93, False)
+    TokenExpired = (94, False)
+    TokenNotYetValid = (95, False)
+    NotAffirming = (96, False)
+    TechnologyMismatch = (97, False)
+    ReferenceMismatch = (98, False)
+    InitdataMismatch = (99, False)
+    NonceMismatch = (100, False)
+    KeyMismatch = (101, False)
+    EvidenceUnavailable = (102, True)
+    VerifierUnavailable = (103, True)
+    AttestationRefused = (104, False)
 
     def __init__(self, exit_code: int, retryable: bool) -> None:
         self.exit_code = exit_code

@@ -243,4 +243,4 @@ def test_the_operator_is_answered_by_the_guests_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flaw", list(Flaw))
 def test_every_flaw_has_an_exit_code(flaw: Flaw) -> None:
-    assert 80 <= Reason[flaw.value].exit_code < 126
+    assert 90 <= Reason[flaw.value].exit_code < 126

@@ -37,21 +37,21 @@ SAMPLE_DEVICE: Final = "sampledevice"
 """What attests nothing, and is good for trying the gate."""
 PENDING_SECONDS: Final = 5.0
 GATE_REASONS: Final[Mapping[int, Reason]] = {
-    80: Reason.TOKEN_MALFORMED,
-    81: Reason.ALGORITHM_REFUSED,
-    82: Reason.VERIFIER_UNKNOWN,
-    83: Reason.TOKEN_SIGNATURE_INVALID,
-    84: Reason.TOKEN_EXPIRED,
-    85: Reason.TOKEN_NOT_YET_VALID,
-    86: Reason.NOT_AFFIRMING,
-    87: Reason.TECHNOLOGY_MISMATCH,
-    88: Reason.REFERENCE_MISMATCH,
-    89: Reason.INITDATA_MISMATCH,
-    90: Reason.NONCE_MISMATCH,
-    91: Reason.KEY_MISMATCH,
-    92: Reason.EVIDENCE_UNAVAILABLE,
-    93: Reason.VERIFIER_UNAVAILABLE,
-    94: Reason.ATTESTATION_REFUSED,
+    90: Reason.TOKEN_MALFORMED,
+    91: Reason.ALGORITHM_REFUSED,
+    92: Reason.VERIFIER_UNKNOWN,
+    93: Reason.TOKEN_SIGNATURE_INVALID,
+    94: Reason.TOKEN_EXPIRED,
+    95: Reason.TOKEN_NOT_YET_VALID,
+    96: Reason.NOT_AFFIRMING,
+    97: Reason.TECHNOLOGY_MISMATCH,
+    98: Reason.REFERENCE_MISMATCH,
+    99: Reason.INITDATA_MISMATCH,
+    100: Reason.NONCE_MISMATCH,
+    101: Reason.KEY_MISMATCH,
+    102: Reason.EVIDENCE_UNAVAILABLE,
+    103: Reason.VERIFIER_UNAVAILABLE,
+    104: Reason.ATTESTATION_REFUSED,
 }
 """Exit codes of the gate: of a confidential guest often nothing else comes out."""
 
