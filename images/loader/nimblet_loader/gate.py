@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Final, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +24,7 @@ from nimblet_attestation.token import Proven, verify_token
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.attestation import Obtained
 from nimblet_loader.contract import encode
+from nimblet_loader.listening import Listener, listening
 
 HEALTH_PATH: Final = "/healthz"
 REPORT_PATH: Final = "/attestation"
@@ -31,7 +32,6 @@ SHARE: Final = 2 / 3
 """Part of a token's life after which another is got."""
 RETRY_SECONDS: Final = 10.0
 _CLIENT_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.05
 _NONCE: Final = TypeAdapter(Nonce)
 _log = logging.getLogger(__name__)
 
@@ -108,26 +108,14 @@ def keep(holder: Holder, proven: Proven, *, wait: Callable[[float], object]) -> 
 @contextmanager
 def answering(holder: Holder, port: int) -> Iterator[int]:
     """Answer challenges on all addresses at `port` inside the block; yield the port."""
-    server = _Server(holder, port)
-    thread = threading.Thread(target=lambda: server.serve_forever(_POLL_SECONDS), name="gate", daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(_Server(holder, port), name="gate") as found:
+        yield found
 
 
-class _Server(HTTPServer):
-    """One request at a time, each with a deadline: no client can pile up threads."""
-
+class _Server(Listener):
     def __init__(self, holder: Holder, port: int) -> None:
         self.holder = holder
-        super().__init__(("0.0.0.0", port), _Handler)  # noqa: S104 - the operator asks the pod's address
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
-        """A client that went away is no event of the gate."""
-        _log.debug("the client %s went away", client_address)
+        super().__init__(port, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

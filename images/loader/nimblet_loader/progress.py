@@ -8,17 +8,16 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 
 from nimblet_loader.contract import ProgressReport, encode
+from nimblet_loader.listening import Listener, listening
 
 Phase = Literal["Starting", "Verifying", "Downloading", "Done"]
 
 _STEP = 10
 _CLIENT_SECONDS = 2.0
-_POLL_SECONDS = 0.05
-"""How soon the server notices that the fetch is over; the pod's next container waits for it."""
 _log = logging.getLogger(__name__)
 
 
@@ -60,26 +59,14 @@ def served(progress: Progress, port: int) -> Iterator[int]:
     if port == 0:
         yield 0
         return
-    server = _Server(progress, port)
-    thread = threading.Thread(target=lambda: server.serve_forever(_POLL_SECONDS), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(_Server(progress, port), name="progress") as found:
+        yield found
 
 
-class _Server(HTTPServer):
-    """One request at a time, each with a deadline: no client can pile up threads."""
-
+class _Server(Listener):
     def __init__(self, progress: Progress, port: int) -> None:
         self.progress = progress
-        super().__init__(("0.0.0.0", port), _Handler)  # noqa: S104 - the operator asks the pod's address
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
-        """A client that went away is no event of the fetch."""
-        _log.debug("the progress client %s went away", client_address)
+        super().__init__(port, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
