@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from nimblet_egress.client import Answer, Client
 from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.plainxml import PARSE_ERRORS, HasDocumentType, parse_plain
 from nimblet_egress.policy import S3Policy
 from nimblet_egress.sigv4 import encoded, signed_headers
 from nimblet_egress.status import status_error
@@ -114,11 +115,11 @@ class Bucket:
         return Listed(key=key, size=int(size), tag=f'"{tag.strip(chr(34))}"' if tag else "")
 
     def _parse(self, raw: bytes) -> ET.Element:
-        if b"<!" in raw:  # a listing has no document type, and entities are how XML explodes
-            raise self._odd("it holds a document type")
         try:
-            root = ET.fromstring(raw)  # noqa: S314 - bounded, and without entities as checked above
-        except ET.ParseError as error:
+            root = parse_plain(raw)
+        except HasDocumentType as error:  # a listing has none, and entities are how XML explodes
+            raise self._odd("it holds a document type") from error
+        except PARSE_ERRORS as error:
             raise self._odd("it is not XML") from error
         if root.tag.rpartition("}")[2] != "ListBucketResult":
             raise self._odd(f"it is a {quoted(root.tag, limit=60)}")

@@ -5,6 +5,7 @@ Transport failures become LoaderErrors here; what a status means is the caller's
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from nimblet_egress.target import Target, parse_target, redirect_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_RETRY_AFTER = 300.0
+_TEXT_SECONDS = 300.0
+"""Of an answer that is read whole: a listing, a manifest, a sitemap."""
 
 
 Sign = Callable[[Target], Mapping[str, str]]
@@ -84,17 +87,26 @@ class Answer:
         with translated(self.last.target, self._stall):
             yield from stream.bulk(int(length), self._stall)
 
-    def text(self, limit: int) -> bytes:
-        """Return the whole body; SourceError UnexpectedResponse if it is longer than `limit` bytes."""
-        pieces: list[bytes] = []
+    def text(self, limit: int, *, now: Callable[[], float] = time.monotonic) -> bytes:
+        """Return the whole body; SourceError if it is longer than `limit` bytes, or takes longer than it may.
+
+        No byte need stall for that: a source could give one a minute, for ever.
+        """
+        until, body = now() + _TEXT_SECONDS, bytearray()
         for chunk in self.chunks():
-            pieces.append(chunk)
-            if sum(map(len, pieces)) > limit:
+            body += chunk
+            if len(body) > limit:
                 raise SourceError(
                     Reason.UnexpectedResponse,
                     f"Expected an answer of at most {limit} bytes from {self.last.target.shown}; it is longer.",
                 )
-        return b"".join(pieces)
+            if now() > until:
+                raise SourceError(
+                    Reason.DownloadStalled,
+                    f"Expected the whole answer of {self.last.target.shown} within {_TEXT_SECONDS:g} s; it is too "
+                    "slow. It is tried again; if it goes on, check the source and the network.",
+                )
+        return bytes(body)
 
     def first(self, name: str) -> str | None:
         """Return a header from the first hop that has it: hubs put theirs on the redirect."""

@@ -35,6 +35,8 @@ class Reason(Enum):
     QuantizationAmbiguous = (24, False)
     TooManyFiles = (25, False)
     FileTooLarge = (26, False)
+    PartMissing = (28, False)
+    NotAnAdapter = (27, False)
     AccessDenied = (30, False)
     GatedRepository = (31, False)
     TokenInvalid = (32, False)

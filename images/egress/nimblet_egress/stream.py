@@ -8,7 +8,7 @@ used for another request. It must not know what it carries.
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpcore
@@ -22,8 +22,10 @@ _HEAD_END = b"\r\n\r\n"
 class BulkStream(httpcore.NetworkStream):
     """Gives the parser a response's head first, apart from what follows it."""
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, *, now: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
+        self._now = now
+        self._asked = now()
         self._head: bytes | None = b""
         """The end of the head as far as it has come; None when it is complete."""
         self._rest = b""
@@ -36,6 +38,7 @@ class BulkStream(httpcore.NetworkStream):
             data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         else:
             data = self._inner.read(max_bytes, timeout)
+            self._check_head(timeout)
         if self._head is None:
             self._untouched = False
             return data
@@ -48,9 +51,15 @@ class BulkStream(httpcore.NetworkStream):
         self._head, self._rest, self._untouched = None, data[cut:] + self._rest, True
         return data[:cut]
 
+    def _check_head(self, timeout: float | None) -> None:
+        """End a head that comes byte by byte: each in time, and the last one never."""
+        if self._head is not None and timeout is not None and self._now() - self._asked > 2 * timeout:
+            raise httpcore.ReadTimeout(f"the head of the answer took longer than {2 * timeout:g} s")
+
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write for the parser; another head follows."""
         self._head, self._untouched = b"", False
+        self._asked = self._now()
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
@@ -61,7 +70,7 @@ class BulkStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """Return the stream inside TLS."""
-        return BulkStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        return BulkStream(self._inner.start_tls(ssl_context, server_hostname, timeout), now=self._now)
 
     def get_extra_info(self, info: str) -> Any:
         """Return what the connection tells about itself."""
