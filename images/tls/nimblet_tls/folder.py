@@ -12,6 +12,8 @@ import ssl
 from pathlib import Path
 from typing import Final, Never
 
+from nimblet_tls.stamp import Stamp, stamp_of
+
 CERTIFICATE_FILE: Final = "tls.crt"
 KEY_FILE: Final = "tls.key"
 AUTHORITIES_FILE: Final = "ca.crt"
@@ -19,7 +21,7 @@ LOOK_SECONDS: Final = 5.0
 """Between two looks at the folder; the kubelet brings a changed one within about two minutes."""
 
 log = logging.getLogger(__name__)
-State = tuple[tuple[int, int, int] | None, ...]
+State = tuple[Stamp | None, ...]
 
 
 class TLSError(Exception):
@@ -106,12 +108,4 @@ class TLSFolder:
             ) from error
 
     def _state(self) -> State:
-        return tuple(_state(self._path / name) for name in (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE))
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return tuple(stamp_of(self._path / name) for name in (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE))
