@@ -12,9 +12,6 @@ from typing import Final
 
 from nimblet_indexer.document import Parsed
 
-CHUNKER_VERSION: Final = 1
-"""Raised with every change of what a document is cut into: part of the key under which vectors are reused."""
-
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """Tokens of each text, without special ones; asked for many texts at once, since it may be a request."""
 
@@ -49,10 +46,16 @@ _ABBREVIATIONS: Final = frozenset(
     ]
 )
 _SENTENCE_END: Final = re.compile(
-    "([.!?…]+[\"'\u201d\u2019)\\]]*)\\s+(?=[\"'\u201c\u2018(\\[]?[A-Z\u00c0-\u00de\u0391-\u03a9\u0410-\u042f0-9])"
+    "(?<![.!?…])([.!?…]+[\"'\u201d\u2019)\\]]*)\\s+(?=[\"'\u201c\u2018(\\[]?[A-Z\u00c0-\u00de\u0391-\u03a9\u0410-\u042f0-9])"
 )
-"""Closing marks and quotes, then what can begin a sentence: a capital (Latin, Greek, Cyrillic) or a digit."""
+"""Closing marks and quotes, then what can begin a sentence: a capital (Latin, Greek, Cyrillic) or a digit.
+
+From a run's first mark only: from each of them, a line of dots took time by the square of its length.
+"""
 _LAST_WORD: Final = re.compile(r"([\w.]+)$")
+_LAST_LETTERS: Final = 16
+"""More than any abbreviation has. No more are looked at for each mark: a line may be megabytes long, and who looks
+through it holds the interpreter's lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +165,7 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a line; joined by single spaces they are the line again."""
     found, start = [], 0
     for match in _SENTENCE_END.finditer(text):
-        last = _LAST_WORD.search(text[start : match.start()])
+        last = _LAST_WORD.search(text[max(start, match.start() - _LAST_LETTERS) : match.start()])
         word = last.group(1).lower() if last is not None else ""
         abbreviated = match.group(1) == "." and (word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()))
         if not abbreviated:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of a volume are indexed: globs, the kubelet's links, and nothing outside."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_indexer.config import FileLimits, FolderSource
+from nimblet_indexer.document import FileRefused, Refusal
+from nimblet_indexer.parse.worker import Limits, ParserProcess
 from nimblet_indexer.source.folder import FolderReader
 from nimblet_indexer.source.listing import Listing
 
@@ -91,3 +94,24 @@ def test_volume_of_too_many_files_is_refused_before_it_fills_the_memory(tree: Pa
 def test_volume_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         names(tmp_path / "none")
+
+
+def test_file_that_becomes_a_link_after_listing_is_refused(tree: Path, tmp_path: Path) -> None:
+    # Given a listing, and somebody who then puts links in the place of a file and of a folder, and a pipe
+    secret = tmp_path / "key" / "c.MD"
+    secret.parent.mkdir()
+    secret.write_text("the indexer's own key")
+    reader = FolderReader(source(tree), FileLimits())
+    files = {file.name: file for file in reader.list().files}
+    (tree / "a.md").unlink()
+    (tree / "a.md").symlink_to(secret)
+    (tree / "b.txt").unlink()
+    os.mkfifo(tree / "b.txt")
+    (tree / "sub").rename(tmp_path / "aside")
+    (tree / "sub").symlink_to(secret.parent)
+    # Then what is behind them is not read
+    with ParserProcess(Limits(seconds=20.0)) as parser:
+        for name in ("a.md", "b.txt", "sub/c.MD"):
+            with reader.fetch(files[name]) as fetched, pytest.raises(FileRefused) as refused:
+                parser.parse(fetched.path, name=fetched.parse_as)
+            assert refused.value.reason is Refusal.LINK

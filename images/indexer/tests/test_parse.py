@@ -7,6 +7,7 @@ from indexer_testing.files import docx_bomb, docx_file, docx_hidden, pdf
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.parse.file import parse_file
 from nimblet_indexer.parse.suffixes import SUFFIXES
+from nimblet_indexer.parse.text import parse_text
 
 MARKDOWN = b"""---
 title: "Pump manual"
@@ -167,3 +168,13 @@ def test_every_suffix_that_sources_choose_has_a_parser() -> None:
     with pytest.raises(FileRefused) as found:
         parse_file("a.exe", b"x")
     assert found.value.message.endswith(f"give {', '.join(sorted(SUFFIXES))}")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("marks", ["\u0300\u0327" * 500_000, "\u0300" * 500_000 + "\u0327" * 500_000])
+def test_letter_with_marks_without_end_is_read(marks: str) -> None:
+    # composing sorts marks in time by the square of their number, in C: nothing else of a retriever runs meanwhile
+    (section,) = parse_text(f"Cafe{marks} opens.".encode()).sections
+    assert section.text.startswith("Caf")
+    assert section.text.endswith(" opens.")
+    assert len(section.text) < 50

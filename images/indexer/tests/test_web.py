@@ -86,6 +86,7 @@ def test_sitemaps_of_sitemaps_are_read_and_other_sites_left_out(bench: Bench, pl
         b"<html>",
         b"<rss></rss>",
         b'<!DOCTYPE x [<!ENTITY a "aaaa">]><urlset>&a;</urlset>',
+        '<!DOCTYPE x [<!ENTITY a "aaaa">]><urlset><url><loc>&a;</loc></url></urlset>'.encode("utf-16"),
         b"\x1f\x8bbroken",
         gzip.compress(bytes(60 * 2**20)),
     ],

@@ -39,7 +39,7 @@ def parse_docx(data: bytes) -> Parsed:
         title = outline.title or document.core_properties.title
     except (OpcError, LxmlError, zipfile.BadZipFile, ValueError, KeyError, AttributeError) as error:
         raise FileRefused(
-            Refusal.DAMAGED, f"it can't be read as DOCX ({type(error).__name__}: {error}); save it again"
+            Refusal.DAMAGED, f"it can't be read as DOCX ({type(error).__name__}); save it again"
         ) from error
     return document_of(title, outline.sections())
 

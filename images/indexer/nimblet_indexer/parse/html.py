@@ -84,7 +84,9 @@ def parse_html(data: bytes) -> Parsed:
     try:
         root = html.document_fromstring(data, parser=parser)
     except (LxmlError, ValueError) as error:
-        raise FileRefused(Refusal.DAMAGED, f"it can't be read as HTML: {error}; save it again") from error
+        raise FileRefused(
+            Refusal.DAMAGED, f"it can't be read as HTML ({type(error).__name__}); save it again"
+        ) from error
     fatal = [entry.message for entry in parser.error_log if entry.level == ErrorLevels.FATAL]
     if fatal:  # the parser stopped in silence: what it gave is a part of the page
         raise FileRefused(Refusal.DAMAGED, f"it can't be read whole as HTML: {fatal[0]}; save it again")

@@ -2,19 +2,18 @@
 """PDF to sections, one a page: the text layer only. Images are not read."""
 
 import io
-import re
 from typing import Final
 
-from pypdf import PasswordType, PdfReader
+from pypdf import PageObject, PasswordType, PdfReader
 from pypdf.errors import PyPdfError
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal, Section
+from nimblet_indexer.parse.layout import page_text, without_furniture
 from nimblet_indexer.parse.text import document_of
 
 MAX_PAGES: Final = 5000
-_HYPHEN: Final = re.compile(r"(\w)-\n(?=[a-zß-ÿ])")
-"""A word divided at a line's end: joined where the next line goes on in lower case."""
-_LINE_END: Final = re.compile(r"(?<!\n)\n(?!\n)")
+_BROKEN: Final = (PyPdfError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+"""pypdf meets broken objects with Python's own errors, each at another place."""
 
 
 def parse_pdf(data: bytes) -> Parsed:
@@ -27,17 +26,23 @@ def parse_pdf(data: bytes) -> Parsed:
             raise FileRefused(Refusal.TOO_LARGE, f"it has over {MAX_PAGES} pages; split it")
         title = (reader.metadata.title if reader.metadata is not None else None) or ""
         sections = [
-            Section(text=_lines(page.extract_text()), page=number)
-            for number, page in enumerate(reader.pages, start=1)
+            Section(text=page_text(plain, _laid_out(page)), page=number)
+            for number, (page, plain) in enumerate(zip(reader.pages, _plain(reader), strict=True), start=1)
         ]
-    except (PyPdfError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        # pypdf meets broken objects with Python's own errors, each at another place
+    except _BROKEN as error:
         raise FileRefused(
-            Refusal.DAMAGED, f"it can't be read as PDF ({type(error).__name__}: {error}); save it again"
+            Refusal.DAMAGED, f"it can't be read as PDF ({type(error).__name__}); save it again"
         ) from error
     return document_of(str(title), sections)
 
 
-def _lines(text: str) -> str:
-    """Return a page's text with its lines joined to paragraphs; blank lines stay."""
-    return _LINE_END.sub(" ", _HYPHEN.sub(r"\1", text))
+def _plain(reader: PdfReader) -> list[str]:
+    return without_furniture([page.extract_text() for page in reader.pages])
+
+
+def _laid_out(page: PageObject) -> str:
+    """Return a page with blanks for the distances on paper, or nothing where pypdf can't tell them."""
+    try:
+        return page.extract_text(extraction_mode="layout", layout_mode_space_vertically=False)
+    except (*_BROKEN, ArithmeticError):  # the plain text, which was read before, does without
+        return ""

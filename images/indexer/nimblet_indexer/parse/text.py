@@ -20,6 +20,10 @@ _BOMS: Final = (
 """UTF-32 before UTF-16: the shorter mark begins the longer one."""
 _SPACES: Final = re.compile(r"[^\S\n]+")
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
+_MARKS: Final = 30
+"""Marks on one letter that are kept, as many as Unicode's Stream-Safe Text Format (UAX #15) has: composing sorts
+them in time by the square of their number, and nothing else of the process runs meanwhile."""
+_MARKED: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MARKS + 1},}}")
 _KEPT_CONTROLS: Final = frozenset("\n\t")
 MAX_TITLE: Final = 200
 
@@ -45,10 +49,21 @@ def clean(text: str) -> str:
 
     What is invisible to people must not reach a model: it is how instructions are hidden in documents.
     """
-    composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    lined = text.replace("\r\n", "\n").replace("\r", "\n")
+    composed = unicodedata.normalize("NFC", _MARKED.sub(_thinned, lined))
     seen = "".join(char for char in composed if char in _KEPT_CONTROLS or _is_seen(char))
     lines = (line.strip() for line in _SPACES.sub(" ", seen).split("\n"))
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+def _thinned(found: re.Match[str]) -> str:
+    """Return a run of signs without the marks beyond those that one letter may have."""
+    kept, marks = [], 0
+    for char in found[0]:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= _MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def _is_seen(char: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.limited import fork_server
+from nimblet_indexer.plainfile import read_plain
 
 START_SECONDS: Final = 60.0
 """For the interpreter and the parsers' imports, on a busy node."""
@@ -133,11 +134,14 @@ def _answer(path: Path, name: str) -> ParsedFile | _Refused:
     from nimblet_indexer.parse.file import parse_file  # noqa: PLC0415
 
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
         return ParsedFile(document=parse_file(name, data), sha256=hashlib.sha256(data).hexdigest())
     except FileRefused as refused:
         return _Refused(reason=refused.reason, message=refused.message)
     except MemoryError:
         return _Refused(reason=Refusal.EXPANDS_TOO_MUCH, message="its parser ran out of memory; split it")
     except Exception as error:  # noqa: BLE001 - a parser's defect on one file must not stop the others
-        return _Refused(reason=Refusal.DAMAGED, message=f"its parser failed ({type(error).__name__}: {error})")
+        # its kind alone: what a parser says may quote the document, and this ends in a status
+        return _Refused(
+            reason=Refusal.DAMAGED, message=f"its parser failed ({type(error).__name__}); save it again"
+        )

@@ -30,7 +30,7 @@ class Tools:
 @contextmanager
 def scratch_file(folder: Path) -> Iterator[Path]:
     """Make a new file whose name nobody else chose; gone after the block."""
-    handle, name = tempfile.mkstemp(dir=folder, prefix="file-")
+    handle, name = tempfile.mkstemp(dir=folder.resolve(), prefix="file-")
     os.close(handle)
     path = Path(name)
     try:

@@ -44,7 +44,7 @@ class GitReader:
             egress=self._egress,
             limits=limits,
             credentials=self._credentials,
-            folder=Path(tempfile.mkdtemp(dir=self._tools.scratch, prefix=f"{self._source.name}-")),
+            folder=Path(tempfile.mkdtemp(dir=self._tools.scratch.resolve(), prefix=f"{self._source.name}-")),
         )
         work = Work(
             function=fetch_tree, argument=job, memory_bytes=limits.memory_bytes, seconds=limits.fetch_seconds

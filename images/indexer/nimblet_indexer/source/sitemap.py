@@ -8,9 +8,9 @@ import gzip
 import io
 from dataclasses import dataclass
 from typing import Final
-from xml.etree import ElementTree as ET
 
 from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.plainxml import PARSE_ERRORS, HasDocumentType, parse_plain
 
 MAX_BYTES: Final = 50 * 2**20
 MAX_URLS: Final = 50_000
@@ -28,11 +28,11 @@ class Sitemap:
 def parse_sitemap(raw: bytes, *, shown: str) -> Sitemap:
     """Return a sitemap's addresses. SourceError UnexpectedResponse when it is none; `shown` names it."""
     data = _unpacked(raw, shown=shown)
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise _odd(shown, "it holds a document type")
     try:
-        root = ET.fromstring(data)  # noqa: S314 - bounded, and without entities as checked above
-    except ET.ParseError as error:
+        root = parse_plain(data)
+    except HasDocumentType as error:
+        raise _odd(shown, "it holds a document type") from error
+    except PARSE_ERRORS as error:
         raise _odd(shown, "it is not XML") from error
     kind = root.tag.rpartition("}")[2]
     found = tuple(text for item in root.iterfind("{*}*/{*}loc") if (text := (item.text or "").strip()))[:MAX_URLS]
