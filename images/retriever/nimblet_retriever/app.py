@@ -45,7 +45,7 @@ from nimblet_retriever.messages import (
     passage_of,
 )
 from nimblet_retriever.metrics import CONTENT_TYPE
-from nimblet_retriever.pushes import PushAnswer, Pushes, PushRequest
+from nimblet_retriever.pushes import PushAnswer, Pushes, PushRequest, RemoveRequest
 from nimblet_retriever.record import Record
 from nimblet_retriever.retrieval import Question, Retriever
 from nimblet_retriever.status import Observer, Readiness, StatusAnswer
@@ -69,6 +69,9 @@ from nimblet_retriever.tools import TOOL
 
 MAX_BODY_BYTES: Final = 32 * 2**20
 """A batch of 1,000 passages of ordinary length has about 3 MiB."""
+MAX_QUESTION_BYTES: Final = 2**20
+"""The longest question with all filters has less, even where each letter is escaped: who may ask holds no more
+memory."""
 RETRY_AFTER_SECONDS: Final = 5
 STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
     IndexEmpty: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -123,7 +126,7 @@ class Api:
 
     async def retrieve(self, request: Request, key: Key) -> RetrieveAnswer:
         """Search as the key may."""
-        return await self.search(await _body(request, RetrieveRequest), key)
+        return await self.search(await _body(request, RetrieveRequest, most=MAX_QUESTION_BYTES), key)
 
     async def call(self, arguments: Mapping[str, object], key: Key) -> RetrieveAnswer | ErrorAnswer:
         """Search for the tool at /mcp: the same, with errors as answers."""
@@ -194,11 +197,8 @@ class Api:
 
     async def remove(self, request: Request, key: Key) -> PushAnswer:
         """Delete a document."""
-        version = request.query_params.get("version")
-        if version is not None and not version.isdecimal():
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", "version: expected a number")
-        number = int(version) if version is not None else None
-        return await self.pushes.remove(key, request.path_params["id"], number)
+        asked = _parsed(RemoveRequest, dict(request.query_params))
+        return await self.pushes.remove(key, request.path_params["id"], asked.version)
 
     async def restore(self, request: Request, key: Key) -> PushAnswer:
         """Show a source's document again."""
@@ -315,16 +315,16 @@ def _told(error: Exception) -> Refused:
     return Refused(status, type(error).__name__, str(error))
 
 
-async def _body(request: Request, model: type[M]) -> M:
+async def _body(request: Request, model: type[M], *, most: int = MAX_BODY_BYTES) -> M:
     """Return the parsed body; of one that is too long no more is read than allowed."""
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > most:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "TooLarge",
-                f"more than {MAX_BODY_BYTES} bytes; send less at once",
+                f"more than {most} bytes; send less at once",
             )
     return _parsed(model, bytes(body))
 

@@ -82,6 +82,11 @@ class ServerConfig(ConfigModel):
     key_file: Path | None = Field(
         default=None, description="File with the server's API key, read again when it changes."
     )
+    tls_folder: Path | None = Field(
+        default=None,
+        description="Folder with ca.crt, read again when it changes: servers asked by https are verified by these "
+        "authorities alone. By those of the system when absent.",
+    )
     collection: CollectionConfig | None = Field(
         default=None, description="How new generations are laid out; as the server does by itself when absent."
     )

@@ -71,6 +71,12 @@ class PushRequest(ConfigModel):
         return self.text.encode() if self.text is not None else self.content or b""
 
 
+class RemoveRequest(ConfigModel):
+    """The parameters of DELETE /v1/documents/{id}."""
+
+    version: Version | None = Field(default=None, description="Of the document to be deleted; any without one.")
+
+
 class PushAnswer(ConfigModel):
     """Durable and searchable now. `push` is the push's number; `id` what citations and DELETE name."""
 
@@ -184,8 +190,8 @@ class Pushes:
         return _Cut(title=(titled.title or asked.id)[:200], passages=passages)
 
     async def _parsed(self, asked: PushRequest) -> Parsed:
-        if asked.content_type == PLAIN:
-            return parse_text(asked.data)
+        if asked.content_type == PLAIN:  # no parser can be hurt, but 20 MiB take longer than a search may wait
+            return await asyncio.to_thread(parse_text, asked.data)
         async with self._turn:
             return await asyncio.to_thread(self._parsed_apart, asked)
 
@@ -193,7 +199,7 @@ class Pushes:
         """Parse in the process whose memory and time are limited; it reads a file."""
         name = f"document{SUFFIXES[asked.content_type]}"
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
+            path = Path(folder).resolve() / name
             path.write_bytes(asked.data)
             return self._started().parse(path, name=name).document
 

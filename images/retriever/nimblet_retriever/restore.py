@@ -15,10 +15,12 @@ from typing import Annotated
 from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nimblet_retriever.config import ConfigModel, Id, RetrieverConfig, ServerConfig, Url, read_config
+from nimblet_retriever.store.authorities import store_authorities
 from nimblet_retriever.store.chunk import StoreError
 from nimblet_retriever.store.opening import open_snapshots
 from nimblet_retriever.store.serversnapshots import ServerSnapshots
 from nimblet_retriever.store.snapshot import Snapshot
+from nimblet_tls.folder import TLSError
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=500)]
 
@@ -49,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         held = read_snapshots(sys.stdin.buffer.read())
         config = read_config(options.config)
         servers = servers_of(config)
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is one
+    except (OSError, ValueError, TLSError) as error:  # pydantic's ValidationError is one
         words = error if not isinstance(error, ValidationError) else f"{error.error_count()} errors: {error}"
         sys.stderr.write(f"can't restore: {words}\n")
         return 2
@@ -70,7 +72,9 @@ def read_snapshots(text: bytes) -> tuple[Snapshot, ...]:
 def servers_of(config: RetrieverConfig) -> ServerSnapshots:
     """Return the servers that have snapshots. ValueError for an index that takes none."""
     store = config.store
-    servers = open_snapshots(store) if isinstance(store, ServerConfig) else None
+    folder = store_authorities(config)
+    trust = folder.client() if folder is not None else None
+    servers = open_snapshots(store, trust=trust) if isinstance(store, ServerConfig) else None
     if servers is None:
         raise ValueError("this index takes no snapshots; set store.dedicated.snapshots")
     return servers

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
-import uvicorn
 from starlette.applications import Starlette
 
 from e2e.cluster.controlplane import free_ports
 from nimblet_tls.folder import TLSFolder
+from nimblet_tls.serving import Place, server_at
 
 START_SECONDS = 60
 
@@ -31,11 +31,8 @@ def free_port() -> int:
 def serving(app: Starlette, *, tls: Path | None = None) -> Iterator[str]:
     """Serve an application in a thread; yield its address. `tls`: the folder with its certificate."""
     port = free_port()
-    settings = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
-    if tls is not None:
-        settings.load()
-        settings.ssl = TLSFolder(tls).server()
-    server = uvicorn.Server(settings)
+    folder = TLSFolder(tls) if tls is not None else None
+    server = server_at(Place(host="127.0.0.1", port=port, tls=folder), app)
     url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     thread = threading.Thread(target=server.run)
     thread.start()

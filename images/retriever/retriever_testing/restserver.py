@@ -63,10 +63,14 @@ class RestServer:
         """Return another server of the same cluster: the same collections, and snapshots of its own."""
         return replace(self, url=url, snapshots=SnapshotFolder(peer=self.snapshots.peer + 1))
 
+    def app(self) -> Starlette:
+        """Return it as an application that can be served."""
+        methods = ["GET", "PUT", "PATCH", "POST", "DELETE"]
+        return Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+
     def transport(self) -> httpx.ASGITransport:
         """Return the way there, for a client."""
-        methods = ["GET", "PUT", "PATCH", "POST", "DELETE"]
-        return httpx.ASGITransport(app=Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)]))
+        return httpx.ASGITransport(app=self.app())
 
     async def answer(self, request: Request) -> Response:
         """Answer any request."""

@@ -4,7 +4,7 @@
 import math
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,9 +26,6 @@ DIMENSION = 8
 BUILD = "a"
 URL, KEY = "NIMBLET_QDRANT_URL", "NIMBLET_QDRANT_KEY"
 PUBLIC = Selection(access=frozenset({"public"}))
-
-Opener = Callable[[], Store]
-"""Opens the store as another process would: what was written before is there."""
 
 
 def kinds() -> list[str]:

@@ -2,6 +2,7 @@
 """The HTTP interface over a real embedded store: builds, searches, keys, errors."""
 
 import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -206,6 +207,24 @@ async def test_request_without_end_is_cut_off(bench: Bench) -> None:
         "/v1/tokens", content=endless(), headers={"Authorization": f"Bearer {BUILDER}"}
     )
     assert answer.status_code == 413
+
+
+async def test_question_with_all_its_filters_has_room_and_no_more(bench: Bench) -> None:
+    await bench.index(PUMP)
+    # the longest there may be, each letter escaped to six bytes
+    longest = {
+        "query": "\u4e00" * 8000,
+        "sources": [f"{number:04}{chr(0x4E00) * 196}" for number in range(100)],
+        "documents": [f"{number:04}{chr(0x4E00) * 996}" for number in range(100)],
+        "labels": {f"{number:04}{chr(0x4E00) * 196}": chr(0x4E00) * 200 for number in range(20)},
+        "access": [f"{number:04}{chr(0x4E00) * 196}" for number in range(100)],
+    }
+    headers = {"Authorization": f"Bearer {READER}"}
+    assert (
+        await bench.client.post("/v1/retrieve", content=json.dumps(longest), headers=headers)
+    ).status_code == 200
+    padded = json.dumps(longest).encode() + b" " * 2**20
+    assert (await bench.client.post("/v1/retrieve", content=padded, headers=headers)).status_code == 413
 
 
 async def test_tokens_are_counted_by_the_models_own_tokenizer(bench: Bench) -> None:

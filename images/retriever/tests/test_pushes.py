@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pushed documents over HTTP: whose they are, who sees them, what is refused."""
 
+import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator
@@ -91,7 +92,9 @@ async def test_deleted_document_stays_deleted(bench: Bench) -> None:
     assert (await bench.push("a", "crane", version=1)).status_code == 409
     assert "push:app/a" not in await bench.documents("crane")
     assert (await bench.delete("never")).status_code == 404
-    assert (await bench.delete("a?version=x")).status_code == 422
+    for version in ("x", "-1", str(2**53), "9" * 5000, "1&other=2"):
+        refused = await bench.delete(f"a?version={version}")
+        assert (refused.status_code, refused.json()["reason"]) == (422, "InvalidRequest")
 
 
 async def test_erased_source_document_stays_away_after_swap_and_roll_back(bench: Bench) -> None:
@@ -109,6 +112,18 @@ async def test_erased_source_document_stays_away_after_swap_and_roll_back(bench:
     # When that is taken back, then it is there
     await bench.post("/v1/documents/pump/restore", {}, key=PUSHER)
     assert "pump" in await bench.documents("pump bar")
+
+
+async def test_long_text_holds_up_no_search(bench: Bench) -> None:
+    # Given a push whose text takes seconds to be read, and is refused then: it holds nothing to be seen
+    pushing = asyncio.create_task(bench.push("long", "\u200b" * 3_000_000))
+    # Then a search is answered meanwhile
+    asking = asyncio.create_task(bench.ask("pump"))
+    ended, _ = await asyncio.wait({pushing, asking}, return_when=asyncio.FIRST_COMPLETED)
+    assert ended == {asking}
+    assert asking.result().status_code == 200
+    refused = await pushing
+    assert (refused.status_code, "NoText" in refused.json()["message"]) == (422, True)
 
 
 async def test_key_erases_only_what_all_its_readers_share(bench: Bench) -> None:

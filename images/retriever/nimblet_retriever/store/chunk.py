@@ -75,7 +75,7 @@ class Chunk:
     location: str = ""
     """Where in the document: heading path, page; shown in a citation as it is."""
     reuse_key: str
-    """Hash of text, embedding model, its settings and the chunker: equal keys may share a vector."""
+    """Hash of what was embedded, of the model and its settings: equal keys may share a vector."""
     labels: Mapping[str, str] = field(default_factory=dict)
     access: tuple[str, ...] = ()
     """Who may find it: any one of these. A chunk without any is found by nobody."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connects to a Qdrant server: its key from a file that may change, and limits of time. Asks nothing itself."""
 
+import ssl
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
@@ -61,11 +62,20 @@ def connect(
     url: str,
     auth: httpx.Auth | None,
     *,
+    trust: ssl.SSLContext | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     seconds: int = TIMEOUT_SECONDS,
 ) -> AsyncQdrantClient:
     """Return a client. It compares no versions by itself: the store asks for the server's and tells it.
 
-    `transport`: another way there than the network; `seconds`: of one request.
+    `trust`: what a server's certificate is verified by, the system's authorities without; `transport`: another way
+    there than the network; `seconds`: of one request.
     """
-    return AsyncQdrantClient(url=url, auth=auth, transport=transport, timeout=seconds, check_compatibility=False)
+    return AsyncQdrantClient(
+        url=url,
+        auth=auth,
+        verify=trust if trust is not None else True,
+        transport=transport,
+        timeout=seconds,
+        check_compatibility=False,
+    )

@@ -62,6 +62,8 @@ class BuilderProcess:
         incoming, outgoing = self._process.stdout, self._process.stdin
         if incoming is None or outgoing is None:
             raise RuntimeError("expected a process with pipes")
+        if outgoing.is_closing():  # the process has ended: uvloop takes a write then for the caller's mistake
+            raise StoreError(await self._obituary())
         try:
             outgoing.write(frame(request))
             await outgoing.drain()
