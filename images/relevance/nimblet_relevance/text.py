@@ -22,6 +22,12 @@ _KEPT_CONTROLS: Final = frozenset("\n\t")
 _HIDDEN_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks without a shape, by Unicode's Default_Ignorable_Code_Point, and the empty Braille cell."""
 _VARIATION: Final = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+_DOUBTFUL: Final = re.compile(
+    "[^\n\t -~\u00a0-\u00ac\u00ae-\u034e\u0370-\u0377\u037a-\u037f\u0384-\u052f\u3041-\u3096\u30a0-\u30ff"
+    "\u4e00-\u9fff\uac00-\ud7a3]"
+)
+"""All but letters and signs that are surely seen: looked at one by one, a megabyte took seconds, and whoever else
+asked waited."""
 _SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
 """The first sign of what a tokenizer may read as a control token: `<|im_end|>`, `</s>`, `<<SYS>>`, `[INST]`."""
 _WORD: Final = re.compile(
@@ -29,6 +35,8 @@ _WORD: Final = re.compile(
 )
 _ORDINAL: Final = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
 _BEGIN: Final = re.compile('[.!?:\u2026\\n|\u2022"\u201c]')
+_REMEMBERED: Final = 64
+"""Letters of a word that is remembered: of longer ones a few thousand questions could fill the memory."""
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -65,7 +73,11 @@ def clean(text: str, *, tokens: Collection[str] = ()) -> str:
 
 def visible(text: str) -> str:
     """Return the text without what a reader can't see."""
-    return "".join(letter for letter in text if not _is_hidden(letter))
+    return _DOUBTFUL.sub(_seen, text)
+
+
+def _seen(found: re.Match[str]) -> str:
+    return "" if _is_hidden(found[0]) else found[0]
 
 
 def _is_hidden(letter: str) -> bool:
@@ -120,9 +132,17 @@ def _plain(raw: str) -> str:
     return unicodedata.normalize("NFKC", raw).replace("\u2019", "'").casefold()
 
 
-@lru_cache(maxsize=65536)
 def fold(raw: str) -> str:
     """Return what is compared of a word: case, endings and the spelling of numbers make no difference."""
+    return _known(raw) if len(raw) <= _REMEMBERED else _folded(raw)
+
+
+@lru_cache(maxsize=65536)
+def _known(raw: str) -> str:
+    return _folded(raw)
+
+
+def _folded(raw: str) -> str:
     plain = _plain(raw)
     if plain[0].isdigit():
         return _THOUSANDS.sub("", _ORDINAL.sub("", plain))

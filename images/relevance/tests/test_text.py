@@ -2,6 +2,9 @@
 """Reading text: what is equal, what is hidden, what a tokenizer could take for control."""
 
 import re
+import sys
+import tracemalloc
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -113,3 +116,31 @@ def test_tokens_of_the_model_are_broken_too(text: str, tokens: set[str]) -> None
 def test_ordinary_text_passes_unchanged() -> None:
     text = "If a < b and c > d, pay 5\u00a0\u20ac [see 3] & go.\n\tTable | row"
     assert clean(text) == text
+
+
+def test_no_hidden_character_is_let_through_unseen() -> None:
+    # Unicode's own categories, for every character there is
+    hidden = {"Cc", "Cf", "Co", "Cs"}
+    points = (chr(point) for point in range(sys.maxunicode + 1))
+    told = [letter for letter in points if unicodedata.category(letter) in hidden and visible(letter)]
+    assert told == ["\t", "\n"]
+    assert visible("a\u200bb\ufe0fc\u3164\u4e00\U0001f600") == "abc\u4e00\U0001f600"
+
+
+@pytest.mark.timeout(30)
+def test_long_texts_cost_little() -> None:
+    text = "The pump runs at 45 bar, sagt die Gr\u00f6\u00dfe. " * 500_000
+    assert len(visible(text)) == len(text)
+
+
+def test_long_words_of_questions_are_not_kept() -> None:
+    # Given questions of one long word each
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            words(chr(0x4E00 + number) * 8000)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Then they don't stay in memory
+    assert held < 2**18
