@@ -42,7 +42,11 @@ class ModelServer:
     """Sent in place of the pieces, as they are."""
     key: str | None = None
     fault: Response | None = None
+    refuses: tuple[str, Response] | None = None
+    """Answered to what holds a word."""
     scores: list[float] = field(default_factory=list)
+    scored: Callable[[str], list[float]] | None = None
+    """Scores each text in place of `scores`."""
     pause: float = 0.0
     """Seconds between pieces."""
     tokenizes: bool = True
@@ -65,6 +69,8 @@ class ModelServer:
         if self.fault is not None:
             return self.fault
         body = await request.json()
+        if self.refuses is not None and self.refuses[0] in json.dumps(body["messages"]):
+            return self.refuses[1]
         if body["messages"][-1]["content"] != QUESTION:  # the self-test's, which comes when it will
             self.requests.append(body)
             self.headers.append(dict(request.headers))
@@ -113,9 +119,9 @@ class ModelServer:
         """POST /v1/embeddings: a classifier's scores."""
         body = await request.json()
         self.requests.append(body)
-        return self.fault or JSONResponse(
-            {"data": [{"index": 0, "embedding": self.scores} for _ in body["input"]]}
-        )
+        score = self.scored or (lambda _: self.scores)
+        rows = [{"index": index, "embedding": score(text)} for index, text in enumerate(body["input"])]
+        return self.fault or JSONResponse({"data": rows})
 
     async def template(self, request: Request) -> Response:
         """POST /apply-template."""

@@ -69,7 +69,7 @@ class Answering:
             return
         async with aclosing(self._answer(ask, record)) as events:
             held = [event async for event in events]
-        if not await self._allowed([*conversation, *_said(held)], ask.trace):
+        if not await self._allowed([*conversation, *_said(held)], ask.trace, answer=True):
             record.citations = ()
             async for event in self._refuse("BlockedAnswer", BLOCKED, record, ending="content_filter"):
                 yield event
@@ -176,12 +176,12 @@ class Answering:
         quotes = self.config.grounding is Grounding.REQUIRED and self.config.retrieval.quote_instead
         return quotes and parameters is not None and parameters < SMALL_MODEL
 
-    async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace) -> bool:
+    async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace, *, answer: bool = False) -> bool:
         if self.guard is None:
             return True
         try:
             with trace.span("guard") as here:
-                allowed = await self.guard.allows(messages, here.headers())
+                allowed = await self.guard.allows(messages, here.headers(), answer=answer)
         except Failed as failed:
             if failed.reason == TEXT_TOO_LONG:  # no client may make the guard count as ill
                 raise too_long(failed.message) from failed

@@ -13,12 +13,13 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontex
 from dataclasses import dataclass
 from hmac import compare_digest
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,11 +29,11 @@ from nimblet_gateway.answering import Answering, Ask
 from nimblet_gateway.answers import Shape
 from nimblet_gateway.chat import ChatRequest, check_allowed
 from nimblet_gateway.config import GatewayConfig
-from nimblet_gateway.errors import ApiError, out_of_time
+from nimblet_gateway.errors import ApiError, no_model, out_of_time, too_slow, unknown
 from nimblet_gateway.events import Event, Record
 from nimblet_gateway.exchange import Exchange, Gone
 from nimblet_gateway.keys import BEARER, Caller, KeyRing, digest_of
-from nimblet_gateway.limits import Rates, Turnstile
+from nimblet_gateway.limits import Rates, Room, Turnstile
 from nimblet_gateway.search import Indexes, Search
 from nimblet_gateway.selftest import Examiner
 from nimblet_gateway.telemetry import Metrics, Trace, Tracing
@@ -42,6 +43,10 @@ CHAT: Final = "/v1/chat/completions"
 RETRIEVE: Final = "/v1/retrieve"
 MODELS: Final = "/v1/models"
 STATUS: Final = "/v1/status"
+BODY_SECONDS: Final = 30.0
+"""From a request's head to its end."""
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class RetrieveRequest(BaseModel):
@@ -84,6 +89,7 @@ class Api:
     keys: KeyRing
     rates: Rates
     turnstile: Turnstile
+    room: Room
     metrics: Metrics
     tracing: Tracing
     clock: Callable[[], float]
@@ -92,29 +98,41 @@ class Api:
 
     async def chat(self, call: Call) -> None:
         """Answer, as a stream or in one."""
-        request = await call.exchange.body(ChatRequest, limit=self.config.limits.body_bytes)
+        request = await self._body(call.exchange, ChatRequest)
         if request.model != self.config.assistant:
-            raise ApiError(
-                HTTPStatus.NOT_FOUND,
-                "invalid_request_error",
-                "model_not_found",
-                f"no model of this name here; ask for {self.config.assistant}",
-                "model",
-            )
+            raise no_model(self.config.assistant)
         check_allowed(request, self.config.grounding)
         self.rates.admit(call.caller)
         await call.exchange.until_gone(self._within(self._chat(call, request)))
 
     async def retrieve(self, call: Call) -> None:
         """Find passages in all indexes."""
-        asked = await call.exchange.body(RetrieveRequest, limit=self.config.limits.body_bytes)
+        asked = await self._body(call.exchange, RetrieveRequest)
         self.rates.admit(call.caller)
         await call.exchange.until_gone(self._within(self._retrieve(call, asked)))
 
     async def models(self, call: Call) -> None:
         """Name the assistant as a model."""
-        model: JsonValue = {"id": self.config.assistant, "object": "model", "created": 0, "owned_by": "nimblet"}
-        await call.exchange.answer(HTTPStatus.OK, _json({"object": "list", "data": [model]}))
+        await call.exchange.answer(HTTPStatus.OK, _json({"object": "list", "data": [self._model]}))
+
+    async def model(self, call: Call) -> None:
+        """Name it by itself."""
+        if call.exchange.scope["path_params"]["name"] != self.config.assistant:
+            raise no_model(self.config.assistant)
+        await call.exchange.answer(HTTPStatus.OK, _json(self._model))
+
+    @property
+    def _model(self) -> JsonValue:
+        return {"id": self.config.assistant, "object": "model", "created": 0, "owned_by": "nimblet"}
+
+    async def _body(self, exchange: Exchange, model: type[M]) -> M:
+        """Return a request's body, which must come whole within its time."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                with self.room.reading() as take:
+                    return await exchange.body(model, limit=self.config.limits.body_bytes, take=take)
+        except TimeoutError as error:
+            raise too_slow(BODY_SECONDS) from error
 
     async def _chat(self, call: Call, request: ChatRequest) -> None:
         record, begun = Record(), self.clock()
@@ -255,12 +273,22 @@ def application(api: Api) -> Starlette:
             Route(CHAT, Door(api=api, path=CHAT, handler=api.chat), methods=["POST"]),
             Route(RETRIEVE, Door(api=api, path=RETRIEVE, handler=api.retrieve), methods=["POST"]),
             Route(MODELS, Door(api=api, path=MODELS, handler=api.models), methods=["GET"]),
+            Route(f"{MODELS}/{{name:path}}", Door(api=api, path=MODELS, handler=api.model), methods=["GET"]),
             Route(STATUS, status, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
             Route("/livez", alive, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
-        ]
+        ],
+        exception_handlers={HTTPException: _unserved},
     )
+
+
+async def _unserved(_: Request, error: Exception) -> Response:
+    """Answer what no route takes as clients of OpenAI's protocol expect it: as JSON."""
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
+    headers = error.headers if isinstance(error, HTTPException) else None
+    body = unknown(status).answer().model_dump_json()
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
 def _json(value: JsonValue) -> bytes:

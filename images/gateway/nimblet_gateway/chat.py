@@ -84,6 +84,23 @@ class ResponseFormat(_Loose):
     json_schema: dict[str, JsonValue] | None = None
 
 
+class ToolFunction(BaseModel):
+    """A function that the model may call; its parameters' schema is the server's to read."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Tool(BaseModel):
+    """What the model may call. Servers fail at what has another shape."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
 class ChatRequest(_Loose):
     """POST /v1/chat/completions."""
 
@@ -106,7 +123,7 @@ class ChatRequest(_Loose):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: tuple[dict[str, JsonValue], ...] | None = Field(default=None, max_length=128)
+    tools: tuple[Tool, ...] | None = Field(default=None, max_length=128)
     tool_choice: JsonValue = None
     parallel_tool_calls: bool | None = None
 
@@ -152,6 +169,9 @@ def check_allowed(request: ChatRequest, grounding: Grounding) -> None:
         raise invalid("expected a message of the role user; found none", param="messages")
     if request.tools is None and request.tool_choice not in (None, "none", "auto"):
         raise invalid("tool_choice needs tools", param="tool_choice")
+    if request.stop is not None and "" in ((request.stop,) if isinstance(request.stop, str) else request.stop):
+        # it stands in every text: llama.cpp ends before the first token, vLLM refuses it in words of its own
+        raise invalid("an empty sequence would end every answer at once; leave it out", param="stop")
     if grounding is Grounding.OFF:
         return
     if request.messages[-1].role not in ("user", "tool"):

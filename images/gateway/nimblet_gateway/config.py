@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from nimblet_relevance.relevance import OperatingPoint
@@ -40,6 +40,10 @@ class ModelConfig(ConfigModel):
     system_role: bool = Field(
         default=True,
         description="Whether the chat template has a system role; else system text is put into the user's.",
+    )
+    request: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Fields that each request carries: what chooses an adapter of the model at its server.",
     )
 
 

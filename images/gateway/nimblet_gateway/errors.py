@@ -61,6 +61,30 @@ def limited(message: str, *, code: str, retry_after: int) -> ApiError:
     )
 
 
+def too_slow(seconds: float) -> ApiError:
+    """Return the 408 of a request that did not come whole in time."""
+    return ApiError(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "invalid_request_error",
+        "request_timeout",
+        f"the request did not come whole within {seconds:g} s; send it at once",
+    )
+
+
+def no_model(name: str) -> ApiError:
+    """Return the 404 of another model's name."""
+    message = f"no model of this name here; ask for {name}"
+    return ApiError(HTTPStatus.NOT_FOUND, "invalid_request_error", "model_not_found", message, "model")
+
+
+def unknown(status: HTTPStatus) -> ApiError:
+    """Return the 404 or 405 of an address, or a method, that is not served."""
+    served = "POST /v1/chat/completions, POST /v1/retrieve, GET /v1/models"
+    return ApiError(
+        status, "invalid_request_error", "unknown_url", f"nothing is served here by this method; there is {served}"
+    )
+
+
 def unavailable(message: str, *, code: str, retry_after: int = RETRY_AFTER_SECONDS) -> ApiError:
     """Return a 503: the same request may do later."""
     return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "server_error", code, message, retry_after=retry_after)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from nimblet_gateway.errors import ApiError, invalid
+from nimblet_gateway.limits import Take
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
@@ -46,15 +47,17 @@ class Exchange:
     def __post_init__(self) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
 
-    async def body(self, model: type[M], *, limit: int) -> M:
-        """Return the parsed body; of one that is too long no more is read than allowed."""
+    async def body(self, model: type[M], *, limit: int, take: Take) -> M:
+        """Return the parsed body; of one that is too long no more is read than allowed. `take`: room for it."""
         content = bytearray()
         more = True
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise Gone
-            content += message.get("body", b"")
+            part = message.get("body", b"")
+            take(len(part))
+            content += part
             more = message.get("more_body", False)
             if len(content) > limit:
                 raise ApiError(

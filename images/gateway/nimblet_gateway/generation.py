@@ -15,7 +15,7 @@ from nimblet_gateway.errors import ApiError, broken, invalid, too_long, unavaila
 from nimblet_gateway.events import Record
 from nimblet_gateway.grounded import Planner, Prompted
 from nimblet_gateway.health import Health
-from nimblet_gateway.model import REQUEST_REFUSED, Chunk, Model, PromptTooLong
+from nimblet_gateway.model import REQUEST_FAILED, REQUEST_REFUSED, Chunk, Model, PromptTooLong
 from nimblet_gateway.telemetry import Metrics, Trace
 from nimblet_gateway.web import Failed
 
@@ -114,8 +114,11 @@ class Generator:
     def _note(self, name: str, failed: Failed) -> None:
         if failed.reason == REQUEST_REFUSED:
             return  # no client may make a model count as ill
-        self.health.failed(name, failed)
         self.metrics.failures.labels(name, failed.reason).inc()
+        if failed.reason == REQUEST_FAILED:
+            self.health.doubt()  # the self-test asks what no client has a hand in
+            return
+        self.health.failed(name, failed)
 
 
 async def fit(model: Model, wanted: Wanted) -> Fitted:

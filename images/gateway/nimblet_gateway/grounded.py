@@ -151,7 +151,7 @@ class Checker:
         taken = take_sentences(self._rest + text, ended=ended)
         self._rest = taken.rest
         for sentence in taken.sentences:
-            released = self._judged(visible(strip_markers(sentence)))
+            released = self._judged(strip_markers(visible(sentence)))
             if released is not None:
                 self._length += len(released.text)
                 yield released
@@ -172,7 +172,9 @@ class Checker:
     def quoted(self) -> Text | None:
         """Return the passages' own best sentence for the question: for when nothing of the model's holds."""
         found = plan_statement(self.question, self._seen)
-        return None if found is None else self._marked(visible(found.text), found.passage_index, found.quote)
+        if found is None:
+            return None
+        return self._marked(strip_markers(visible(found.text)), found.passage_index, found.quote)
 
     def _marked(self, sentence: str, passage: int, quote: grounding.Span) -> Text:
         citation = self._cited(passage, quote)

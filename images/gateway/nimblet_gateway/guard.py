@@ -60,10 +60,18 @@ class Guard:
         """Its name in messages."""
         return f"the guard {self.config.name}"
 
-    async def allows(self, messages: Sequence[Mapping[str, str]], trace: Mapping[str, str]) -> bool:
-        """Tell whether the last of the messages may pass. Failed where there is no verdict."""
+    async def allows(
+        self, messages: Sequence[Mapping[str, str]], trace: Mapping[str, str], *, answer: bool = False
+    ) -> bool:
+        """Tell whether a conversation may pass, or with `answer` its last message. Failed without a verdict.
+
+        A classifier sees no conversation: it judges each text, since all of them, earlier turns too, are what the
+        client says they are.
+        """
         if self.config.task == "Classify":
-            return await self._classified(messages[-1]["content"], trace)
+            judged = messages[-1:] if answer else messages
+            texts = dict.fromkeys(message["content"] for message in judged)
+            return await self._classified([text for text in texts if text.strip()] or [""], trace)
         body: dict[str, JsonValue] = {
             "model": self.config.name,
             "messages": [dict(message) for message in messages],
@@ -81,14 +89,22 @@ class Guard:
             return False
         raise self._not_understood()
 
-    async def _classified(self, text: str, trace: Mapping[str, str]) -> bool:
-        body: dict[str, JsonValue] = {"model": self.config.name, "input": [text], "encoding_format": "float"}
+    async def _classified(self, texts: Sequence[str], trace: Mapping[str, str]) -> bool:
+        body: dict[str, JsonValue] = {
+            "model": self.config.name,
+            "input": list(texts),
+            "encoding_format": "float",
+        }
         content = await self._post("/embeddings", body, trace)
         try:
-            (vector,) = _Vectors.model_validate_json(content).data
-        except (ValidationError, ValueError) as error:
+            vectors = _Vectors.model_validate_json(content).data
+        except ValidationError as error:
             raise self._not_understood() from error
-        scores = vector.embedding
+        if len(vectors) != len(texts):
+            raise self._not_understood()
+        return all(self._passes(vector.embedding) for vector in vectors)
+
+    def _passes(self, scores: Sequence[float]) -> bool:
         if len(scores) != len(self.config.labels) or not all(math.isfinite(score) for score in scores):
             raise self._not_understood()
         highest = max(scores)

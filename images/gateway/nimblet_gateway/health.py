@@ -30,7 +30,7 @@ class Health:
         unknown = State(ok=False, since=clock(), reason="NotAskedYet", message="not asked yet")
         self._states = dict.fromkeys(names, unknown)
         self.recoveries = 0
-        """How often a dependency came (back): tells the self-test that there is something to test."""
+        """How often a dependency came (back) or was doubted: the self-test has something to test."""
 
     def state(self, name: str) -> State:
         """Return what is known."""
@@ -54,12 +54,11 @@ class Health:
         self._states[name] = replace(old, ok=False, since=since, reason=failed.reason, message=failed.message)
         self._metrics.ready.labels(name).set(0)
 
+    def doubt(self) -> None:
+        """Note that the self-test should run again: something failed that a request may have been the cause of."""
+        self.recoveries += 1
+
     def may_be_restarting(self, name: str, seconds: float) -> bool:
         """Tell whether it answers, or stopped less than so long ago."""
         state = self._states[name]
         return state.ok or self._clock() - state.since < seconds
-
-    @property
-    def all_ok(self) -> bool:
-        """Whether everything answers, the fallback apart."""
-        return all(state.ok for name, state in self._states.items() if name != "fallback")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much may be asked: rates of each key, and one bounded queue before the model. Knows no HTTP."""
+"""How much may be asked: rates of each key, one bounded queue before the model, room for bodies. Knows no HTTP."""
 
 import asyncio
 import math
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,33 @@ from nimblet_gateway.keys import Caller
 MINUTE: Final = 60.0
 MAX_CALLERS: Final = 10_000
 """Keys whose use is remembered; beyond them the longest unused are forgotten."""
+
+Take = Callable[[int], None]
+"""Asks for room for so many bytes more."""
+
+
+@dataclass(kw_only=True)
+class Room:
+    """Bytes of all requests that are being read: a key's rate counts whole requests, and memory has an end."""
+
+    most: int
+    held: int = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Take]:
+        """Yield what gives one request its room, until the block ends: ApiError 503 where none is left."""
+        mine = 0
+
+        def take(count: int) -> None:
+            nonlocal mine
+            if self.held + count > self.most:
+                raise unavailable("too many long requests come in at once; ask again", code="queue_full")
+            self.held, mine = self.held + count, mine + count
+
+        try:
+            yield take
+        finally:
+            self.held -= mine
 
 
 @dataclass(kw_only=True)

@@ -22,6 +22,9 @@ TOO_LONG: Final = ("exceed_context_size_error", "context_length_exceeded")
 PROBE_SECONDS: Final = 3.0
 REQUEST_REFUSED: Final = "RequestRefused"
 """HTTP 400: of the request, not of the model's state."""
+REQUEST_FAILED: Final = "RequestFailed"
+"""HTTP 500 with an error as the server itself tells it. llama.cpp answers so too where its chat template refuses a
+conversation: whether the model is ill, nobody knows until it is asked something else."""
 HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -123,6 +126,7 @@ class Model:
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **self.config.request,
         }
         headers = merged(bearer(self.config.key_file, who=self.who), trace, HEADERS)
         content = json.dumps(body, ensure_ascii=False).encode()
@@ -175,6 +179,8 @@ class Model:
             # what the server says of it may quote the prompt: its kind alone is told
             kind = error.type if isinstance(error, _ErrorBody) and error.type is not None else "an error"
             return Failed(REQUEST_REFUSED, f"{self.who} refused the request with HTTP 400 ({kind[:100]})", False)
+        if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Failed(REQUEST_FAILED, f"{self.who} failed at the request with HTTP 500", True)
         return status_failure(answer.status, who=self.who)
 
     async def _chunks(self, answer: Stream) -> AsyncGenerator[Chunk, None]:

@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from nimblet_gateway.config import read_config
+from nimblet_tls.stamp import stamp_of
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 5.0
@@ -26,7 +27,7 @@ class Replicas:
         self._known = known
         self._clock = clock
         self._looked = clock()
-        self._seen = _state(path)
+        self._seen = stamp_of(path)
 
     def __call__(self) -> int:
         """Return the number; one that can't be read leaves the last one."""
@@ -37,7 +38,7 @@ class Replicas:
         return self._known
 
     def _look(self) -> None:
-        seen = _state(self._path)
+        seen = stamp_of(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -48,11 +49,3 @@ class Replicas:
             log.error("%s can't be read again (%s): limits stay divided by %d", self._path, kind, self._known)  # noqa: TRY400
             return
         log.info("limits are divided by %d from now on", self._known)
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

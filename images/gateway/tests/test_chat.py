@@ -2,7 +2,10 @@
 """The gateway with grounding Off, as a process before a stub model: OpenAI's protocol, and what is let through."""
 
 import json
+import select
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from gateway_testing.process import (
     ASSISTANT,
     KEY,
+    OPERATOR,
     Running,
     chat_body,
     eventually,
@@ -75,6 +79,16 @@ def test_servers_own_parameters_are_stripped(running: Running, model: ModelServe
     assert asked["max_tokens"] == 500
 
 
+def test_the_adapter_of_the_configuration_is_in_every_request(
+    served_model: tuple[ModelServer, str], tmp_path: Path, model: ModelServer
+) -> None:
+    chosen = [{"id": 1, "scale": 0.5}]
+    endpoint = {"url": f"{served_model[1]}/v1", "name": "m", "contextLength": 2048, "request": {"lora": chosen}}
+    with gateway(gateway_config(tmp_path, model_url=served_model[1], model=endpoint)) as running:
+        assert running.chat("Hello", lora=[{"id": 0, "scale": 9}]).status_code == 200
+    assert [asked["lora"] for asked in model.requests] == [chosen] * len(model.requests)
+
+
 def test_content_parts_become_text_and_images_are_refused(running: Running, model: ModelServer) -> None:
     parts = [{"type": "text", "text": "How"}, {"type": "text", "text": "is it?"}]
     image = [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]
@@ -101,7 +115,8 @@ def test_tool_calls_pass(running: Running, model: ModelServer) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"a"'}}
     rest = {"index": 0, "function": {"arguments": ": 1}"}}
     model.deltas = [{"tool_calls": [call]}, {"tool_calls": [rest]}]
-    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    schema = {"type": "object", "properties": {"at": {"type": ["string", "null"], "default": None}}}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": schema, "strict": True}}]
     whole = running.chat("Look", tools=tools).json()["choices"][0]
     assert whole["finish_reason"] == "tool_calls"
     assert whole["message"]["tool_calls"] == [
@@ -122,6 +137,11 @@ def test_tool_calls_pass(running: Running, model: ModelServer) -> None:
         ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "invalid_request"),
         ({"temperature": 9}, 400, "invalid_request"),
         ({"n": 99}, 400, "invalid_request"),
+        ({"stop": ""}, 400, "invalid_request"),
+        ({"stop": [""]}, 400, "invalid_request"),
+        ({"stop": ["\n", ""]}, 400, "invalid_request"),
+        ({"tools": [{}]}, 400, "invalid_request"),
+        ({"tools": [{"type": "function", "function": {}}]}, 400, "invalid_request"),
         ({"messages": [{"role": "user", "content": "x " * 4000}]}, 400, "context_length_exceeded"),
         ({"messages": [{"role": "user", "content": "x" * 70_000}]}, 413, "request_too_large"),
     ],
@@ -134,6 +154,15 @@ def test_wrong_requests_are_told_in_openais_shape(
     assert (answer.status_code, error["code"], error["type"]) == (status, code, "invalid_request_error")
     assert error["message"]
     assert model.requests == []
+
+
+def test_an_empty_stop_is_told_by_name_and_none_at_all_is_fine(running: Running, model: ModelServer) -> None:
+    error = running.post("/v1/chat/completions", chat_body("Hello") | {"stop": ["END", ""]}).json()["error"]
+    assert error["param"] == "stop"
+    assert error["message"] == "an empty sequence would end every answer at once; leave it out"
+    for stop in (None, [], "END", ["\n", "END"]):
+        assert running.chat("Hello", stop=stop).status_code == 200
+    assert [asked.get("stop") for asked in model.requests] == [None, [], "END", ["\n", "END"]]
 
 
 def test_prompt_is_counted_by_the_models_own_tokenizer(running: Running, model: ModelServer) -> None:
@@ -167,6 +196,32 @@ def test_ill_model_is_told_without_its_words(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
+def test_request_that_the_server_fails_at_makes_no_model_ill(running: Running, model: ModelServer) -> None:
+    # Given a gateway whose model answers and whose self-test has passed
+    told = {"error": {"code": 500, "message": "secret prompt: roles must alternate", "type": "server_error"}}
+    eventually(lambda: bool(status(running)["model"]["ok"] and status(running)["selfTest"]["ok"]))
+    # When a request makes the server answer 500, as llama.cpp does where a template refuses a conversation
+    model.refuses = ("alternate", JSONResponse(told, 500))
+    answer = running.chat("Do alternate")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+    assert "secret" not in answer.text
+    # Then the model counts as well as before, and others are answered
+    assert (status(running)["model"]["ok"], status(running)["selfTest"]["ok"]) == (True, True)
+    assert running.chat("Hello").status_code == 200
+    # And where everything fails so, the self-test, which then runs again, finds it out
+    model.refuses = ("", JSONResponse(told, 500))
+    assert running.chat("Hello").status_code == 503
+    eventually(lambda: not status(running)["selfTest"]["ok"])
+    model.refuses = None
+    eventually(lambda: bool(status(running)["selfTest"]["ok"]))
+
+
+def status(running: Running) -> dict[str, Any]:
+    """Return what the operator is told."""
+    told: dict[str, Any] = running.get("/v1/status", key=OPERATOR).json()
+    return told
+
+
 @pytest.mark.parametrize("piece", [BREAK, ERROR])
 def test_error_after_the_first_byte_is_an_event(running: Running, model: ModelServer, piece: str) -> None:
     model.reply = lambda _: ["All", " is", piece]
@@ -195,6 +250,44 @@ def test_keys_are_rotated_without_a_restart(running: Running, model: ModelServer
 
 def test_assistant_is_listed_as_a_model(running: Running) -> None:
     assert [item["id"] for item in running.get("/v1/models").json()["data"]] == [ASSISTANT]
+    assert running.get(f"/v1/models/{ASSISTANT}").json()["id"] == ASSISTANT
+    other = running.get("/v1/models/gpt-4o/x")
+    assert (other.status_code, other.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/completions", 404),
+        ("GET", "/", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("OPTIONS", "/v1/models", 405),
+        ("HEAD", "/v1/nothing", 404),
+    ],
+)
+def test_what_is_not_served_is_told_in_openais_shape(
+    running: Running, method: str, path: str, status: int
+) -> None:
+    answer = httpx.request(method, f"{running.url}{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert method == "HEAD" or answer.json()["error"]["code"] == "unknown_url"
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_bodies_that_come_slowly_take_no_memory_without_end(running: Running, model: ModelServer) -> None:
+    # Given as many requests, each short of its end, as have room together (32 MiB of 64 KiB each) and more
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    begun = f"{head}Content-Length: 65536\r\n\r\n".encode() + b" " * 65_000
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(540)]
+        for connection in held:
+            connection.sendall(begun)
+        # Then those beyond it are told to come again, and who sends little and at once is answered
+        told, _, _ = select.select(held, [], [], 25)
+        assert told[0].recv(100).startswith(b"HTTP/1.1 503 ")
+        assert len(told) < 100
+        assert running.chat("Hello").status_code == 200
 
 
 def test_no_words_of_client_model_or_key_are_logged(running: Running, model: ModelServer) -> None:

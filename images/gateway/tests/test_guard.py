@@ -30,6 +30,24 @@ async def test_classifier_blocks_from_its_threshold_on(scores: list[float], *, a
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+async def test_classifier_judges_every_text_of_the_conversation(role: str) -> None:
+    # Given a classifier that knows an attack by a word, and one that hides it before a harmless last turn
+    def scores(text: str) -> list[float]:
+        return [-3.0, 3.0] if "attack" in text else [3.0, -3.0]
+
+    model = ModelServer(scored=scores)
+    turns = [{"role": role, "content": "the attack"}, {"role": "user", "content": ""}]
+    with serving(model.app()) as url:
+        async with opened() as client:
+            guard = Guard(client=client, config=_classifier(url))
+            assert not await guard.allows([*turns, {"role": "user", "content": "go on"}], {})
+            # and of an answer no more than the answer: what was asked was judged before
+            assert await guard.allows([*turns, {"role": "assistant", "content": "fine"}], {}, answer=True)
+            assert not await guard.allows([*turns, {"role": "assistant", "content": "attack"}], {}, answer=True)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("scores", [[], [1.0], [1.0, 2.0, 3.0]])
 async def test_classifier_with_other_labels_gives_no_verdict(scores: list[float]) -> None:
     model = ModelServer(scores=scores)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nimblet_gateway.grounding.citation import plan_quote, strip_markers
-from nimblet_gateway.grounding.extract import holds_sort, plan_extract
+from nimblet_gateway.grounding.extract import EXTRACT_WORDS, grown, holds_sort, plan_extract
 from nimblet_gateway.grounding.passage import Passage, Span
 from nimblet_gateway.grounding.sentence import take_sentences
 from nimblet_gateway.grounding.support import Support, judge_sentence
-from nimblet_relevance.text import content
+from nimblet_relevance.text import content, words
 
 SMALL_MODEL: Final = 1_000_000_000
 """Weights below which a model's first sentence must agree with the passages' own: docs/grounding.md."""
@@ -54,7 +54,7 @@ def judge_answer(sentence: str, passages: Sequence[Passage], question: str, *, a
     """Judge a sentence of an answer; where it must agree, by what the passages' best sentence alone says.
 
     Two ways that lead to one place are seldom both wrong. A sentence without the number or date that was asked for
-    is no answer either.
+    is no answer either, nor one that is too long or leaves out what the passages' own words would tell.
     """
     verdict = judge_sentence(sentence, passages, question)
     if not (agreeing and verdict.supported):
@@ -64,19 +64,33 @@ def judge_answer(sentence: str, passages: Sequence[Passage], question: str, *, a
         return verdict
     passage = passages[found.passage_index]
     alone = replace(passage, text=found.sentence.of(passage.text))
-    if holds_sort(question, sentence) and judge_sentence(sentence, [alone], question).supported:
+    if len(sentence.split()) > EXTRACT_WORDS:
+        return Support(supported=False, missing=1)
+    lost = _told(found.span.of(passage.text), question) - {word.form for word in words(sentence)}
+    if not lost and holds_sort(question, sentence) and judge_sentence(sentence, [alone], question).supported:
         return verdict
-    return Support(supported=False, missing=1)
+    return Support(supported=False, missing=max(1, len(lost)))
+
+
+def _told(text: str, question: str) -> frozenset[str]:
+    """Return what a text tells beyond the question: numbers and names, or other words if it has neither."""
+    asked = {word.form for word in content(question)}
+    new = [word for word in content(text) if word.form not in asked]
+    facts = frozenset(word.form for word in new if word.number or word.name)
+    return facts or frozenset(word.form for word in new)
 
 
 def plan_statement(question: str, passages: Sequence[Passage]) -> Statement | None:
-    """Return the passages' best sentence for a question as a statement, word for word."""
+    """Return the passages' best sentence for a question, and what follows in its line if short, word for word."""
     found = plan_extract(question, passages)
     if found is None:
         return None
     passage = passages[found.passage_index]
-    text = found.span.of(passage.text)
+    span = grown(passage, found)
+    text = span.of(passage.text)
     weights = dict.fromkeys((word.form for word in content(question)), 1.0)
     weights |= dict.fromkeys((word.form for word in content(text)), 4.0)
-    quote = plan_quote(passage, weights) or found.span
+    quote = plan_quote(passage, weights)
+    if quote is None or not quote.start <= span.start < span.end <= quote.end:
+        quote = span  # of a longer sentence, or where its words stand elsewhere too
     return Statement(text=" ".join(text.split()), passage_index=found.passage_index, quote=quote, extracted=True)

@@ -2,6 +2,7 @@
 """A retrieved passage as grounding sees it, and the pieces it can be quoted by. Values only."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,15 @@ class Passage:
         """Its words in order."""
         return words(self.text)
 
+    def words_in(self, span: Span) -> tuple[Word, ...]:
+        """Return the words that begin within a span, without a look at all the others."""
+        first, last = (bisect_left(self.words, end, key=_start) for end in (span.start, span.end))
+        return self.words[first:last]
+
+    def forms_in(self, span: Span) -> frozenset[str]:
+        """Return the words of a span, as they are compared."""
+        return frozenset(word.form for word in self.words_in(span))
+
     @cached_property
     def forms(self) -> frozenset[str]:
         """The words of its text, as they are compared."""
@@ -61,6 +71,10 @@ class Passage:
     def units(self) -> tuple[Span, ...]:
         """Its sentences and lines, without the white space around them; broken lines are put together."""
         return tuple(_unwrapped(self.text, _units(self.text)))
+
+
+def _start(word: Word) -> int:
+    return word.start
 
 
 def _units(text: str) -> Iterator[Span]:

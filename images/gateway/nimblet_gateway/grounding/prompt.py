@@ -12,7 +12,7 @@ from typing import Final
 
 from nimblet_gateway.grounding.citation import strip_markers
 from nimblet_gateway.grounding.passage import Passage
-from nimblet_relevance.text import clean
+from nimblet_relevance.text import clean, visible
 
 MESSAGE_TOKENS: Final = 12
 """What a chat template may put around one message, at most."""
@@ -99,6 +99,8 @@ def plan_prompt(
             break
         left -= cost
         history.insert(0, told)
+    while history and history[0].role is not Role.USER:  # templates that want turns in alternation refuse that
+        left += budget.count(history.pop(0).text) + MESSAGE_TOKENS
     messages = _assembled(system, history, sources, question, budget=budget)
     return Prompt(messages=messages, shown=tuple(shown), tokens=budget.tokens - left)
 
@@ -120,7 +122,7 @@ def _source(passage: Passage, budget: Budget) -> str:
 
 
 def _safe(text: str, budget: Budget) -> str:
-    return clean(strip_markers(text), tokens=budget.special_tokens).strip()
+    return clean(strip_markers(visible(text)), tokens=budget.special_tokens).strip()
 
 
 def _tokens(messages: Sequence[Turn], budget: Budget) -> int:

@@ -12,14 +12,14 @@ MAX_SENTENCE: Final = 2000
 """Letters after which a sentence without an end is cut: a stream can't be held back for ever."""
 _CLOSING: Final = "\"'\u201d\u2019)\\]*_"
 _END: Final = re.compile(
-    rf"\n+|(?P<mark>[.!?\u2026]+)(?P<closing>[{_CLOSING}]*)(?P<gap>[ \t]*\n+|[ \t]+|$)"
+    rf"\n+|(?<![.!?\u2026])(?P<mark>[.!?\u2026]+)(?P<closing>[{_CLOSING}]*)(?P<gap>[ \t]*\n+|[ \t]+|$)"
     r"|(?P<wide>[\u3002\uff01\uff1f]+[\u300d\u300f\uff09]*)"
 )
+"""A run of marks is looked at once, from its first one: from each of them anew, it took time by its square."""
 _OPENING: Final = "\"'\u201c\u2018(\\[*_"
 _BEGINNING: Final = re.compile(rf"[{_OPENING}]{{0,3}}[^\W_a-z]")
 _UNDECIDED: Final = re.compile(rf"[{_OPENING}]{{0,3}}$")
 """What may begin a sentence: a capital, a digit, a letter of a script without case; not a small letter."""
-_LAST_WORD: Final = re.compile(r"([^\W_]+(?:\.[^\W_]+)*)$")
 _ABBREVIATIONS: Final = frozenset(
     "mr mrs ms dr prof st no vs etc approx inc ltd co fig sec art vol ca cf e.g i.e al dept est max min nr".split()  # noqa: SIM905 - as a text it is read
 )
@@ -76,15 +76,29 @@ def _ends(text: str, found: re.Match[str], *, after: str) -> bool:
         return False
     if found["mark"] != "." or found["closing"]:
         return True
-    last = _LAST_WORD.search(text[: found.start()])
-    if last is None or not after:
+    begin = _last_word(text, found.start())
+    word = text[begin : found.start()]
+    if not word or not after:
         return True
-    word = last[1]
     if len(word) == 1 and word.isupper():
         return False  # an initial
-    if word.isdigit() and not text[: last.start()].strip():
+    if word.isdigit() and not text[:begin].strip():
         return False  # the number of a list's item
     return word.casefold() not in (_FOLLOWED if after[0].isupper() or after[0].isdigit() else _ABBREVIATIONS)
+
+
+def _last_word(text: str, end: int) -> int:
+    """Return where the word that ends at `end` begins, abbreviations with their inner dots; `end` without one.
+
+    It goes back from the end: a search from the front would try each letter of every word before.
+    """
+    begin = end
+    while begin > 0:
+        is_inner = begin < end and text[begin - 1] == "." and text[max(0, begin - 2) : begin - 1].isalnum()
+        if not (is_inner or text[begin - 1].isalnum()):
+            break
+        begin -= 1
+    return begin
 
 
 def _cut(text: str) -> int:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimblet_gateway.grounding.answer import plan_answer
+from nimblet_gateway.grounding.answer import plan_answer, plan_statement
 from nimblet_gateway.grounding.passage import Passage
 
 TICKET = Passage(
@@ -23,7 +23,8 @@ def test_supported_sentences_stay_and_others_go() -> None:
 
 def test_reply_without_support_gives_way_to_the_passage() -> None:
     (statement,) = plan_answer("It costs 5 crowns.", [TICKET], QUESTION, agreeing=False)
-    assert (statement.text, statement.extracted) == ("A ticket costs 3 crowns.", True)
+    # what follows in the line comes along while the answer is short
+    assert (statement.text, statement.extracted) == (TICKET.text, True)
     assert statement.text in statement.quote.of(TICKET.text)
 
 
@@ -34,12 +35,24 @@ def test_reply_without_support_gives_way_to_the_passage() -> None:
         ("It is valid for 50 minutes.", QUESTION),
         # without the number that was asked for
         ("A ticket costs crowns.", QUESTION),
+        # longer than an answer may be
+        (f"A ticket {'ticket ' * 20}costs 3 crowns.", QUESTION),
     ],
 )
 def test_first_sentence_of_a_small_model_agrees_with_the_passage_or_gives_way(reply: str, question: str) -> None:
     (own,) = plan_answer(reply, [TICKET], question, agreeing=False)
     (instead,) = plan_answer(reply, [TICKET], question, agreeing=True)
     assert (own.extracted, instead.extracted) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "own"),
+    [("The winner was Ada Holm in 1987.", True), ("The winner was Ada.", False), ("It was won in 1987.", False)],
+)
+def test_small_model_may_not_leave_out_what_the_passage_tells(reply: str, *, own: bool) -> None:
+    passage = Passage(id="a", text="The race was won by Ada Holm in 1987.", similarity=0.6)
+    (statement,) = plan_answer(reply, [passage], "Who was the winner of the race?", agreeing=True)
+    assert statement.extracted is not own
 
 
 def test_what_follows_a_sentence_that_agrees_needs_support_alone() -> None:
@@ -60,3 +73,11 @@ def test_every_statement_is_cited_from_its_passage(reply: str, text: str, agreei
     for statement in plan_answer(reply, passages, QUESTION, agreeing=agreeing):
         assert "[1]" not in statement.text
         assert statement.quote.of(passages[statement.passage_index].text).strip()
+
+
+def test_quote_holds_the_answer_that_stands_behind_its_cut() -> None:
+    boats = ", ".join(f"boat{number} red" for number in range(50))
+    passage = Passage(id="a", text=f"Boats: {boats}, harbour master Ada Lovelace runs it", similarity=0.8)
+    statement = plan_statement("Who runs the harbour?", [passage])
+    assert statement is not None
+    assert statement.text in statement.quote.of(passage.text)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nimblet_gateway.grounded import Checker
 from nimblet_gateway.grounding.citation import QUOTE_WORDS, mark, plan_quote, strip_markers
 from nimblet_gateway.grounding.passage import Passage
 
@@ -23,6 +24,7 @@ FERRY = Passage(
         ("Yes \u30102\u2020source\u3011.", "Yes."),
         ("Right (Source 2), and [source: 3].", "Right, and."),
         ("Hidden [[1]1].", "Hidden."),
+        ("Wide \uff3b\uff11\uff3d and \u27e62\u27e7.", "Wide and."),
         ("Take 3 (three) eggs [optional], as of [2031].", "Take 3 (three) eggs [optional], as of [2031]."),
     ],
 )
@@ -36,6 +38,21 @@ def test_no_marker_is_left_however_it_was_made(text: str) -> None:
     left = strip_markers(text)
     assert strip_markers(left) == left
     assert "[1]" not in left
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("text", [" " * 1_000_000, "[1" * 250_000 + "]" * 250_000, "(source 1" * 100_000])
+def test_texts_made_to_be_slow_are_not(text: str) -> None:
+    assert "[1]" not in strip_markers(f"{text}x")
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u2060", "\u00ad", "\U000e0031", "\ufe0f"])
+def test_letters_that_nobody_sees_hide_no_marker(hidden: str) -> None:
+    # Given an answer that is kept though no passage supports it, with a marker that a hidden letter breaks up
+    checker = Checker(passages=(), question="Why?", keeps_unsupported=True)
+    told = "".join(item.text for item in checker.feed(f"It is so [{hidden}1]. And [1{hidden}]", ended=True))
+    # Then the marker does not come together once the letter is taken out
+    assert told == "It is so. And"
 
 
 @settings(deadline=None)
@@ -62,6 +79,16 @@ def test_quote_shows_its_neighbours() -> None:
     span = plan_quote(FERRY, {"ticket": 1.0})
     assert span is not None
     assert span.of(FERRY.text) == FERRY.text
+
+
+@pytest.mark.timeout(30)
+def test_quote_ends_where_nothing_parts_words() -> None:
+    # Given sentences of a script without blanks, all of which would be one word
+    passage = Passage(id="a", text="".join(f"{chr(0x4E00 + number)}\u3002" for number in range(3000)))
+    # Then each counts as a word at least
+    span = plan_quote(passage, {word.form: 1.0 for word in passage.words})
+    assert span is not None
+    assert len(span.of(passage.text)) == 2 * QUOTE_WORDS
 
 
 def test_passage_without_the_words_has_no_quote() -> None:

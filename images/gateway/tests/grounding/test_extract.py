@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimblet_gateway.grounding.extract import EXTRACT_WORDS, Sort, plan_extract, sort_of
+from nimblet_gateway.grounding.extract import EXTRACT_WORDS, Sort, grown, plan_extract, sort_of
 from nimblet_gateway.grounding.passage import Passage
 
 MANUAL = Passage(
@@ -69,6 +69,20 @@ def test_sentence_that_follows_the_words_asked_for_answers() -> None:
     assert extract.span.of(text) == "It begins on 20 September."
 
 
+def test_rare_word_tells_more_than_words_that_every_sentence_has() -> None:
+    text = "The mill of Sill runs by day.\nThe mill of Sill has rats.\nSill has a mill.\nThe weir leaks at night."
+    extract = plan_extract("Why does the weir leak at the mill of Sill?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "The weir leaks at night."
+
+
+def test_head_of_a_table_speaks_for_each_of_its_rows() -> None:
+    text = "Boat | Crowns a week\nPunt | 9\nSkiff | 14\nRaft | 3\nA skiff has 2 oars."
+    extract = plan_extract("How many crowns a week is the skiff?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "Skiff | 14"
+
+
 def test_passage_that_is_about_it_by_its_heading_alone_answers() -> None:
     passage = Passage(id="a", text="The door was left open.", location="Porthole light")
     extract = plan_extract("Why is the porthole lit?", [passage])
@@ -85,6 +99,61 @@ def test_sentence_of_several_lines_is_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(("similarity", "document"), [(0.5, 1), (0.1, 0)])
+def test_better_sentence_wins_only_of_a_passage_that_is_nearly_as_good(similarity: float, document: int) -> None:
+    # given a passage about the mill, and one that answers
+    about = Passage(id="a", text="Wolder mill opens at noon.\nRats broke in.", similarity=0.52)
+    answers = Passage(id="b", text="The wheel of Wolder mill broke in March.", similarity=similarity)
+    # when its wheel is asked for
+    extract = plan_extract("When broke the Wolder mill?", [about, answers])
+    # then the other passage's sentence is taken where the passages are nearly alike
+    assert extract is not None
+    assert extract.passage_index == document
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Our miller retires. Kezia Holm follows.", "Our miller retires. Kezia Holm follows."),
+        ("Our miller retires.\nKezia Holm follows.", "Our miller retires."),
+        (f"Our miller retires. Holm follows {'very ' * 20}soon.", "Our miller retires."),
+        ("Our miller | retires. Kezia | follows.", "Our miller | retires."),
+    ],
+    ids=["in its line", "in another line", "too long", "a table's row"],
+)
+def test_short_answer_takes_along_what_follows_in_its_line(text: str, said: str) -> None:
+    passage = Passage(id="a", text=text)
+    extract = plan_extract("Which miller retires?", [passage])
+    assert extract is not None
+    assert grown(passage, extract).of(text) == said
+
+
+def test_passage_that_is_one_long_list_is_read() -> None:
+    # its cost may not grow with the square of what a document holds: the test's own time-out tells
+    listed = "\n".join(["a, " * 20 + "abc"] * 375)
+    passage = Passage(id="a", text=f"The harbour has 40 moorings.\n{listed}")
+    extract = plan_extract("How many moorings does the harbour have?", [passage])
+    assert extract is not None
+    assert extract.span.of(passage.text) == "The harbour has 40 moorings."
+
+
+@pytest.mark.timeout(30)
+def test_long_question_about_wrapped_lines_without_an_end_is_read() -> None:
+    # lines that were broken for their length alone are one sentence: 2,000 words asked of 6,000 in one
+    told = "\n".join(" ".join(f"w{number}x" for number in range(at, at + 15)) for at in range(0, 6000, 15))
+    question = " ".join(f"q{number}" for number in range(1500)) + " pier"
+    extract = plan_extract(question, [Passage(id="a", text=f"{told} pier")])
+    assert extract is not None
+
+
+def test_passage_without_a_word_of_the_question_is_not_quoted() -> None:
+    best = Passage(id="a", title="Berths", text="They lie along the pier.", similarity=0.6)
+    other = Passage(id="b", text="The library has 40 seats.", similarity=0.8)
+    extract = plan_extract("How many berths can guests rent?", [best, other])
+    assert extract is not None
+    assert extract.passage_index == 0
+
+
 @pytest.mark.parametrize("passages", [[], [Passage(id="a", text="Peat.")], [Passage(id="a", text="")]])
 def test_nothing_is_chosen_where_nothing_fits(passages: list[Passage]) -> None:
     assert plan_extract("What opens the vault?", passages) is None
@@ -93,11 +162,13 @@ def test_nothing_is_chosen_where_nothing_fits(passages: list[Passage]) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="ab ,.A1\n|"), st.text(alphabet="ab1 "))
 def test_extract_is_a_piece_of_its_passage(text: str, question: str) -> None:
-    extract = plan_extract(f"who {question}", [Passage(id="a", text=text)])
+    passage = Passage(id="a", text=text)
+    extract = plan_extract(f"who {question}", [passage])
     if extract is not None:
-        piece = extract.span.of(text)
+        piece, whole = extract.span.of(text), grown(passage, extract).of(text)
         assert piece.strip()
-        assert piece in text
+        assert whole.startswith(piece)
+        assert whole in text
 
 
 def test_extract_limit_is_that_of_a_short_answer() -> None:

@@ -65,6 +65,14 @@ def test_earlier_turns_are_kept_in_order_and_without_markers() -> None:
     assert [message.text for message in prompt.messages[1:3]] == ["Who?", "Mould."]
 
 
+def test_what_is_kept_of_earlier_turns_begins_with_the_user() -> None:
+    # Given room for the last answer, and none for the question before it
+    turns = [asked("who " * 200), Turn(role=Role.ASSISTANT, text="Mould."), asked("Why?")]
+    prompt = plan_prompt(turns, (), budget(200))
+    # Then neither is told: strict templates refuse a conversation that begins with an answer
+    assert [message.role for message in prompt.messages] == [Role.SYSTEM, Role.USER]
+
+
 def test_system_turns_of_a_conversation_are_not_repeated() -> None:
     prompt = plan_prompt([Turn(role=Role.SYSTEM, text="Obey."), asked()], PASSAGES, budget())
     assert all("Obey" not in message.text for message in prompt.messages)

@@ -66,3 +66,15 @@ def test_endless_sentence_is_cut_between_words() -> None:
     taken = take_sentences("word " * MAX_SENTENCE, ended=False)
     assert all(len(sentence) <= MAX_SENTENCE and sentence.endswith("word ") for sentence in taken.sentences)
     assert len(taken.rest) <= MAX_SENTENCE
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 1000 + " no. A" * 160, "a." * 500 + " no. A" * 160, "." * 1990 + "x"],
+    ids=["one word", "inner dots", "dots"],
+)
+def test_replies_made_to_be_slow_are_not(text: str) -> None:
+    # a stream is looked at again with each token, and whoever else asked waits meanwhile
+    for _ in range(1000):
+        assert take_sentences(text, ended=False).rest == text
