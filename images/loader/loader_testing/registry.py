@@ -3,7 +3,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from e2e.cluster import toolchain
+from e2e.cluster.controlplane import free_ports
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.cluster.tools import REGISTRY
@@ -28,9 +28,7 @@ def serving_registry(folder: Path, *, login: bool) -> Iterator[str]:
     """Run a registry inside the block; yield `http://127.0.0.1:port`. The first use builds the program."""
     cache = cache_of(os.environ)
     toolchain.ensure((REGISTRY,), cache=cache, progress=Progress())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    (port,) = free_ports(1)
     configuration: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "warn"},

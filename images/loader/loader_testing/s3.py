@@ -4,7 +4,6 @@
 import hashlib
 import os
 import re
-import socket
 import subprocess
 import time
 from base64 import b64encode
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from e2e.cluster.controlplane import free_ports
 from nimblet_egress.sigv4 import AccessKey
 
 BUCKET = "weights"
@@ -39,9 +39,7 @@ class S3:
 @contextmanager
 def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
     """Serve objects of one bucket inside the block; requests must be signed with the yielded key."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    (port,) = free_ports(1)
     environment = {
         "INITIAL_NO_AUTH_ACTION_COUNT": "1000",  # until all is set up
         "S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true",  # else it takes the made-up host's first label for a bucket

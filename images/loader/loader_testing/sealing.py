@@ -2,6 +2,7 @@
 """An encrypted copy of the bench's model, and what a spec says of it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,26 @@ def seal_model(
     key: NewIdentity | None = None,
 ) -> SealedModel:
     """Encrypt a model's file with a new key, unless one is given; `folder` takes the files."""
+    return seal_files({file: content}, folder, revision=revision, key=key)
+
+
+def seal_files(
+    files: Mapping[str, bytes],
+    folder: Path,
+    *,
+    revision: str = REVISION,
+    key: NewIdentity | None = None,
+    adapter: bool = False,
+) -> SealedModel:
+    """Encrypt a model's files, or an adapter's."""
     plain, out = folder / "plain", folder / "sealed"
     plain.mkdir(parents=True)
     out.mkdir()
-    (plain / file).write_bytes(content)
+    for name, content in files.items():
+        (plain / name).write_bytes(content)
     own = key or new_identity()
-    manifest = seal(Sealing(plain, out, model=NAME, revision=revision, recipients=(own.recipient,)))
+    job = Sealing(plain, out, model=NAME, revision=revision, recipients=(own.recipient,), adapter=adapter)
+    manifest = seal(job)
     return SealedModel({path.name: path.read_bytes() for path in out.iterdir()}, manifest, own)
 
 

@@ -4,7 +4,7 @@
 import struct
 from dataclasses import dataclass, field
 
-U32, STRING, ARRAY = 4, 8, 9
+U16, U32, I32, STRING, ARRAY = 2, 4, 5, 8, 9
 F32 = 0
 ALIGNMENT = 32
 
@@ -20,6 +20,15 @@ def text(value: str) -> bytes:
 def u32(key: str, value: int) -> Pair:
     """Return a metadata pair with an unsigned integer."""
     return key, struct.pack("<II", U32, value)
+
+
+def split_pairs(number: int, count: int, *, tensors: int) -> tuple[Pair, ...]:
+    """Return what a split model's part says of itself; its number counts from 1, as in its name."""
+    return (
+        ("split.no", struct.pack("<IH", U16, number - 1)),
+        ("split.count", struct.pack("<IH", U16, count)),
+        ("split.tensors.count", struct.pack("<Ii", I32, tensors)),
+    )
 
 
 def string(key: str, value: str) -> Pair:
@@ -83,6 +92,16 @@ class TinyModel:
         size = sum(_padded(_bytes(shape)) for _, shape in self.tensors)
         data = b"".join(struct.pack("<I", number) for number in range(size // 4))
         return header.ljust(_padded(len(header)), b"\0") + data
+
+
+def split_parts(prefix: str, count: int) -> dict[str, bytes]:
+    """Return the parts of a split model by their names, each with two tensors."""
+    parts = {}
+    for number in range(1, count + 1):
+        tensors = ((f"blk.{number}.a", (64, 40)), (f"blk.{number}.b", (64, 128)))
+        pairs = (*model_pairs(), *split_pairs(number, count, tensors=2 * count))
+        parts[f"{prefix}-{number:05}-of-{count:05}.gguf"] = TinyModel(pairs=pairs, tensors=tensors).file()
+    return parts
 
 
 def _bytes(shape: tuple[int, ...]) -> int:

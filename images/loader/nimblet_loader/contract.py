@@ -99,7 +99,8 @@ class Source(Contract):
 
     `prefer` names the format to take where the source holds both; GGUF when absent.
     `sha256` maps a file's path to its expected digest. With `signature` the signed digests take its place once the
-    signature is verified (signature.py).
+    signature is verified (signature.py). `vocabulary` asks for a digest of the tokens. With `adapter` it holds a
+    LoRA adapter, and nothing else is taken.
     """
 
     version: Literal[1]
@@ -113,6 +114,8 @@ class Source(Contract):
     secret: bool = False
     role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[\x21-\x7e]{1,250}$")] | None = None
     encryption: Encryption | None = None
+    adapter: Literal[True] | None = None
+    vocabulary: Literal[True] | None = None
 
     @property
     def scheme(self) -> str:
@@ -179,6 +182,21 @@ class Quantization(Contract):
     group_size: Count | None = None
 
 
+class AdapterFacts(Contract):
+    """What the headers tell about a LoRA adapter: its largest rank, its alpha, and what model it fits.
+
+    `layers` is how many layers a model must have at least; the widths are left out where no matrix shows them.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=2**20)]
+    alpha: Annotated[float, Field(ge=0, le=2**20, allow_inf_nan=False)]
+    layers: Count
+    embedding_length: Count | None = None
+    feed_forward_length: Count | None = None
+    targets: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")], ...] = ()
+    base_model: Annotated[str, StringConstraints(max_length=128)] | None = None
+
+
 class HeaderFacts(Contract):
     """What the headers tell about a model, summed over its parts; a safetensors repository's config.json too.
 
@@ -186,12 +204,14 @@ class HeaderFacts(Contract):
     `slidingWindowPattern` is a period (int) or runs of (1 = windowed, 0 = full; layers).
     `classifier` is true where a classification head is there; `classifierOutputs` counts its labels, and
     `classifierLabels` names them where they are few and short.
+    `vocabulary` digests the first tokens of a GGUF file, where the source asks for it (gguf.py, TOKENS).
     `mergeCount` counts the merges of a BPE vocabulary; other vocabularies have 0.
     `tensorTypes` maps ggml or safetensors type names to bytes. `other` holds further per-architecture integers
     by GGUF's key, from config.json translated into them.
     Of safetensors alone: `architecture` is the class that config.json names, `modelType` its family, `dtype` the
     type that it asks to compute in; layers without attention have 0 in `headCountKv`; `contextLength` has the
     scaling of positions in it.
+    Of a LoRA adapter `adapter` tells the shape; the model's is zero, and in safetensors the architecture empty.
     """
 
     architecture: Annotated[str, StringConstraints(max_length=64)]
@@ -213,6 +233,7 @@ class HeaderFacts(Contract):
     sliding_window: Count | None = None
     sliding_window_pattern: LayerValues | None = None
     vocab_size: Count | None = None
+    vocabulary: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
     merge_count: Count | None = None
     expert_count: Count | None = None
     expert_used_count: Count | None = None
@@ -227,6 +248,7 @@ class HeaderFacts(Contract):
     dtype: Annotated[str, StringConstraints(max_length=16)] | None = None
     quantization: Quantization | None = None
     other: dict[str, Count] = Field(default_factory=dict)
+    adapter: AdapterFacts | None = None
 
 
 class Artifact(Contract):
@@ -254,7 +276,8 @@ class Artifact(Contract):
             raise ValueError("a path is listed twice")
         if any((file.sealed_size is None) == (self.manifest is not None) for file in self.files):
             raise ValueError("either all files are encrypted and a manifest tells of them, or none is")
-        foreign = [file.path for file in self.files if foreign_path(file.path, self.format)]
+        adapter = self.header.adapter is not None
+        foreign = [file.path for file in self.files if foreign_path(file.path, self.format, adapter=adapter)]
         if foreign:
             raise ValueError(f"{quoted(foreign[0])} is no file of a model in {self.format}")
         return self

@@ -10,6 +10,7 @@ from nimblet_loader.contract import HeaderFacts, LayerValues
 from nimblet_loader.gguf import (
     LABELS,
     TENSOR_TYPES,
+    TOKENS,
     ArrayLength,
     BadMagicError,
     GGUFError,
@@ -83,7 +84,7 @@ def check_extent(path: str, header: GGUFHeader, size: int) -> None:
         )
 
 
-def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> HeaderFacts:
+def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]], *, vocabulary: bool = False) -> HeaderFacts:
     """Return the facts of a model from its parts in order, each a header with its file's size.
 
     SourceError HeaderInvalid or UnsupportedFormat names what is missing.
@@ -115,6 +116,7 @@ def header_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> Header
         sliding_window=reader.own("attention.sliding_window"),
         sliding_window_pattern=reader.layers("attention.sliding_window_pattern"),
         vocab_size=reader.vocabulary(),
+        vocabulary=reader.header.text_digests.get(TOKENS, "")[:16] or None if vocabulary else None,
         merge_count=reader.length("tokenizer.ggml.merges"),
         expert_count=reader.own("expert_count"),
         expert_used_count=reader.own("expert_used_count"),
@@ -138,7 +140,8 @@ def sum_tensors(headers: Sequence[tuple[GGUFHeader, int]]) -> TensorSum:
     for header, size in headers:
         ordered = sorted(header.tensors, key=lambda tensor: tensor.offset)
         ends = [tensor.offset for tensor in ordered[1:]] + [max(size - header.data_start, 0)]
-        for tensor, end in zip(ordered, ends, strict=True):
+        # not strict: the first part of a split file may hold no tensor at all
+        for tensor, end in zip(ordered, ends, strict=False):
             length = tensor.size if tensor.size is not None else max(end - tensor.offset, 0)
             name = TENSOR_TYPES[tensor.type_id][0] if tensor.type_id in TENSOR_TYPES else f"type{tensor.type_id}"
             parameters += tensor.elements

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAGIC = b"GGUF"
+TOKENS = "tokenizer.ggml.tokens"
+DIGESTED_FROM, DIGESTED_TOKENS = 5, 4096
+"""Of the first 4,096 tokens those behind are digested: there llama.cpp begins to compare (speculative.cpp)."""
 LABELS = ".classifier.output_labels"
 """End of the one key whose texts are kept: the names of a classifier's classes."""
 VERSIONS = (2, 3)
@@ -77,6 +80,8 @@ class Tensor:
     type_id: int
     size: int | None
     offset: int
+    shape: tuple[int, ...] = ()
+    """Numbers of a row first."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +293,8 @@ class _Parser:
     def _value(self, key: str) -> Value:
         kind = self.cursor.number(_U32)
         if kind == _ARRAY:
+            if key == TOKENS:
+                return self._tokens()
             return self._labels() if key.endswith(LABELS) else self._array(depth=1)
         if kind == _STRING:
             return self._string(key)
@@ -322,6 +329,18 @@ class _Parser:
             self.cursor.skip_strings(count)
             return ArrayLength(count)
         return tuple(self._text(self.limits.kept_string_bytes, "a label") for _ in range(count))
+
+    def _tokens(self) -> ArrayLength:
+        if self.cursor.number(_U32) != _STRING:
+            raise GGUFError(f"its tokens before byte {self.cursor.position} are no texts")
+        count = self._bounded(_U64, self.limits.array_items, "number of tokens")
+        first, digest = min(count, DIGESTED_TOKENS), hashlib.sha256()
+        for number in range(first):
+            raw = self.cursor.take(self._bounded(_U64, self.limits.string_bytes, "length of a token"))
+            digest.update(_U64.pack(len(raw)) + raw if number >= DIGESTED_FROM else b"")
+        self.cursor.skip_strings(count - first)
+        self.text_digests[TOKENS] = digest.hexdigest()
+        return ArrayLength(count)
 
     def _array(self, *, depth: int) -> ArrayLength | tuple[int, ...]:
         if depth > self.limits.array_depth:
@@ -359,7 +378,7 @@ class _Parser:
         offset = self.cursor.number(_U64)
         if elements > _MAX_DATA_BYTES or offset > _MAX_DATA_BYTES:
             raise GGUFError(f"tensor {name!r} has {elements} elements at offset {offset}: beyond any real file")
-        return Tensor(name, elements, type_id, _tensor_size(name, shape, type_id), offset)
+        return Tensor(name, elements, type_id, _tensor_size(name, shape, type_id), offset, tuple(shape))
 
 
 def _tensor_size(name: str, shape: list[int], type_id: int) -> int | None:

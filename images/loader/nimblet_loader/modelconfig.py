@@ -200,6 +200,8 @@ class TextConfig(_Json):
     head_dim: Size = Field(
         default=None, validation_alias=AliasChoices("head_dim", "attention_head_dim", "kv_channels")
     )
+    global_head_dim: Size = None
+    global_kv_heads: Size = Field(default=None, validation_alias="num_global_key_value_heads")
     feed_forward: Number | PerLayer | None = Field(
         default=None,
         validation_alias=AliasChoices("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim"),
@@ -315,7 +317,7 @@ class PoolingConfig(_Json):
     pooling_mode_lasttoken: bool = False
 
 
-_M = TypeVar("_M", bound=_Json)
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def parse_config(path: str, raw: bytes) -> ModelConfig:

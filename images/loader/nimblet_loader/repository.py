@@ -14,6 +14,9 @@ TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 POOLING: Final = "1_Pooling/config.json"
 TEMPLATES: Final = frozenset({"chat_template.jinja", "chat_template.json"})
 WEIGHTS: Final = "model.safetensors"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+"""What PEFT writes of an adapter (peft.utils.constants); neither belongs to a model."""
 _FAST_TOKENIZER: Final = "tokenizer.json"
 _SLOW_VOCABULARY: Final = frozenset({"vocab.json", "merges.txt", "vocab.txt"})
 """Left out beside a tokenizer.json, which holds the same: they would only be more to fetch and to pin."""
@@ -43,7 +46,8 @@ _BESIDE: Final = (
         "config_sentence_transformers.json",
     }
 )
-SHARD: Final = re.compile(r"^model-(?P<part>\d{5})-of-(?P<parts>\d{5})\.safetensors$")
+# Qwen 3.5 names its parts model.safetensors-00001-of-00004.safetensors
+SHARD: Final = re.compile(r"^model(\.safetensors)?-(?P<part>\d{5})-of-(?P<parts>\d{5})\.safetensors$")
 
 
 def is_weights(name: str) -> bool:
@@ -76,8 +80,10 @@ def needed(names: Iterable[str]) -> list[str]:
     return [name for name in own if name not in unneeded]
 
 
-def foreign_path(path: str, format_: str) -> bool:
-    """Tell whether an artifact of this format may not list a file of this path."""
+def foreign_path(path: str, format_: str, *, adapter: bool) -> bool:
+    """Tell whether an artifact of this format, an adapter's or a model's, may not list a file of this path."""
     if format_ == "GGUF":
         return not path.lower().endswith(".gguf")
+    if adapter:
+        return path.rpartition("/")[2] not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
     return not belongs(split_path(path)[1])

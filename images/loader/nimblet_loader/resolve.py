@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar
 
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.retry import Pace, with_retries
+from nimblet_loader.adapter import gguf_adapter_facts, peft_adapter_facts
 from nimblet_loader.connector import Body, Connector, Snapshot, Span
 from nimblet_loader.contract import (
     MAX_MESSAGE_BYTES,
@@ -30,18 +31,19 @@ from nimblet_loader.gguf import GGUFError, GGUFHeader, parse_header
 from nimblet_loader.message import to_message
 from nimblet_loader.modelconfig import CONFIG_BYTES
 from nimblet_loader.modelfacts import Repository, repository_facts
-from nimblet_loader.repository import CONFIG, POOLING, TOKENIZER_CONFIG
+from nimblet_loader.repository import ADAPTER_CONFIG, CONFIG, POOLING, TOKENIZER_CONFIG
 from nimblet_loader.safetensors import SafetensorsError, SafetensorsHeader, tensors_error
 from nimblet_loader.safetensors import check_extent as check_safetensors
 from nimblet_loader.safetensors import parse_header as parse_safetensors
 from nimblet_loader.selection import Entry, Selection, choose
+from nimblet_loader.split import check_parts
 from nimblet_loader.trust import Trusted, require_digests, require_url_digest
 
 _FIRST_WINDOW = 512 * 2**10
 _LARGEST_WINDOW = 8 * 2**20
 _SMALL_BYTES = 64 * 2**20
 """Largest file beside the tensors: a tokenizer of 260,000 tokens has half of that."""
-_READ = {CONFIG: CONFIG_BYTES, TOKENIZER_CONFIG: 2 * 2**20, POOLING: 2**16}
+_READ = {CONFIG: CONFIG_BYTES, TOKENIZER_CONFIG: 2 * 2**20, POOLING: 2**16, ADAPTER_CONFIG: 2**18}
 """What facts are read from, and how much of it at most."""
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -105,7 +107,11 @@ class _Reading:
             check_extent(completed.path, header, size)
             told.append(completed)
             headers.append((header, size))
-        return told, header_facts(selected.entries[0].path, headers)
+        check_parts([entry.path for entry in selected.entries], [header for header, _ in headers])
+        first = selected.entries[0].path
+        if self.source.adapter:
+            return told, gguf_adapter_facts(first, headers)
+        return told, header_facts(first, headers, vocabulary=self.source.vocabulary is not None)
 
     def safetensors(self, selected: Selection) -> tuple[list[Entry], HeaderFacts]:
         """Read the headers of all parts, and what lies beside them whole: that pins it, and tells the facts."""
@@ -125,6 +131,8 @@ class _Reading:
                 completed, text = self._retried(_read_whole, entry)
                 texts |= {name: text} if name in _READ else {}
             told.append(completed)
+        if self.source.adapter:
+            return told, peft_adapter_facts(selected.folder, headers, texts, config=ADAPTER_CONFIG)
         names = frozenset(entry.path.removeprefix(selected.folder) for entry in selected.entries)
         return told, repository_facts(Repository(selected.folder, headers, texts, names))
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_egress.policy import Contract
 from nimblet_egress.retry import Pace, with_retries
+from nimblet_loader.adapter import not_an_adapter
 from nimblet_loader.age import truncated
 from nimblet_loader.connector import Connector, Snapshot, Span
 from nimblet_loader.contract import (
@@ -81,8 +82,11 @@ def resolve_sealed(trusted: Trusted, connector: Connector, policy: FetchPolicy, 
         _sealed(file, pinned(entry, source, policy), manifest)
         for file, entry in zip(manifest.plaintext.files, measured, strict=True)
     )
+    _check_kind(manifest.plaintext, source)
+    header = manifest.plaintext.header
     artifact = manifest.plaintext.model_copy(
         update={
+            "header": header if source.vocabulary else header.model_copy(update={"vocabulary": None}),
             "uri": source.uri,
             "commit": snapshot.commit or own_commit(source, (entry, *measured)),
             "files": files,
@@ -163,6 +167,19 @@ def _check_names(manifest: EncryptionManifest, wanted: Encryption) -> None:
             f"Expected weights of model {quoted(wanted.model)}, revision {quoted(wanted.revision)}; {MANIFEST} is "
             f"of {quoted(manifest.model)}, revision {quoted(manifest.revision)}. Correct source.encryption if you "
             "want these; else the source was swapped for another.",
+        )
+
+
+def _check_kind(plaintext: Artifact, source: Source) -> None:
+    """Raise unless an adapter's source holds an adapter, and a model's a model."""
+    first, adapter = plaintext.files[0].path, plaintext.header.adapter is not None
+    if source.adapter and not adapter:
+        raise not_an_adapter(first, f"{MANIFEST} tells of a model")
+    if adapter and not source.adapter:
+        raise SourceError(
+            Reason.UnsupportedFormat,
+            f"Expected {quoted(first)} to be a model; {MANIFEST} tells of a LoRA adapter. Name it under "
+            "spec.adapters, beside the model that it is for.",
         )
 
 

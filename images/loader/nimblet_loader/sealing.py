@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypedDict
 
 from nimblet_egress.errors import Reason, SourceError, quoted
 from nimblet_egress.retry import Pace
@@ -25,9 +25,19 @@ _URI = "pvc://plaintext/"
 """The folder is read as a claim is; the name stands in the manifest and means nothing."""
 
 
+class _Kind(TypedDict, total=False):
+    """What a source holds; a digest of a model's tokens tells what it can draft for."""
+
+    adapter: Literal[True]
+    vocabulary: Literal[True]
+
+
 @dataclass(frozen=True)
 class Sealing:
-    """What to encrypt, as what, for whom and where to; `reach` is told bytes done and in all."""
+    """What to encrypt, as what, for whom and where to; `reach` is told bytes done and in all.
+
+    `adapter`: it is a LoRA adapter, and no model.
+    """
 
     folder: Path
     out: Path
@@ -36,6 +46,7 @@ class Sealing:
     recipients: tuple[str, ...]
     files: tuple[str, ...] = ()
     quantization: str | None = None
+    adapter: bool = False
     reach: Callable[[int, int], None] = lambda done, total: None  # noqa: ARG005 - tells nobody
 
 
@@ -44,7 +55,8 @@ def seal(job: Sealing) -> EncryptionManifest:
     Encryption(model=job.model, revision=job.revision)  # refuses names that no spec could give, before the work
     if (job.out / MANIFEST).exists():
         raise _not_empty(job.out / MANIFEST)
-    source = Source(version=1, uri=_URI, files=job.files, quantization=job.quantization)
+    kind: _Kind = {"adapter": True} if job.adapter else {"vocabulary": True}
+    source = Source(version=1, uri=_URI, files=job.files, quantization=job.quantization, **kind)
     connector = ClaimConnector(job.folder, uri=_URI)
     plaintext = resolve(Trusted(source), connector, FetchPolicy(version=1), Pace(attempts=1))
     total = sum(file.size for file in plaintext.files)

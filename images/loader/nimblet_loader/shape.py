@@ -53,7 +53,7 @@ def shape_of(path: str, config: ModelConfig) -> Shape:
         block_count=text.layers,
         feed_forward_length=_feed_forward(text),
         head_count=heads,
-        head_count_kv=_compact([kv_heads if attends else 0 for attends, _ in kinds]) if kv_heads else kv_heads,
+        head_count_kv=_compact([_kept(text, kv_heads, kind) for kind in kinds]) if kv_heads else kv_heads,
         key_length=key_length,
         sliding_window=window,
         sliding_window_pattern=windowed,
@@ -96,8 +96,15 @@ def _window(text: TextConfig, kinds: Sequence[tuple[bool, bool]]) -> tuple[int |
     return window, _runs([int(windowed) for _, windowed in kinds])
 
 
+def _kept(text: TextConfig, kv_heads: int, kind: tuple[bool, bool]) -> int:
+    """Return a layer's heads of keys and values; Gemma 4 has others where a layer sees the whole context."""
+    attends, windowed = kind
+    return ((not windowed and text.global_kv_heads) or kv_heads) if attends else 0
+
+
 def _head_length(text: TextConfig, heads: int | None) -> int | None:
-    named = text.head_dim or text.default("head_dim")
+    """Return a head's length, of layers that see the whole context where others have their own."""
+    named = text.global_head_dim or text.head_dim or text.default("head_dim")
     return named or ((text.hidden_size or 0) // heads if heads else None)
 
 
@@ -156,6 +163,8 @@ def _others(text: TextConfig) -> dict[str, Count]:
         }
         if text.model_type in _EVERY_LAYER_BOTH:
             found["ssm.every_layer"] = 1
+    if text.global_head_dim and text.head_dim:
+        found |= {"attention.key_length_swa": text.head_dim, "attention.value_length_swa": text.head_dim}
     if text.shared_layers:
         found["attention.shared_kv_layers"] = text.shared_layers
     if text.short_conv:

@@ -95,6 +95,12 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
             Reason.SourceChanged,
             f"Expected commit {source.revision}; the artifact is of {artifact.commit}. Resolve the source again.",
         )
+    if (source.adapter is not None) != (artifact.header.adapter is not None):
+        raise SourceError(
+            Reason.ConfigInvalid,
+            "Expected an artifact of a model for a model's source and of an adapter for an adapter's; it is of "
+            "the other. Delete the artifact's ConfigMap, so that the source is resolved again.",
+        )
     _check_encryption(source, artifact)
     require_url_digest(source)
     # of encrypted files the digests are the manifest's, which is read again before a byte of them (sealed.py)

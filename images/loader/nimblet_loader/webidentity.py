@@ -7,11 +7,11 @@ followed.
 """
 
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 from nimblet_egress.client import Answer, Client
 from nimblet_egress.credentials import read_value
 from nimblet_egress.errors import Reason, SourceError, quoted
+from nimblet_egress.plainxml import PARSE_ERRORS, HasDocumentType, parse_plain
 from nimblet_egress.policy import S3Policy
 from nimblet_egress.sigv4 import AccessKey
 from nimblet_egress.status import status_error
@@ -51,10 +51,9 @@ def assumed_key(client: Client, policy: S3Policy, *, role: str, identity: Path) 
             raise _refusal(answer, role)
         raw = answer.text(_ANSWER_BYTES)
     try:
-        root = ET.fromstring(raw) if b"<!" not in raw else None  # noqa: S314 - bounded, and without entities
-    except ET.ParseError:
-        root = None
-    found = root.find(".//{*}Credentials") if root is not None else None
+        found = parse_plain(raw).find(".//{*}Credentials")
+    except (HasDocumentType, *PARSE_ERRORS):
+        found = None
     names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
     values = [found.findtext(f"{{*}}{name}") if found is not None else None for name in names]
     key_id, secret, session = ((value or "").strip() for value in values)

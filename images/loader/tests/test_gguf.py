@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2e.splitmodel import split_model
 from loader_testing.tiny import TinyModel, integers, model_pairs, string, strings, u32
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import HeaderFacts
 from nimblet_loader.facts import check_extent, header_facts, runs
 from nimblet_loader.gguf import BadMagicError, GGUFError, GGUFHeader, Limits, UnsupportedVersionError, parse_header
+from nimblet_loader.split import check_parts
 
 
 def parsed(raw: bytes, *, step: int = 4096) -> GGUFHeader:
@@ -42,6 +44,18 @@ def test_smollm2_facts(real_model: Callable[[str], Path]) -> None:
     assert (facts.parameters, facts.vocab_size, facts.output_tied) == (134_515_008, 49_152, True)
     assert header.data_start + facts.tensor_bytes == path.stat().st_size
     assert facts.chat_template
+
+
+def test_a_real_model_in_parts_has_the_facts_of_the_whole(
+    real_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole = real_model("smollm2")
+    parts = split_model(whole, folder=tmp_path, name="m")
+    headers = [real_header(path) for path in parts]
+    check_parts([path.name for path in parts], headers)
+    assert [header.metadata["split.no"] for header in headers] == [0, 1, 2]
+    sized = [(header, path.stat().st_size) for header, path in zip(headers, parts, strict=True)]
+    assert header_facts("m", sized) == header_facts("m", [(real_header(whole), whole.stat().st_size)])
 
 
 def test_gemma3_facts(real_model: Callable[[str], Path]) -> None:
@@ -113,6 +127,10 @@ def test_split_parts_are_summed() -> None:
     facts = header_facts("m", headers)
     assert facts.parameters == 64 * 40 + 64 * 128 + 64 * 10
     assert not facts.output_tied
+    # and one that holds the metadata alone, as gguf-split writes it with --no-tensor-first-split
+    bare = TinyModel(tensors=())
+    facts = header_facts("m", [(parsed(bare.file()), len(bare.file())), *headers[1:]])
+    assert facts.parameters == 64 * 10
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,18 @@ SSM = {"mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2}
             1,
             {"attention.kv_lora_rank": 512, "rope.dimension_count": 64},
         ),
+        (
+            {
+                "model_type": "gemma4_text",
+                "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
+                "sliding_window": 512,
+                "head_dim": 32,
+                "global_head_dim": 64,
+                "num_global_key_value_heads": 1,
+            },
+            ((2, 3), (1, 1)),
+            {"attention.key_length_swa": 32, "attention.value_length_swa": 32},
+        ),
         ({"model_type": "gpt_bigcode", "multi_query": True, "num_key_value_heads": None}, 1, {}),
         ({"num_key_value_heads": None}, 4, {}),
     ],

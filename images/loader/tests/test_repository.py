@@ -86,11 +86,19 @@ def test_parts_are_told_together(bench: Bench) -> None:
     assert (artifact.header.parameters, artifact.header.tensor_types) == (3 * 64, {"F16": 3 * 128})
 
 
+def test_parts_may_go_by_the_whole_models_name(bench: Bench) -> None:
+    parts = tensors.repository([{f"t{number}": ("F16", (8, 8))} for number in range(3)])
+    bench.hub.files = {name.replace("model-0", "model.safetensors-0"): content for name, content in parts.items()}
+    artifact = bench.resolve()
+    assert "model.safetensors-00002-of-00003.safetensors" in paths(artifact)
+    assert artifact.header.parameters == 3 * 64
+
+
 def test_a_missing_part_is_named(bench: Bench) -> None:
     bench.hub.files = tensors.repository([tensors.TENSORS] * 3)
     del bench.hub.files["model-00002-of-00003.safetensors"]
     error = refusal(bench)
-    assert error.reason is Reason.FileNotFound
+    assert error.reason is Reason.PartMissing
     assert "[1, 3]" in error.message
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import COMMIT, Fault, body, cut, endless, flip, header, stall, status
-from loader_testing.tiny import TinyModel, model_pairs
+from loader_testing.tiny import TinyModel, model_pairs, split_pairs, split_parts
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import MAX_MESSAGE_BYTES, Artifact, encode, parse_artifact, parse_source
 from nimblet_loader.message import to_message
@@ -51,17 +51,62 @@ def test_the_artifact_survives_the_termination_message(bench: Bench) -> None:
 
 def test_sixteen_long_names_fit_the_termination_message_packed(bench: Bench) -> None:
     stem = "x" * 150
-    part = TinyModel().file()
-    bench.hub.files = {f"{stem}-{number:05}-of-00016.gguf": part for number in range(1, 17)}
+    bench.hub.files = split_parts(stem, 16)
     artifact = bench.resolve()
     assert len(encode(artifact)) > MAX_MESSAGE_BYTES >= len(to_message(artifact))
 
 
 def test_a_split_model_is_pinned_in_all_its_parts(bench: Bench) -> None:
-    bench.hub.files = {f"m-0000{number}-of-00002.gguf": TinyModel().file() for number in (1, 2)}
+    bench.hub.files = split_parts("m", 2)
     artifact = bench.resolve()
-    assert len(artifact.files) == 2
+    assert [file.path for file in artifact.files] == ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    assert all(file.sha256 is not None for file in artifact.files)
     assert artifact.header.parameters == 2 * (64 * 40 + 64 * 128)
+
+
+def test_parts_under_each_others_names_are_refused(bench: Bench) -> None:
+    one, two = split_parts("m", 2).values()
+    bench.hub.files = {"m-00001-of-00002.gguf": two, "m-00002-of-00002.gguf": one}
+    error = refusal(bench)
+    assert error.reason is Reason.HeaderInvalid
+    assert "its header says part 2 of 2" in error.message
+
+
+def test_whole_files_under_the_names_of_parts_are_refused(bench: Bench) -> None:
+    bench.hub.files = {f"m-0000{number}-of-00002.gguf": bench.content for number in (1, 2)}
+    error = refusal(bench)
+    assert error.reason is Reason.HeaderInvalid
+    assert "its header says none" in error.message
+
+
+def test_parts_of_two_splittings_are_refused(bench: Bench) -> None:
+    last = TinyModel(pairs=(*model_pairs(), *split_pairs(2, 2, tensors=4)), tensors=()).file()
+    bench.hub.files = {**split_parts("m", 2), "m-00002-of-00002.gguf": last}
+    error = refusal(bench)
+    assert error.reason is Reason.HeaderInvalid
+    assert "Expected 4 tensors in the 2 parts" in error.message
+
+
+def test_a_part_under_another_name_is_no_whole_model(bench: Bench) -> None:
+    bench.hub.files = {"first.gguf": split_parts("m", 3)["m-00001-of-00003.gguf"]}
+    error = refusal(bench)
+    assert error.reason is Reason.PartMissing
+    assert "one of 3 parts by its header" in error.message
+
+
+def test_a_url_names_one_part_alone(bench: Bench) -> None:
+    part = "m-00001-of-00003.gguf"
+    bench.hub.files = split_parts("m", 3)
+    with pytest.raises(SourceError) as caught:
+        bench.resolve(uri=f"{bench.base()}/cdn/{part}", sha256={part: "0" * 64})
+    assert caught.value.reason is Reason.PartMissing
+
+
+def test_more_parts_than_a_message_can_tell_of_are_refused(bench: Bench) -> None:
+    bench.hub.files = split_parts("big", 49)
+    error = refusal(bench)
+    assert error.reason is Reason.TooManyFiles
+    assert "has 49 parts" in error.message
 
 
 def test_the_users_digest_is_the_source_of_trust(bench: Bench) -> None:

@@ -45,7 +45,7 @@ def test_the_parts_of_a_split_model_are_one_choice_in_order() -> None:
 
 def test_a_missing_part_is_named() -> None:
     error = refusal(SPLIT[:2])
-    assert error.reason is Reason.FileNotFound
+    assert error.reason is Reason.PartMissing
     assert "[1, 3]" in error.message
 
 
@@ -57,7 +57,7 @@ def test_too_many_parts_are_refused() -> None:
 def test_several_models_are_ambiguous_and_listed() -> None:
     error = refusal(["m-Q4_0.gguf", "m-Q8_0.gguf"])
     assert error.reason is Reason.QuantizationAmbiguous
-    assert '"m-Q4_0.gguf", "m-Q8_0.gguf"' in error.message
+    assert '"Q4_0" (0 MiB), "Q8_0" (0 MiB)' in error.message
 
 
 def test_globs_narrow_the_choice() -> None:
