@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import EndpointAccess
+from nimblet.api.adapter import AdapterName
 from nimblet.api.common import (
     Conditions,
     ModelRef,
@@ -148,6 +149,11 @@ class AssistantSpec(SpecModel):
     model_config = ConfigDict(json_schema_extra=rules(GROUNDED_RULE, FALLBACK_RULE))
 
     model_ref: ModelRef = Field(description="The CompactModel, of task Chat, that writes the answers.")
+    adapter: AdapterName | None = Field(
+        default=None,
+        description="The adapter of that CompactModel that writes the answers; the model itself when absent. A "
+        "fallback answers without one.",
+    )
     index_refs: Annotated[
         list[IndexRef],
         Field(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model's cache: a claim that holds its files for all its pods, and what is told about it. Shape only."""
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,9 @@ from nimblet.api.common import ObjectName, Quantity, SpecModel, StatusModel
 from nimblet.api.definition import Rule
 
 READ_WRITE_ONCE = "ReadWriteOnce"
+MAX_FURTHER: Final = 9
+"""Sources beside the model's own: eight adapters and a drafting model."""
+Folders = Annotated[list[str], Field(max_length=MAX_FURTHER)]
 
 CACHE_RULE = Rule(
     rule="!has(self.cache) || self.cache.accessMode != 'ReadWriteOnce' "
@@ -21,6 +24,7 @@ CACHE_RULE = Rule(
 class Cache(SpecModel):
     """A PersistentVolumeClaim `<model>-cache` with a folder for each set of files, filled by a Job of its own.
 
+    The model, each adapter and the drafting model are a set of files each.
     The server's pods mount it read-only, check every file before they start and have no egress at all.
     """
 
@@ -52,4 +56,10 @@ class CacheStatus(StatusModel):
     claim: str = Field(default="", description="PersistentVolumeClaim that holds the files.")
     folder: str = Field(default="", description="Folder of the current files, named by a digest over them.")
     previous_folder: str = Field(default="", description="Folder of the files before, kept for a way back.")
+    further_folders: Folders | None = Field(
+        default=None, description="Folders of the adapters and of the drafting model, where the spec has any."
+    )
+    previous_further_folders: Folders | None = Field(
+        default=None, description="Those of them before that are not used any more, kept for a way back."
+    )
     bytes: int = Field(default=0, ge=0, description="Size of the current files.")

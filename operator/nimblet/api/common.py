@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base models and shared fragments of the API. Shape and local validity only; no I/O."""
 
-import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
@@ -95,7 +94,6 @@ Conditions = Annotated[
 """The conditions of a status, one of each type."""
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN, max_length=20)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
-DNS_LABEL: Final = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from nimblet.api.access import Access
+from nimblet.api.adapter import ADAPTER_TASK_RULE, MAX_ADAPTERS, UNIQUE_MESSAGE, Adapter, AdapterStatus
 from nimblet.api.cache import CACHE_RULE, READ_WRITE_ONCE, Cache, CacheStatus
 from nimblet.api.common import (
     Conditions,
@@ -37,6 +38,7 @@ from nimblet.api.integrity import Integrity
 from nimblet.api.modelruntime import ModelRuntime, StrictInt
 from nimblet.api.modelsource import ModelSource
 from nimblet.api.scheduling import Scheduling
+from nimblet.api.speculative import DraftStatus
 from nimblet.api.teepolicy import PolicyStatus
 
 MAX_ARTIFACT_FILES: Final = 48
@@ -51,6 +53,11 @@ HTTPS_RULE = Rule(
     "(has(self.integrity.sha256) && self.integrity.sha256.size() > 0)))",
     message="an https:// source needs integrity.sha256, manifestRef or signature: a URL pins nothing by itself",
     field_path=".integrity",
+)
+SPECULATIVE_RULE = Rule(
+    rule="!has(self.runtime.speculative) || self.task == 'Chat'",
+    message="runtime.speculative is for the task Chat: the others make no text",
+    field_path=".runtime.speculative",
 )
 IMMUTABLE_RULE = Rule(
     rule="self == oldSelf", message="task can't be changed: clients rely on it; make a new CompactModel"
@@ -80,7 +87,9 @@ class CompactModelSpec(SpecModel):
     """What the user wants."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(HTTPS_RULE, CACHE_RULE, ENCRYPTION_RULE, CACHE_ENCRYPTION_RULE)
+        json_schema_extra=rules(
+            HTTPS_RULE, CACHE_RULE, ENCRYPTION_RULE, CACHE_ENCRYPTION_RULE, SPECULATIVE_RULE, ADAPTER_TASK_RULE
+        )
     )
 
     source: ModelSource = Field(description="Where the weights come from.")
@@ -99,6 +108,21 @@ class CompactModelSpec(SpecModel):
     )
     runtime: ModelRuntime = Field(
         default_factory=ModelRuntime, description="The model server and how it is set up."
+    )
+    adapters: (
+        Annotated[
+            list[Adapter],
+            Field(
+                min_length=1,
+                max_length=MAX_ADAPTERS,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="LoRA adapters that are loaded beside the model. The model itself answers, unless a request "
+        "chooses one as status.adapters tells.",
     )
     hardware: Hardware = Field(default_factory=Hardware, description="The kind of node it runs on.")
     resources: Resources = Field(
@@ -120,11 +144,22 @@ class CompactModelSpec(SpecModel):
         default=None,
         description="Keeps the model's files on a claim. When absent, every pod fetches them for itself.",
     )
+    allow_large: bool = Field(
+        default=False,
+        strict=True,
+        description="Serves a model of more than 15 billion parameters, experts that no token meets included. "
+        "Without it such a model is refused once its header is read: this is for compact models.",
+    )
     tee_policy_ref: PolicyRef | None = Field(
         default=None,
         description="A TEEPolicy that binds this resource beside those that select its namespace: it can add "
         "demands and take none away.",
     )
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Names of the adapters, in their order."""
+        return tuple(adapter.name for adapter in self.adapters or ())
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -135,9 +170,32 @@ class CompactModelSpec(SpecModel):
             raise ValueError(CACHE_RULE.message)
         if self.source.encryption is not None and self.integrity is None:
             raise ValueError(ENCRYPTION_RULE.message)
-        if self.source.encryption is not None and self.cache is not None:
+        sources = (self.source, *self.further_sources)
+        if self.cache is not None and any(source.encryption is not None for source in sources):
             raise ValueError(CACHE_ENCRYPTION_RULE.message)
+        if self.runtime.speculative is not None and self.task != "Chat":
+            raise ValueError(SPECULATIVE_RULE.message)
+        names = self.adapter_names
+        if names and self.task != "Chat":
+            raise ValueError(ADAPTER_TASK_RULE.message)
+        if len(set(names)) != len(names):
+            raise ValueError(UNIQUE_MESSAGE)
         return self
+
+    @property
+    def integrities(self) -> tuple[Integrity, ...]:
+        """Return what the files must be: the model's, its adapters' and the drafting model's."""
+        asked = self.runtime.speculative
+        draft = asked.integrity if asked is not None else None
+        stated = (self.integrity, *(adapter.integrity for adapter in self.adapters or ()), draft)
+        return tuple(integrity for integrity in stated if integrity is not None)
+
+    @property
+    def further_sources(self) -> tuple[ModelSource, ...]:
+        """Return the sources beside the model's own: its adapters' and the drafting model's."""
+        asked = self.runtime.speculative
+        draft = (asked.source,) if asked is not None and asked.source is not None else ()
+        return (*(adapter.source for adapter in self.adapters or ()), *draft)
 
 
 class ResolvedStatus(StatusModel):
@@ -260,6 +318,13 @@ class CompactModelStatus(PodsStatus):
     resolved: ResolvedStatus | None = Field(default=None, description="What was chosen, and why.")
     sizing: SizingStatus | None = Field(default=None, description="The arithmetic of memory and CPU.")
     artifact: ArtifactStatus | None = Field(default=None, description="What the source was resolved to.")
+    draft: DraftStatus | None = Field(
+        default=None, description="The model that drafts, with `runtime.speculative` of type Draft."
+    )
+    adapters: Annotated[list[AdapterStatus], Field(max_length=MAX_ADAPTERS)] | None = Field(
+        default=None,
+        description="The adapters of the spec, once all are resolved, in the order in which the server has them.",
+    )
     cache: CacheStatus | None = Field(
         default=None, description="The claim that holds the files, with `spec.cache`."
     )

@@ -29,7 +29,10 @@ ENCRYPTION_RULE: Final = Rule(
     field_path=".integrity",
 )
 CACHE_ENCRYPTION_RULE: Final = Rule(
-    rule="!has(self.source.encryption) || !has(self.cache)",
+    rule="!has(self.cache) || (!has(self.source.encryption) && "
+    "(!has(self.adapters) || !self.adapters.exists(adapter, has(adapter.source.encryption))) && "
+    "(!has(self.runtime.speculative) || !has(self.runtime.speculative.source) || "
+    "!has(self.runtime.speculative.source.encryption)))",
     message="encrypted weights go to the own volume of each pod: a cache would keep them in plaintext",
     field_path=".cache",
 )

@@ -71,10 +71,11 @@ class ModelSource(SpecModel):
         description="Globs that choose the files of a repository; together they must name one model.",
     )
     quantization: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=20)] | None
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=20)] | None
     ) = Field(
         default=None,
-        description="Chooses the GGUF file by its quantization, such as Q4_K_M, where a repository has several.",
+        description="Chooses the GGUF file by its quantization, such as Q4_K_M or UD-Q4_K_XL, where a repository "
+        "has several; upper and lower case are the same, and the plain one wins over the dynamic one (UD-).",
     )
     credentials_secret_ref: SecretRef | None = Field(
         default=None,
@@ -114,3 +115,9 @@ class ModelSource(SpecModel):
             if chosen or self.uri.startswith(("https://", "ollama://")):
                 raise ValueError(LISTED_RULE.message)
         return self
+
+    @property
+    def secret_refs(self) -> tuple[SecretRef, ...]:
+        """Return the Secrets that it names: of the source itself, and of the key to what lies there."""
+        key = self.encryption.key_secret_ref if self.encryption is not None else None
+        return tuple(ref for ref in (self.credentials_secret_ref, key) if ref is not None)

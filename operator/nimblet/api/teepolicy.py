@@ -17,7 +17,6 @@ from nimblet.api.scheduling import Key, LabelValue
 
 Technology = Literal["TDX", "SNP", "SGX", "NVIDIA-CC"]
 Enforcement = Literal["Required", "Preferred"]
-TECHNOLOGIES: Final = ("TDX", "SNP", "SGX", "NVIDIA-CC")
 CLASS_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 RuntimeClassName = Annotated[str, StringConstraints(pattern=CLASS_PATTERN, max_length=253)]
@@ -68,8 +67,9 @@ class WeightsPolicy(SpecModel):
     require_encryption: bool = Field(
         default=False,
         strict=True,
-        description="Plaintext weights are refused: the CompactModel must name source.encryption. A key out of a "
-        "Secret is enough for attestation.mode Simulated alone.",
+        description="Plaintext weights are refused: the sources of the CompactModel, of its adapters and of its "
+        "drafting model must name encryption. A key out of a Secret is enough for attestation.mode Simulated "
+        "alone.",
     )
 
 
