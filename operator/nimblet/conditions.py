@@ -64,13 +64,17 @@ class Reason(StrEnum):
     SIMULATED = "Simulated"
     ATTESTED = "Attested"
     ATTESTATION_PENDING = "AttestationPending"
+    ISSUING = "Issuing"
     # the spec
     INVALID_SPEC = "InvalidSpec"
     UPDATE_FAILED = "UpdateFailed"
     CONTEXT_TOO_LONG = "ContextTooLong"
     UNSUPPORTED_MODEL = "UnsupportedModel"
+    MODEL_TOO_LARGE = "ModelTooLarge"
     TASK_MISMATCH = "TaskMismatch"
     RUNTIME_UNSUITABLE = "RuntimeUnsuitable"
+    DRAFT_MISMATCH = "DraftMismatch"
+    EXTRA_ARGS_REFUSED = "ExtraArgsRefused"
     PROFILE_UNKNOWN = "ProfileUnknown"
     HARDWARE_MISSING = "HardwareMissing"
     TOO_MANY_DEVICES = "TooManyDevices"
@@ -104,7 +108,11 @@ class Reason(StrEnum):
     HEADER_INVALID = "HeaderInvalid"
     UNSUPPORTED_FORMAT = "UnsupportedFormat"
     FORMAT_MISMATCH = "FormatMismatch"
+    NOT_AN_ADAPTER = "NotAnAdapter"
+    ADAPTER_MISMATCH = "AdapterMismatch"
+    ADAPTER_MISSING = "AdapterMissing"
     TOO_MANY_FILES = "TooManyFiles"
+    PART_MISSING = "PartMissing"
     DIGEST_REQUIRED = "DigestRequired"
     DISK_FULL = "DiskFull"
     CACHE_CORRUPTED = "CacheCorrupted"
@@ -153,6 +161,7 @@ class Reason(StrEnum):
     CLAIM_LOST = "ClaimLost"
     POD_REFUSED = "PodRefused"
     NOT_ANSWERING = "NotAnswering"
+    ADAPTER_NOT_LOADED = "AdapterNotLoaded"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     # what a resource refers to
     MODEL_MISSING = "ModelMissing"
@@ -212,6 +221,10 @@ class Reason(StrEnum):
     EVIDENCE_UNAVAILABLE = "EvidenceUnavailable"
     VERIFIER_UNAVAILABLE = "VerifierUnavailable"
     ATTESTATION_REFUSED = "AttestationRefused"
+    # certificates by cert-manager
+    CERT_MANAGER_MISSING = "CertManagerMissing"
+    CERTIFICATE_NOT_READY = "CertificateNotReady"
+    AUTHORITY_MISSING = "AuthorityMissing"
     # our own writes
     CONFLICT = "Conflict"
     CONTESTED = "Contested"
@@ -233,6 +246,7 @@ UNDER_WAY: Final = frozenset(
         Reason.SWAPPING,
         Reason.NO_GATE,
         Reason.ATTESTATION_PENDING,
+        Reason.ISSUING,
     }
 )
 """Reasons of conditions that are not True and yet nothing is wrong."""

@@ -39,7 +39,8 @@ ATTEMPT: Final = f"{GROUP}/attempt"
 CREDENTIALS_HASH: Final = f"{GROUP}/credentials-hash"
 """Annotation on a resolver Job: keyed hash of the Secret it ran with, so that a new Secret starts a new try."""
 CACHE_FOLDER: Final = f"{GROUP}/cache-folder"
-"""Label on fill Jobs and pod templates: the folder of the cache that they fill or use."""
+"""Label on fill Jobs and pod templates: the folder of the cache that they fill or use. With a dot and the name
+of a container behind it, on pod templates alone: the folder that it checks, of an adapter or a drafting model."""
 CLAIM_UID: Final = f"{GROUP}/claim-uid"
 """Annotation on a fill Job: the claim it filled; a claim made anew is empty."""
 RETAINED_FOR: Final = f"{GROUP}/retained-for"
@@ -78,6 +79,9 @@ SERVERS: Final = f"{GROUP}/servers"
 STORE_MEMORY: Final = f"{GROUP}/store-memory"
 """Annotation on the StatefulSet of Qdrant servers: the memory mode that they were made for."""
 
+ADAPTERS: Final = f"{GROUP}/adapters"
+"""Pod-template label: the server that has the adapters, and a hash of their names; absent where there are none."""
+
 WEIGHTS_IMAGE: Final = f"{GROUP}/weights-image"
 """Pod-template label: first digits of the digest of the image that the weights are mounted from."""
 
@@ -90,12 +94,34 @@ TRANSPORT: Final = f"{GROUP}/transport"
 CERTIFICATE: Final = f"{GROUP}/certificate"
 """Pod-template annotation: first digits of the certificate of a server that never looks at it again."""
 
+ISSUED_FOR: Final = f"{GROUP}/issued-for"
+"""Annotation on a Secret that cert-manager made for a Certificate of ours, `<Kind>.<name>`: whose it is."""
+
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
+
+
+def checked_folder(container: str) -> str:
+    """Return the label with the folder that a container beside the model's own loader checks."""
+    return f"{CACHE_FOLDER}.{container}"
+
+
+def checked_folders(given: Mapping[str, str]) -> dict[str, str]:
+    """Return these folders by container, out of the labels of a pod."""
+    start = checked_folder("")
+    return {key.removeprefix(start): value for key, value in given.items() if key.startswith(start)}
 
 
 def retained_for(kind: str, name: str) -> str:
     """Return the value of RETAINED_FOR for a resource of ours."""
     return f"{kind}.{name}"
+
+
+KINDS: Final[Mapping[str, str]] = {
+    MODEL: "CompactModel",
+    ASSISTANT: "Assistant",
+    INDEX: "RetrievalIndex",
+}
+"""Label of an owner to its kind."""
 
 
 def child_labels(*, kind_label: str, owner: str, component: str) -> dict[str, str]:

@@ -11,6 +11,9 @@ from typing import Final
 
 MAX_OWNER_LENGTH: Final = 40
 HASH_LENGTH: Final = 10
+TRIES_NAMED: Final = 1000
+"""Tries whose Jobs have names of their own; older ones are long gone. A Job's name is a label of its pods too, of
+63 characters at most, and a source may fail for weeks."""
 
 
 def content_hash(value: object, *, length: int = HASH_LENGTH) -> str:
@@ -30,7 +33,7 @@ def server_policy(owner: str) -> str:
 
 
 def resolver_job(owner: str, *, source_hash: str, attempt: int) -> str:
-    return f"{owner}-resolve-{source_hash}-{attempt}"
+    return f"{owner}-resolve-{source_hash}-{attempt % TRIES_NAMED}"
 
 
 def resolver(owner: str) -> str:
@@ -62,7 +65,7 @@ def filler(owner: str) -> str:
 
 
 def fill_job(owner: str, *, folder: str, attempt: int) -> str:
-    return f"{owner}-fill-{folder[:HASH_LENGTH]}-{attempt}"
+    return f"{owner}-fill-{folder[:HASH_LENGTH]}-{attempt % TRIES_NAMED}"
 
 
 def gateway(owner: str) -> str:
@@ -107,7 +110,7 @@ def indexer(owner: str) -> str:
 
 def build(owner: str, *, build_hash: str, attempt: int) -> str:
     """One build Job, and the ConfigMap that it alone reads."""
-    return f"{owner}-build-{build_hash[:8]}-{attempt}"
+    return f"{owner}-build-{build_hash[:8]}-{attempt % TRIES_NAMED}"
 
 
 def key_entry(versions: Sequence[int]) -> str:
@@ -128,6 +131,11 @@ def certificate(service: str) -> str:
 def service_host(service: str, namespace: str) -> str:
     """Name by which a Service is asked."""
     return f"{service}.{namespace}.svc"
+
+
+def headless(service: str) -> str:
+    """Service that gives each pod behind another one a name of its own."""
+    return f"{service}-headless"
 
 
 def qdrant(owner: str, *, number: int) -> str:

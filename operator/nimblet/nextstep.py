@@ -13,9 +13,13 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.INVALID_SPEC: "Correct the named field; the running model is untouched.",
     Reason.CONTEXT_TOO_LONG: "Lower runtime.contextLength or choose a model with a longer context.",
     Reason.UNSUPPORTED_MODEL: "Choose a GGUF of an architecture that the runtime lists.",
+    Reason.MODEL_TOO_LARGE: "Choose a smaller model, or set allowLarge: true and mind what its sizing says.",
     Reason.TASK_MISMATCH: "Choose a model made for the task, or make a CompactModel with the model's own task.",
     Reason.RUNTIME_UNSUITABLE: "Set runtime.name to Auto or to one that can, or choose weights, a profile and "
     "options that a runtime serves.",
+    Reason.DRAFT_MISMATCH: "Name a smaller model of the same family in runtime.speculative.source, or use NGram.",
+    Reason.EXTRA_ARGS_REFUSED: "Correct the named flag or take it out; docs/runtimes.md lists what each server "
+    "takes.",
     Reason.PROFILE_UNKNOWN: "Name a built-in profile, or one of hardware.profiles in the chart's values.",
     Reason.HARDWARE_MISSING: "Add such a node or its device plugin, or name another hardware.profile.",
     Reason.TOO_MANY_DEVICES: "Lower hardware.count, or add a node with as many devices.",
@@ -43,8 +47,13 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.NOT_GGUF: "Point source at a GGUF file.",
     Reason.HEADER_INVALID: "The file is damaged or hostile; choose another.",
     Reason.UNSUPPORTED_FORMAT: "Point source at a GGUF file or a safetensors repository; no other is loaded.",
+    Reason.NOT_AN_ADAPTER: "Name the adapter's own files in its source, and the model in spec.source.",
+    Reason.ADAPTER_MISMATCH: "Use an adapter that was trained for this very model.",
+    Reason.ADAPTER_MISSING: "Name one of the CompactModel's spec.adapters, or add it there.",
+    Reason.ADAPTER_NOT_LOADED: "See the log of the named pod; it is asked again.",
     Reason.FORMAT_MISMATCH: "Set runtime.name to one that loads the format, or point source at the other format.",
-    Reason.TOO_MANY_FILES: "Narrow source.files.",
+    Reason.TOO_MANY_FILES: "Use a source with larger or unsplit files, or narrow source.files.",
+    Reason.PART_MISSING: "Widen source.files to all parts, or use a source that holds them all.",
     Reason.DIGEST_REQUIRED: "An https:// source needs integrity.sha256 for its file.",
     Reason.INTEGRITY_INVALID: "Correct the ConfigMap that integrity names; `nimblet digest` and `nimblet sign` "
     "write what is read.",
@@ -161,6 +170,11 @@ NEXT_STEP: Final[Mapping[Reason, str]] = {
     Reason.EVIDENCE_UNAVAILABLE: "Let the guest offer evidence (rest_api=attestation); the gate tries again.",
     Reason.VERIFIER_UNAVAILABLE: "Check attestation.kbs and the way to it from the pods; the gate tries again.",
     Reason.ATTESTATION_REFUSED: "See the key broker's log: it does not accept the guest's evidence.",
+    Reason.CERT_MANAGER_MISSING: "Install cert-manager, or set tls.mode to OwnCA; it is looked for all the time.",
+    Reason.CERTIFICATE_NOT_READY: "See `kubectl describe` of the Certificate, of its CertificateRequests and of "
+    "the issuer that tls.issuer names.",
+    Reason.AUTHORITY_MISSING: "Name an issuer in tls.issuer that tells its authority, such as CA or Vault, or set "
+    "tls.mode to OwnCA.",
     Reason.CONFLICT: "Rename the resource, or delete the named object if nothing needs it.",
     Reason.CONTESTED: "Stop the named field manager from writing to this object.",
     Reason.IMMUTABLE_FIELD: "Delete the named object to have it made anew.",

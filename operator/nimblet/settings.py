@@ -15,6 +15,9 @@ from nimblet.api.scheduling import Labels, Toleration
 from nimblet.hardware import BUILT_IN, Device, HardwareProfile
 from nimblet.quantity import bytes_of
 
+ISSUED_SECONDS = 3600
+"""Shortest life that cert-manager takes (MinimumCertificateDuration of its API)."""
+
 
 class SettingsModel(BaseModel):
     """Base: frozen, camelCase in the file, an unknown key is an error at start."""
@@ -175,14 +178,38 @@ class Tracing(SettingsModel):
         return url.port or (443 if url.scheme == "https" else 80)
 
 
+class IssuerRef(SettingsModel):
+    """Who signs in the mode CertManager."""
+
+    name: str = Field(
+        default="",
+        max_length=253,
+        description="An issuer of cert-manager. While one is named, Certificates of an earlier mode are removed.",
+    )
+    kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")] = Field(
+        default="Issuer", description="Issuer: one of that name in every served namespace. ClusterIssuer: one."
+    )
+    group: str = Field(
+        default="cert-manager.io", min_length=1, max_length=253, description="API group of the issuer's kind."
+    )
+
+
 class TLS(SettingsModel):
     """Whether our pods speak TLS, and how long certificates live."""
 
-    mode: Literal["Off", "OwnCA"] = Field(
-        default="Off", description="Off: plain HTTP. OwnCA: certificates by an authority of this installation."
+    mode: Literal["Off", "OwnCA", "CertManager"] = Field(
+        default="Off",
+        description="Off: plain HTTP. OwnCA: certificates by an authority of this installation. CertManager: by "
+        "`issuer`.",
     )
+    issuer: IssuerRef = Field(default=IssuerRef(), description="Who signs in the mode CertManager.")
     certificate_seconds: int = Field(
         default=90 * 86400, ge=60, description="Life of a server's certificate, made anew at two thirds of it."
+    )
+    renew_before_seconds: int | None = Field(
+        default=None,
+        ge=300,
+        description="How long before its end cert-manager makes a certificate anew; at two thirds when absent.",
     )
     authority_seconds: int = Field(
         default=5 * 365 * 86400,
@@ -201,6 +228,18 @@ class TLS(SettingsModel):
             raise ValueError("tls.authoritySeconds must be at least four times tls.certificateSeconds")
         if self.overlap_seconds * 12 > self.authority_seconds:
             raise ValueError("tls.overlapSeconds must be at most a twelfth of tls.authoritySeconds")
+        return self
+
+    @model_validator(mode="after")
+    def _issuer_can(self) -> Self:
+        if self.mode != "CertManager":
+            return self
+        if not self.issuer.name:
+            raise ValueError("tls.mode CertManager needs tls.issuer.name")
+        if self.certificate_seconds < ISSUED_SECONDS:
+            raise ValueError(f"tls.certificateSeconds must be at least {ISSUED_SECONDS} with tls.mode CertManager")
+        if self.renew_before_seconds is not None and self.renew_before_seconds >= self.certificate_seconds:
+            raise ValueError("tls.renewBeforeSeconds must be less than tls.certificateSeconds")
         return self
 
 
@@ -347,7 +386,8 @@ class Settings(SettingsModel):
     watch_namespaces: tuple[str, ...] = Field(default=(), description="Namespaces served; all when empty.")
     extra_architectures: tuple[str, ...] = Field(
         default=(),
-        description="Model architectures that a newer llama.cpp image of `images` knows beyond the pinned one.",
+        description="Model architectures (classes, of safetensors) that a newer image of `images` knows beyond "
+        "those of the pinned version.",
     )
     prompt_cache_mebibytes: int = Field(
         default=64, ge=0, description="llama.cpp's --cache-ram; its own default of 8192 MiB kills pods."

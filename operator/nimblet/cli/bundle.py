@@ -10,13 +10,23 @@ from typing import Final
 from nimblet.api.assistant import Assistant
 from nimblet.api.compactmodel import CompactModel
 from nimblet.api.retrievalindex import RetrievalIndex
+from nimblet.api.teepolicy import TEEPolicy, TEEPolicySpec
 from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import DEFAULT_NAMESPACE, R, S, own_of, read_documents
 from nimblet.cluster.indexfacts import claim_facts, config_map_facts
 from nimblet.cluster.named import secret_facts
 from nimblet.cluster.observed import metadata_of
-from nimblet.cluster.parse import Invalid, parse_assistant, parse_compactmodel, parse_retrievalindex
-from nimblet.cluster.resources import ASSISTANT, CLAIM, COMPACT_MODEL, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
+from nimblet.cluster.parse import Invalid, parse_assistant, parse_compactmodel, parse_retrievalindex, parse_spec
+from nimblet.cluster.resources import (
+    ASSISTANT,
+    CLAIM,
+    COMPACT_MODEL,
+    CONFIG_MAP,
+    RETRIEVAL_INDEX,
+    SECRET,
+    TEE_POLICY,
+)
+from nimblet.labels import API_VERSION
 from nimblet.plan.facts import SecretFacts
 from nimblet.plan.indexfacts import NamedFacts
 
@@ -36,6 +46,7 @@ class Bundle:
     models: tuple[CompactModel, ...] = ()
     indexes: tuple[RetrievalIndex, ...] = ()
     assistants: tuple[Assistant, ...] = ()
+    policies: tuple[TEEPolicy, ...] = ()
     secrets: Mapping[Place, SecretFacts] = field(default_factory=dict)
     config_maps: Mapping[Place, NamedFacts] = field(default_factory=dict)
     claims: Mapping[Place, NamedFacts] = field(default_factory=dict)
@@ -49,6 +60,7 @@ def read_bundle(paths: Sequence[Path], *, namespace: str | None) -> Bundle:
         models=_parsed(found, COMPACT_MODEL.kind, parse_compactmodel, namespace),
         indexes=_parsed(found, RETRIEVAL_INDEX.kind, parse_retrievalindex, namespace),
         assistants=_parsed(found, ASSISTANT.kind, parse_assistant, namespace),
+        policies=_policies(found),
         secrets={
             _place(body, namespace): secret_facts(_encoded(body), master_key=b"")
             for body in _of_kind(found, SECRET.kind)
@@ -84,6 +96,22 @@ def _parsed(
             )
         resources[place] = resource
     return tuple(resources.values())
+
+
+def _policies(found: Sequence[tuple[Path, Document]]) -> tuple[TEEPolicy, ...]:
+    policies: dict[str, TEEPolicy] = {}
+    for path, body in found:
+        if body.get("kind") != TEE_POLICY.kind or body.get("apiVersion") != API_VERSION:
+            continue
+        name, spec = metadata_of(body).name, parse_spec(body, TEEPolicySpec)
+        if isinstance(spec, str):
+            raise CommandError(f"{path}: TEEPolicy {name}: {spec} Correct the named fields.")
+        if name in policies:
+            raise CommandError(
+                f"{path}: expected one TEEPolicy {name}, found a second; rename it or leave one out"
+            )
+        policies[name] = TEEPolicy(name=name, spec=spec)
+    return tuple(policies[name] for name in sorted(policies))
 
 
 def _of_kind(found: Sequence[tuple[Path, Document]], kind: str) -> list[Document]:

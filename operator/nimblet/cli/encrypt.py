@@ -44,6 +44,7 @@ def add_encrypt(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--files", action="append", default=[], metavar="GLOB", help="as source.files")
     command.add_argument("--quantization", metavar="NAME", help="as source.quantization")
+    command.add_argument("--adapter", action="store_true", help="the files are of a LoRA adapter")
     command.set_defaults(run=run_encrypt)
 
 
@@ -69,6 +70,7 @@ def run_encrypt(arguments: argparse.Namespace, world: object) -> str:
                 recipients=recipients,
                 files=tuple(arguments.files),
                 quantization=arguments.quantization,
+                adapter=arguments.adapter,
                 reach=Progress(sys.stderr).reach,
             )
         )

@@ -2,23 +2,24 @@
 """Reads the files that a command is given: resources of ours, the settings, facts. Parses and nothing else."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 
 from nimblet import names
 from nimblet.api.assistant import Assistant
-from nimblet.api.common import ConfigMapKeyRef, Quantity, SecretRef, StatusModel
+from nimblet.api.common import ConfigMapKeyRef, SecretRef, StatusModel
 from nimblet.api.compactmodel import DEFINITION, CompactModel
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cli.errors import CommandError
+from nimblet.cli.factsfile import FactsFile, SecretEntry
 from nimblet.cluster.named import text_facts
 from nimblet.cluster.parse import Invalid, parse_compactmodel
 from nimblet.labels import API_VERSION
+from nimblet.plan.adapters import wanted_sources
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.cache import cache_folder
 from nimblet.plan.claim import claim_gibibytes
@@ -33,8 +34,8 @@ from nimblet.plan.facts import (
     TextFacts,
     TrustTextFacts,
 )
-from nimblet.plan.integrity import known_trust, text_key
-from nimblet.plan.source import source_hash
+from nimblet.plan.integrity import text_key
+from nimblet.plan.speculative import draft_view
 from nimblet.quantity import bytes_of, millicores_of
 from nimblet.settings import Settings
 
@@ -42,82 +43,6 @@ DEFAULT_NAMESPACE: Final = "default"
 
 R = TypeVar("R", CompactModel, RetrievalIndex, Assistant)
 S = TypeVar("S", bound=StatusModel)
-
-
-class FactsModel(BaseModel):
-    """Base of a facts file: unknown keys are errors, since a typing mistake would change the plan in silence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class TaintEntry(FactsModel):
-    """A taint of a node."""
-
-    key: str
-    value: str = ""
-    effect: Literal["NoSchedule", "NoExecute"] = "NoSchedule"
-
-
-class NodeEntry(FactsModel):
-    """A node by its totals."""
-
-    name: str
-    memory: Quantity = Field(description="Allocatable memory, such as 24Gi.")
-    cpu: Quantity = Field(description="Allocatable CPU, such as 2 or 1900m.")
-    labels: dict[str, str] = Field(default_factory=dict)
-    resources: dict[str, Quantity] = Field(
-        default_factory=dict, description="Allocatable extended resources, such as nvidia.com/gpu, and huge pages."
-    )
-    schedulable: bool = True
-    taints: tuple[TaintEntry, ...] = ()
-
-
-class SecretEntry(FactsModel):
-    """The referenced Secret as the operator would see it."""
-
-    usable: bool = True
-    hosts: tuple[str, ...] = ("huggingface.co",)
-    keys: tuple[str, ...] = ("token",)
-    for_weights: bool = Field(default=False, description="It has the annotation that lets it decrypt weights.")
-
-
-class FactsFile(FactsModel):
-    """What an offline plan may look at. Every part may be absent."""
-
-    nodes: tuple[NodeEntry, ...] = ()
-    artifact: Artifact | None = Field(
-        default=None, description="The resolver's result: artifact.json of the <model>-artifact-… ConfigMap."
-    )
-    artifacts: dict[str, Artifact] = Field(
-        default_factory=dict, description="The same by the model's name, where several models are planned."
-    )
-    secret: SecretEntry | None = None
-    secrets: dict[str, SecretEntry] = Field(
-        default_factory=dict, description="Secrets that an index or an Assistant names, by name."
-    )
-    config_maps: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="ConfigMaps labelled for use that an index reads: their keys, by name."
-    )
-    claims: tuple[str, ...] = Field(default=(), description="Claims labelled for use that an index reads.")
-    storage_classes: tuple[str, ...] | None = Field(
-        default=None, description="The cluster's StorageClasses, the default first; absent: not looked at."
-    )
-    cache_filled: bool = Field(
-        default=False, description="With spec.cache: its claim is bound and filled, so that the server comes next."
-    )
-    own_keys: SecretEntry | None = Field(
-        default=None, description="The Secret of access.apiKeysSecretRef; its key is `api-keys`."
-    )
-    weights_key: SecretEntry | None = Field(
-        default=None, description="The Secret of source.encryption.keySecretRef; its key is `identity`."
-    )
-    chat_template: str | None = Field(default=None, description="The text of runtime.chatTemplate.")
-    pod_security: Literal["privileged", "baseline", "restricted"] | None = Field(
-        default=None, description="What the namespace's label pod-security.kubernetes.io/enforce says."
-    )
-    trust: dict[str, str] = Field(
-        default_factory=dict, description="The texts that integrity names, by `<ConfigMap>/<key>`."
-    )
 
 
 def read_text(path: Path) -> str:
@@ -189,13 +114,22 @@ def read_settings(path: Path | None) -> Settings:
     return parse_settings(read_text(path), where=str(path)) if path is not None else Settings()
 
 
-def read_facts(path: Path) -> FactsFile:
-    """Return a facts file. CommandError names the flawed fields."""
-    documents = read_documents(path)
-    try:
-        return FactsFile.model_validate(documents[0] if documents else {})
-    except ValidationError as error:
-        raise CommandError(f"{path}: expected nodes, artifact, secret; found: {_flaws(error)}") from error
+def read_facts(paths: Sequence[Path]) -> FactsFile:
+    """Return what facts files tell together, each part in one of them. CommandError names the flawed fields."""
+    whole: dict[object, object] = {}
+    for path in paths:
+        documents = read_documents(path)
+        found = documents[0] if documents else {}
+        try:
+            FactsFile.model_validate(found)
+        except ValidationError as error:
+            raise CommandError(f"{path}: expected nodes, artifact, secret; found: {_flaws(error)}") from error
+        parts = found if isinstance(found, dict) else {}
+        twice = sorted(str(key) for key in parts.keys() & whole.keys())
+        if twice:
+            raise CommandError(f"{path}: expected each part of the facts in one file, found {twice[0]} in two")
+        whole |= parts
+    return FactsFile.model_validate(whole)
 
 
 def artifact_of(given: FactsFile, model: CompactModel) -> Artifact | None:
@@ -221,20 +155,14 @@ def read_header(path: Path) -> Header:
 def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> ModelFacts:
     """Return the facts of a cluster that has these nodes and this artifact and nothing else."""
     trust = _trust(given.trust, model)
-    digest = source_hash(model.spec, settings, known_trust(model, trust))
-    artifacts: tuple[ArtifactFacts, ...] = ()
-    found = artifact_of(given, model)
-    if found is not None:
-        stored = found.model_dump(mode="json", by_alias=True, exclude_none=True)
-        artifacts = (
-            ArtifactFacts(
-                name=names.artifact(model.name, source_hash=digest),
-                uid="",
-                source_hash=digest,
-                text=json.dumps(stored, sort_keys=True, separators=(",", ":")),
-            ),
-        )
-    claim, fill = _cache(given, model)
+    own, further = artifact_of(given, model), _further(given, model)
+    hashes = wanted_sources(model, settings, trust)
+    artifacts = tuple(
+        _stored(model, found, digest)
+        for digest, found in zip(hashes, (own, *further), strict=True)
+        if found is not None
+    )
+    claim, fills = _cache(given, model, own, further)
     encryption = model.spec.source.encryption
     return ModelFacts(
         artifacts=artifacts,
@@ -242,12 +170,54 @@ def offline_facts(given: FactsFile, model: CompactModel, settings: Settings) -> 
         secret=secret_entry(given.secret, model.spec.source.credentials_secret_ref),
         own_keys=secret_entry(given.own_keys, model.spec.access.api_keys_secret_ref),
         weights_key=secret_entry(given.weights_key, encryption.key_secret_ref if encryption is not None else None),
+        adapter_secrets=_adapter_secrets(given, model),
         chat_template=_text(given.chat_template, model.spec.runtime.chat_template),
         trust=trust,
         pod_security=given.pod_security or "",
         claim=claim,
-        fills=(fill,) if fill else (),
+        fills=fills,
     )
+
+
+def beside_of(given: FactsFile, model: CompactModel) -> tuple[list[Artifact], Artifact | None]:
+    """Return what the facts say of a model's adapters and of its drafting model; they must tell of each."""
+    entries = _further_entries(model)
+    missing = [entry for entry in entries if entry not in given.artifacts]
+    if missing:
+        raise CommandError(
+            f"expected the facts to hold what {model.name} has beside its own weights, found no "
+            f"{' and no '.join(missing)} under `artifacts`"
+        )
+    found = [given.artifacts[entry] for entry in entries]
+    return (found[:-1], found[-1]) if draft_view(model) is not None else (found, None)
+
+
+def _further(given: FactsFile, model: CompactModel) -> list[Artifact | None]:
+    """Return what the facts say that was resolved of adapters and drafting model, in their order."""
+    return [given.artifacts.get(entry) for entry in _further_entries(model)]
+
+
+def _further_entries(model: CompactModel) -> list[str]:
+    """Return by which names the facts hold adapters and drafting model."""
+    drafts = ("runtime.speculative",) if draft_view(model) is not None else ()
+    return [f"{model.name}/{part}" for part in (*model.spec.adapter_names, *drafts)]
+
+
+def _stored(model: CompactModel, found: Artifact, digest: str) -> ArtifactFacts:
+    """Return an artifact as it would lie in its ConfigMap."""
+    text = found.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return ArtifactFacts(
+        name=names.artifact(model.name, source_hash=digest),
+        uid="",
+        source_hash=digest,
+        text=json.dumps(text, sort_keys=True, separators=(",", ":")),
+    )
+
+
+def _adapter_secrets(given: FactsFile, model: CompactModel) -> dict[str, SecretFacts]:
+    refs = (ref for source in model.spec.further_sources for ref in source.secret_refs)
+    found = (secret_entry(given.secrets.get(ref.name), ref) for ref in refs)
+    return {secret.name: secret for secret in found if secret is not None}
 
 
 def node_facts(given: FactsFile) -> tuple[NodeFacts, ...]:
@@ -266,13 +236,15 @@ def node_facts(given: FactsFile) -> tuple[NodeFacts, ...]:
     )
 
 
-def _cache(given: FactsFile, model: CompactModel) -> tuple[ClaimFacts | None, JobFacts | None]:
-    """Return the claim that the spec asks for and the Job that filled it."""
-    cache, found = model.spec.cache, artifact_of(given, model)
-    if cache is None or found is None or not given.cache_filled:
-        return None, None
-    folder = cache_folder(found)
-    size = cache.size or f"{claim_gibibytes(found.total_bytes)}Gi"
+def _cache(
+    given: FactsFile, model: CompactModel, own: Artifact | None, further: Sequence[Artifact | None]
+) -> tuple[ClaimFacts | None, tuple[JobFacts, ...]]:
+    """Return the claim that the spec asks for and the Jobs that filled it."""
+    cache = model.spec.cache
+    if cache is None or own is None or not given.cache_filled:
+        return None, ()
+    folders = {cache_folder(found): found.total_bytes for found in (own, *further) if found is not None}
+    size = cache.size or f"{claim_gibibytes(sum(folders.values()))}Gi"
     claim = ClaimFacts(
         name=names.claim(model.name),
         uid="offline",
@@ -282,17 +254,20 @@ def _cache(given: FactsFile, model: CompactModel) -> tuple[ClaimFacts | None, Jo
         requested=size,
         capacity=size,
     )
-    fill = JobFacts(
-        name=names.fill_job(model.name, folder=folder, attempt=1),
-        uid="offline",
-        source_hash="",
-        credentials_hash="",
-        attempt=1,
-        succeeded=True,
-        folder=folder,
-        claim_uid=claim.uid,
+    fills = tuple(
+        JobFacts(
+            name=names.fill_job(model.name, folder=folder, attempt=1),
+            uid="offline",
+            source_hash="",
+            credentials_hash="",
+            attempt=1,
+            succeeded=True,
+            folder=folder,
+            claim_uid=claim.uid,
+        )
+        for folder in folders
     )
-    return claim, fill
+    return claim, fills
 
 
 def secret_entry(entry: SecretEntry | None, ref: SecretRef | None) -> SecretFacts | None:
@@ -316,7 +291,7 @@ def _text(text: str | None, ref: ConfigMapKeyRef | None) -> TextFacts | None:
 
 
 def _trust(given: Mapping[str, str], model: CompactModel) -> dict[str, TrustTextFacts]:
-    references = model.spec.integrity.references if model.spec.integrity is not None else ()
+    references = [ref for integrity in model.spec.integrities for ref in integrity.references]
     keys = [text_key(ref) for ref in references]
     return {key: TrustTextFacts(usable=True, text=given[key]) for key in keys if key in given}
 

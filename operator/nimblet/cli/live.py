@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from nimblet.api.common import StatusModel
 from nimblet.api.compactmodel import CompactModel
+from nimblet.api.teepolicy import TEEPolicy
 from nimblet.cli.errors import CommandError
 from nimblet.cli.inputs import model_of, parse_settings
 from nimblet.cluster.client import Client, connect
@@ -26,7 +27,7 @@ from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import COMPACT_MODEL, CONFIG_MAP, Resource
 from nimblet.cluster.resync import rebuild
 from nimblet.cluster.teefacts import Bound, tee_facts
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 from nimblet.conditions import ConditionType
 from nimblet.merging import find
 from nimblet.plan.facts import Answer, DeploymentFacts, JobFacts, ModelFacts, Observation, PodFacts, SecretFacts
@@ -107,19 +108,21 @@ async def read_live_settings(client: Client, *, operator_namespace: str) -> Sett
     return parse_settings(text, where=f"ConfigMap {operator_namespace}/{SETTINGS_NAME}")
 
 
-async def read_live_facts(client: Client, model: CompactModel, *, operator_namespace: str) -> ModelFacts:
-    """Return the facts as the operator would gather them, but for two things.
+async def read_live_facts(
+    client: Client, model: CompactModel, *, operator_namespace: str, policies: tuple[TEEPolicy, ...] = ()
+) -> ModelFacts:
+    """Return the facts as the operator would gather them, with policies that are only planned, but for two things.
 
     Pods are not asked for a token: a ready one counts as it did in the stored status. And the API key is not
     known here, so that no plan of this command holds the key Secret.
     """
     mirror = Mirror()
-    await rebuild(client, mirror, namespaces=(model.namespace,), kinds=TRIMS.keys() - WAKING_KINDS)
+    await rebuild(client, mirror, namespaces=(model.namespace,), kinds=set(WATCHED) - WAKING_KINDS)
     key = Key(COMPACT_MODEL.kind, model.namespace, model.name)
     ended = find(model.status.conditions, ConditionType.RESOLVED)
     otherwise = ended.last_transition_time if ended is not None else None
     jobs = tuple(facts for _, facts in jobs_as_read(mirror, key, otherwise=otherwise))
-    bound = Bound(key=key, ref=model.spec.tee_policy_ref, operator_namespace=operator_namespace)
+    bound = Bound(key=key, ref=model.spec.tee_policy_ref, operator_namespace=operator_namespace, planned=policies)
     deployment = deployment_facts(mirror, key, uid=model.uid)
     named = await gather_named(client, model, master_key=b"")
     secret, own_keys = _as_planned(named, jobs, deployment)
@@ -132,6 +135,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         secret=secret,
         own_keys=own_keys,
         weights_key=named.weights_key,
+        adapter_secrets=named.adapter_secrets,
         chat_template=named.chat_template,
         trust=await gather_trust(client, model),
         key=await gather_key(client, key_secret(model), deployment=deployment, pods=pods),
@@ -139,7 +143,7 @@ async def read_live_facts(client: Client, model: CompactModel, *, operator_names
         pods=pods,
         nodes=nodes,
         tee=await tee_facts(client, mirror, bound),
-        transport=TransportFacts(assumed=deployment.certificate if deployment is not None else ""),
+        transport=certificate_as_read(deployment),
     )
 
 
@@ -153,6 +157,11 @@ def jobs_as_read(mirror: Mirror, key: Key, *, otherwise: datetime | None) -> tup
         if created is not None:
             found.append((job, job_facts(job, pods, now=created)))
     return tuple(found)
+
+
+def certificate_as_read(deployment: DeploymentFacts | None) -> TransportFacts:
+    """Return the certificate that the pods have, which is not looked at: it counts as good."""
+    return TransportFacts(assumed=deployment.certificate if deployment is not None else "")
 
 
 def _as_stored(pod: PodFacts, model: CompactModel) -> PodFacts:

@@ -2,7 +2,8 @@
 """Facts for `nimblet plan` out of a cluster, with the caller's own kubeconfig. Reads only, and asks no pod.
 
 What the operator alone knows is taken from what it has written: a pod that is ready answers as the stored status
-says, a retriever holds what that lists, and keys stay unknown, so that no plan holds a key's Secret.
+says, a retriever and its servers hold what that lists, and keys stay unknown, so that no plan holds a key's
+Secret.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,12 @@ from nimblet import names
 from nimblet.api.assistant import Assistant
 from nimblet.api.common import Condition, ModelRef, PolicyRef
 from nimblet.api.compactmodel import CompactModel
-from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.cli.errors import CommandError
+from nimblet.api.teepolicy import TEEPolicy
 from nimblet.cli.inputs import R, S, own_of
-from nimblet.cli.live import jobs_as_read, read_live_facts, with_live_status
+from nimblet.cli.live import certificate_as_read, jobs_as_read, read_live_facts, with_live_status
 from nimblet.cli.planning import Known, within
+from nimblet.cli.toldbefore import retriever_as_told
 from nimblet.cluster.claimfacts import owned_claim, storage_classes
 from nimblet.cluster.client import Client
 from nimblet.cluster.facts import children, deployment_facts, of_component, pod_facts, pods_of
@@ -36,15 +37,16 @@ from nimblet.cluster.parse import Invalid, parse_assistant, parse_retrievalindex
 from nimblet.cluster.podsecurity import pod_security
 from nimblet.cluster.resources import ASSISTANT, CONFIG_MAP, RETRIEVAL_INDEX, Resource
 from nimblet.cluster.resync import rebuild
+from nimblet.cluster.serverfacts import servers_as_read
 from nimblet.cluster.teefacts import Bound, tee_facts
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 from nimblet.conditions import ConditionType
 from nimblet.manifests.gateway import COMPONENT as GATEWAY
 from nimblet.manifests.retriever import COMPONENT as RETRIEVER
 from nimblet.manifests.retriever import CONFIG_FILE
 from nimblet.plan.assistantfacts import AssistantFacts, IndexReference
 from nimblet.plan.facts import Answer, ModelFacts, NodeFacts, Observation, PodFacts
-from nimblet.plan.indexfacts import GenerationFacts, IndexFacts, RetrieverFacts
+from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.plan.verdicts import was_true
@@ -57,6 +59,8 @@ class Live:
 
     client: Client
     settings: Settings
+    policies: tuple[TEEPolicy, ...] = ()
+    """Of the files: they count as if they were applied."""
     mirrors: dict[str, Mirror] = field(default_factory=dict)
 
     @property
@@ -66,29 +70,28 @@ class Live:
     async def model(self, model: CompactModel) -> tuple[CompactModel, ModelFacts]:
         """Return the facts about a model."""
         model = await with_live_status(self.client, model)
-        facts = await read_live_facts(self.client, model, operator_namespace=self._operator_namespace)
+        facts = await read_live_facts(
+            self.client, model, operator_namespace=self._operator_namespace, policies=self.policies
+        )
         level = await pod_security(self.client, model.namespace, self.settings)
         return model, replace(facts, pod_security=level)
 
     async def index(self, index: RetrievalIndex, known: Known) -> tuple[RetrievalIndex, IndexFacts]:
         """Return the facts about an index."""
-        if index.spec.store.type == "Dedicated":
-            raise CommandError(
-                f"RetrievalIndex {index.name}: expected a store of type Embedded or External, found Dedicated, "
-                "whose servers only the operator asks; plan it with --facts FILE"
-            )
         index = await self._stored(index, RETRIEVAL_INDEX, parse_retrievalindex)
         mirror, key = await self._mirror(index.namespace), Key(RETRIEVAL_INDEX.kind, index.namespace, index.name)
         named = await gather_index_named(self.client, index, master_key=b"")
         spec, bundle, namespace = index.spec, known.bundle, index.namespace
         pods = _pods(mirror, key, RETRIEVER, index.status.conditions)
-        embedded = spec.store.type == "Embedded"
+        embedded, claimed = spec.store.type == "Embedded", spec.store.type != "External"
+        servers = await servers_as_read(self.client, mirror, index, key)
+        kind = WORKLOADS.get(spec.store.type, "Deployment")
+        deployment = deployment_facts(mirror, key, uid=index.uid, kind=kind)
         ended = next((it.last_transition_time for it in index.status.conditions), None)
         return index, IndexFacts(
             children=children(mirror, key, uid=index.uid),
-            deployment=deployment_facts(
-                mirror, key, uid=index.uid, kind=WORKLOADS.get(spec.store.type, "Deployment")
-            ),
+            deployment=deployment,
+            transport=certificate_as_read(deployment),
             pods=pods,
             nodes=_nodes(mirror),
             tee=await self._tee(mirror, key, spec.tee_policy_ref),
@@ -96,8 +99,9 @@ class Live:
             claim=owned_claim(mirror, key, uid=index.uid, name=names.index_claim(index.name))
             if embedded
             else None,
-            storage_classes=await storage_classes(self.client) if embedded else None,
-            retriever=_retriever(index.status, pods),
+            storage_classes=await storage_classes(self.client) if claimed else None,
+            retriever=retriever_as_told(index, servers, pods),
+            servers=servers,
             embedding=_overlaid(known, namespace, spec.embedding.model_ref, named.embedding),
             reranker=_overlaid(known, namespace, spec.search.reranker_ref, named.reranker),
             secrets={**named.secrets, **within(bundle.secrets, namespace)},
@@ -124,6 +128,7 @@ class Live:
         return assistant, AssistantFacts(
             children=children(mirror, key, uid=assistant.uid),
             deployment=deployment,
+            transport=certificate_as_read(deployment),
             pods=pods,
             nodes=_nodes(mirror),
             tee=await self._tee(mirror, key, spec.tee_policy_ref),
@@ -153,13 +158,12 @@ class Live:
     async def _mirror(self, namespace: str) -> Mirror:
         if namespace not in self.mirrors:
             mirror = self.mirrors[namespace] = Mirror()
-            await rebuild(self.client, mirror, namespaces=(namespace,), kinds=TRIMS.keys() - WAKING_KINDS)
+            await rebuild(self.client, mirror, namespaces=(namespace,), kinds=set(WATCHED) - WAKING_KINDS)
         return self.mirrors[namespace]
 
     async def _tee(self, mirror: Mirror, key: Key, ref: PolicyRef | None) -> TEEFacts:
-        return await tee_facts(
-            self.client, mirror, Bound(key=key, ref=ref, operator_namespace=self._operator_namespace)
-        )
+        bound = Bound(key=key, ref=ref, operator_namespace=self._operator_namespace, planned=self.policies)
+        return await tee_facts(self.client, mirror, bound)
 
     async def _model(self, known: Known, namespace: str, ref: ModelRef | None) -> ModelReference | None:
         if ref is None:
@@ -212,24 +216,3 @@ def _pods(mirror: Mirror, key: Key, component: str, conditions: Sequence[Conditi
     told = Observation(answer=Answer.ANSWERED if serves else Answer.BUSY, detail="not asked")
     pods = (pod_facts(pod) for pod in of_component(pods_of(mirror, key), component))
     return tuple(replace(pod, observation=told) if pod.ready else pod for pod in pods)
-
-
-def _retriever(status: RetrievalIndexStatus, pods: Sequence[PodFacts]) -> RetrieverFacts | None:
-    """Return what the retriever last told, where one is there that may have told it."""
-    if not any(pod.observation is not None and pod.observation.answer is Answer.ANSWERED for pod in pods):
-        return None
-    embedding = status.embeddings[0].fingerprint if status.embeddings else ""
-    return RetrieverFacts(
-        serving=status.serving_generation or None,
-        generations=tuple(
-            GenerationFacts(
-                name=item.name,
-                embedding=embedding,
-                sealed=True,
-                documents=item.documents,
-                chunks=item.chunks,
-                bytes=item.bytes,
-            )
-            for item in status.generations
-        ),
-    )

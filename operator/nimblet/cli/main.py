@@ -119,7 +119,13 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
         help="file with CompactModels, RetrievalIndexes and Assistants, and with the ConfigMaps, Secrets and "
         "claims that these name; give it once for each file. What is named is looked for in the files first",
     )
-    command.add_argument("--facts", type=Path, metavar="FILE", help="plan offline against this facts file")
+    command.add_argument(
+        "--facts",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="plan offline against this facts file; give it once for each of several that add up",
+    )
     command.add_argument(
         "--assume-serving",
         action="store_true",
@@ -204,7 +210,7 @@ def _run_plan(arguments: argparse.Namespace, world: World) -> str:
     bundle = read_bundle(arguments.file, namespace=arguments.namespace)
     if arguments.facts is not None:
         settings = inputs.read_settings(arguments.settings)
-        offline = Offline(given=inputs.read_facts(arguments.facts), settings=settings)
+        offline = Offline(given=inputs.read_facts(arguments.facts), settings=settings, policies=bundle.policies)
         plans = asyncio.run(plan_bundle(bundle, offline, _under(arguments, world, settings)))
     else:
         plans = asyncio.run(_plan_live(arguments, world, bundle))
@@ -224,7 +230,7 @@ async def _plan_live(arguments: argparse.Namespace, world: World, bundle: Bundle
         )
         return await plan_bundle(
             bundle,
-            Live(client=client, settings=settings),
+            Live(client=client, settings=settings, policies=bundle.policies),
             _under(arguments, world, settings),
         )
 

@@ -22,7 +22,9 @@ DEFAULT_TASK: Final[Task] = "Chat"
 def add_size(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `nimblet size`."""
     command.add_argument("-f", "--file", type=Path, metavar="CR", help="file with CompactModels, with --facts")
-    command.add_argument("--facts", type=Path, metavar="FILE", help="facts file that holds the artifact")
+    command.add_argument(
+        "--facts", type=Path, action="append", metavar="FILE", help="facts file that holds the artifact"
+    )
     command.add_argument("--gguf-facts", type=Path, metavar="JSON", help="artifact.json, or its header alone")
     command.add_argument("--context", type=int, metavar="TOKENS", help="tokens of context per parallel request")
     command.add_argument("--parallel", type=int, metavar="SLOTS", help="requests at the same time")
@@ -74,6 +76,12 @@ def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> list[tupl
         if arguments.file is None:
             return [("", header, plain)]
         models = inputs.read_models(arguments.file, namespace=None)
+        for model in models:
+            if model.spec.further_sources:
+                raise CommandError(
+                    f"expected --facts FILE for {model.name}, which has adapters or a drafting model: "
+                    "--gguf-facts tells nothing of their size"
+                )
         return [(model.name, header, demand(model, header, settings)) for model in models]
     if arguments.file is None or arguments.facts is None:
         raise CommandError("expected --gguf-facts JSON, or -f CR with --facts FILE; see `nimblet size --help`")
@@ -81,9 +89,12 @@ def _size_inputs(arguments: argparse.Namespace, settings: Settings) -> list[tupl
     for model in inputs.read_models(arguments.file, namespace=None):
         artifact = inputs.artifact_of(facts, model)
         if artifact is None:
+            named = " and ".join(str(path) for path in arguments.facts)
             raise CommandError(
-                f"expected an artifact of {model.name} in {arguments.facts}, found none; add it as `artifact`, or "
+                f"expected an artifact of {model.name} in {named}, found none; add it as `artifact`, or "
                 "under `artifacts` by that name, or give --gguf-facts"
             )
-        found.append((model.name, artifact.header, demand(model, artifact.header, settings)))
+        adapters, draft = inputs.beside_of(facts, model)
+        asked = demand(model, artifact.header, settings, adapters=adapters, draft=draft)
+        found.append((model.name, artifact.header, asked))
     return found

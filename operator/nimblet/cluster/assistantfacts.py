@@ -77,6 +77,7 @@ async def gather_assistant_facts(
     """Return the facts about an Assistant."""
     key = Key(ASSISTANT.kind, assistant.namespace, assistant.name)
     mirror, spec, master = gatherer.mirror, assistant.spec, gatherer.master_key
+    transport = await gatherer.certificate(key, names.gateway(assistant.name), uid=assistant.uid, now=now)
     gateways = of_component(pods_of(mirror, key), COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in gateways]
     deployment = deployment_facts(mirror, key, uid=assistant.uid)
@@ -94,11 +95,9 @@ async def gather_assistant_facts(
         children=children(mirror, key, uid=assistant.uid),
         deployment=deployment,
         pods=polled.pods,
-        nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, spec.tee_policy_ref),
-        transport=await gatherer.certificate(
-            names.gateway(assistant.name), namespace=assistant.namespace, owner_uid=assistant.uid, now=now
-        ),
+        nodes=gatherer.nodes.of(mirror),  # after `tee`, which may read some anew
+        transport=transport,
         write_failures=tuple(write_failures),
         api_key=keys[wanted],
         other_keys={at: text for at, text in keys.items() if at != wanted},

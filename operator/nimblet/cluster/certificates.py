@@ -7,10 +7,12 @@ It writes nothing: what was made is rendered by the plan and applied like every 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from nimblet import labels, names
 from nimblet.cluster.authority import Keeper
+from nimblet.cluster.child import controller_of, is_ours
+from nimblet.cluster.key import Key
 from nimblet.cluster.observed import Metadata, Secret, metadata_of
 from nimblet.cluster.pki import (
     BadCertificateError,
@@ -21,11 +23,29 @@ from nimblet.cluster.pki import (
 )
 from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import SECRET
+from nimblet.manifests.certificate import ISSUER_NAME, NO_ISSUER
 from nimblet.manifests.transport import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE, TLS
 from nimblet.plan.transport import Step, Wanted, judge_certificate
-from nimblet.plan.transportfacts import CertificateFacts, TransportFacts
+from nimblet.plan.transportfacts import CertificateFacts, RequestFacts, SecretFacts, TransportFacts
 
 ENTRIES: Final = frozenset({AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bearer:
+    """The resource whose pods show the certificate."""
+
+    key: Key
+    uid: str
+
+
+class Certifier(Protocol):
+    """Knows the certificates of our pods."""
+
+    async def gather(
+        self, client: Reader, wanted: Wanted, bearer: Bearer, request: RequestFacts | None, now: datetime
+    ) -> TransportFacts:
+        """Return the certificate of the resource, and what its Secret is to hold, where we say that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +56,11 @@ class Issuer:
     entropy: Callable[[], bytes]
 
     async def gather(
-        self, client: Reader, wanted: Wanted | None, *, owner_uid: str, now: datetime
+        self, client: Reader, wanted: Wanted, bearer: Bearer, request: RequestFacts | None, now: datetime
     ) -> TransportFacts:
-        """Return the certificate of the resource with this uid, and what its Secret is to hold."""
-        if wanted is None:
-            return TransportFacts()
+        """Return the certificate of the resource, and what its Secret is to hold."""
         body = await client.get(SECRET, namespace=wanted.namespace, name=wanted.secret)
-        data = _own_data(body, owner_uid) if body is not None else {}
+        data = _own_data(body, bearer.uid) if body is not None else {}
         live = self._read(data)
         step = judge_certificate(wanted, live, self.keeper.facts, now)
         if live is None or step is Step.ISSUE:
@@ -52,13 +70,19 @@ class Issuer:
                 entropy=self.entropy(),
                 now=now,
                 seconds=self.keeper.tls.certificate_seconds,
+                peers=wanted.peers,
             )
             material = secret_data(leaf, self.keeper.bundle)
         elif step is Step.REFRESH:
             material = secret_data(leaf_of(data), self.keeper.bundle)
         else:
             material = data
-        return TransportFacts(live=_usable(wanted, live, now), material=material)
+        return TransportFacts(
+            live=_usable(wanted, live, now),
+            material=material,
+            request=request,
+            secret=secret_facts(body, bearer, request) if body is not None else None,
+        )
 
     def _read(self, data: Mapping[str, str]) -> CertificateFacts | None:
         try:
@@ -81,6 +105,22 @@ def _own_data(body: Mapping[str, object], owner_uid: str) -> dict[str, str]:
         return {}
     data = Secret.model_validate(body).data
     return {name: text for name, text in data.items() if name in ENTRIES}
+
+
+def secret_facts(
+    body: Mapping[str, object], bearer: Bearer, request: RequestFacts | None, *, authorities: bool = True
+) -> SecretFacts:
+    """Return how a certificate's Secret stands; a Certificate of the resource may own it."""
+    holder, issuer = controller_of(body), metadata_of(body).annotations.get(ISSUER_NAME)
+    own = is_ours(body, kind=bearer.key.kind, name=bearer.key.name, uid=bearer.uid)
+    theirs = holder is not None and request is not None and holder.uid == request.uid
+    return SecretFacts(
+        ours=own or theirs,
+        owned=own,
+        marked=issuer is not None,
+        filled=issuer is not None and issuer != NO_ISSUER,
+        authorities=authorities,
+    )
 
 
 def tls_host(pod: Metadata) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nimblet.cluster.contest import ChildKey
-from nimblet.cluster.resources import CLAIM, Resource, resource_for
-from nimblet.labels import APPLIED_HASH, RETAINED_FOR, retained_for
+from nimblet.cluster.resources import CLAIM, SECRET, Resource, resource_for
+from nimblet.labels import APPLIED_HASH, ISSUED_FOR, RETAINED_FOR, retained_for
 from nimblet.names import content_hash
 from nimblet.plan.result import Manifest
 
@@ -104,20 +104,26 @@ def controller_of(live: Mapping[str, object]) -> Controller | None:
 
 
 def is_ours(live: Mapping[str, object], *, kind: str, name: str, uid: str) -> bool:
-    """Tell whether a live object belongs to a resource: controlled by its uid, or retained for its name.
+    """Tell whether a live object belongs to a resource: controlled by its uid, or by nobody and for its name.
 
-    A retained object has no controller; one that has is its controller's, whatever its annotations say.
+    One that has a controller is that one's, whatever its annotations say.
     """
     holder = controller_of(live)
     if holder is not None:
         return holder.uid == uid
-    return is_retained(live, kind=kind, name=name)
+    return is_retained(live, kind=kind, name=name) or _is_issued(live, kind=kind, name=name)
 
 
 def is_retained(live: Mapping[str, object], *, kind: str, name: str) -> bool:
     """Tell whether a claim is kept for the resource of a kind and name; no other kind is ever retained."""
     annotations = _mapping(_mapping(live.get("metadata")).get("annotations"))
     return live.get("kind") == CLAIM.kind and annotations.get(RETAINED_FOR) == retained_for(kind, name)
+
+
+def _is_issued(live: Mapping[str, object], *, kind: str, name: str) -> bool:
+    """Tell whether cert-manager made a Secret for the Certificate of a resource: it gives it no owner."""
+    annotations = _mapping(_mapping(live.get("metadata")).get("annotations"))
+    return live.get("kind") == SECRET.kind and annotations.get(ISSUED_FOR) == retained_for(kind, name)
 
 
 def _reference(owner: Owner) -> dict[str, object]:

@@ -102,3 +102,8 @@ def with_progress(jobs: Iterable[JobFacts], pods: Iterable[PodFacts]) -> tuple[J
 def cache_folder_of(metadata: Metadata) -> str:
     """Return the folder that a pod or its template uses."""
     return metadata.labels.get(labels.CACHE_FOLDER, "")
+
+
+def further_folders_of(metadata: Metadata) -> dict[str, str]:
+    """Return the folders of adapters and drafting model that a pod or its template uses, by container."""
+    return labels.checked_folders(metadata.labels)

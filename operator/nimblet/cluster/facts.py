@@ -13,17 +13,20 @@ from typing import Final
 from nimblet import labels, names
 from nimblet.api.common import PolicyRef
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.adapterquestion import adapter_question
 from nimblet.cluster.attestation import Challenger, challenger_of
-from nimblet.cluster.certificates import Issuer, tls_host
+from nimblet.cluster.certificates import Bearer, Certifier, tls_host
 from nimblet.cluster.claimfacts import (
     JOB_NAME,
     cache_folder_of,
     claim_facts,
     filling_pods,
+    further_folders_of,
     storage_classes,
     with_progress,
 )
 from nimblet.cluster.client import Client
+from nimblet.cluster.issued import Requests
 from nimblet.cluster.jobfacts import is_fill, job_facts, lacks_result, refusal_words
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import KeySecret, gather_key, key_versions, versions_in_use
@@ -42,6 +45,7 @@ from nimblet.cluster.stuck import blocked_job, eviction, next_job_look, next_set
 from nimblet.cluster.teefacts import Bound, tee_facts
 from nimblet.cluster.trim import TRIMS, Object, trim_pod
 from nimblet.manifests.configuration import ARTIFACT_KEY
+from nimblet.manifests.loader import ADAPTER_LOADER, DRAFT_LOADER
 from nimblet.plan.artifact import parse_digests
 from nimblet.plan.facts import (
     ArtifactFacts,
@@ -72,8 +76,10 @@ class Gatherer:
     server_minor: int
     operator_namespace: str
     nodes: NodeMemory = field(default_factory=NodeMemory)
-    issuer: Issuer | None = None
-    """Who makes certificates; None where our pods speak plain HTTP."""
+    certifier: Certifier | None = None
+    """Who knows certificates; None where our pods speak plain HTTP."""
+    requests: Requests | None = None
+    """What cert-manager was asked for; None where no issuer is named."""
     referents: Referents = field(default_factory=Referents)
 
     @cached_property
@@ -86,12 +92,16 @@ class Gatherer:
         bound = Bound(key=key, ref=ref, operator_namespace=self.operator_namespace, challenger=self.challenger)
         return await tee_facts(self.client, self.mirror, bound)
 
-    async def certificate(self, service: str, *, namespace: str, owner_uid: str, now: datetime) -> TransportFacts:
-        """Return the certificate of the pods behind a Service of ours."""
-        if self.issuer is None:
-            return TransportFacts()
-        wanted = Wanted(service=service, namespace=namespace)
-        return await self.issuer.gather(self.client, wanted, owner_uid=owner_uid, now=now)
+    async def certificate(
+        self, key: Key, service: str, *, uid: str, now: datetime, peers: bool = False
+    ) -> TransportFacts:
+        """Return the certificate of the pods behind a Service of a resource; `peers`: they ask each other, too."""
+        wanted = Wanted(service=service, namespace=key.namespace, peers=peers)
+        bearer = Bearer(key=key, uid=uid)
+        request = self.requests.facts(bearer, wanted.secret) if self.requests is not None else None
+        if self.certifier is None:
+            return TransportFacts(request=request)
+        return await self.certifier.gather(self.client, wanted, bearer, request, now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,33 +112,46 @@ class Gathered:
     look_again: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class WantedSources:
+    """What a spec's sources are known by: hashes of theirs and of the texts that their trust is read from."""
+
+    hashes: Sequence[str]
+    trust: Mapping[str, TrustTextFacts]
+
+
 async def gather_model_facts(
     gatherer: Gatherer,
     model: CompactModel,
+    wanted: WantedSources,
     *,
-    wanted_source: str,
-    trust: Mapping[str, TrustTextFacts],
     write_failures: Sequence[WriteFailure],
     now: datetime,
 ) -> Gathered:
-    """Return the facts about a CompactModel; `wanted_source` is the source hash of its spec and `trust`."""
+    """Return the facts about a CompactModel."""
     key = Key("CompactModel", model.namespace, model.name)
     mirror = gatherer.mirror
+    transport = await gatherer.certificate(key, names.server(model.name), uid=model.uid, now=now)
     owned = pods_of(mirror, key)
     servers = of_component(owned, "model")
     pods = [await told_by_events(gatherer, pod, now=now) for pod in servers]
-    fillers = filling_pods(owned)
     deployment = deployment_facts(mirror, key, uid=model.uid)
+    if transport.live is None and deployment is not None:  # what is not good makes no other spec of what runs
+        transport = replace(transport, assumed=deployment.certificate)
     named = await gather_named(gatherer.client, model, master_key=gatherer.master_key)
     stored = await gather_key(gatherer.client, key_secret(model), deployment=deployment, pods=pods)
     versions = versions_in_use(model.spec.access.key_version, stored=stored, deployment=deployment, pods=pods)
     keys = {at: api_key(gatherer.master_key, uid=model.uid, version=at) for at in versions}
     jobs = await _jobs(gatherer, key, uid=model.uid, pods=owned, now=now)
     cached = model.spec.cache is not None
-    found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=wanted_source, jobs=jobs.resolving)
-    asked = questions(model.spec.task, found)
+    for hash_ in wanted.hashes:
+        found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=hash_, jobs=jobs.resolving)
     seen = await gatherer.observer.observe(
-        key, (*pods, *fillers), key_of=lambda pod: keys[pod.key_versions[-1]], questions=asked
+        key,
+        (*pods, *filling_pods(owned)),
+        key_of=lambda pod: keys[pod.key_versions[-1]],
+        questions=questions(model.spec.task, found),
+        adapters_of=lambda pod: adapter_question(pod.adapters, model.spec.adapter_names),
     )
     facts = ModelFacts(
         children=children(mirror, key, uid=model.uid),
@@ -137,15 +160,14 @@ async def gather_model_facts(
         secret=named.secret,
         own_keys=named.own_keys,
         weights_key=named.weights_key,
+        adapter_secrets=named.adapter_secrets,
         chat_template=named.chat_template,
-        trust=trust,
+        trust=wanted.trust,
         deployment=deployment,
         pods=seen[: len(pods)],
-        nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, model.spec.tee_policy_ref),
-        transport=await gatherer.certificate(
-            names.server(model.name), namespace=model.namespace, owner_uid=model.uid, now=now
-        ),
+        nodes=gatherer.nodes.of(mirror),  # after `tee`, which may read some anew
+        transport=transport,
         fills=with_progress(jobs.filling, seen[len(pods) :]),
         claim=claim_facts(mirror, model) if cached else None,
         storage_classes=await storage_classes(gatherer.client) if cached else None,
@@ -201,7 +223,7 @@ async def jobs_of(
             facts = job_facts(job, known, now=now)
         blocked = await blocked_job(gatherer.client, job, known, now=now)
         found.append((job, replace(facts, failure=blocked) if blocked is not None else facts))
-        if not (facts.succeeded or facts.failed):
+        if not facts.ended:
             waits.append(next_job_look(job, known, now=now))
     return found, min(waits, default=None)
 
@@ -228,10 +250,11 @@ async def gather_artifacts(
 ) -> tuple[ArtifactFacts, ...]:
     """Return the stored artifacts; one that the mirror lacks is asked for by its name before a try is planned.
 
-    A list from a lagging API server may hide it, and a try more would fetch from the source for nothing.
+    A list from a lagging API server may hide it, and a try more would fetch from the source for nothing. So may a
+    Job that ended well and whose pod is gone: what is seen of Jobs may be older than what became of it.
     """
     known = artifacts(gatherer.mirror, key, uid=uid)
-    on_its_way = any(job.source_hash == wanted and not job.failed for job in jobs)
+    on_its_way = any(job.source_hash == wanted and not job.failed and not lacks_result(job) for job in jobs)
     if on_its_way or any(item.source_hash == wanted for item in known):
         return known
     name = names.artifact(key.name, source_hash=wanted)
@@ -303,6 +326,7 @@ def workload_facts(body: Object) -> DeploymentFacts:
         and progressing.reason == "ProgressDeadlineExceeded",
         refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
         cache_folder=cache_folder_of(found.spec.template.metadata),
+        further_folders=further_folders_of(found.spec.template.metadata),
         weights_image=template.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),
@@ -345,9 +369,16 @@ def pod_facts(pod: Pod) -> PodFacts:
         loading=loader is not None and loader.state.running is not None,
         digests=_digests(loader.state.terminated) if loader is not None else {},
         cache_folder=cache_folder_of(pod.metadata),
+        further_folders=further_folders_of(pod.metadata),
+        beside=frozenset(
+            item.name
+            for item in pod.status.init_container_statuses
+            if item.name == DRAFT_LOADER or item.name.startswith(ADAPTER_LOADER)
+        ),
         weights_image=pod.metadata.labels.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(pod.metadata.labels),
         tls_host=tls_host(pod.metadata),
+        adapters=pod.metadata.labels.get(labels.ADAPTERS, ""),
     )
 
 

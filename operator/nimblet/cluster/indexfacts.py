@@ -32,7 +32,7 @@ from nimblet.cluster.named import named_secret
 from nimblet.cluster.observed import ConfigMap, Job, metadata_of
 from nimblet.cluster.podfailure import INDEXER
 from nimblet.cluster.referents import Reader
-from nimblet.cluster.resources import CLAIM, CONFIG_MAP, RETRIEVAL_INDEX, SECRET
+from nimblet.cluster.resources import CLAIM, CONFIG_MAP, JOB, RETRIEVAL_INDEX, SECRET
 from nimblet.cluster.retrieverstatus import RetrieverInquiry, retriever_facts
 from nimblet.cluster.serverfacts import gather_servers
 from nimblet.cluster.stuck import next_setup_look
@@ -102,6 +102,7 @@ async def gather_index_facts(
 ) -> GatheredIndex:
     """Return the facts about a RetrievalIndex."""
     key, mirror = Key(RETRIEVAL_INDEX.kind, index.namespace, index.name), gatherer.mirror
+    transport = await gatherer.certificate(key, names.retriever(index.name), uid=index.uid, now=now)
     owned = pods_of(mirror, key)
     retrievers = of_component(owned, COMPONENT)
     pods = [await told_by_events(gatherer, pod, now=now) for pod in retrievers]
@@ -110,6 +111,7 @@ async def gather_index_facts(
     named = await gather_index_named(reader, index, master_key=gatherer.master_key)
     operate = keys.operate(index.spec.access.key_version)
     servers = await gather_servers(gatherer, index, key, pods=owned, now=now)
+    await read_hidden_builds(gatherer, index, key)
     jobs, look_again = await jobs_of(gatherer, key, uid=index.uid, pods=owned, now=now)
     inquiry = RetrieverInquiry(epoch=_epoch(named, servers.facts, jobs))
     polled = gatherer.poller.look(key, pods, key_of=lambda _: operate, inquiry=inquiry)
@@ -121,11 +123,9 @@ async def gather_index_facts(
         children=children(mirror, key, uid=index.uid),
         deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
         pods=polled.pods,
-        nodes=gatherer.nodes.of(mirror),
         tee=await gatherer.tee(key, index.spec.tee_policy_ref),
-        transport=await gatherer.certificate(
-            names.retriever(index.name), namespace=index.namespace, owner_uid=index.uid, now=now
-        ),
+        nodes=gatherer.nodes.of(mirror),  # after `tee`, which may read some anew
+        transport=transport,
         write_failures=tuple(write_failures),
         key=keys.stored,
         accepted=keys.accepted,
@@ -153,6 +153,21 @@ async def gather_index_facts(
         wait=polled.wait,
         operate_key=operate,
     )
+
+
+async def read_hidden_builds(gatherer: Gatherer, index: RetrievalIndex, key: Key) -> None:
+    """Read the Jobs anew where the mirror lacks that of the build which the status tells of.
+
+    A list from a lagging API server may hide it, and another build would take its place.
+    """
+    building, mirror = index.status.building_generation, gatherer.mirror
+    if not building:
+        return
+    if building in {metadata_of(body).labels.get(labels.BUILD_GENERATION) for body in mirror.owned(key, JOB.kind)}:
+        return
+    selector = labels.selector_string({labels.INDEX: index.name})
+    async for body in gatherer.client.list(JOB, namespace=index.namespace, label_selector=selector):
+        mirror.put(JOB.kind, body)
 
 
 def _told(pods: Sequence[PodFacts]) -> RetrieverFacts | None:

@@ -78,7 +78,7 @@ def is_fill(job: Job) -> bool:
 
 def lacks_result(facts: JobFacts) -> bool:
     """Tell whether a finished Job's own words are still missing: its pod's last event has not come."""
-    return (facts.succeeded or facts.failed) and facts.result is None
+    return facts.ended and facts.result is None
 
 
 def _is_of(pod: Pod, job: Job) -> bool:

@@ -45,5 +45,7 @@ def model_reference(model: CompactModel) -> ModelReference:
         replicas=status.ready_replicas,
         dimension=(status.artifact.dimension or 0) if status.artifact is not None else 0,
         labels=tuple(status.artifact.labels or ()) if status.artifact is not None else (),
+        adapters=model.spec.adapter_names,
+        adapter_requests={adapter.name: adapter.request for adapter in status.adapters or ()},
         digest=names.content_hash([[item.path, item.sha256] for item in files], length=32) if files else "",
     )

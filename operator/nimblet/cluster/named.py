@@ -4,7 +4,8 @@
 A Secret's values end here as a keyed hash, a ConfigMap's text as a hash.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from nimblet import labels
 from nimblet.api.common import ConfigMapKeyRef, SecretRef
@@ -27,6 +28,8 @@ class Named:
     own_keys: SecretFacts | None
     weights_key: SecretFacts | None
     chat_template: TextFacts | None
+    adapter_secrets: Mapping[str, SecretFacts] = field(default_factory=dict)
+    """Those of the further sources, by name."""
 
 
 async def gather_named(client: Reader, model: CompactModel, *, master_key: bytes) -> Named:
@@ -39,7 +42,17 @@ async def gather_named(client: Reader, model: CompactModel, *, master_key: bytes
         own_keys=await named_secret(client, namespace, spec.access.api_keys_secret_ref, master_key),
         weights_key=await named_secret(client, namespace, key_ref, master_key),
         chat_template=await _text(client, namespace, spec.runtime.chat_template),
+        adapter_secrets=await _adapter_secrets(client, model, master_key),
     )
+
+
+async def _adapter_secrets(client: Reader, model: CompactModel, master_key: bytes) -> dict[str, SecretFacts]:
+    """Return the Secrets of the further sources; each is read once."""
+    refs = {ref.name: ref for source in model.spec.further_sources for ref in source.secret_refs}
+    found = {
+        name: await named_secret(client, model.namespace, ref, master_key) for name, ref in sorted(refs.items())
+    }
+    return {name: secret for name, secret in found.items() if secret is not None}
 
 
 async def named_secret(
@@ -54,8 +67,7 @@ async def named_secret(
 
 async def gather_trust(client: Reader, model: CompactModel) -> dict[str, TrustTextFacts]:
     """Return the texts that integrity names; each ConfigMap is read once."""
-    integrity = model.spec.integrity
-    references = integrity.references if integrity is not None else ()
+    references = [ref for integrity in model.spec.integrities for ref in integrity.references]
     bodies = {
         name: await client.get(CONFIG_MAP, namespace=model.namespace, name=name)
         for name in sorted({ref.name for ref in references})

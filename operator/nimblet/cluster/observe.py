@@ -8,13 +8,15 @@ keeps no body. What was answered is remembered in memory only: a restarted opera
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
+from nimblet.cluster.adapterquestion import AdapterQuestion
 from nimblet.cluster.key import Key
 from nimblet.cluster.question import Inquiry, Questions
 from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
@@ -23,8 +25,14 @@ from nimblet.plan.facts import Answer, Observation, PodFacts
 PodUrl = Callable[[PodFacts, int], str]
 """Base URL of a pod's port, without a trailing slash."""
 
+TrustOf = Callable[[str], ssl.SSLContext | None]
+"""By what the pods behind the Service of a name are verified; None leaves it to the session."""
+
 KeyOf = Callable[[PodFacts], str]
 """The API key that a pod accepts."""
+
+AdaptersOf = Callable[[PodFacts], AdapterQuestion | None]
+"""What a pod that answers is asked besides; None for nothing."""
 
 PATIENCE_SECONDS: Final = 3.0
 """How long a reconcile waits for an answer; a slower one wakes it again, so that slow pods hold no worker."""
@@ -38,6 +46,11 @@ BUSY_CODES: Final = frozenset({429, 503})
 OK: Final = 200
 CHAT: Final = Questions()
 
+
+def _no_adapters(_: PodFacts) -> None:
+    return None
+
+
 Run = tuple[str, str]
 """One run of a container: pod uid and container id."""
 
@@ -47,6 +60,10 @@ def pod_url(pod: PodFacts, port: int) -> str:
     host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     scheme = "https" if pod.tls_host and port == HTTP_PORT else "http"
     return f"{scheme}://{host}:{port}"
+
+
+def by_the_session(_: str) -> None:
+    """Leave it to the session by what pods are verified."""
 
 
 class Progress(BaseModel):
@@ -81,10 +98,17 @@ class Observer:
     wake: Callable[[Key], None]
     clock: Callable[[], float]
     url_of: PodUrl = pod_url
+    trust_of: TrustOf = by_the_session
     _records: dict[Key, dict[Run, _Record]] = field(default_factory=dict)
 
     async def observe(
-        self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Inquiry = CHAT
+        self,
+        key: Key,
+        pods: Sequence[PodFacts],
+        *,
+        key_of: KeyOf,
+        questions: Inquiry = CHAT,
+        adapters_of: AdaptersOf = _no_adapters,
     ) -> tuple[PodFacts, ...]:
         """Return the pods with what they said and how far their download is."""
         before = self._records.get(key, {})
@@ -97,7 +121,9 @@ class Observer:
         asked = [pod for pod in pods if pod.ready and not pod.terminating and pod.ip]
         loading = [pod for pod in pods if pod.loading and not pod.terminating and pod.ip]
         await asyncio.gather(
-            self._ask_all(key, asked, key_of=key_of, questions=questions),
+            self._ask_all(
+                key, asked, asking_of=lambda pod: self._asking(pod, key_of(pod), questions, adapters_of(pod))
+            ),
             *(self._look(pod, records[runs[pod.uid]]) for pod in loading),
         )
         return tuple(self._told(pod, records[runs[pod.uid]], asked=pod in asked) for pod in pods)
@@ -131,12 +157,14 @@ class Observer:
         percent = record.percent if pod.loading else None
         return replace(pod, observation=observation, download_percent=percent)
 
-    async def _ask_all(self, key: Key, pods: Sequence[PodFacts], *, key_of: KeyOf, questions: Inquiry) -> None:
+    async def _ask_all(
+        self, key: Key, pods: Sequence[PodFacts], *, asking_of: Callable[[PodFacts], "Asking"]
+    ) -> None:
         tasks = []
         for pod in pods:
             record = self._records[key][pod.uid, pod.container_id]
             if record.task is None and self._due(record):
-                record.task = asyncio.create_task(self._ask(pod, record, api_key=key_of(pod), questions=questions))
+                record.task = asyncio.create_task(self._ask(record, asking_of(pod)))
             if record.task is not None:
                 tasks.append(record.task)
         if not tasks:
@@ -151,17 +179,23 @@ class Observer:
         answered = record.observation.answer is Answer.ANSWERED
         return not answered and self.clock() - record.asked_at >= self.patience.retry
 
-    async def _ask(self, pod: PodFacts, record: _Record, *, api_key: str, questions: Inquiry) -> None:
-        asking = Asking(
+    def _asking(
+        self, pod: PodFacts, api_key: str, questions: Inquiry, adapters: AdapterQuestion | None
+    ) -> "Asking":
+        return Asking(
             url=self.url_of(pod, HTTP_PORT),
             api_key=api_key,
             timeout=self.patience.timeout,
             questions=questions,
             source_hash=pod.source_hash,
             tls_host=pod.tls_host,
+            adapters=adapters,
+            trust=self.trust_of(pod.tls_host),
         )
+
+    async def _ask(self, record: _Record, asking: "Asking") -> None:
         try:
-            record.observation = await ask(self.session, asking)
+            record.observation = standing(record.observation, await ask(self.session, asking))
         finally:
             record.asked_at = self.clock()
             record.task = None
@@ -183,28 +217,55 @@ class Asking:
     source_hash: str = ""
     tls_host: str = ""
     """Name that the pod's certificate must be good for; empty for plain HTTP."""
+    adapters: AdapterQuestion | None = None
+    """What is asked besides, once the server gave its proof."""
+    trust: ssl.SSLContext | None = None
 
 
 async def ask(session: aiohttp.ClientSession, asking: Asking) -> Observation:
     """Ask the server for what proves that it serves; every outcome is an observation, none an exception."""
-    questions = asking.questions
+    questions, adapters = asking.questions, asking.adapters
     try:
-        async with session.request(
-            questions.method,
-            f"{asking.url}{questions.path}",
-            json=questions.body,
-            headers={"Authorization": f"Bearer {asking.api_key}"},
-            timeout=aiohttp.ClientTimeout(total=asking.timeout),
-            allow_redirects=False,
-            server_hostname=asking.tls_host or None,
-        ) as response:
-            body = await _bounded(response)
-            return answer_of(response.status, body, asking=asking)
+        status, body = await _reply(session, asking, questions.method, questions.path, questions.body)
+        answer = answer_of(status, body, asking=asking)
+        if adapters is None or answer.answer is not Answer.ANSWERED:
+            return answer
+        status, body = await _reply(session, asking, "GET", adapters.path, None)
+        return Observation(answer=Answer.BUSY) if status in BUSY_CODES else adapters.judge(status, body)
     except TimeoutError:
         detail = f"no {asking.questions.proof} within {asking.timeout:g} seconds"
         return Observation(answer=Answer.BUSY, detail=detail)
     except aiohttp.ClientError as error:
         return Observation(answer=Answer.FAILED, detail=f"the connection failed ({type(error).__name__})")
+
+
+def standing(before: Observation | None, seen: Observation) -> Observation:
+    """Return what stands now that a server said `seen`: one that is busy takes back nothing that it said."""
+    if before is None or seen.answer is not Answer.BUSY:
+        return seen
+    if before.answer is Answer.PARTLY:
+        return before
+    return replace(seen, text=before.text, answered=before.answered or before.answer is Answer.ANSWERED)
+
+
+async def _reply(
+    session: aiohttp.ClientSession,
+    asking: Asking,
+    method: str,
+    path: str,
+    content: Mapping[str, object] | None,
+) -> tuple[int, bytes]:
+    async with session.request(
+        method,
+        f"{asking.url}{path}",
+        json=content,
+        headers={"Authorization": f"Bearer {asking.api_key}"},
+        timeout=aiohttp.ClientTimeout(total=asking.timeout),
+        allow_redirects=False,
+        server_hostname=asking.tls_host or None,
+        ssl=asking.trust or True,
+    ) as response:
+        return response.status, await _bounded(response)
 
 
 def answer_of(status: int, body: bytes, *, asking: Asking) -> Observation:

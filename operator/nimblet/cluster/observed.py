@@ -108,6 +108,7 @@ class ContainerStatus(Observed):
 class PodSpec(Observed):
     node_name: str = ""
     runtime_class_name: str = ""
+    node_selector: StringMap = Field(default_factory=dict)
 
 
 class PodStatus(Observed):
@@ -212,6 +213,7 @@ class ContainersSpec(Observed):
 
 
 class ContainersTemplate(Observed):
+    metadata: Metadata = Metadata()
     spec: ContainersSpec = ContainersSpec()
 
 
@@ -280,6 +282,25 @@ class Secret(Observed):
 
     metadata: Metadata = Metadata()
     data: StringMap = Field(default_factory=dict, repr=False)
+
+
+class CertificateCondition(StatusCondition):
+    observed_generation: int = 0
+
+
+class CertificateStatus(Observed):
+    conditions: Listed[CertificateCondition] = ()
+
+
+class Certificate(Observed):
+    """A Certificate of cert-manager."""
+
+    metadata: Metadata = Metadata()
+    status: CertificateStatus = CertificateStatus()
+
+    def condition(self, type_: str) -> CertificateCondition | None:
+        """Return the condition of a type, or None."""
+        return next((item for item in self.status.conditions if item.type == type_), None)
 
 
 class EventSeries(Observed):

@@ -11,6 +11,7 @@ from typing import Final
 from nimblet.cluster.authority import CA_SECRET
 from nimblet.cluster.masterkey import SECRET_NAME
 from nimblet.labels import GROUP
+from nimblet.manifests.certificate import GROUP as CERTIFICATE_GROUP
 
 
 class Scope(StrEnum):
@@ -45,49 +46,35 @@ def _child(group: str, resource: str, why: str) -> Permission:
     return Permission(group=group, resource=resource, verbs=_CHILD, scope=Scope.SERVED, why=why)
 
 
+def _served(resource: str, status: str) -> tuple[Permission, Permission]:
+    """Return what a kind of ours needs; `status` is what is written there."""
+    return (
+        Permission(
+            group=GROUP,
+            resource=resource,
+            verbs=_WATCH,
+            scope=Scope.SERVED,
+            why="the resources we serve; never their spec or metadata is written",
+        ),
+        Permission(group=GROUP, resource=f"{resource}/status", verbs=("patch",), scope=Scope.SERVED, why=status),
+    )
+
+
+ISSUER_PERMISSIONS: Final = (
+    Permission(
+        group=CERTIFICATE_GROUP,
+        resource="certificates",
+        verbs=("create", "delete", "get", "list", "patch"),
+        scope=Scope.SERVED,
+        why="what asks cert-manager for a server's certificate",
+    ),
+)
+"""What is needed beside PERMISSIONS while tls.issuer names an issuer."""
+
 PERMISSIONS: Final = (
-    Permission(
-        group=GROUP,
-        resource="assistants",
-        verbs=_WATCH,
-        scope=Scope.SERVED,
-        why="the resources we serve; never their spec or metadata is written",
-    ),
-    Permission(
-        group=GROUP,
-        resource="assistants/status",
-        verbs=("patch",),
-        scope=Scope.SERVED,
-        why="conditions, endpoint, indexes in use",
-    ),
-    Permission(
-        group=GROUP,
-        resource="compactmodels",
-        verbs=_WATCH,
-        scope=Scope.SERVED,
-        why="the resources we serve; never their spec or metadata is written",
-    ),
-    Permission(
-        group=GROUP,
-        resource="compactmodels/status",
-        verbs=("patch",),
-        scope=Scope.SERVED,
-        why="conditions, sizing, endpoint",
-    ),
-    Permission(
-        group=GROUP,
-        resource="retrievalindexes",
-        verbs=_WATCH,
-        scope=Scope.SERVED,
-        why="the resources we serve; never their spec or metadata is written",
-    ),
-    Permission(
-        group=GROUP,
-        resource="retrievalindexes/status",
-        verbs=("patch",),
-        scope=Scope.SERVED,
-        why="conditions, generations, counts",
-    ),
+    *_served("assistants", "conditions, endpoint, indexes in use"),
+    *_served("compactmodels", "conditions, sizing, endpoint"),
+    *_served("retrievalindexes", "conditions, generations, counts"),
     _child("", "configmaps", "resolved artifacts and the fetch policy of a model, configurations of gateways"),
     _child("", "services", "the endpoint of a model or an Assistant"),
     _child("", "serviceaccounts", "identity, without a token, of a model's pods and its resolver"),

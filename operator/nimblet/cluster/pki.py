@@ -35,6 +35,9 @@ _KEY_BYTES: Final = 40
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256 (SEC 2, 2.4.2)."""
 NAME: Final = "nimblet"
+SERVER_USE: Final = (ExtendedKeyUsageOID.SERVER_AUTH,)
+PEER_USE: Final = (*SERVER_USE, ExtendedKeyUsageOID.CLIENT_AUTH)
+"""Of Qdrant's servers, which ask each other for a certificate."""
 CA_USE: Final = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -89,9 +92,8 @@ def make_authority(*, entropy: bytes, now: datetime, seconds: int) -> Authority:
     # told apart by its number: two authorities of one name are tried by some clients in turn, by others not
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{NAME} {serial:x}"[:64])])
     builder = (
-        _builder(
-            name, name, key.public_key(), serial=serial, now=now, until=_whole(now) + timedelta(seconds=seconds)
-        )
+        _builder(name, key.public_key(), serial=serial, now=now, until=_whole(now) + timedelta(seconds=seconds))
+        .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(CA_USE, critical=True)
     )
@@ -99,17 +101,29 @@ def make_authority(*, entropy: bytes, now: datetime, seconds: int) -> Authority:
     return Authority(certificate=_pem(signed), key=_key_pem(key))
 
 
-def issue(authority: Authority, *, names: Sequence[str], entropy: bytes, now: datetime, seconds: int) -> Leaf:
-    """Return a new server certificate for these names, which never outlives its authority."""
+def issue(
+    authority: Authority,
+    *,
+    names: Sequence[str],
+    entropy: bytes,
+    now: datetime,
+    seconds: int,
+    peers: bool = False,
+) -> Leaf:
+    """Return a new server certificate for these names, which never outlives its authority.
+
+    `peers`: servers that also show it to each other, as clients.
+    """
     key, serial = _drawn(entropy)
     signer = _private(authority.key)
     until = min(_whole(now) + timedelta(seconds=seconds), authority.not_after)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     builder = (
-        _builder(authority.parsed.subject, subject, key.public_key(), serial=serial, now=now, until=until)
+        _builder(subject, key.public_key(), serial=serial, now=now, until=until)
+        .issuer_name(authority.parsed.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([*PEER_USE] if peers else [*SERVER_USE]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     return Leaf(certificate=_pem(builder.sign(signer, hashes.SHA256())), key=_key_pem(key))
@@ -135,12 +149,32 @@ def certificate_facts(data: Mapping[str, str], authorities: Sequence[Authority])
     if _public(key.public_key()) != _public(certificate.public_key()):
         raise BadCertificateError("the key is not the certificate's")
     issuers = (item.parsed for item in authorities)
+    issuer = next((_fingerprint(item) for item in issuers if _signed(certificate, item)), "")
+    return _facts(certificate, data, issuer=issuer)
+
+
+def public_facts(data: Mapping[str, str]) -> CertificateFacts:
+    """Return what a Secret's certificate tells, whoever signed it. BadCertificateError where there is none."""
+    return _facts(_one(_entry(data, CERTIFICATE_FILE)), data, issuer="")
+
+
+def authorities_of(data: Mapping[str, str]) -> str:
+    """Return the authorities beside a certificate, as PEM. BadCertificateError where there are none."""
+    text = _entry(data, AUTHORITIES_FILE)
+    try:
+        x509.load_pem_x509_certificates(text.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadCertificateError(f"entry {AUTHORITIES_FILE} holds no certificate") from error
+    return text
+
+
+def _facts(certificate: x509.Certificate, data: Mapping[str, str], *, issuer: str) -> CertificateFacts:
     return CertificateFacts(
         fingerprint=_fingerprint(certificate),
         dns_names=_dns_names(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        issuer=next((_fingerprint(item) for item in issuers if _signed(certificate, item)), ""),
+        issuer=issuer,
         bundle=text_hash(_entry(data, AUTHORITIES_FILE)),
     )
 
@@ -168,17 +202,10 @@ def check(authority: Authority) -> None:
 
 
 def _builder(
-    issuer: x509.Name,
-    subject: x509.Name,
-    public: ec.EllipticCurvePublicKey,
-    *,
-    serial: int,
-    now: datetime,
-    until: datetime,
+    subject: x509.Name, public: ec.EllipticCurvePublicKey, *, serial: int, now: datetime, until: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
-        .issuer_name(issuer)
         .subject_name(subject)
         .public_key(public)
         .serial_number(serial)

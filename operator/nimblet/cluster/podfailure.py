@@ -10,6 +10,8 @@ from typing import Final
 
 from nimblet.cluster.observed import ContainerStatus, Pod, Terminated, Waiting
 from nimblet.manifests.gate import GATE
+from nimblet.manifests.loader import DRAFT_LOADER
+from nimblet.plan.exitcodes import adapter_of
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.failure import RETRIEVER
 
@@ -20,7 +22,7 @@ FILLER: Final = "filler"
 INDEXER: Final = "indexer"
 STOPPED_EXIT: Final = 143
 """Of a gate that was asked to end: 128 + SIGTERM."""
-TELLING: Final = frozenset({LOADER, RETRIEVER, GATE})
+TELLING: Final = frozenset({LOADER, DRAFT_LOADER, RETRIEVER, GATE})
 """Containers whose termination message names a reason."""
 
 IMAGE_REASONS: Final = frozenset(
@@ -187,7 +189,7 @@ def _ended(
     if is_oom(ended):
         kind = FailureKind.OOM_KILLED
         message = "killed for using more memory than its limit"
-    elif container in TELLING and ended.message.lstrip().startswith("{"):
+    elif (container in TELLING or adapter_of(container) is not None) and ended.message.lstrip().startswith("{"):
         kind, message = FailureKind.LOADER, ended.message.strip()
     return ContainerFailure(
         kind=kind,

@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 from nimblet.cluster.key import Key
-from nimblet.cluster.observe import Asking, KeyOf, PodUrl, ask, pod_url
+from nimblet.cluster.observe import Asking, KeyOf, PodUrl, TrustOf, ask, by_the_session, pod_url, standing
 from nimblet.cluster.podstatus import StatusInquiry
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.facts import Answer, Observation, PodFacts
@@ -71,6 +71,7 @@ class Poller:
     rng: random.Random
     url_of: PodUrl = pod_url
     timeout: float = TIMEOUT_SECONDS
+    trust_of: TrustOf = by_the_session
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _watches: dict[Key, dict[Run, _Watch]] = field(default_factory=dict)
 
@@ -114,6 +115,7 @@ class Poller:
             questions=inquiry,
             source_hash=pod.source_hash,
             tls_host=pod.tls_host,
+            trust=self.trust_of(pod.tls_host),
         )
         every = inquiry.every
         watch = self._watches[key].setdefault(
@@ -130,11 +132,9 @@ class Poller:
         while True:
             watch.now.clear()
             async with self._room:
-                seen = await ask(self.session, watch.asking)
+                told = await ask(self.session, watch.asking)
             before = watch.observation
-            if before is not None and seen.answer is Answer.BUSY:
-                seen = replace(seen, text=before.text)
-            watch.observation = seen
+            seen = watch.observation = standing(before, told)
             if seen != before:
                 self.ways.wake(key)
             await self._rest(watch)

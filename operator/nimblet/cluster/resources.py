@@ -12,6 +12,7 @@ from urllib.parse import quote
 from nimblet.api import assistant, compactmodel, retrievalindex, teepolicy
 from nimblet.api.definition import Definition
 from nimblet.labels import GROUP, VERSION
+from nimblet.manifests.certificate import GROUP as CERTIFICATE_GROUP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ STORAGE_CLASS: Final = Resource(
 RUNTIME_CLASS: Final = Resource(
     kind="RuntimeClass", plural="runtimeclasses", group="node.k8s.io", namespaced=False
 )
+CERTIFICATE: Final = Resource(kind="Certificate", plural="certificates", group=CERTIFICATE_GROUP)
+"""Of cert-manager: the one kind that a cluster may not know."""
 LEASE: Final = Resource(kind="Lease", plural="leases", group="coordination.k8s.io")
 EVENT: Final = Resource(kind="Event", plural="events", group="events.k8s.io")
 
@@ -90,6 +93,7 @@ RESOURCES: Final = (
     ASSISTANT,
     TEE_POLICY,
     RUNTIME_CLASS,
+    CERTIFICATE,
 )
 BY_KIND: Final[Mapping[str, Resource]] = {resource.kind: resource for resource in RESOURCES}
 

@@ -16,7 +16,7 @@ from nimblet.cluster.mirror import CLUSTER_KINDS, OWN_KINDS, Mirror, Name
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.patience import patiently
 from nimblet.cluster.resources import Resource, resource_of
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 
 UNSELECTED: Final = OWN_KINDS | CLUSTER_KINDS
 """Kinds read whole; of all others only what carries our label."""
@@ -25,9 +25,9 @@ RETRY_SECONDS: Final = (0.5, 2.0)
 
 
 async def rebuild(
-    client: Client, mirror: Mirror, *, namespaces: Sequence[str] = (), kinds: Collection[str] = tuple(TRIMS)
+    client: Client, mirror: Mirror, *, namespaces: Sequence[str] = (), kinds: Collection[str] = WATCHED
 ) -> frozenset[Key]:
-    """Read the kinds, every one of the mirror; return the keys whose objects changed, came or went unnoticed.
+    """Read the kinds, every one that is watched; return the keys whose objects changed, came or went unnoticed.
 
     Our own resources come last: a resource is known only when its children are.
     """

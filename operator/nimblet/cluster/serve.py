@@ -42,6 +42,7 @@ async def give(poller: Poller, order: ServeOrder) -> bool:
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             allow_redirects=False,
             server_hostname=order.pod.tls_host or None,
+            ssl=poller.trust_of(order.pod.tls_host) or True,
         ) as response:
             taken = response.ok
             detail = f"HTTP {response.status}"

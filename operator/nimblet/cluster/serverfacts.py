@@ -10,20 +10,31 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from nimblet import labels
+from nimblet import labels, names
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.child import is_ours
 from nimblet.cluster.client import Client
-from nimblet.cluster.facts import Gatherer, children, of_component, told_by_events, workload_facts
+from nimblet.cluster.facts import (
+    Gatherer,
+    children,
+    of_component,
+    pod_facts,
+    pods_of,
+    told_by_events,
+    workload_facts,
+)
 from nimblet.cluster.key import Key
 from nimblet.cluster.masterkey import purpose_key
+from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import Container, Pod, StatefulSet, metadata_of
 from nimblet.cluster.resources import CLAIM, RETRIEVAL_INDEX, STATEFUL_SET
 from nimblet.cluster.stuck import NEXT_LOOK_SECONDS, blocked_set, next_setup_look
 from nimblet.cluster.trim import Object
 from nimblet.manifests.qdrant import COMPONENT, component_of, number_of
+from nimblet.manifests.transport import TLS
 from nimblet.plan.facts import ChildRef, DeploymentFacts, PodFacts
 from nimblet.plan.index_servers import KEY_VERSION
+from nimblet.plan.index_sets import certified
 from nimblet.plan.indexfacts import ServersFacts
 from nimblet.plan.qdrant import SetFacts
 
@@ -48,22 +59,53 @@ async def gather_servers(
         return GatheredServers()
     mirror, master = gatherer.mirror, gatherer.master_key
     owned = children(mirror, key, uid=index.uid)
-    bodies = [
-        body
-        for body in mirror.owned(key, STATEFUL_SET.kind)
-        if is_ours(body, kind=key.kind, name=key.name, uid=index.uid) and number_of(_component(body)) is not None
-    ]
+    bodies = _bodies(mirror, key, uid=index.uid)
     crews = [await _crew(gatherer, body, pods=pods, owned=owned, now=now) for body in bodies]
+    found = await _servers(gatherer.client, index, crews)
     return GatheredServers(
-        facts=ServersFacts(
-            sets=tuple(sorted((crew.facts for crew in crews), key=lambda item: item.number)),
-            workloads={crew.facts.number: crew.workload for crew in crews},
-            pods={crew.facts.number: crew.pods for crew in crews},
-            retained=await _retained(gatherer.client, index) if not crews else None,
+        facts=replace(
+            found,
+            transports={
+                number: await gatherer.certificate(
+                    key, names.qdrant(index.name, number=number), uid=index.uid, now=now, peers=True
+                )
+                for number in certified(index, found.sets, retained=found.retained)
+            },
             key=purpose_key(master, uid=index.uid, purpose=WRITES, version=KEY_VERSION),
             reader=purpose_key(master, uid=index.uid, purpose=READS, version=KEY_VERSION),
         ),
         look_again=min((crew.look_again for crew in crews if crew.look_again is not None), default=None),
+    )
+
+
+async def servers_as_read(client: Client, mirror: Mirror, index: RetrievalIndex, key: Key) -> ServersFacts:
+    """Return the servers as their objects alone tell of them: no event, no certificate and no key is looked at."""
+    if index.spec.store.type != "Dedicated":
+        return ServersFacts()
+    owned, pods = children(mirror, key, uid=index.uid), pods_of(mirror, key)
+    crews = []
+    for body in _bodies(mirror, key, uid=index.uid):
+        facts = set_facts(StatefulSet.model_validate(body), owned)
+        mine = tuple(pod_facts(pod) for pod in of_component(pods, component_of(facts.number)))
+        crews.append(_Crew(facts=facts, workload=workload_facts(body), pods=mine))
+    return await _servers(client, index, crews)
+
+
+def _bodies(mirror: Mirror, key: Key, *, uid: str) -> list[Object]:
+    """Return the StatefulSets of servers: an Embedded store's is the retriever itself."""
+    return [
+        body
+        for body in mirror.owned(key, STATEFUL_SET.kind)
+        if is_ours(body, kind=key.kind, name=key.name, uid=uid) and number_of(_component(body)) is not None
+    ]
+
+
+async def _servers(client: Client, index: RetrievalIndex, crews: Sequence["_Crew"]) -> ServersFacts:
+    return ServersFacts(
+        sets=tuple(sorted((crew.facts for crew in crews), key=lambda item: item.number)),
+        workloads={crew.facts.number: crew.workload for crew in crews},
+        pods={crew.facts.number: crew.pods for crew in crews},
+        retained=await _retained(client, index) if not crews else None,
     )
 
 
@@ -85,7 +127,7 @@ class _Crew:
     facts: SetFacts
     workload: DeploymentFacts
     pods: tuple[PodFacts, ...]
-    look_again: float | None
+    look_again: float | None = None
 
 
 def _component(body: Object) -> str:
@@ -113,6 +155,7 @@ def set_facts(live: StatefulSet, owned: Sequence[ChildRef]) -> SetFacts:
     """Return what a StatefulSet says of its servers; how many stands there also while it is scaled to none."""
     container = live.spec.template.spec.containers[0] if live.spec.template.spec.containers else Container()
     claim = live.spec.volume_claim_templates[0].spec if live.spec.volume_claim_templates else None
+    head = live.spec.template.metadata
     told = live.metadata.annotations.get(labels.SERVERS, "")
     component = live.metadata.labels.get(labels.COMPONENT, COMPONENT)
     return SetFacts(
@@ -125,5 +168,7 @@ def set_facts(live: StatefulSet, owned: Sequence[ChildRef]) -> SetFacts:
         retained=live.spec.persistent_volume_claim_retention_policy.when_deleted == "Retain",
         image=container.image,
         mode=live.metadata.annotations.get(labels.STORE_MEMORY, ""),
+        tls=head.labels.get(labels.TRANSPORT) == TLS,
+        certificate=head.annotations.get(labels.CERTIFICATE, ""),
         children=tuple(ref for ref in owned if ref.labels.get(labels.COMPONENT) == component),
     )

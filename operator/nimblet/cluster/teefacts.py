@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nimblet import labels
 from nimblet.api.common import ConfigMapKeyRef, PolicyRef
 from nimblet.api.teepolicy import TEEPolicy, TEEPolicySpec
 from nimblet.cluster.attestation import Challenger, GatedPod
@@ -19,8 +20,9 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import ConfigMap, ContainerStatus, Job, Pod, RuntimeClass, Workload, metadata_of
 from nimblet.cluster.parse import parse_spec
 from nimblet.cluster.podfailure import ENDED_PHASES
-from nimblet.cluster.resources import CONFIG_MAP, NAMESPACE, RUNTIME_CLASS, TEE_POLICY
+from nimblet.cluster.resources import CONFIG_MAP, NAMESPACE, NODE, RUNTIME_CLASS, TEE_POLICY
 from nimblet.manifests.gate import GATE
+from nimblet.plan.strays import has_labels
 from nimblet.plan.tee import bound_policies
 from nimblet.plan.teefacts import AttestationTexts, LivePod, LiveWorkload, PodReport, RuntimeClassFacts, TEEFacts
 from nimblet.quantity import bytes_of, millicores_of
@@ -39,6 +41,8 @@ class Bound:
     """Where initdata lies, and the other texts that policies name."""
     challenger: Challenger | None = None
     """Who asks the gates; nobody where plans are only shown."""
+    planned: tuple[TEEPolicy, ...] = ()
+    """Policies that count as if they were in the cluster, where plans are only shown."""
 
 
 async def tee_facts(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
@@ -59,6 +63,7 @@ async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
             # it may bind anybody
             return TEEFacts(unreadable=f"TEEPolicy {name} is not understood: {spec}")
         policies[name] = TEEPolicy(name=name, spec=spec)
+    policies |= {policy.name: policy for policy in bound.planned}
     known = tuple(policies[name] for name in sorted(policies))
     if not known:
         return TEEFacts()
@@ -69,6 +74,8 @@ async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
     binding = bound_policies(bound.ref, facts)
     if not binding:
         return facts
+    if any(policy.spec.on_violation == "Evict" for policy in binding):
+        await _look_at_nodes(client, mirror, bound.key)
     gated = any(policy.spec.attestation.verifier is not None for policy in binding)
     return TEEFacts(
         policies=known,
@@ -81,6 +88,23 @@ async def _read(client: Client, mirror: Mirror, bound: Bound) -> TEEFacts:
         reports=await _reports(mirror, bound) if gated else {},
         operator_namespace=bound.operator_namespace,
     )
+
+
+async def _look_at_nodes(client: Client, mirror: Mirror, key: Key) -> None:
+    """Read anew the nodes that lack labels which their pods were placed by.
+
+    The scheduler saw them there: they vanished since, or what is seen of nodes is older than what is seen of pods.
+    The former ends pods, the latter must not.
+    """
+    for name in sorted({pod.spec.node_name for pod in _live(mirror, key) if not _suits(mirror, pod)}):
+        async for body in client.list(NODE, field_selector=f"metadata.name={name}"):
+            mirror.put(NODE.kind, body)
+
+
+def _suits(mirror: Mirror, pod: Pod) -> bool:
+    """Tell whether a pod's node has the labels that it was placed by; of a node that is not known nothing is."""
+    node = mirror.get(NODE.kind, "", pod.spec.node_name)
+    return node is None or has_labels(metadata_of(node).labels, pod.spec.node_selector)
 
 
 async def _namespace_labels(client: Client, name: str) -> Mapping[str, str] | None:
@@ -162,6 +186,8 @@ def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
                     uid=item.metadata.uid,
                     runtime_class=item.spec.template.spec.runtime_class_name,
                     keeps_claims=bool(item.spec.volume_claim_templates),
+                    component=item.metadata.labels.get(labels.COMPONENT, ""),
+                    created_at=item.metadata.creation_timestamp,
                 )
             )
     return tuple(found)
@@ -176,6 +202,10 @@ def _pods(mirror: Mirror, key: Key) -> tuple[LivePod, ...]:
         LivePod(
             name=pod.metadata.name,
             runtime_class=pod.spec.runtime_class_name,
+            component=pod.metadata.labels.get(labels.COMPONENT, ""),
+            node=pod.spec.node_name,
+            node_selector=dict(pod.spec.node_selector),
+            created_at=pod.metadata.creation_timestamp,
             uid=pod.metadata.uid,
             gated=not pod.status.container_statuses or pod.container(GATE) is not None,
             opened=_is_open(pod),

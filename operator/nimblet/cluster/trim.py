@@ -43,6 +43,7 @@ _POD_STATUS: Final = (
 _POD_CONDITIONS: Final = frozenset({"DisruptionTarget", "PodScheduled", "Ready"})
 _WORKLOAD_STATUS: Final = ("active", "conditions", "observedGeneration", "replicas", "updatedReplicas")
 _WORKLOAD_CONDITIONS: Final = frozenset({"Complete", "Failed", "Progressing", "ReplicaFailure"})
+_CERTIFICATE_CONDITIONS: Final = frozenset({"Issuing", "Ready"})
 _CONDITION: Final = ("type", "status", "reason", "message", "lastTransitionTime")
 _CHATTY: Final = "Progressing"
 """A condition whose message follows every step; its reason says what we need."""
@@ -101,6 +102,15 @@ def trim_claim(body: Object) -> dict[str, object]:
     return {**trim_child(body), "status": _only(_part(body, "status"), ("phase", "capacity"))}
 
 
+def trim_certificate(body: Object) -> dict[str, object]:
+    """As `trim_child`, with what cert-manager tells; its revision tells that the Secret is another."""
+    status: dict[str, object] = _only(_part(body, "status"), ("revision", "notAfter"))
+    known = (*_CONDITION, "observedGeneration")
+    items = _items(_part(body, "status").get("conditions"))
+    status["conditions"] = [_only(item, known) for item in items if item.get("type") in _CERTIFICATE_CONDITIONS]
+    return {**trim_child(body), "status": status}
+
+
 def trim_pod(body: Object) -> dict[str, object]:
     """Keep what the failure classification and the observer read; of the spec where it runs."""
     status: dict[str, object] = _only(_part(body, "status"), _POD_STATUS)
@@ -111,7 +121,7 @@ def trim_pod(body: Object) -> dict[str, object]:
         status["conditions"] = _conditions(status, _POD_CONDITIONS)
     return {
         "metadata": _metadata(body, _POD_METADATA),
-        "spec": _only(_part(body, "spec"), ("nodeName", "runtimeClassName")),
+        "spec": _only(_part(body, "spec"), ("nodeName", "nodeSelector", "runtimeClassName")),
         "status": status,
     }
 
@@ -168,8 +178,13 @@ TRIMS: Final[Mapping[str, Callable[[Object], dict[str, object]]]] = {
     "NetworkPolicy": trim_child,
     "PodDisruptionBudget": trim_child,
     "PersistentVolumeClaim": trim_claim,
+    "Certificate": trim_certificate,
 }
 """Kind → what is kept of it: the kinds of the mirror. Secrets are not among them."""
+UNSURE: Final = frozenset({"Certificate"})
+"""Kinds that a cluster may not know: issued.py lists them where the settings ask for them."""
+WATCHED: Final = tuple(kind for kind in TRIMS if kind not in UNSURE)
+"""Kinds that are watched, and read anew at each resync."""
 
 
 def shared(body: Object) -> Object:

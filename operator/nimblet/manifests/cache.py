@@ -8,10 +8,10 @@ from nimblet import labels, names
 from nimblet.manifests.common import Manifest, Part, metadata
 from nimblet.manifests.job import Job
 from nimblet.manifests.loader import (
-    ARTIFACT_MOUNT,
     MODELS_DIR,
     MODELS_MOUNT,
     LoaderPod,
+    artifact_mount,
     artifact_volume,
     container,
     fetch_args,
@@ -28,7 +28,7 @@ FILLER: Final = "filler"
 
 @dataclass(frozen=True, kw_only=True)
 class CacheMount:
-    """What a model pod has of the cache."""
+    """What a model pod has of the cache: one folder of it for the model, and one for each further source."""
 
     claim: str
     folder: str
@@ -81,7 +81,7 @@ def fill_job_manifest(pod: LoaderPod, job: FillJob) -> Manifest:
     args = [*fetch_args("fill"), "--folder", job.mount.folder]
     for folder in job.keep or ():
         args += ["--keep", folder]
-    mounts = [*loader_mounts(pod), ARTIFACT_MOUNT, MODELS_MOUNT]
+    mounts = [*loader_mounts(pod), artifact_mount(pod), MODELS_MOUNT]
     return loader_job_manifest(
         pod,
         FILLER,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from nimblet import labels, names
 from nimblet.manifests.common import Manifest, Part, metadata, model_labels
+from nimblet.manifests.loader import POLICY_FILE
 
 ARTIFACT_KEY = "artifact.json"
-POLICY_KEY = "policy.json"
 API_KEY = "api-key"
 
 
@@ -27,13 +27,18 @@ def artifact_manifest(owner: str, namespace: str, *, source_hash: str, text: str
     }
 
 
-def fetch_policy_manifest(owner: str, namespace: str, *, text: str) -> Manifest:
-    """Return the ConfigMap with the admin's fetch policy; a change reaches pods without a restart."""
+def fetch_policy_manifest(
+    owner: str, namespace: str, *, text: str, others: Mapping[str, str] | None = None
+) -> Manifest:
+    """Return the ConfigMap with the admin's fetch policy; a change reaches pods without a restart.
+
+    `others` are those of the adapters' sources: each names the hosts of its own credentials alone.
+    """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(names.fetch_policy(owner), namespace, labels_=model_labels(owner, "fetch-policy")),
-        "data": {POLICY_KEY: text},
+        "data": {POLICY_FILE: text, **(others or {})},
     }
 
 

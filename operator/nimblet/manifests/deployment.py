@@ -82,6 +82,28 @@ class PodOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterMount:
+    """An adapter of the model or its drafting model: what fetches or checks it, and the size of its own volume."""
+
+    loader: LoaderPod
+    volume_bytes: int
+    """Of the pod; 0 where the files lie in the cache."""
+    cache: CacheMount | None = None
+
+    @property
+    def volume(self) -> str:
+        """Name of the volume with its files: its own, or the cache's, which holds them in a folder of theirs."""
+        return "models" if self.cache is not None else self.loader.volume("models")
+
+    @property
+    def container(self) -> Manifest:
+        """The init container that fetches the files, or checks those in the cache."""
+        if self.cache is not None:
+            return verify_container(self.loader, self.cache)
+        return loader_container(self.loader)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """Everything the Deployment needs besides the loader's part."""
 
@@ -98,6 +120,9 @@ class Workload:
     cache: CacheMount | None = None
     weights_image: str | None = None
     """Image, by digest, that the kubelet mounts the weights from."""
+    adapters: Sequence[AdapterMount] = ()
+    adapters_label: str = ""
+    """Tells which adapters the pods have."""
 
 
 def deployment_manifest(workload: Workload) -> Manifest:
@@ -106,8 +131,13 @@ def deployment_manifest(workload: Workload) -> Manifest:
     own_labels = {labels.SOURCE_HASH: loader.source_hash}
     if workload.cache is not None:
         own_labels[labels.CACHE_FOLDER] = workload.cache.folder
+    for item in workload.adapters:
+        if item.cache is not None:
+            own_labels[labels.checked_folder(item.loader.container_name)] = item.cache.folder
     if workload.weights_image is not None:
         own_labels[labels.WEIGHTS_IMAGE] = workload.weights_image.rpartition(":")[2][:DIGEST_DIGITS]
+    if workload.adapters_label:
+        own_labels[labels.ADAPTERS] = workload.adapters_label
     template = Template(
         part=Part(owner=loader.owner, namespace=loader.namespace, component="model"),
         scheduling=loader.scheduling,
@@ -131,6 +161,7 @@ def _pod_spec(workload: Workload) -> Manifest:
     key: list[Manifest] = [{"name": "key", "secret": _key_source(workload)}] if server.key_file else []
     volumes: list[Manifest] = [
         *models,
+        *(volume for adapter in workload.adapters for volume in _adapter_volumes(adapter)),
         *key,
         {"name": "tmp", "emptyDir": {"sizeLimit": server.tmp_limit}},
         *(_scratch_volume(scratch) for scratch in server.scratch),
@@ -143,7 +174,7 @@ def _pod_spec(workload: Workload) -> Manifest:
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": workload.drain_seconds + GRACE_AFTER_DRAIN_SECONDS,
         **server_fields(loader.scheduling, selector=pod_selector(loader.owner, "model")),
-        "initContainers": [init],
+        "initContainers": [init, *(adapter.container for adapter in workload.adapters)],
         "containers": [_server(workload)],
         "volumes": volumes,
     }
@@ -159,6 +190,14 @@ def _weights(workload: Workload) -> tuple[Manifest, list[Manifest]]:
     scratch: Manifest = {"name": "models", "emptyDir": {"sizeLimit": str(workload.volume_bytes)}}
     held = [*loader_volumes(loader), *key_volumes(loader), artifact_volume(loader), scratch]
     return loader_container(loader), held
+
+
+def _adapter_volumes(adapter: AdapterMount) -> list[Manifest]:
+    """Return the volumes of one adapter: its files', what its loader needs. None is another's but the cache."""
+    if adapter.cache is not None:
+        return [artifact_volume(adapter.loader)]
+    files: Manifest = {"name": adapter.volume, "emptyDir": {"sizeLimit": str(adapter.volume_bytes)}}
+    return [*loader_volumes(adapter.loader), *key_volumes(adapter.loader), artifact_volume(adapter.loader), files]
 
 
 def _key_source(workload: Workload) -> Manifest:
@@ -199,8 +238,11 @@ def _option_mounts(options: PodOptions) -> list[Manifest]:
 
 def _server(workload: Workload) -> Manifest:
     requests: Manifest = {"cpu": workload.cpu, "memory": workload.memory}
+    held = sum(adapter.volume_bytes for adapter in workload.adapters)
     if workload.cache is None and workload.weights_image is None:
-        requests["ephemeral-storage"] = str(workload.volume_bytes)
+        held += workload.volume_bytes
+    if held:
+        requests["ephemeral-storage"] = str(held)
     server = workload.server
     key: list[Manifest] = [{"name": "key", "mountPath": KEY_DIR, "readOnly": True}] if server.key_file else []
     container: Manifest = {
@@ -216,6 +258,10 @@ def _server(workload: Workload) -> Manifest:
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "models", "mountPath": MODELS_DIR, "readOnly": True},
+            *(
+                {"name": item.volume, "mountPath": item.loader.server_path, "readOnly": True}
+                for item in workload.adapters
+            ),
             *key,
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
             *({"name": scratch.name, "mountPath": scratch.path} for scratch in server.scratch),

@@ -19,10 +19,20 @@ WEIGHTS_KEY_DIR: Final = "/etc/nimblet/weights-key"
 WEIGHTS_KEY_ENTRY: Final = "identity"
 """Entry of the user's Secret with the key of encrypted weights."""
 MODELS_DIR: Final = "/models"
+DRAFT_DIR: Final = "/draft"
+"""Where the server has the model that drafts for its own."""
+ADAPTERS_DIR: Final = "/adapters"
+"""Where the server has its adapters, each in a folder of its name."""
+POLICY_FILE: Final = "policy.json"
 SOURCE_ENV: Final = "NIMBLET_SOURCE"
 
 RESOLVE_DEADLINE_SECONDS: Final = 300
 """A resolver reads a listing and a header; five minutes cover retries and a slow hub."""
+DRAFT_LOADER: Final = "drafter"
+"""The container that fetches the drafting model."""
+DRAFT_POLICY: Final = "draft.json"
+ADAPTER_LOADER: Final = "loader-"
+"""Before an adapter's name: the container that fetches it."""
 IDENTITY_SECONDS: Final = 3600
 """Life of the token that a role is assumed with; the kubelet renews it."""
 RESOURCES: Final[Manifest] = {
@@ -30,6 +40,11 @@ RESOURCES: Final[Manifest] = {
     "limits": {"memory": "192Mi"},
 }
 """The interpreter and TLS need about 50 MiB, the stream at most 64 MiB more (a test of the loader)."""
+
+
+def policy_key(adapter: str) -> str:
+    """Return the entry of the fetch policies' ConfigMap that is an adapter's."""
+    return f"adapter-{adapter}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,29 +70,62 @@ class LoaderPod:
     weights_key: str | None = None
     """The user's Secret that decrypts the weights; the container that fetches them mounts it, and no other."""
     scheduling: Scheduling = field(default_factory=Scheduling)
+    adapter: str = ""
+    """Name of the adapter that the source holds; empty for the model itself."""
+    draft: bool = False
+    """The source holds the drafting model."""
+
+    @property
+    def policy_key(self) -> str:
+        """Entry of the fetch policies' ConfigMap that says where this source's credentials may go."""
+        if self.draft:
+            return DRAFT_POLICY
+        return policy_key(self.adapter) if self.adapter else POLICY_FILE
+
+    def volume(self, name: str) -> str:
+        """Return a volume's name: those of an adapter and a drafting model are in one pod with the model's."""
+        if self.draft:
+            return f"draft-{name}"
+        return f"{name}-{self.adapter}" if self.adapter else name
+
+    @property
+    def container_name(self) -> str:
+        """Name of the container that fetches the source."""
+        if self.draft:
+            return DRAFT_LOADER
+        return f"{ADAPTER_LOADER}{self.adapter}" if self.adapter else "loader"
+
+    @property
+    def server_path(self) -> str:
+        """Where the server has the files, of all but the model itself."""
+        return DRAFT_DIR if self.draft else f"{ADAPTERS_DIR}/{self.adapter}"
 
 
 def loader_mounts(pod: LoaderPod) -> list[Manifest]:
     """Return where `loader_volumes` are mounted."""
-    mounts: list[Manifest] = [{"name": "policy", "mountPath": POLICY_DIR, "readOnly": True}]
+    mounts: list[Manifest] = [{"name": pod.volume("policy"), "mountPath": POLICY_DIR, "readOnly": True}]
     if pod.secret_name is not None:
-        mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+        mounts.append({"name": pod.volume("credentials"), "mountPath": CREDENTIALS_DIR, "readOnly": True})
     if pod.identity_audience is not None:
-        mounts.append({"name": "identity", "mountPath": IDENTITY_DIR, "readOnly": True})
+        mounts.append({"name": pod.volume("identity"), "mountPath": IDENTITY_DIR, "readOnly": True})
     if pod.claim is not None:
-        mounts.append({"name": "source", "mountPath": CLAIM_DIR, "readOnly": True})
+        mounts.append({"name": pod.volume("source"), "mountPath": CLAIM_DIR, "readOnly": True})
     return mounts
 
 
 def loader_volumes(pod: LoaderPod) -> list[Manifest]:
     """Return the volumes that `loader_mounts` names: the policy and, by reference only, the user's Secret."""
-    volumes: list[Manifest] = [{"name": "policy", "configMap": {"name": names.fetch_policy(pod.owner)}}]
+    policy: Manifest = {"name": names.fetch_policy(pod.owner)}
+    if pod.policy_key != POLICY_FILE:
+        policy["items"] = [{"key": pod.policy_key, "path": POLICY_FILE}]
+    volumes: list[Manifest] = [{"name": pod.volume("policy"), "configMap": policy}]
     if pod.secret_name is not None:
-        volumes.append({"name": "credentials", **_credentials(pod, pod.secret_name)})
+        volumes.append({"name": pod.volume("credentials"), **_credentials(pod, pod.secret_name)})
     if pod.identity_audience is not None:
-        volumes.append({"name": "identity", **_identity(pod.identity_audience)})
+        volumes.append({"name": pod.volume("identity"), **_identity(pod.identity_audience)})
     if pod.claim is not None:
-        volumes.append({"name": "source", "persistentVolumeClaim": {"claimName": pod.claim, "readOnly": True}})
+        claim = {"claimName": pod.claim, "readOnly": True}
+        volumes.append({"name": pod.volume("source"), "persistentVolumeClaim": claim})
     return volumes
 
 
@@ -126,7 +174,7 @@ def loader_job_manifest(pod: LoaderPod, component: str, job: Job) -> Manifest:
 
 def resolver_job_manifest(pod: LoaderPod, *, attempt: int, credentials_hash: str) -> Manifest:
     """Return the Job that turns the source into facts."""
-    args = ["resolve", "--policy", f"{POLICY_DIR}/policy.json", "--credentials", CREDENTIALS_DIR]
+    args = ["resolve", "--policy", f"{POLICY_DIR}/{POLICY_FILE}", "--credentials", CREDENTIALS_DIR]
     job = Job(
         name=names.resolver_job(pod.owner, source_hash=pod.source_hash, attempt=attempt),
         service_account=names.resolver(pod.owner),
@@ -146,7 +194,7 @@ def fetch_args(command: str) -> list[str]:
         "--artifact",
         f"{ARTIFACT_DIR}/artifact.json",
         "--policy",
-        f"{POLICY_DIR}/policy.json",
+        f"{POLICY_DIR}/{POLICY_FILE}",
         "--credentials",
         CREDENTIALS_DIR,
         "--dest",
@@ -159,14 +207,18 @@ def fetch_args(command: str) -> list[str]:
 def artifact_volume(pod: LoaderPod) -> Manifest:
     """Return the volume with what the resolver found."""
     return {
-        "name": "artifact",
+        "name": pod.volume("artifact"),
         "configMap": {"name": names.artifact(pod.owner, source_hash=pod.source_hash)},
     }
 
 
+def artifact_mount(pod: LoaderPod) -> Manifest:
+    """Return where `artifact_volume` is mounted."""
+    return {"name": pod.volume("artifact"), "mountPath": ARTIFACT_DIR, "readOnly": True}
+
+
 IMAGE_FOLDER: Final = "models"
 """Where a ModelCar image has its files; mounted whole, since not every runtime knows subPath."""
-ARTIFACT_MOUNT: Final[Manifest] = {"name": "artifact", "mountPath": ARTIFACT_DIR, "readOnly": True}
 MODELS_MOUNT: Final[Manifest] = {"name": "models", "mountPath": MODELS_DIR}
 
 
@@ -182,9 +234,9 @@ def check_container(pod: LoaderPod) -> Manifest:
 
 def reading_container(pod: LoaderPod, command: str, *args: str) -> Manifest:
     """Return an init container that checks files which are there. It has no policy, credentials or network."""
-    mounts = [ARTIFACT_MOUNT, {**MODELS_MOUNT, "readOnly": True}]
+    mounts = [artifact_mount(pod), {**MODELS_MOUNT, "readOnly": True}]
     argv = [command, "--artifact", f"{ARTIFACT_DIR}/artifact.json", *args]
-    return container(pod, "loader", args=argv, mounts=mounts, uid=False)
+    return container(pod, pod.container_name, args=argv, mounts=mounts, uid=False)
 
 
 def key_volumes(pod: LoaderPod) -> list[Manifest]:
@@ -193,12 +245,12 @@ def key_volumes(pod: LoaderPod) -> list[Manifest]:
         return []
     items = [{"key": WEIGHTS_KEY_ENTRY, "path": WEIGHTS_KEY_ENTRY}]
     source = {"secretName": pod.weights_key, "items": items, "defaultMode": 0o440}
-    return [{"name": "weights-key", "secret": source}]
+    return [{"name": pod.volume("weights-key"), "secret": source}]
 
 
 def loader_container(pod: LoaderPod) -> Manifest:
     """Return the init container that fills the model volume with verified files."""
-    mounts = [*loader_mounts(pod), ARTIFACT_MOUNT, MODELS_MOUNT]
+    mounts = [*loader_mounts(pod), artifact_mount(pod), {**MODELS_MOUNT, "name": pod.volume("models")}]
     if pod.weights_key is not None:
-        mounts.append({"name": "weights-key", "mountPath": WEIGHTS_KEY_DIR, "readOnly": True})
-    return container(pod, "loader", args=fetch_args("fetch"), mounts=mounts)
+        mounts.append({"name": pod.volume("weights-key"), "mountPath": WEIGHTS_KEY_DIR, "readOnly": True})
+    return container(pod, pod.container_name, args=fetch_args("fetch"), mounts=mounts)

@@ -24,6 +24,17 @@ from nimblet.manifests.network import (
     service_manifest,
 )
 from nimblet.manifests.scheduling import server_fields
+from nimblet.manifests.transport import (
+    AUTHORITIES_FILE,
+    CERTIFICATE_FILE,
+    DIGITS,
+    HTTPS,
+    KEY_FILE,
+    TLS_DIR,
+    Secured,
+    secured,
+    secured_service,
+)
 
 COMPONENT: Final = "qdrant"
 REST_PORT: Final = 6333
@@ -56,6 +67,16 @@ FIXED_ENV: Final[Mapping[str, str]] = {
     "QDRANT_INIT_FILE_PATH": f"{HOME}/init/.qdrant-initialized",
 }
 """Configuration without secrets. Recovery mode stays off: it would hide that the memory is too small."""
+TLS_ENV: Final[Mapping[str, str]] = {
+    "QDRANT__SERVICE__ENABLE_TLS": "true",
+    "QDRANT__CLUSTER__P2P__ENABLE_TLS": "true",
+    "QDRANT__TLS__CERT": f"{TLS_DIR}/{CERTIFICATE_FILE}",
+    "QDRANT__TLS__KEY": f"{TLS_DIR}/{KEY_FILE}",
+    "QDRANT__TLS__CA_CERT": f"{TLS_DIR}/{AUTHORITIES_FILE}",
+    # seconds after which another certificate is shown; of REST alone
+    "QDRANT__TLS__CERT_TTL": "60",
+}
+"""config/config.yaml of Qdrant. Between each other the servers verify both sides, and read their files once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +119,8 @@ class QdrantSet:
     scheduling: Scheduling = field(default_factory=Scheduling)
     suspended: bool = False
     """No pod is wanted; claims and all else stay."""
+    tls: Secured | None = None
+    """Their certificate; without one they speak plain HTTP."""
 
     @property
     def part(self) -> Part:
@@ -113,12 +136,12 @@ class QdrantSet:
     @property
     def headless(self) -> str:
         """The Service that names each pod."""
-        return f"{self.name}-headless"
+        return names.headless(self.name)
 
     @property
     def url(self) -> str:
         """Where its REST interface is."""
-        return servers_url(self.owner, self.namespace, number=self.number)
+        return servers_url(self.owner, self.namespace, number=self.number, tls=self.tls is not None)
 
 
 def component_of(number: int) -> str:
@@ -134,26 +157,31 @@ def number_of(component: str) -> int | None:
     return int(digits) if digits != component and digits.isdecimal() else None
 
 
-def servers_url(owner: str, namespace: str, *, number: int) -> str:
+def servers_url(owner: str, namespace: str, *, number: int, tls: bool = False) -> str:
     """Return where the REST interface of a set is."""
-    return f"http://{names.qdrant(owner, number=number)}.{namespace}.svc:{REST_PORT}"
+    return _url(names.service_host(names.qdrant(owner, number=number), namespace), tls=tls)
 
 
-def server_url(owner: str, namespace: str, *, number: int, at: int) -> str:
+def server_url(owner: str, namespace: str, *, number: int, at: int, tls: bool = False) -> str:
     """Return where the REST interface of one server of a set is, whether it is ready or not."""
     name = names.qdrant(owner, number=number)
-    return f"http://{name}-{at}.{name}-headless.{namespace}.svc:{REST_PORT}"
+    return _url(f"{name}-{at}.{names.service_host(names.headless(name), namespace)}", tls=tls)
+
+
+def _url(host: str, *, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://{host}:{REST_PORT}"
 
 
 def qdrant_manifests(servers: QdrantSet) -> tuple[Manifest, ...]:
     """Return the children of a set in order of creation; the key Secret is shared by all sets."""
     part, name = servers.part, servers.name
+    service, workload = service_manifest(part, name=name, port=REST_PORT), _stateful_set(servers)
     children = [
         service_account_manifest(part, name=name),
         _policy(servers),
-        service_manifest(part, name=name, port=REST_PORT),
+        service if servers.tls is None else secured_service(service),
         _headless_service(servers),
-        _stateful_set(servers),
+        workload if servers.tls is None else secured(workload, servers.tls, runtime=COMPONENT),
     ]
     if servers.replicas > 1:
         children.append(disruption_budget_manifest(part, name=name))
@@ -177,6 +205,7 @@ def qdrant_keys_manifest(part: Part, keys: QdrantKeys) -> Manifest:
 def _headless_service(servers: QdrantSet) -> Manifest:
     """Return the Service of the peers: they must find each other before they are ready."""
     ports = [("http", REST_PORT), ("p2p", PEER_PORT)]
+    shown = {"http": HTTPS} if servers.tls is not None else {}
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -186,7 +215,10 @@ def _headless_service(servers: QdrantSet) -> Manifest:
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
             "selector": servers.part.selector,
-            "ports": [{"name": name, "port": port, "targetPort": name, "protocol": "TCP"} for name, port in ports],
+            "ports": [
+                {"name": shown.get(name, name), "port": port, "targetPort": name, "protocol": "TCP"}
+                for name, port in ports
+            ],
         },
     }
 
@@ -210,8 +242,9 @@ def _stateful_set(servers: QdrantSet) -> Manifest:
         labels.KEY_VERSIONS: names.version_text(servers.keys.versions),
     }
     head: Manifest = {"labels": own}
-    if scheduling.pod_annotations:
-        head["annotations"] = dict(scheduling.pod_annotations)
+    annotations = {**scheduling.pod_annotations, **_certificate_mark(servers)}
+    if annotations:
+        head["annotations"] = annotations
     kept = "Retain" if servers.retained else "Delete"
     return {
         "apiVersion": "apps/v1",
@@ -238,6 +271,13 @@ def _stateful_set(servers: QdrantSet) -> Manifest:
             "volumeClaimTemplates": [_claim(servers, "storage"), _claim(servers, "snapshots")],
         },
     }
+
+
+def _certificate_mark(servers: QdrantSet) -> dict[str, str]:
+    """Return what rolls the servers when their certificate changes: alone, a server has no peer to show it to."""
+    if servers.tls is None or servers.replicas == 1:
+        return {}
+    return {labels.CERTIFICATE: servers.tls.certificate[:DIGITS]}
 
 
 def _claim(servers: QdrantSet, name: str) -> Manifest:
@@ -310,13 +350,16 @@ def _container(servers: QdrantSet) -> Manifest:
 
 def _environment(servers: QdrantSet) -> list[Manifest]:
     """Return the settings; POD_NAME stands first, since $(POD_NAME) sees only what stands before it."""
-    address = f"{servers.headless}:{PEER_PORT}"
+    # with its namespace where it is verified: no certificate is good for a shorter name
+    host = servers.headless if servers.tls is None else names.service_host(servers.headless, servers.namespace)
+    scheme, address = ("http" if servers.tls is None else "https"), f"{host}:{PEER_PORT}"
     identity: list[Manifest] = [
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-        {"name": "QDRANT_URI", "value": f"http://$(POD_NAME).{address}"},
-        {"name": "QDRANT_BOOTSTRAP", "value": f"http://{servers.name}-0.{address}"},
+        {"name": "QDRANT_URI", "value": f"{scheme}://$(POD_NAME).{address}"},
+        {"name": "QDRANT_BOOTSTRAP", "value": f"{scheme}://{servers.name}-0.{address}"},
     ]
-    fixed: list[Manifest] = [{"name": name, "value": value} for name, value in FIXED_ENV.items()]
+    settings = FIXED_ENV if servers.tls is None else {**FIXED_ENV, **TLS_ENV}
+    fixed: list[Manifest] = [{"name": name, "value": value} for name, value in settings.items()]
     return [*identity, *fixed]
 
 

@@ -42,11 +42,18 @@ class SecretFile:
     secret: str
     entry: str = API_KEY
     optional: bool = False
+    file: str = API_KEY
+    """What it is called in the folder."""
 
     @property
     def path(self) -> str:
         """Where the file lies."""
-        return f"{SECRETS_DIR}/{self.name}/{API_KEY}"
+        return f"{self.folder}/{self.file}"
+
+    @property
+    def folder(self) -> str:
+        """Where it alone lies."""
+        return f"{SECRETS_DIR}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +75,14 @@ class Retriever:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def config_manifest(part: Part, *, name: str, text: str, immutable: bool = False) -> Manifest:
+def config_manifest(
+    part: Part, *, name: str, text: str, more_labels: Mapping[str, str] | None = None, immutable: bool = False
+) -> Manifest:
     """Return the ConfigMap of a program's configuration file."""
     manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(name, part.namespace, labels_=part.labels),
+        "metadata": metadata(name, part.namespace, labels_={**part.labels, **(more_labels or {})}),
         "data": {CONFIG_FILE: text},
     }
     return {**manifest, "immutable": True} if immutable else manifest
@@ -135,7 +144,7 @@ def secret_volume(file: SecretFile) -> Manifest:
     """Return the volume of a Secret's one entry."""
     source: Manifest = {
         "secretName": file.secret,
-        "items": [{"key": file.entry, "path": API_KEY}],
+        "items": [{"key": file.entry, "path": file.file}],
         "defaultMode": 0o440,
     }
     if file.optional:
@@ -145,7 +154,7 @@ def secret_volume(file: SecretFile) -> Manifest:
 
 def secret_mount(file: SecretFile) -> Manifest:
     """Return where it is mounted."""
-    return {"name": file.name, "mountPath": f"{SECRETS_DIR}/{file.name}", "readOnly": True}
+    return {"name": file.name, "mountPath": file.folder, "readOnly": True}
 
 
 def _container(retriever: Retriever) -> Manifest:

@@ -13,6 +13,7 @@ from nimblet import labels
 from nimblet.manifests.common import Manifest, Part, metadata
 from nimblet.manifests.template import content_revision
 
+SECRET_TYPE: Final = "kubernetes.io/tls"  # noqa: S105 - a type, not a secret
 TLS_DIR: Final = "/etc/nimblet/tls"
 CERTIFICATE_FILE: Final = "tls.crt"
 KEY_FILE: Final = "tls.key"
@@ -42,8 +43,10 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": _OURS,
     "retriever": _OURS,
     "indexer": _OURS,
+    "qdrant": (),
 }
-"""What a program is told: a model's by its runtime, any other by its component. TGI has no such option."""
+"""What a program is told: a model's by its runtime, any other by its component. TGI has no such option; Qdrant is
+told by its environment."""
 READS_ONCE: Final = frozenset({"model"})
 """Components whose program never looks at its certificate again: another certificate rolls their pods."""
 CLIENTS: Final = frozenset({"indexer"})
@@ -58,13 +61,15 @@ class Secured:
     certificate: str
 
 
-def tls_secret_manifest(part: Part, *, name: str, data: Mapping[str, str]) -> Manifest:
+def tls_secret_manifest(
+    part: Part, *, name: str, data: Mapping[str, str], annotations: Mapping[str, str]
+) -> Manifest:
     """Return the Secret with key, certificate and trusted authorities, in base64."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(name, part.namespace, labels_=part.labels),
-        "type": "kubernetes.io/tls",
+        "metadata": metadata(name, part.namespace, labels_=part.labels, annotations=annotations),
+        "type": SECRET_TYPE,
         "data": dict(data),
     }
 
@@ -80,7 +85,7 @@ def secured_service(service: Manifest) -> Manifest:
 
 
 def secured(manifest: Manifest, tls: Secured, *, runtime: str = "") -> Manifest:
-    """Return a workload whose pods serve HTTPS, or ask servers that do. `runtime`: of a model's pods.
+    """Return a workload whose pods serve HTTPS, or ask servers that do. `runtime`: of a model's or a set's pods.
 
     Its pods' REVISION is new, where it has one. The program is that of the first container.
     """

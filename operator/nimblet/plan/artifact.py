@@ -56,6 +56,17 @@ class Quantization(ArtifactModel):
     group_size: Count | None = None
 
 
+class Lora(ArtifactModel):
+    """What the headers tell about a LoRA adapter; the widths are None where no matrix shows them."""
+
+    rank: Annotated[int, Field(ge=1, le=2**20)]
+    alpha: float = 0.0
+    layers: Layers = 0
+    embedding_length: Count | None = None
+    feed_forward_length: Count | None = None
+    base_model: Annotated[str, Field(max_length=128)] | None = None
+
+
 class Header(ArtifactModel):
     """Facts of the headers that plans need; per-layer values are one number or (value, layers) runs.
 
@@ -81,6 +92,8 @@ class Header(ArtifactModel):
     sliding_window: Count | None = None
     sliding_window_pattern: Count | Runs | None = None
     vocab_size: Count | None = None
+    vocabulary: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the first tokens, where it was asked for."""
     merge_count: Count | None = None
     expert_count: Count | None = None
     expert_used_count: Count | None = None
@@ -94,6 +107,8 @@ class Header(ArtifactModel):
     dtype: Annotated[str, Field(max_length=16)] | None = None
     quantization: Quantization | None = None
     other: Annotated[dict[Key, Count], Field(max_length=32)] = Field(default_factory=dict)
+    adapter: Lora | None = None
+    """Set where the files are a LoRA adapter; the shape of a model is then zero."""
 
 
 class Signer(ArtifactModel):

@@ -44,7 +44,7 @@ def artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -
         digest_source=artifact.digest_source,
         method=artifact.method or None,
         signer=artifact.signer.name if artifact.signer is not None else None,
-        key=_key(model, rollout),
+        key=key_place(model, loaded=rollout.loaded),
         architecture=artifact.header.architecture,
         parameters=artifact.header.parameters,
         dimension=answer_width(task, artifact.header) if task == "Embedding" else None,
@@ -52,9 +52,9 @@ def artifact_status(artifact: Artifact, model: CompactModel, rollout: Rollout) -
     )
 
 
-def _key(model: CompactModel, rollout: Rollout) -> str | None:
+def key_place(model: CompactModel, *, loaded: bool) -> str | None:
     """Return where the key of encrypted weights is: a loader that has finished got it from the broker."""
     encryption = model.spec.source.encryption
     if encryption is None:
         return None
-    return KEY_RELEASED if encryption.kbs is not None and rollout.loaded else encryption.place
+    return KEY_RELEASED if encryption.kbs is not None and loaded else encryption.place

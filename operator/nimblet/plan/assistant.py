@@ -4,7 +4,7 @@
 An edit that names what is not there, or what does not serve yet, leaves the gateway that serves as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -34,17 +34,26 @@ from nimblet.merging import merge
 from nimblet.plan.assistantconfig import GatewayConfig, plan_config
 from nimblet.plan.assistantfacts import AssistantFacts
 from nimblet.plan.assistantreferences import References, fallback_note, judge_references, used_names
+from nimblet.plan.attest import Proof
 from nimblet.plan.facts import FIRST_KEY, ChildRef
-from nimblet.plan.guarded import confined, hold, judge_proof, policy_status, policy_verdicts
+from nimblet.plan.guarded import Held, confined, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.keys import KeyPlan, plan_keys
+from nimblet.plan.ownserver import OwnImage, bindable_of, choose_image
 from nimblet.plan.resolve import secret_poll
 from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
-from nimblet.plan.source import spec_hash
 from nimblet.plan.stage import Problem, Progress, earliest, problem
-from nimblet.plan.tee import Bindable, Guard, plan_guard
-from nimblet.plan.transport import Transport, plan_transport
-from nimblet.plan.verdicts import passing_verdicts, ready_verdict, serving_verdict, was_true, write_problem
+from nimblet.plan.tee import Guard, plan_guard
+from nimblet.plan.transport import Transport, Wanted, plan_transport
+from nimblet.plan.verdicts import (
+    kept_serving,
+    passing_verdicts,
+    ready_since,
+    ready_verdict,
+    serving_verdict,
+    was_true,
+    write_problem,
+)
 from nimblet.plan.workload import (
     BUDGET_FROM_REPLICAS,
     callers_of,
@@ -74,75 +83,89 @@ class _Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Image:
-    """The gateway's image: that of the running pods as long as the spec stays."""
+class _Basis:
+    """What stands before anything is rendered."""
 
-    name: str
-    newer: bool
-    spec_hash: str
+    assistant: Assistant
+    facts: AssistantFacts
+    settings: Settings
+    references: References
+    keys: KeyPlan
+    image: OwnImage
+    guard: Guard
+    proof: Proof
+    transport: Transport
 
 
 def plan_assistant(
     assistant: Assistant, facts: AssistantFacts, settings: Settings, now: datetime
 ) -> Plan[AssistantStatus]:
     """Return the children, deletions and status of one Assistant. Same arguments, same plan."""
-    access = assistant.spec.access
-    keys = plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now)
-    references = judge_references(assistant, facts)
-    image = _image(assistant, facts, settings)
-    guard = plan_guard(_bindable(assistant, settings), facts.tee, facts.nodes)
-    proof = judge_proof(guard, facts.tee, now)
-    transport = plan_transport(
-        gateway_part(assistant.name, assistant.namespace, "tls"),
-        names.gateway(assistant.name),
-        facts.transport,
-        settings.tls,
-        now,
-    )
-    run = _plan_run(assistant, facts, settings, references=references, keys=keys, image=image)
-    run = _guarded(guard, run, transport)
+    basis = _basis(assistant, facts, settings, now)
+    references, guard, transport = basis.references, basis.guard, basis.transport
+    run = _guarded(basis, _rendered(basis))
     rollout = judge_rollout(
         _alive(assistant, facts, references),
         _expectation(assistant, run),
         settings.timing,
         now=now,
     )
-    found = (guard.blocked or proof.flaw, references.flaw, references.waiting, rollout.state)
-    state = _overall(assistant, facts, (*found, keys.state or proof.pending))
-    certified = transport.ready or assistant.spec.suspend
-    held = not certified or _is_held_back(assistant, facts, references, run)
-    verdicts = _verdicts(assistant, facts, rollout, state, newer_image=image.newer)
-    verdicts = (*verdicts, *policy_verdicts(guard, facts.tee, proof, encrypted=transport.encrypted))
+    state = _overall(basis, rollout)
+    policy = policy_verdicts(guard, facts.tee, basis.proof, encrypted=transport.encrypted)
+    verdicts = (*_verdicts(basis, rollout, state), *policy)
     conditions = merge(assistant.status.conditions, verdicts, generation=assistant.generation, now=now)
-    status = _status(assistant, facts, run=run, rollout=rollout, image=image)
-    address = transport.url(names.gateway(assistant.name), assistant.namespace, port=HTTP_PORT, path="/v1")
-    status = status.model_copy(update={"endpoint": address})
     polled = guard.blocked is not None or (isinstance(state, Problem) and state.reason in POLLED)
-    named = [NAMED] if assistant.spec.tee_policy_ref is not None else []
-    policy = policy_status(guard, proof, encrypted=transport.encrypted, uncovered=named)
-    allowed = hold(
-        guard,
-        facts.tee,
-        children=(
-            *_common(assistant, settings, keys=keys, transport=transport),
-            *(() if held else _applied(assistant, run)),
-        ),
-        deletions=(
-            *_superseded(facts, run, rollout),
-            *pointless_budget(facts, replicas=assistant.spec.replicas),
-            *(unstoppable(facts, suspended=assistant.spec.suspend) if run.deployment is None else ()),
-        ),
-    )
+    allowed = _allowed(basis, run, rollout)
     return Plan(
         children=allowed.children,
         deletions=allowed.deletions,
-        status=status.model_copy(update={"conditions": list(conditions), "policy": policy}),
+        status=_status(basis, run, rollout).model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(
             rollout.requeue_after if not references.dead else None,
-            keys.requeue_after,
+            basis.keys.requeue_after,
             transport.requeue_after,
-            proof.requeue_after,
+            basis.proof.requeue_after,
             secret_poll(assistant.status.conditions, now) if polled else None,
+        ),
+    )
+
+
+def _basis(assistant: Assistant, facts: AssistantFacts, settings: Settings, now: datetime) -> _Basis:
+    access = assistant.spec.access
+    guard = plan_guard(bindable_of(assistant, settings), facts.tee, facts.nodes)
+    return _Basis(
+        assistant=assistant,
+        facts=facts,
+        settings=settings,
+        references=judge_references(assistant, facts),
+        keys=plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now),
+        image=choose_image(assistant, facts, wanted=settings.images.gateway),
+        guard=guard,
+        proof=judge_proof(guard, facts.tee, now),
+        transport=plan_transport(
+            gateway_part(assistant.name, assistant.namespace, "tls"),
+            Wanted(service=names.gateway(assistant.name), namespace=assistant.namespace),
+            facts.transport,
+            settings.tls,
+            now,
+        ),
+    )
+
+
+def _allowed(basis: _Basis, run: _Run, rollout: Rollout) -> Held:
+    """Return what is applied and what goes, as far as policies allow it."""
+    assistant, facts, transport = basis.assistant, basis.facts, basis.transport
+    certified = transport.ready or assistant.spec.suspend
+    held = not certified or _is_held_back(assistant, facts, basis.references, run)
+    return hold(
+        basis.guard,
+        facts.tee,
+        children=(*_common(basis), *(() if held else _applied(assistant, run))),
+        deletions=(
+            *transport.deletions,
+            *_superseded(facts, run, rollout),
+            *pointless_budget(facts, replicas=assistant.spec.replicas),
+            *(unstoppable(facts, suspended=assistant.spec.suspend) if run.deployment is None else ()),
         ),
     )
 
@@ -155,70 +178,43 @@ def _applied(assistant: Assistant, run: _Run) -> tuple[Manifest, ...]:
     return gateway_config_manifest(part, config_hash=run.config.hash, text=run.config.text), run.deployment
 
 
-def _bindable(assistant: Assistant, settings: Settings) -> Bindable:
-    before = assistant.status.policy
-    return Bindable(
-        ref=assistant.spec.tee_policy_ref,
-        before=before.technology if before is not None else "",
-        gate_image=settings.images.loader,
-        pull_policy=settings.images.pull_policy,
-    )
-
-
-def _guarded(guard: Guard, run: _Run, transport: Transport) -> _Run:
+def _guarded(basis: _Basis, run: _Run) -> _Run:
     """Return what will be applied: with its certificate, in the place that policies ask for."""
     if run.deployment is None:
         return run
-    deployment = confined(guard, transport.pods(run.deployment))
+    deployment = confined(basis.guard, basis.transport.pods(run.deployment))
     return replace(run, deployment=deployment, revision=revision_of(deployment))
 
 
 def plan_invalid_assistant(
-    *, generation: int, status: AssistantStatus, errors: str, now: datetime
+    *, generation: int, status: AssistantStatus, errors: str, ready: bool, now: datetime
 ) -> Plan[AssistantStatus]:
-    """Return the plan for a spec that does not parse: say so, touch nothing, and let Serving stand as it was."""
+    """Return the plan for a spec that does not parse: say so, touch nothing. `ready`: a pod is, by its probe."""
     flaw = problem(Reason.INVALID_SPEC, errors)
     verdicts = [
         ready_verdict(None, flaw, proof=proof_of("Required"), suspended=False),
         *passing_verdicts(flaw, newer_images=False),
     ]
-    serving = [item for item in status.conditions if item.type == ConditionType.SERVING]
+    serving = kept_serving(status.conditions, ready=ready, generation=generation, now=now)
     merged = [*merge(status.conditions, verdicts, generation=generation, now=now), *serving]
     update = {"conditions": sorted(merged, key=lambda item: item.type), "observed_generation": generation}
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
 
 
-def _image(assistant: Assistant, facts: AssistantFacts, settings: Settings) -> _Image:
-    """Keep the image that the pods have as long as the spec stays: an upgrade of the operator restarts nobody."""
-    wanted, before = settings.images.gateway, assistant.status
-    restart = restart_of(assistant.restarted_at, facts)
-    hash_ = spec_hash(assistant.spec, restarted_at=restart)
-    if facts.deployment is None or not before.image or before.spec_hash != hash_:
-        return _Image(name=wanted, newer=False, spec_hash=hash_)
-    return _Image(name=before.image, newer=before.image != wanted, spec_hash=hash_)
-
-
-def _plan_run(
-    assistant: Assistant,
-    facts: AssistantFacts,
-    settings: Settings,
-    *,
-    references: References,
-    keys: KeyPlan,
-    image: _Image,
-) -> _Run:
-    model = facts.model
+def _rendered(basis: _Basis) -> _Run:
+    assistant, settings, references, keys = basis.assistant, basis.settings, basis.references, basis.keys
+    model = basis.facts.model
     if references.flaw is not None or not references.known or model is None:
         return _Run()
     spec = assistant.spec
-    config = plan_config(assistant, facts, model, settings)
+    config = plan_config(assistant, basis.facts, model, settings)
     rotated = keys.accepted != FIRST_KEY
-    restart = restart_of(assistant.restarted_at, facts)
+    restart = restart_of(assistant.restarted_at, basis.facts)
     own = spec.api_keys_secret_ref
     gateway = Gateway(
         owner=assistant.name,
         namespace=assistant.namespace,
-        image=image.name,
+        image=basis.image.name,
         pull_policy=settings.images.pull_policy,
         config_hash=config.hash,
         used=used_names(assistant),
@@ -252,8 +248,9 @@ def _expectation(assistant: Assistant, run: _Run) -> Expectation:
         revision=run.revision,
         replicas=_wanted(assistant),
         served_before=was_true(stored, ConditionType.SERVING),
-        ready_before=was_true(stored, ConditionType.READY)
-        and assistant.status.observed_generation == assistant.generation,
+        ready_since=ready_since(
+            stored, told=assistant.status.observed_generation, generation=assistant.generation
+        ),
         proof=proof_of(assistant.spec.grounding),
         silence=Reason.SELF_TEST_FAILED,
         words=WORDS,
@@ -283,22 +280,28 @@ def _is_held_back(assistant: Assistant, facts: AssistantFacts, references: Refer
     return live.revision != run.revision and live.source_hash != used_names(assistant)
 
 
-def _overall(
-    assistant: Assistant, facts: AssistantFacts, found: Sequence[Problem | Progress | None]
-) -> Problem | Progress | None:
+def _overall(basis: _Basis, rollout: Rollout) -> Problem | Progress | None:
     """Return what stands between the spec and serving it: what somebody must put right before what needs time."""
-    refused = write_problem(facts.write_failures)
-    if refused is not None or assistant.spec.suspend:
+    refused = write_problem(basis.facts.write_failures)
+    if refused is not None or basis.assistant.spec.suspend:
         return refused  # what else the spec lacks is told when it is resumed
+    references, proof = basis.references, basis.proof
+    found = (
+        basis.guard.blocked or proof.flaw,
+        references.flaw,
+        references.waiting,
+        basis.transport.state,
+        rollout.state,
+        basis.keys.state or proof.pending,
+    )
     told = [item for item in found if item is not None]
     problems = [item for item in told if isinstance(item, Problem)]
     return next(iter([*problems, *told]), None)
 
 
-def _common(
-    assistant: Assistant, settings: Settings, *, keys: KeyPlan, transport: Transport
-) -> tuple[Manifest, ...]:
+def _common(basis: _Basis) -> tuple[Manifest, ...]:
     """Return the children that any valid spec has, in the order configuration, identity, network."""
+    assistant, settings, keys, transport = basis.assistant, basis.settings, basis.keys, basis.transport
     name, spec = assistant.name, assistant.spec
     part, traces = gateway_part(name, assistant.namespace), settings.tracing
     further = [namespaces_rule(traces.namespaces, traces.port)] if traces.endpoint and traces.namespaces else []
@@ -333,41 +336,36 @@ def _superseded(facts: AssistantFacts, run: _Run, rollout: Rollout) -> tuple[Chi
     )
 
 
-def _verdicts(
-    assistant: Assistant,
-    facts: AssistantFacts,
-    rollout: Rollout,
-    state: Problem | Progress | None,
-    *,
-    newer_image: bool,
-) -> tuple[Verdict, ...]:
-    proof, suspended = proof_of(assistant.spec.grounding), assistant.spec.suspend
+def _verdicts(basis: _Basis, rollout: Rollout, state: Problem | Progress | None) -> tuple[Verdict, ...]:
+    proof, suspended = proof_of(basis.assistant.spec.grounding), basis.assistant.spec.suspend
     ready = ready_verdict(rollout, state, proof=proof, suspended=suspended)
     if ready.status is ConditionStatus.TRUE:
-        ready = replace(ready, message=ready.message + fallback_note(facts))
+        ready = replace(ready, message=ready.message + fallback_note(basis.facts))
     return (
         serving_verdict(rollout, state, proof=proof, suspended=suspended),
         ready,
-        *passing_verdicts(state, newer_images=newer_image),
+        *passing_verdicts(state, newer_images=basis.image.newer),
     )
 
 
-def _status(
-    assistant: Assistant, facts: AssistantFacts, *, run: _Run, rollout: Rollout, image: _Image
-) -> AssistantStatus:
+def _status(basis: _Basis, run: _Run, rollout: Rollout) -> AssistantStatus:
     """Return the status without conditions; what could not be rendered stays as it was told."""
+    assistant, image, transport = basis.assistant, basis.image, basis.transport
     before, name = assistant.status, assistant.name
+    named = [NAMED] if assistant.spec.tee_policy_ref is not None else []
     rendered = run.config is not None
     return AssistantStatus(
         observed_generation=assistant.generation,
+        endpoint=transport.url(names.gateway(name), assistant.namespace, port=HTTP_PORT, path="/v1"),
         key_secret=names.gateway_key(name),
         configuration=run.config.hash if run.config is not None else before.configuration,
         indexes=[
             UsedIndexStatus(
                 name=item.name, generation=item.generation, documents=item.documents, chunks=item.chunks
             )
-            for item in facts.indexes
+            for item in basis.facts.indexes
         ],
+        policy=policy_status(basis.guard, basis.proof, encrypted=transport.encrypted, uncovered=named),
         image=image.name if rendered else before.image,
         spec_hash=image.spec_hash if rendered else before.spec_hash,
         replicas=rollout.current,

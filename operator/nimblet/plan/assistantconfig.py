@@ -48,7 +48,7 @@ def plan_config(
         "version": 1,
         "assistant": assistant.name,
         "grounding": spec.grounding,
-        "model": _model(model, credentials[0]),
+        "model": {**_model(model, credentials[0]), **_adapter(assistant, model)},
         "indexes": indexes,
         "keysDir": KEYS_DIR,
         "limits": spec.limits.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -78,6 +78,12 @@ def _endpoint(model: ModelReference, credential: Credential) -> Mapping[str, obj
 def _model(model: ModelReference, credential: Credential) -> Mapping[str, object]:
     sizes = {"contextLength": model.context_length, "parallel": model.parallel}
     return {**_endpoint(model, credential), **sizes}
+
+
+def _adapter(assistant: Assistant, model: ModelReference) -> Mapping[str, object]:
+    """Return what chooses the adapter in each request; without one nothing is said of it."""
+    adapter = assistant.spec.adapter
+    return {"request": json.loads(model.adapter_requests[adapter])} if adapter is not None else {}
 
 
 def _guard(assistant: Assistant, guard: ModelReference, credential: Credential) -> Mapping[str, object]:

@@ -27,12 +27,12 @@ class References:
 
 def judge_references(assistant: Assistant, facts: AssistantFacts) -> References:
     """Return how everything stands that the spec names."""
-    waits = list(_waits(facts))
+    waits = list(_waits(assistant, facts))
     problems = [item for item in waits if isinstance(item, Problem)]
     return References(
         flaw=next(_flaws(assistant, facts), None),
         waiting=next(iter([*problems, *waits]), None),
-        known=_known(facts),
+        known=_known(assistant, facts),
         dead=not answerable(assistant, facts),
     )
 
@@ -53,7 +53,8 @@ def used_names(assistant: Assistant) -> str:
     spec = assistant.spec
     fallback = spec.fallback.model_ref.name if spec.fallback is not None else ""
     guard = spec.guard_ref.name if spec.guard_ref is not None else ""
-    return content_hash([spec.model_ref.name, fallback, guard, sorted(item.name for item in spec.index_refs)])
+    model = spec.model_ref.name if spec.adapter is None else f"{spec.model_ref.name}/{spec.adapter}"
+    return content_hash([model, fallback, guard, sorted(item.name for item in spec.index_refs)])
 
 
 def fallback_note(facts: AssistantFacts) -> str:
@@ -71,6 +72,9 @@ def _flaws(assistant: Assistant, facts: AssistantFacts) -> Iterator[Problem]:
         flaw = _model_flaw(model, field=field, namespace=namespace)
         if flaw is not None:
             yield flaw
+    flaw = _adapter_flaw(assistant, facts.model)
+    if flaw is not None:
+        yield flaw
     if facts.guard is not None:
         flaw = reference_flaw(facts.guard, field="guardRef", tasks=("Chat", "Classify"), namespace=namespace)
         flaw = flaw or _guard_flaw(assistant, facts.guard)
@@ -89,6 +93,15 @@ def _flaws(assistant: Assistant, facts: AssistantFacts) -> Iterator[Problem]:
 
 def _model_flaw(model: ModelReference | None, *, field: str, namespace: str) -> Problem | None:
     return reference_flaw(model, field=field, tasks=("Chat",), namespace=namespace) if model is not None else None
+
+
+def _adapter_flaw(assistant: Assistant, model: ModelReference | None) -> Problem | None:
+    wanted = assistant.spec.adapter
+    if wanted is None or model is None or not model.found or wanted in model.adapters:
+        return None
+    there = ", ".join(model.adapters) or "none"
+    found = f"CompactModel {model.name}, named in modelRef, has no adapter {wanted}; it has: {there}."
+    return problem(Reason.ADAPTER_MISSING, found)
 
 
 def _guard_flaw(assistant: Assistant, guard: ModelReference) -> Problem | None:
@@ -110,7 +123,7 @@ def _guard_flaw(assistant: Assistant, guard: ModelReference) -> Problem | None:
     return None
 
 
-def _waits(facts: AssistantFacts) -> Iterator[Problem | Progress]:
+def _waits(assistant: Assistant, facts: AssistantFacts) -> Iterator[Problem | Progress]:
     """Yield what is there and does not answer; a fallback is not missed while the model does."""
     for field, model in (("modelRef", facts.model), ("guardRef", facts.guard)):
         found = not_serving(model, field=field) if model is not None else None
@@ -120,7 +133,7 @@ def _waits(facts: AssistantFacts) -> Iterator[Problem | Progress]:
         found = _index_waits(index)
         if found is not None:
             yield found
-    if not _known(facts):
+    if not _known(assistant, facts):
         message = "Some of what the spec names has not been looked at yet."
         yield Progress(reason=Reason.PROGRESSING, message=message)
 
@@ -134,7 +147,10 @@ def _index_waits(index: IndexReference) -> Problem | Progress | None:
     return None
 
 
-def _known(facts: AssistantFacts) -> bool:
+def _known(assistant: Assistant, facts: AssistantFacts) -> bool:
+    adapter = assistant.spec.adapter
+    if adapter is not None and facts.model is not None and adapter not in facts.model.adapter_requests:
+        return False
     models = [model for model in (facts.model, facts.fallback, facts.guard) if model is not None]
     return (
         facts.model is not None

@@ -65,7 +65,7 @@ class Candidate:
     found: str = ""
     """What is missing, in words: with a reason, or a shortage that a new node would end."""
     memory_bytes: int = 0
-    """Memory of the smallest devices that do; 0 where it is not told."""
+    """Memory of the smallest devices that do, or of the largest where none does; 0 where it is not told."""
     node_labels: tuple[NodeLabelStatus, ...] = ()
     slow: bool = False
     """More cores would be needed for the speed that sizing aims at than one server uses."""
@@ -174,7 +174,7 @@ def _sized(wanted: Wanted, base: Candidate, device: Device, nodes: Sequence[Node
             f"{human_bytes(largest)}{_more_would_do(wanted, base, nodes, largest=largest)}"
             f"{wanted.less(profile, base.count, largest)}"
         )
-        return replace(base, reason=Reason.DEVICE_TOO_SMALL, found=found)
+        return replace(base, reason=Reason.DEVICE_TOO_SMALL, found=found, memory_bytes=largest)
     told = [known[node.name] for node in large if known[node.name]]
     labels_ = (*_memory_label(nodes, large, key=key, needed=needed), *_sharing_label(device, large, resource))
     pages = {f"hugepages-{size}": amount * base.count for size, amount in profile.hugepages.items()}

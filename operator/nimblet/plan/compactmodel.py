@@ -10,15 +10,18 @@ from datetime import datetime
 from typing import Final
 
 from nimblet import labels, names
+from nimblet.api.adapter import AdapterStatus
 from nimblet.api.compactmodel import CompactModel, CompactModelStatus, ResolvedStatus
 from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Part, pod_selector
-from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
+from nimblet.plan.adapters import Adapters, adapter_statuses, joined, others_facts, plan_adapters, unverified
 from nimblet.plan.artifactstatus import artifact_status, with_conditions
 from nimblet.plan.cache import leftovers, plan_cache
+from nimblet.plan.draft import Draft, draft_status, drafted, plan_draft, unplanned_draft, unverified_draft
 from nimblet.plan.facts import ChildRef, ModelFacts
+from nimblet.plan.further import Further
 from nimblet.plan.guarded import CLAIMS, Held, hold, judge_proof, policy_status, policy_verdicts
 from nimblet.plan.images import choose_images, spec_hash_of
 from nimblet.plan.integrity import known_trust, method_of, trust_of
@@ -33,8 +36,8 @@ from nimblet.plan.runtime.interface import image_version
 from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.task import PROOF
 from nimblet.plan.tee import plan_guard
-from nimblet.plan.transport import plan_transport
-from nimblet.plan.verdicts import Judgement, model_verdicts, was_true
+from nimblet.plan.transport import Wanted, plan_transport
+from nimblet.plan.verdicts import Judgement, kept_serving, model_verdicts, ready_since, was_true
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
     context_length,
@@ -81,10 +84,15 @@ def _basis(model: CompactModel, facts: ModelFacts, settings: Settings, now: date
     guard = plan_guard(bindable(model, settings, gate_image=images.loader), facts.tee, facts.nodes)
     loader = loader_pod(model, settings, known_trust(model, facts.trust), image=images.loader)
     resolver = replace(loader, image=settings.images.loader)
+    adapters = plan_adapters(model, facts, settings, image=images.loader, now=now)
+    draft = unplanned_draft(model, facts, settings, image=images.loader)
     if isinstance(trust, Problem):
         resolution = blocked(model, trust, now=now)
     else:
-        resolution = plan_resolution(model, facts, settings, loader=resolver, now=now)
+        hashes = adapters.hashes | ({draft.loader.source_hash} if draft is not None else set())
+        own = others_facts(facts, hashes - {loader.source_hash})
+        resolution = plan_resolution(model, own, settings, loader=resolver, now=now)
+    draft = plan_draft(draft, facts, settings, own=resolution, own_hash=loader.source_hash, now=now)
     artifact, weights = resolution.artifact, None
     if guard.confinement is None:  # no confidential guest mounts an image
         weights = weights_image(model, artifact, facts, settings, kept=images.kept)
@@ -93,16 +101,20 @@ def _basis(model: CompactModel, facts: ModelFacts, settings: Settings, now: date
         facts=facts,
         settings=settings,
         images=images,
-        trusted=not isinstance(trust, Problem),
+        trusted=not isinstance(trust, Problem) and adapters.trusted and (draft is None or draft.trusted),
         guard=guard,
         proof=judge_proof(guard, facts.tee, now),
         keys=plan_keys(facts, wanted=access.key_version, grace_seconds=access.key_grace_seconds, now=now),
         loader=loader,
-        resolution=resolution,
-        cache=plan_cache(model, facts, settings, loader=resolver, artifact=artifact, now=now),
+        resolution=drafted(joined(resolution, adapters), draft),
+        adapters=adapters,
+        draft=draft,
+        cache=plan_cache(
+            model, facts, settings, loader=resolver, artifact=artifact, further=_further(adapters, draft), now=now
+        ),
         transport=plan_transport(
             Part(owner=model.name, namespace=model.namespace, component="tls"),
-            names.server(model.name),
+            Wanted(service=names.server(model.name), namespace=model.namespace),
             facts.transport,
             settings.tls,
             now,
@@ -111,15 +123,20 @@ def _basis(model: CompactModel, facts: ModelFacts, settings: Settings, now: date
     )
 
 
+def _further(adapters: Adapters, draft: Draft | None) -> tuple[Further, ...]:
+    """Return the sources beside the model's own."""
+    return adapters.pieces if draft is None else (*adapters.pieces, draft)
+
+
 def _expectation(model: CompactModel, run: Run) -> Expectation:
     conditions = model.status.conditions
     return Expectation(
         revision=revision_of(run.deployment),
         replicas=wanted_replicas(model),
         served_before=was_true(conditions, ConditionType.SERVING),
-        ready_before=was_true(conditions, ConditionType.READY)
-        and model.status.observed_generation == model.generation,
+        ready_since=ready_since(conditions, told=model.status.observed_generation, generation=model.generation),
         proof=PROOF[model.spec.task],
+        words={Reason.ADAPTER_NOT_LOADED: Reason.ADAPTER_NOT_LOADED},
     )
 
 
@@ -142,7 +159,8 @@ def _held_plan(basis: Basis, run: Run, rollout: Rollout) -> Held:
         deletions=(
             *basis.resolution.outcome.deletions,
             *basis.cache.outcome.deletions,
-            *_superseded(model, facts, basis.loader if basis.trusted else None, rollout),
+            *transport.deletions,
+            *_superseded(basis, rollout),
             *(unstoppable(facts, suspended=model.spec.suspend) if applied is None else ()),
         ),
     )
@@ -163,8 +181,10 @@ def _judged(basis: Basis, run: Run, rollout: Rollout, *, now: datetime) -> Compa
         newer_images=run.newer_images,
         proof=PROOF[model.spec.task],
         keys=basis.keys.state or proof.pending,
+        transport=basis.transport.state,
         suspended=model.spec.suspend,
         method=method_of(model.spec.integrity),
+        unverified_adapter=unverified(basis.adapters) or unverified_draft(basis.draft),
     )
     encrypted = basis.transport.encrypted
     verdicts = (*model_verdicts(judgement), *policy_verdicts(guard, facts.tee, proof, encrypted=encrypted))
@@ -178,9 +198,9 @@ def _judged(basis: Basis, run: Run, rollout: Rollout, *, now: datetime) -> Compa
 
 
 def plan_invalid(
-    *, generation: int, status: CompactModelStatus, errors: str, now: datetime
+    *, generation: int, status: CompactModelStatus, errors: str, ready: bool, now: datetime
 ) -> Plan[CompactModelStatus]:
-    """Return the plan for a spec that does not parse: say so and touch nothing."""
+    """Return the plan for a spec that does not parse: touch nothing. `ready`: a pod is, by its probe."""
     judgement = Judgement(
         policy=None,
         resolution=problem(Reason.INVALID_SPEC, errors),
@@ -192,27 +212,25 @@ def plan_invalid(
         write_failures=(),
         newer_images=False,
     )
-    serving = [item for item in status.conditions if item.type == "Serving"]
+    serving = kept_serving(status.conditions, ready=ready, generation=generation, now=now)
     merged = merge(status.conditions, model_verdicts(judgement), generation=generation, now=now)
-    kept = [item for item in merged if item.type != "Serving"] + serving
+    kept = [item for item in merged if item.type != ConditionType.SERVING] + [*serving]
     update = {"conditions": sorted(kept, key=lambda item: item.type), "observed_generation": generation}
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
 
 
-def _superseded(
-    model: CompactModel, facts: ModelFacts, loader: LoaderPod | None, rollout: Rollout
-) -> tuple[ChildRef, ...]:
+def _superseded(basis: Basis, rollout: Rollout) -> tuple[ChildRef, ...]:
     """Return artifacts no pod needs any more and a budget that one replica makes pointless.
 
     Artifacts go only when the rollout is complete: until then a pod of an older template may be made anew.
-    Without a loader it is not known which one is needed.
+    While what the integrity names is not there it is not known which ones are needed.
     """
-    gone = []
-    if loader is not None and rollout.state is None and not any(pod.terminating for pod in facts.pods):
+    model, facts, gone = basis.model, basis.facts, []
+    if basis.trusted and rollout.state is None and not any(pod.terminating for pod in facts.pods):
         gone += [
             ChildRef(kind="ConfigMap", name=item.name, uid=item.uid)
             for item in facts.artifacts
-            if item.source_hash != loader.source_hash
+            if item.source_hash not in basis.source_hashes
         ]
         gone += leftovers(model, facts)
     return (*gone, *pointless_budget(facts, replicas=model.spec.replicas))
@@ -241,6 +259,9 @@ def _status(basis: Basis, run: Run, rollout: Rollout) -> CompactModelStatus:
         resolved=resolved,
         sizing=run.sizing or before.sizing,
         artifact=artifact_status(artifact, model, rollout) if artifact is not None else before.artifact,
+        adapters=_adapter_statuses(basis, run, rollout),
+        draft=draft_status(basis.draft, loaded=rollout.loaded)
+        or (before.draft if basis.draft is not None else None),
         cache=cache.status,
         key_secret=names.api_key(model.name),
         download_percent=cache.download_percent if rollout.download_percent is None else rollout.download_percent,
@@ -249,3 +270,13 @@ def _status(basis: Basis, run: Run, rollout: Rollout) -> CompactModelStatus:
         updated_replicas=rollout.updated,
         selector=labels.selector_string(pod_selector(model.name, "model")),
     )
+
+
+def _adapter_statuses(basis: Basis, run: Run, rollout: Rollout) -> list[AdapterStatus] | None:
+    """Return what is told of the adapters; while pods of an older spec answer, how these are asked."""
+    before = basis.model.status.adapters
+    if not basis.adapters.pieces and not rollout.serving_old:
+        return None
+    if run.choice is None or (before and rollout.serving_old):
+        return before
+    return adapter_statuses(basis.adapters, runtime=run.choice.runtime.name, loaded=rollout.loaded)

@@ -16,11 +16,14 @@ from nimblet.plan.devicesizing import (
     size_on_devices,
     token_bytes,
 )
+from nimblet.plan.lora import lora_place_bytes
 from nimblet.plan.sizing import Demand, cpu_millicores
 from nimblet.quantity import bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 
-def engine_demand(demand: Demand, engine: Engine, *, devices: int, device_memory_bytes: int = 0) -> DeviceDemand:
+def engine_demand(
+    header: Header, demand: Demand, engine: Engine, *, devices: int, device_memory_bytes: int = 0
+) -> DeviceDemand:
     """Return what is asked of devices; without their memory only what they must have is computed."""
     return DeviceDemand(
         engine=engine,
@@ -28,7 +31,7 @@ def engine_demand(demand: Demand, engine: Engine, *, devices: int, device_memory
         device_memory_bytes=device_memory_bytes,
         context_length=demand.context_length,
         parallel=demand.parallel,
-        adapter_bytes=demand.adapter_bytes,
+        adapter_bytes=lora_place_bytes(header, demand.adapter_ranks) or demand.adapter_bytes,
         draft=demand.draft,
     )
 
@@ -39,7 +42,8 @@ def size_engine(header: Header, demand: Demand, engine: Engine, *, devices: int)
 
 
 def _on_devices(header: Header, demand: Demand, engine: Engine, devices: int) -> SizingStatus:
-    sizing = size_on_devices(header, engine_demand(demand, engine, devices=devices))
+    asked = engine_demand(header, demand, engine, devices=devices)
+    sizing = size_on_devices(header, asked)
     memory = bytes_of(demand.memory) if demand.memory is not None else sizing.host_bytes
     cpu = millicores_of(demand.cpu) if demand.cpu is not None else sizing.host_millicores
     required = sizing.required_bytes * devices
@@ -48,7 +52,8 @@ def _on_devices(header: Header, demand: Demand, engine: Engine, devices: int) ->
         kv_cache_bytes=sizing.kv_cache_bytes * devices,
         compute_bytes=sizing.engine_bytes * devices,
         runtime_bytes=sizing.host_bytes,
-        adapter_bytes=demand.adapter_bytes or None,
+        adapter_bytes=asked.adapter_bytes or None,
+        draft_bytes=_draft_bytes(asked) * devices or None,
         total_bytes=sizing.host_bytes,
         device_memory_bytes=required,
         memory=mebibytes(memory),
@@ -61,13 +66,17 @@ def _on_devices(header: Header, demand: Demand, engine: Engine, devices: int) ->
     )
 
 
+def _draft_bytes(asked: DeviceDemand) -> int:
+    """Return weights and cache of the drafting model, on one device."""
+    draft = asked.draft
+    return device_weights(draft, asked) + device_cache(draft, asked) if draft is not None else 0
+
+
 def _on_host(header: Header, demand: Demand, engine: Engine) -> SizingStatus:
     """Return the sizes without a device: weights and cache lie in the container's memory beside the program."""
-    asked, rules = engine_demand(demand, engine, devices=1), ENGINES[engine]
+    asked, rules = engine_demand(header, demand, engine, devices=1), ENGINES[engine]
     weights, kv = device_weights(header, asked), device_cache(header, asked)
-    extra = demand.adapter_bytes
-    if demand.draft is not None:
-        extra += device_weights(demand.draft, asked) + device_cache(demand.draft, asked)
+    extra = asked.adapter_bytes + _draft_bytes(asked)
     program = rules.host_bytes + int(rules.weight_share * weights)
     total = weights + kv + extra + program
     memory = bytes_of(demand.memory) if demand.memory is not None else total
@@ -77,8 +86,8 @@ def _on_host(header: Header, demand: Demand, engine: Engine) -> SizingStatus:
         weights_bytes=weights,
         kv_cache_bytes=kv,
         runtime_bytes=program,
-        adapter_bytes=demand.adapter_bytes or None,
-        draft_bytes=(extra - demand.adapter_bytes) or None,
+        adapter_bytes=asked.adapter_bytes or None,
+        draft_bytes=(extra - asked.adapter_bytes) or None,
         total_bytes=total,
         memory=mebibytes(memory),
         cpu=millicores(cpu),

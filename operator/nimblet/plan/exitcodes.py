@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nimblet.conditions import Reason
+from nimblet.manifests.loader import ADAPTER_LOADER, DRAFT_LOADER
 
 LOADER_REASONS: Final[Mapping[int, Reason]] = {
     10: Reason.CONFIG_INVALID,
@@ -28,6 +29,8 @@ LOADER_REASONS: Final[Mapping[int, Reason]] = {
     24: Reason.QUANTIZATION_AMBIGUOUS,
     25: Reason.TOO_MANY_FILES,
     26: Reason.FILE_TOO_LARGE,
+    28: Reason.PART_MISSING,
+    27: Reason.NOT_AN_ADAPTER,
     30: Reason.ACCESS_DENIED,
     31: Reason.GATED_REPOSITORY,
     32: Reason.TOKEN_INVALID,
@@ -57,10 +60,17 @@ LOADER_REASONS: Final[Mapping[int, Reason]] = {
     58: Reason.SIGNER_MISMATCH,
     59: Reason.CERTIFICATE_EXPIRED,
 }
-READERS: Final = frozenset({"loader", "resolver", "filler"})
-"""Containers that run the loader's image."""
+READERS: Final = frozenset({"loader", "resolver", "filler", DRAFT_LOADER})
+"""Containers that run the loader's image, beside those of adapters."""
+
+
+def adapter_of(container: str) -> str | None:
+    """Return the adapter that a container fetches, None for any other container."""
+    name = container.removeprefix(ADAPTER_LOADER)
+    return name if name != container else None
 
 
 def reason_of(container: str, exit_code: int | None) -> Reason | None:
     """Return why a container of the loader's image ended, None where the code is not one of its own."""
-    return LOADER_REASONS.get(exit_code or 0) if container in READERS else None
+    reads = container in READERS or adapter_of(container) is not None
+    return LOADER_REASONS.get(exit_code or 0) if reads else None

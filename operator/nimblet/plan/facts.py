@@ -50,6 +50,11 @@ class JobFacts:
     download_percent: int | None = None
     """Progress of a fill Job's pod in whole percent while it runs."""
 
+    @property
+    def ended(self) -> bool:
+        """It succeeded or failed."""
+        return self.succeeded or self.failed
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactFacts:
@@ -155,6 +160,8 @@ class Observation:
     """The pod's own word for it, where it has one."""
     text: str = field(default="", repr=False)
     """What of its answer facts are read from; a busy pod's last words stand."""
+    answered: bool = False
+    """It is busy, and gave its proof before in this run of its container."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +192,14 @@ class PodFacts:
     """First digits of the image that its weights are mounted from; empty where a loader fetches them."""
     cache_folder: str = ""
     """Folder of the cache that it uses; empty where it fetches into a volume of its own."""
+    further_folders: Mapping[str, str] = field(default_factory=dict)
+    """The same of its adapters and its drafting model, by the container that checks each."""
+    beside: frozenset[str] = frozenset()
+    """Containers that bring or check its adapters and its drafting model, once the kubelet tells of them."""
     key_versions: tuple[int, ...] = FIRST_KEY
     """Versions of the endpoint's key that it accepts, ascending."""
+    adapters: str = ""
+    """Label that tells which adapters it was made with; empty for none."""
     tls_host: str = ""
     """Name that its certificate is good for; empty where it speaks plain HTTP."""
 
@@ -210,6 +223,8 @@ class DeploymentFacts:
     weights_image: str = ""
     cache_folder: str = ""
     """Folder of the cache that the live pod template uses."""
+    further_folders: Mapping[str, str] = field(default_factory=dict)
+    """The same of its adapters and its drafting model, by the container that checks each."""
     key_versions: tuple[int, ...] = FIRST_KEY
     """Versions of the endpoint's key that pods of the live template accept, ascending."""
     restarted_at: str = ""
@@ -326,6 +341,8 @@ class ModelFacts(WorkloadFacts):
     """The Secret that decrypts the weights, where the spec names one and it is there."""
     chat_template: TextFacts | None = None
     """The ConfigMap with the chat template, where the spec names one and it is there."""
+    adapter_secrets: Mapping[str, SecretFacts] = field(default_factory=dict)
+    """Secrets of the further sources, and of the keys to these, by name; those that are not there are left out."""
     trust: Mapping[str, TrustTextFacts] = field(default_factory=dict)
     """Texts that integrity names, by `<ConfigMap>/<key>`; those that are not there are left out."""
     server_minor: int = 32

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from nimblet.conditions import Reason
+from nimblet.manifests.loader import DRAFT_LOADER
 from nimblet.nextstep import advised
 from nimblet.plan.artifact import LoaderFailure, parse_failure
-from nimblet.plan.exitcodes import reason_of
+from nimblet.plan.exitcodes import adapter_of, reason_of
 from nimblet.plan.facts import ContainerFailure, FailureKind
 from nimblet.plan.stage import Problem, problem
 
@@ -78,7 +79,11 @@ def failure_problem(failure: ContainerFailure, *, pod: str) -> Problem:
         reason = loader_reason(told.reason)
         if failure.container == RETRIEVER:  # a loader's message has its next step
             return problem(reason, f"The retriever can't use its store: {told.message.rstrip('. ')}.")
-        return Problem(reason=reason, message=told.message)
+        adapter = adapter_of(failure.container)
+        whose = (
+            "Drafting model: " if failure.container == DRAFT_LOADER else f"Adapter {adapter}: " if adapter else ""
+        )
+        return Problem(reason=reason, message=whose + told.message)
     if failure.kind is FailureKind.UNSCHEDULABLE and any(word in failure.message.lower() for word in _CLAIM_WORDS):
         return problem(Reason.CLAIM_NOT_READY, f"Pod {pod} can't use its claim: {failure.message.rstrip('. ')}.")
     code = f" with exit code {failure.exit_code}" if failure.exit_code is not None else ""

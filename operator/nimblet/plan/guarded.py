@@ -4,7 +4,7 @@
 The last step of every kind's plan, so that no child escapes it. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,15 +12,19 @@ from nimblet import labels
 from nimblet.api.common import ConditionStatus
 from nimblet.api.teepolicy import PolicyStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
+from nimblet.manifests.certificate import KIND as CERTIFICATE
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.confine import WORKLOADS, confine, makes_pods, stopped
 from nimblet.manifests.gate import opened
+from nimblet.manifests.parts import part
 from nimblet.plan.attest import Proof, judge_pods
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.stage import problem
+from nimblet.plan.strays import sheltering
 from nimblet.plan.tee import NAMED, Guard
-from nimblet.plan.teefacts import LiveWorkload, TEEFacts
+from nimblet.plan.teefacts import LivePod, LiveWorkload, TEEFacts
 
+SECRET = "Secret"  # noqa: S105 - a kind, not a secret
 NOBODY = "none"
 """No RuntimeClass has this name: no pod may mount it."""
 PLAIN = "Traffic between pods: it is not encrypted, and passes the nodes in plaintext."
@@ -60,7 +64,8 @@ def _evicted(guard: Guard, tee: TEEFacts) -> tuple[LiveWorkload, ...]:
     """Return what must end at once."""
     if not guard.evicts:
         return ()
-    return tuple(item for item in tee.workloads if item.runtime_class not in guard.allowed)
+    lost = sheltering(tee.workloads, guard.strays)
+    return tuple(item for item in tee.workloads if item.runtime_class not in guard.allowed or item in lost)
 
 
 def _held(
@@ -77,7 +82,7 @@ def _held(
         gate = guard.confinement.gate if guard.confinement is not None else None
         if kind == "NetworkPolicy" and gate is not None:
             return opened(child, gate)
-        return _marked(child, guard) if kind == "Secret" and guard.required else child
+        return _marked(child, guard) if kind in (SECRET, CERTIFICATE) and guard.required else child
     identity = (kind, _name(child))
     ends = any((item.kind, item.name) == identity for item in evicted)
     if kind == "StatefulSet" and guard.evicts and (ends or _outside(guard, tee)):
@@ -90,20 +95,35 @@ def _held(
     return confined(guard, child)
 
 
-def _marked(secret: Manifest, guard: Guard) -> Manifest:
-    """Return a Secret that tells which pods may mount it: the API server's admission can ask nobody."""
-    metadata = _metadata(secret)
-    given = metadata.get("annotations")
+def _marked(child: Manifest, guard: Guard) -> Manifest:
+    """Return a Secret that tells which pods may mount it: the API server's admission can ask nobody.
+
+    Or the Certificate that a Secret is made for: it has the mark from its first moment.
+    """
     mark = {labels.RUNTIME_CLASSES: ",".join(sorted(guard.allowed)) or NOBODY}
-    return {
-        **secret,
-        "metadata": {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}},
-    }
+    if child["kind"] == SECRET:
+        return {**child, "metadata": _annotated(_metadata(child), mark)}
+    spec = part(child, "spec")
+    return {**child, "spec": {**spec, "secretTemplate": _annotated(part(spec, "secretTemplate"), mark)}}
+
+
+def _annotated(metadata: Manifest, mark: Mapping[str, str]) -> Manifest:
+    given = metadata.get("annotations")
+    return {**metadata, "annotations": {**(given if isinstance(given, dict) else {}), **mark}}
 
 
 def _outside(guard: Guard, tee: TEEFacts) -> tuple[str, ...]:
     """Return the pods that run where the policies do not allow them."""
-    return tuple(pod.name for pod in tee.pods if pod.runtime_class not in guard.allowed)
+    return tuple(
+        _whereabouts(pod) if pod in guard.strays else pod.name
+        for pod in tee.pods
+        if pod in guard.strays or pod.runtime_class not in guard.allowed
+    )
+
+
+def _whereabouts(pod: LivePod) -> str:
+    """Return a pod whose node is not admitted, with the node."""
+    return f"{pod.name} (on node {pod.node})" if pod.node else f"{pod.name} (for other nodes)"
 
 
 def confined(guard: Guard, manifest: Manifest) -> Manifest:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nimblet import names
-from nimblet.api.indexstatus import (
-    EmbeddingStatus,
-)
+from nimblet.api.indexstatus import EmbeddingStatus
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Manifest
@@ -16,12 +14,7 @@ from nimblet.manifests.template import revision_of
 from nimblet.plan.attest import Proof
 from nimblet.plan.guarded import confined, judge_proof
 from nimblet.plan.index_build import Stage, wanted_build
-from nimblet.plan.index_children import (
-    RetrieverImage,
-    choose_image,
-    plan_retriever,
-    wanted_replicas,
-)
+from nimblet.plan.index_children import plan_retriever, wanted_replicas
 from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import IndexKeys, plan_index_keys
@@ -30,11 +23,12 @@ from nimblet.plan.index_store import plan_store
 from nimblet.plan.index_trouble import store_problem, write_trouble
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.modelfacts import not_serving
+from nimblet.plan.ownserver import OwnImage, bindable_of, choose_image
 from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.stage import Problem, Progress, problem
-from nimblet.plan.tee import Bindable, Guard, plan_guard
-from nimblet.plan.transport import Transport, plan_transport
-from nimblet.plan.verdicts import was_true
+from nimblet.plan.tee import Guard, plan_guard
+from nimblet.plan.transport import Transport, Wanted, plan_transport
+from nimblet.plan.verdicts import ready_since, was_true
 from nimblet.settings import Settings
 
 
@@ -59,7 +53,7 @@ class IndexBasis:
     sources: Problem | None
     model: Problem | Progress | None
     keys: IndexKeys
-    image: RetrieverImage
+    image: OwnImage
     guard: Guard
     proof: Proof
     store: StorePlan
@@ -70,13 +64,14 @@ class IndexBasis:
 
 def index_basis(index: RetrievalIndex, facts: IndexFacts, settings: Settings, now: datetime) -> IndexBasis:
     """Return what stands before anything is built."""
-    references, image = retriever_problem(index, facts, settings), choose_image(index, facts, settings)
+    references = retriever_problem(index, facts, settings)
+    image = choose_image(index, facts, wanted=settings.images.retriever)
     edited = image.spec_hash != index.status.spec_hash
-    guard = plan_guard(_bindable(index, settings), facts.tee, facts.nodes)
+    guard = plan_guard(bindable_of(index, settings), facts.tee, facts.nodes)
     store = plan_store(index, facts, settings, edited=edited, now=now)
     transport = plan_transport(
         retriever_part(index.name, index.namespace, "tls"),
-        names.retriever(index.name),
+        Wanted(service=names.retriever(index.name), namespace=index.namespace),
         facts.transport,
         settings.tls,
         now,
@@ -151,24 +146,13 @@ def _guarded(guard: Guard, retriever: Retriever, transport: Transport) -> Retrie
     return replace(retriever, children=(config, placed), revision=revision_of(placed))
 
 
-def _bindable(index: RetrievalIndex, settings: Settings) -> Bindable:
-    before = index.status.policy
-    return Bindable(
-        ref=index.spec.tee_policy_ref,
-        before=before.technology if before is not None else "",
-        gate_image=settings.images.loader,
-        pull_policy=settings.images.pull_policy,
-    )
-
-
 def _expectation(index: RetrievalIndex, retriever: Retriever) -> Expectation:
     conditions = index.status.conditions
     return Expectation(
         revision=retriever.revision,
         replicas=wanted_replicas(index),
         served_before=was_true(conditions, ConditionType.SERVING),
-        ready_before=was_true(conditions, ConditionType.READY)
-        and index.status.observed_generation == index.generation,
+        ready_since=ready_since(conditions, told=index.status.observed_generation, generation=index.generation),
         proof="status",
         polled=True,
         workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",

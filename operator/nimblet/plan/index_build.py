@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from nimblet import names
+from nimblet import labels, names
 from nimblet.api.common import ConditionStatus
 from nimblet.api.indexstatus import BuildStatus
 from nimblet.api.indexstore import Dedicated
@@ -127,7 +127,7 @@ class Stage:
 
 def plan_build(stage: Stage) -> BuildPlan:
     """Return the build to run, a look at the one that runs, or how the last one ended."""
-    job = latest(stage.facts.builds)
+    job = _latest_known(stage)
     empty = _empty_for(stage, job)
     lost = empty is not None and empty > TOLD_SECONDS
     done, report = _last_good(stage, job) if not lost else (None, None)
@@ -140,7 +140,7 @@ def plan_build(stage: Stage) -> BuildPlan:
     return BuildPlan(
         outcome=StageOutcome(
             children=outcome.children,
-            deletions=(*outcome.deletions, *_leftovers(stage, job, outcome)),
+            deletions=_leftovers(stage, job, outcome),
             state=outcome.state,
             requeue_after=requeue,
         ),
@@ -150,6 +150,15 @@ def plan_build(stage: Stage) -> BuildPlan:
         current=current,
         running=job if job is not None and not job.ended and not _superseded(stage, job) else None,
     )
+
+
+def _latest_known(stage: Stage) -> BuildFacts | None:
+    """Return the latest build's Job, unless the status remembers a later build.
+
+    What is seen of Jobs may be older than the status: no build of now is in it then.
+    """
+    job, done = latest(stage.facts.builds), stage.index.status.build
+    return None if job is not None and done is not None and done.generation > job.generation else job
 
 
 def latest(builds: Iterable[BuildFacts]) -> BuildFacts | None:
@@ -266,7 +275,6 @@ def _begin(stage: Stage, job: BuildFacts | None, *, state: Problem | None) -> St
     making = Progress(reason=Reason.BUILDING, message=f"Generation {generation} is being built.")
     return StageOutcome(
         children=_children(stage, generation=generation, attempt=attempt),
-        deletions=_job_refs(stage.facts.builds),
         state=state or making,
     )
 
@@ -301,7 +309,11 @@ def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest,
     )
     text = indexer_config(index, stage.facts, stage.settings, build)
     config = config_manifest(
-        retriever_part(index.name, index.namespace, BUILD), name=name, text=text, immutable=True
+        retriever_part(index.name, index.namespace, BUILD),
+        name=name,
+        text=text,
+        more_labels={labels.BUILD_GENERATION: generation},
+        immutable=True,
     )
     job = BuildJob(
         part=retriever_part(index.name, index.namespace, INDEXER),
@@ -321,26 +333,29 @@ def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest,
     return (config, build_job_manifest(job))
 
 
-def _job_refs(builds: Iterable[BuildFacts], *, but: BuildFacts | None = None) -> tuple[ChildRef, ...]:
-    kept = but.name if but is not None else None
-    return tuple(ChildRef(kind="Job", name=item.name, uid=item.uid) for item in builds if item.name != kept)
-
-
 def _leftovers(stage: Stage, job: BuildFacts | None, outcome: StageOutcome) -> tuple[ChildRef, ...]:
-    """Return the Jobs and ConfigMaps of older builds; those of the latest tell how it ended."""
-    made = any(child["kind"] == "Job" for child in outcome.children)
-    old = () if made else _job_refs(stage.facts.builds, but=job)
-    kept = {_name_of(child) for child in outcome.children} | ({job.name} if job is not None else set())
+    """Return the ConfigMaps and Jobs of older builds; those of the latest tell how it ended.
+
+    A ConfigMap goes before its Job, so that none is left over after a crash, and without a Job only where a later
+    build is known: what is seen of Jobs may be older than what is seen of ConfigMaps.
+    """
+    latest_name, latest_generation = (job.name, job.generation) if job is not None else ("", "")
+    name = _made(outcome) or latest_name
+    old = [build for build in stage.facts.builds if build.name != name]
+    ended = {build.name for build in old}
     configs = (
         child
         for child in stage.facts.children
-        if child.kind == "ConfigMap" and child.labels.get("app.kubernetes.io/component") == BUILD
+        if child.kind == "ConfigMap" and child.labels.get(labels.COMPONENT) == BUILD and child.name != name
+        if child.name in ended or child.labels.get(labels.BUILD_GENERATION, "") < latest_generation
     )
-    return (*old, *(child for child in configs if child.name not in kept))
+    return (*configs, *(ChildRef(kind="Job", name=item.name, uid=item.uid) for item in old))
 
 
-def _name_of(child: Manifest) -> str:
-    metadata = child["metadata"]
-    if not isinstance(metadata, dict):
-        raise TypeError(f"expected metadata to be a dict, found {type(metadata).__name__}")
-    return str(metadata["name"])
+def _made(outcome: StageOutcome) -> str | None:
+    """Return the name of the Job that is made now."""
+    for child in outcome.children:
+        metadata = child["metadata"]
+        if child["kind"] == "Job" and isinstance(metadata, dict):
+            return str(metadata["name"])
+    return None

@@ -2,7 +2,6 @@
 """Children of an index beside store, keys and builds: the retriever, its identity and its network. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from nimblet import labels, names
@@ -28,31 +27,13 @@ from nimblet.manifests.qdrant import REST_PORT, component_of
 from nimblet.manifests.retriever import Retriever, config_manifest, retriever_part, workload_manifest
 from nimblet.plan.index_config import StoreConfig, fetches, retriever_config, retriever_secrets
 from nimblet.plan.indexfacts import IndexFacts
-from nimblet.plan.source import spec_hash
+from nimblet.plan.ownserver import choose_image
 from nimblet.plan.transport import Transport
 from nimblet.plan.workload import restart_of
 from nimblet.settings import Settings
 
 DEFAULT_CPU: Final = "250m"
 DEFAULT_MEMORY: Final = "1Gi"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrieverImage:
-    """The image chosen for the current spec; `newer` when the admin's settings name another by now."""
-
-    image: str
-    spec_hash: str
-    newer: bool
-
-
-def choose_image(index: RetrievalIndex, facts: IndexFacts, settings: Settings) -> RetrieverImage:
-    """Keep the image that the pods have as long as the spec stays: an upgrade restarts no retriever."""
-    hashed = spec_hash(index.spec, restarted_at=restart_of(index.restarted_at, facts))
-    wanted, before = settings.images.retriever, index.status
-    if facts.deployment is None or not before.image or before.spec_hash != hashed:
-        return RetrieverImage(image=wanted, spec_hash=hashed, newer=False)
-    return RetrieverImage(image=before.image, spec_hash=hashed, newer=before.image != wanted)
 
 
 def wanted_replicas(index: RetrievalIndex) -> int:
@@ -100,7 +81,7 @@ def plan_retriever(
     sizes, restart = index.spec.resources.retriever, restart_of(index.restarted_at, facts)
     workload = Retriever(
         part=part,
-        image=choose_image(index, facts, settings).image,
+        image=choose_image(index, facts, wanted=settings.images.retriever).name,
         pull_policy=settings.images.pull_policy,
         config_hash=names.content_hash(text),
         memory=sizes.memory or DEFAULT_MEMORY,

@@ -74,6 +74,8 @@ class StorePlan:
     """Why searches fail or lack part of the index, whatever the retriever says."""
     retire: StageOutcome = field(default_factory=StageOutcome)
     """Applied and deleted once every retriever asks the servers of `store` alone."""
+    certificates: StageOutcome = field(default_factory=StageOutcome)
+    """What keeps the servers' certificates from being there, and which of ours are asked for no more."""
     number: int = 1
     """The set of servers that builds go to."""
     sets: tuple[int, ...] = (1,)
@@ -83,6 +85,10 @@ class StorePlan:
     servers: ServersStatus | None = None
     """Where a generation lies that was built by now; None while servers are missing."""
     newer_image: bool = False
+    target: str = ""
+    """Address of the set that builds go to."""
+    plain: bool = False
+    """Some of our own servers speak plain HTTP."""
     note: str = ""
     """What there is to say of a store that is in order."""
 
@@ -97,40 +103,49 @@ def embedded_store(claim: str, bounds: Embedded | None) -> StoreConfig:
     return StoreConfig(config=config, claim=claim)
 
 
-def server_store(
-    *,
-    url: str,
-    prefix: str,
-    key: SecretFile | None,
-    collection: CollectionShape | None = None,
-    former: Sequence[str] = (),
-    snapshots: SnapshotShape | None = None,
-) -> StoreConfig:
-    """Return a Qdrant server, ours or the user's; `prefix` begins the names of the index's collections.
+@dataclass(frozen=True, kw_only=True)
+class ServerStore:
+    """A Qdrant server, ours or the user's."""
 
-    `former`: servers that answer until a generation of the new ones' serves; `snapshots`: those to take.
-    """
-    config: dict[str, object] = {"type": "Server", "url": url.rstrip("/"), "prefix": prefix}
-    if former:
-        config["former"] = list(former)
-    if key is not None:
-        config["keyFile"] = key.path
-    if collection is not None:
+    url: str
+    prefix: str
+    """What the names of the index's collections begin with."""
+    key: SecretFile | None
+    collection: CollectionShape | None = None
+    former: Sequence[str] = ()
+    """Servers that answer until a generation of the new ones' serves."""
+    snapshots: SnapshotShape | None = None
+    """Those to take."""
+    authorities: SecretFile | None = None
+    """What the servers' certificates are verified by; the usual ones without."""
+
+
+def server_store(store: ServerStore) -> StoreConfig:
+    """Return the store that a server keeps."""
+    config: dict[str, object] = {"type": "Server", "url": store.url.rstrip("/"), "prefix": store.prefix}
+    if store.former:
+        config["former"] = list(store.former)
+    if store.key is not None:
+        config["keyFile"] = store.key.path
+    if store.collection is not None:
         config["collection"] = {
-            "shards": collection.shards,
-            "replicationFactor": collection.replication_factor,
-            "writeConsistencyFactor": collection.write_consistency_factor,
-            "memory": collection.memory,
-            "quantization": collection.quantization,
+            "shards": store.collection.shards,
+            "replicationFactor": store.collection.replication_factor,
+            "writeConsistencyFactor": store.collection.write_consistency_factor,
+            "memory": store.collection.memory,
+            "quantization": store.collection.quantization,
         }
-    if snapshots is not None:
+    if store.snapshots is not None:
         config["snapshots"] = {
-            "servers": list(snapshots.servers),
-            "retain": snapshots.retain,
-            "everySeconds": snapshots.every_seconds,
+            "servers": list(store.snapshots.servers),
+            "retain": store.snapshots.retain,
+            "everySeconds": store.snapshots.every_seconds,
             "folder": SNAPSHOTS_DIR,
         }
-    return StoreConfig(config=config, secrets=(key,) if key is not None else ())
+    if store.authorities is not None:
+        config["tlsFolder"] = store.authorities.folder
+    mounted = tuple(item for item in (store.key, store.authorities) if item is not None)
+    return StoreConfig(config=config, secrets=mounted)
 
 
 def retriever_secrets(

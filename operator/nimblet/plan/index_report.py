@@ -2,6 +2,7 @@
 """What the indexer reports of a build, and what it means; parsed leniently: a newer one may say more. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,7 +17,7 @@ from nimblet.api.indexstatus import (
 )
 from nimblet.conditions import Reason
 from nimblet.plan.failure import failure_problem
-from nimblet.plan.indexfacts import BuildFacts
+from nimblet.plan.indexfacts import BuildFacts, GateFacts
 from nimblet.plan.stage import Problem, problem
 
 EXIT_REASONS: Final[Mapping[int, Reason]] = {
@@ -78,15 +79,6 @@ class _Source(_Wire):
     refused: int = 0
 
 
-class _Gate(_Wire):
-    passed: bool
-    asked: int = 0
-    recall: float = 0.0
-    mrr: float = 0.0
-    ndcg: float = 0.0
-    failed: tuple[str, ...] = ()
-
-
 class Report(_Wire):
     """A build's report, version 1."""
 
@@ -97,7 +89,7 @@ class Report(_Wire):
     sources: tuple[_Source, ...] = ()
     refused: int = 0
     errors: tuple[_File, ...] = ()
-    gate: _Gate | None = None
+    gate: GateFacts | None = None
     served: bool = False
     error: _Failure | None = None
 
@@ -116,7 +108,7 @@ class Report(_Wire):
         """What the golden questions gave."""
         if self.gate is None:
             return None
-        fields = {**self.gate.model_dump(), "failed": list(self.gate.failed[:MAX_FAILED])}
+        fields = {**asdict(self.gate), "failed": list(self.gate.failed[:MAX_FAILED])}
         return GateStatus.model_validate({**fields, "generation": self.generation})
 
 

@@ -24,11 +24,13 @@ from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.claim import Wish, claim_problem
 from nimblet.plan.facts import Answer, Observation, PodFacts, WorkloadFacts
-from nimblet.plan.index_config import SnapshotShape, StorePlan, server_store
+from nimblet.plan.index_config import ServerStore, SnapshotShape, StorePlan, server_store
+from nimblet.plan.index_sets import authorities_file, server_transports, spec_shape
 from nimblet.plan.indexfacts import IndexFacts
-from nimblet.plan.qdrant import QdrantLoad, QdrantOwner, QdrantPlan, QdrantShape, SetFacts, plan_qdrant
+from nimblet.plan.qdrant import QdrantLoad, QdrantOwner, QdrantPlan, QdrantSets, QdrantShape, SetFacts, plan_qdrant
 from nimblet.plan.rollout import Expectation, judge_rollout
 from nimblet.plan.stage import Problem, Progress, StageOutcome, earliest, problem
+from nimblet.plan.transport import Transport
 from nimblet.quantity import bytes_of, mebibytes, millicores, millicores_of
 from nimblet.settings import Settings
 
@@ -56,41 +58,58 @@ class _Servers:
     requeue_after: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What a pass looks at; `answering` is the only set that the retriever uses, where that is known."""
+
+    index: RetrievalIndex
+    facts: IndexFacts
+    settings: Settings
+    now: datetime
+    answering: int | None
+
+
 def plan_servers(
     index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, edited: bool, now: datetime
 ) -> StorePlan:
     """Return the servers and how the retriever asks them. `edited`: a newer image may be taken up."""
     sets = facts.servers.sets
     answering = _answering(index, facts)
-    shape = _shape(index, facts, _set_of(sets, answering))
-    plan = _planned(index, facts, settings, shape=shape, answering=answering, edited=edited)
+    seen = _Seen(index=index, facts=facts, settings=settings, now=now, answering=answering)
+    shape = _shape(index, facts, _set_of(sets, answering), tls=settings.tls.mode != "Off")
+    transports = server_transports(index, facts.servers, settings.tls, now=now)
+    owner = replace(_owner(index, facts, settings), transports=transports)
+    plan = _planned(owner, seen, shape, edited=edited)
     current = _set_of(sets, plan.number) if plan.number in {item.number for item in sets} else None
     refused = _refusal(index, facts, plan) if current is None else None
     if refused is not None:
-        lost = _lost(index, facts, settings, answering=answering, now=now)
         known = tuple(item.number for item in sets) or (1,)
         outcome = StageOutcome(state=refused, requeue_after=_look(refused))
-        return StorePlan(outcome=outcome, blocks=True, lost=lost, sets=known, answering=answering)
+        plain = any(not item.tls for item in sets)
+        return StorePlan(
+            outcome=outcome, blocks=True, lost=_lost(seen), sets=known, answering=answering, plain=plain
+        )
     replicas = max(shape.replicas, current.replicas if current is not None else 0)
-    target = _stand(index, facts, settings, number=plan.number, replicas=replicas, now=now)
+    target = _stand(seen, number=plan.number, replicas=replicas)
+    # the target's first
+    numbers = dict.fromkeys((plan.number, *(item.number for item in sets)))
+    ways = [owner.transport(number) for number in numbers]
     complete = target.state is None and not index.spec.suspend
     image = current.image if current is not None and current.image and not edited else settings.images.qdrant
     return StorePlan(
         outcome=StageOutcome(
-            children=_children(facts, plan.children), state=target.state, requeue_after=target.requeue_after
+            children=_children(facts, plan.children),
+            state=target.state if ways[0].ready else ways[0].state or target.state,
+            requeue_after=earliest(target.requeue_after, *(item.requeue_after for item in ways)),
         ),
         retire=StageOutcome(children=plan.retiring, deletions=plan.deletions),
-        store=server_store(
-            url=plan.target,
-            # not the uid: a RetrievalIndex of the same name takes retained claims up again
-            prefix=index.name,
-            key=SecretFile(name="store", secret=names.qdrant_keys(index.name)),
-            collection=plan.collection,
-            former=plan.former,
-            snapshots=_snapshots(index, plan, replicas=replicas),
+        certificates=StageOutcome(
+            state=next((item.state for item in ways if item.state is not None), None),
+            deletions=tuple(child for item in ways for child in item.deletions),
         ),
+        store=server_store(_store(seen, plan, ways, replicas=replicas)),
         blocks=True,
-        lost=_lost(index, facts, settings, answering=answering, now=now),
+        lost=_lost(seen),
         number=plan.number,
         sets=tuple(sorted({plan.number, *(item.number for item in sets)})),
         answering=answering,
@@ -98,29 +117,37 @@ def plan_servers(
         if complete
         else None,
         newer_image=image != settings.images.qdrant,
+        target=plan.target,
+        plain=any(not item.encrypted for item in ways),
         note=f"{plan.moving} {plan.short}".strip(),
     )
 
 
-def _planned(
-    index: RetrievalIndex,
-    facts: IndexFacts,
-    settings: Settings,
-    *,
-    shape: QdrantShape,
-    answering: int | None,
-    edited: bool,
-) -> QdrantPlan:
+def _store(seen: _Seen, plan: QdrantPlan, ways: Sequence[Transport], *, replicas: int) -> ServerStore:
+    """Return what the retriever is told of its servers; `ways`: how each set is spoken to, the target first."""
+    index = seen.index
+    return ServerStore(
+        url=plan.target,
+        # not the uid: a RetrievalIndex of the same name takes retained claims up again
+        prefix=index.name,
+        key=SecretFile(name="store", secret=names.qdrant_keys(index.name)),
+        collection=plan.collection,
+        former=plan.former,
+        snapshots=_snapshots(index, plan, replicas=replicas, tls=ways[0].encrypted),
+        authorities=authorities_file(ways),
+    )
+
+
+def _planned(owner: QdrantOwner, seen: _Seen, shape: QdrantShape, *, edited: bool) -> QdrantPlan:
     """Plan with the image that the target has; which set that is, the plan says, whatever the image."""
-    sets, load = facts.servers.sets, _load(index, facts)
-    serving = answering if answering is not None else (None if sets else 0)
-    owner = _owner(index, facts, settings, image=settings.images.qdrant)
-    first = facts.servers.retained or 1
-    plan = plan_qdrant(owner, shape, load=load, live=sets, serving=serving, first=first)
-    kept = next((item.image for item in sets if item.number == plan.number), "")
+    servers, load = seen.facts.servers, _load(seen.index, seen.facts)
+    serving = seen.answering if seen.answering is not None else (None if servers.sets else 0)
+    sets = QdrantSets(live=servers.sets, serving=serving, first=servers.retained or 1)
+    plan = plan_qdrant(owner, shape, load, sets)
+    kept = next((item.image for item in servers.sets if item.number == plan.number), "")
     if edited or not kept:
         return plan
-    return plan_qdrant(replace(owner, image=kept), shape, load=load, live=sets, serving=serving)
+    return plan_qdrant(replace(owner, image=kept), shape, load, sets)
 
 
 def _answering(index: RetrievalIndex, facts: IndexFacts) -> int | None:
@@ -128,15 +155,15 @@ def _answering(index: RetrievalIndex, facts: IndexFacts) -> int | None:
     sets, told, before = facts.servers.sets, facts.retriever, index.status.servers
     if told is not None and told.store.ok and told.servers:
         used = {item.url for item in told.servers if item.used}
-        found = [item.number for item in sets if _url(index, item.number) in used]
+        found = [item.number for item in sets if _url(index, item) in used]
         return found[0] if len(found) == len(used) == 1 else None
     if before is not None and before.number in {item.number for item in sets}:
         return before.number
     return None
 
 
-def _url(index: RetrievalIndex, number: int) -> str:
-    return servers_url(index.name, index.namespace, number=number)
+def _url(index: RetrievalIndex, live: SetFacts) -> str:
+    return servers_url(index.name, index.namespace, number=live.number, tls=live.tls)
 
 
 def _set_of(sets: Sequence[SetFacts], number: int | None) -> SetFacts | None:
@@ -149,7 +176,7 @@ def released(index: RetrievalIndex, facts: IndexFacts, store: StorePlan, *, stea
     told = facts.retriever
     if told is None or not told.store.ok or not steady or index.spec.suspend:
         return False
-    return [item.url for item in told.servers] == [_url(index, store.number)]
+    return [item.url for item in told.servers] == [store.target]
 
 
 def held_by(index: RetrievalIndex, facts: IndexFacts, store: StorePlan, *, built: bool) -> ServersStatus | None:
@@ -164,26 +191,14 @@ def held_by(index: RetrievalIndex, facts: IndexFacts, store: StorePlan, *, built
     return ServersStatus(number=live.number, count=live.replicas, copies=1)
 
 
-def _shape(index: RetrievalIndex, facts: IndexFacts, live: SetFacts | None) -> QdrantShape:
-    store, wanted = index.spec.store, index.spec.store.dedicated or Dedicated()
+def _shape(index: RetrievalIndex, facts: IndexFacts, live: SetFacts | None, *, tls: bool) -> QdrantShape:
     sizes = index.spec.resources.qdrant
     memory, cpu = (sizes.memory, sizes.cpu) if sizes is not None else (None, None)
     if live is not None and _dimension(index, facts) is None:
         # a model that went or rolls is no reason to restart servers
         memory = memory or mebibytes(bytes_of(live.memory))
         cpu = cpu or millicores(millicores_of(live.cpu))
-    return QdrantShape(
-        replicas=wanted.replicas,
-        shards=wanted.shards,
-        replication_factor=wanted.replication_factor,
-        memory=wanted.memory,
-        quantization=wanted.quantization,
-        size=store.size,
-        storage_class=store.storage_class_name,
-        retained=store.retention == "Retain",
-        server_memory=memory,
-        server_cpu=cpu,
-    )
+    return replace(spec_shape(index, tls=tls), server_memory=memory, server_cpu=cpu)
 
 
 def _dimension(index: RetrievalIndex, facts: IndexFacts) -> int | None:
@@ -204,14 +219,14 @@ def _load(index: RetrievalIndex, facts: IndexFacts) -> QdrantLoad:
     )
 
 
-def _owner(index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, image: str) -> QdrantOwner:
+def _owner(index: RetrievalIndex, facts: IndexFacts, settings: Settings) -> QdrantOwner:
     caller: Manifest = {"podSelector": {"matchLabels": retriever_part(index.name, index.namespace).selector}}
     return QdrantOwner(
         name=index.name,
         namespace=index.namespace,
         kind_label=labels.INDEX,
         kind="RetrievalIndex",
-        image=image,
+        image=settings.images.qdrant,
         pull_policy=settings.images.pull_policy,
         keys=QdrantKeys(api_key=facts.servers.key, read_only=facts.servers.reader, versions=(KEY_VERSION,)),
         callers=(caller,),
@@ -226,12 +241,13 @@ def _children(facts: IndexFacts, children: Sequence[Manifest]) -> tuple[Manifest
     return tuple(item for item in children if facts.servers.key or item["kind"] != "Secret")
 
 
-def _snapshots(index: RetrievalIndex, plan: QdrantPlan, *, replicas: int) -> SnapshotShape | None:
+def _snapshots(index: RetrievalIndex, plan: QdrantPlan, *, replicas: int, tls: bool) -> SnapshotShape | None:
     """Return the snapshots to take; none while an index moves to other servers."""
     wanted = index.spec.store.dedicated.snapshots if index.spec.store.dedicated is not None else None
     if wanted is None or plan.former:
         return None
-    addresses = (server_url(index.name, index.namespace, number=plan.number, at=at) for at in range(replicas))
+    name, namespace, number = index.name, index.namespace, plan.number
+    addresses = (server_url(name, namespace, number=number, at=at, tls=tls) for at in range(replicas))
     every = int(duration_of(wanted.every).total_seconds())
     return SnapshotShape(servers=tuple(addresses), retain=wanted.retain, every_seconds=every)
 
@@ -253,23 +269,16 @@ def _look(refused: Problem) -> float | None:
     return CLASS_LOOK_SECONDS if refused.reason is Reason.STORAGE_CLASS_MISSING else None
 
 
-def _stand(
-    index: RetrievalIndex,
-    facts: IndexFacts,
-    settings: Settings,
-    *,
-    number: int,
-    replicas: int,
-    now: datetime,
-) -> _Servers:
+def _stand(seen: _Seen, *, number: int, replicas: int) -> _Servers:
     """Return what is wrong with the servers of a set."""
+    index, facts, now = seen.index, seen.facts, seen.now
     pods = [_judged(pod) for pod in facts.servers.pods.get(number, ())]
     workload = facts.servers.workloads.get(number)
     wanted = 0 if index.spec.suspend else replicas
     rollout = judge_rollout(
         WorkloadFacts(deployment=workload, pods=tuple(pods), nodes=facts.nodes),
-        Expectation(revision="", replicas=wanted, served_before=True, ready_before=True, workload="StatefulSet"),
-        settings.timing,
+        Expectation(revision="", replicas=wanted, served_before=True, ready_since=None, workload="StatefulSet"),
+        seen.settings.timing,
         now=now,
     )
     ready = frozenset(pod.name for pod in pods if pod.ready and not pod.ended)
@@ -283,15 +292,14 @@ def _stand(
     return _Servers(state=state, ready=ready, requeue_after=earliest(rollout.requeue_after, wait))
 
 
-def _lost(
-    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, answering: int | None, now: datetime
-) -> Problem | Progress | None:
+def _lost(seen: _Seen) -> Problem | Progress | None:
     """Return why so many servers of the answering set are away that a part of the index has no copy left."""
-    live = _set_of(facts.servers.sets, answering)
+    index = seen.index
+    live = _set_of(seen.facts.servers.sets, seen.answering)
     if index.spec.suspend:
         return None
     number, replicas = (live.number, live.replicas) if live is not None else (1, 1)
-    stand = _stand(index, facts, settings, number=number, replicas=replicas, now=now)
+    stand = _stand(seen, number=number, replicas=replicas)
     held = index.status.servers or ServersStatus()
     away = [name for name in _holding(index, number) if name not in stand.ready]
     return stand.state if not stand.ready or len(away) >= held.copies else None

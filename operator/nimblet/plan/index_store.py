@@ -10,7 +10,7 @@ from nimblet.conditions import Reason
 from nimblet.manifests.cache import Claim, claim_manifest
 from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.plan.claim import Wish, binding, claim_problem
-from nimblet.plan.index_config import StorePlan, embedded_store, server_store
+from nimblet.plan.index_config import ServerStore, StorePlan, embedded_store, server_store
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_servers import CLASS_LOOK_SECONDS, plan_servers
 from nimblet.plan.indexfacts import IndexFacts
@@ -26,7 +26,7 @@ def plan_store(
     if store.type == "External" and store.url is not None:
         reference = store.key_secret_ref
         key = SecretFile(name="store", secret=reference.name) if reference is not None else None
-        return StorePlan(store=server_store(url=store.url, prefix=index.uid, key=key))
+        return StorePlan(store=server_store(ServerStore(url=store.url, prefix=index.uid, key=key)))
     if store.type == "Dedicated":
         return _dedicated(index, facts, settings, edited=edited, now=now)
     return _embedded(index, facts, now)

@@ -54,6 +54,8 @@ class IndexJudgement:
     """The generation that is to serve is not the one that does."""
     gate: GateStatus | None
     keys: Progress | None
+    transport: Problem | Progress | None
+    """The retriever's certificate is not there yet."""
     write_failures: tuple[WriteFailure, ...]
     newer_images: bool
     now: datetime
@@ -86,6 +88,7 @@ def overall(judgement: IndexJudgement) -> Problem | Progress | None:
         judgement.policy,
         judgement.references,
         judgement.store,
+        judgement.transport,
         judgement.rollout.state,
         _told_by_retriever(judgement),
         judgement.model,

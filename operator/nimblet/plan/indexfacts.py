@@ -16,6 +16,7 @@ from nimblet.plan.facts import (
 )
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.qdrant import SetFacts
+from nimblet.plan.transportfacts import TransportFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +193,8 @@ class ServersFacts:
     """Servers by the numbers of their sets."""
     retained: int | None = None
     """Where there is no set: the number of the one whose claims were kept for this index."""
+    transports: Mapping[int, TransportFacts] = field(default_factory=dict)
+    """Certificates by the numbers of their sets: of those that have one, and of the next that will."""
     key: str = field(default="", repr=False)
     reader: str = field(default="", repr=False)
 

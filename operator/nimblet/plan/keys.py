@@ -10,7 +10,7 @@ Four steps, each told from the cluster alone, so that a crash between any two wr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -57,7 +57,9 @@ def plan_keys(facts: WorkloadFacts, *, wanted: int, grace_seconds: int, now: dat
     if len(live) > 1 and wanted in live and now < ends:
         message = f"The Secret holds the new key; older ones work until {ends:%Y-%m-%dT%H:%M:%SZ}."
         wait = (ends - now).total_seconds()
-        return _key_plan(facts, (published, wanted), live, since=since, message=message, wait=wait)
+        return replace(
+            _key_plan(facts, (published, wanted), live, since=since, message=message), requeue_after=wait
+        )
     message = "Pods roll to accept the new key only." if live not in ((), (wanted,)) else ""
     return _key_plan(facts, (published, wanted), (wanted,), since=since, message=message)
 
@@ -86,7 +88,6 @@ def _key_plan(
     *,
     since: datetime | None,
     message: str,
-    wait: float | None = None,
 ) -> KeyPlan:
     published, wanted = versions
     keys = {**facts.other_keys, wanted: facts.api_key}
@@ -102,5 +103,4 @@ def _key_plan(
         mounted={version: keys[version] for item in known for version in item},
         entries={names.key_entry(item): "".join(f"{keys[version]}\n" for version in item) for item in known},
         state=Progress(reason=Reason.ROTATING_KEY, message=message) if message else None,
-        requeue_after=wait,
     )

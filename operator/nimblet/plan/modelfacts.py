@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What another resource's plan may know of a CompactModel that it names, and what is wrong with it. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from nimblet.api.compactmodel import Task
@@ -46,6 +47,10 @@ class ModelReference:
     """Task Embedding: numbers of a vector; 0 while unknown."""
     labels: tuple[str, ...] = ()
     """Task Classify: names of the classes, in the order of their scores."""
+    adapters: tuple[str, ...] = ()
+    """Names of the adapters in its spec."""
+    adapter_requests: Mapping[str, str] = field(default_factory=dict)
+    """What a request carries to be answered with an adapter, by name: JSON. Only of those that are resolved."""
 
 
 def reference_flaw(

@@ -8,9 +8,11 @@ from nimblet.hardware import HardwareProfile
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.loader import LoaderPod
 from nimblet.manifests.template import revision_of
+from nimblet.plan.adapters import Adapters, adapters_problem, held_secret
 from nimblet.plan.artifact import Artifact
 from nimblet.plan.attest import Proof
 from nimblet.plan.cache import CachePlan
+from nimblet.plan.draft import Draft, draft_problem, draft_secret_problem
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.guarded import confined
 from nimblet.plan.images import Images
@@ -22,11 +24,12 @@ from nimblet.plan.placement import Placement
 from nimblet.plan.references import reference_problem, weights_key_problem
 from nimblet.plan.resolve import Resolution, secret_problem
 from nimblet.plan.runtime.choice import Choice
+from nimblet.plan.runtime.extraargs import extra_args_problem, told
 from nimblet.plan.stage import Problem, Progress
 from nimblet.plan.tee import Guard
 from nimblet.plan.teefacts import RuntimeClassFacts
 from nimblet.plan.transport import Transport
-from nimblet.plan.workload import Server, demand, plan_deployment, pod_options
+from nimblet.plan.workload import Served, Server, demand, plan_deployment, pod_options
 from nimblet.settings import Settings
 
 
@@ -45,10 +48,20 @@ class Basis:
     keys: KeyPlan
     loader: LoaderPod
     resolution: Resolution
+    """Of the model's own source and its adapters'; the artifact is the model's own."""
+    adapters: Adapters
+    draft: Draft | None
+    """The drafting model, where the spec names one."""
     cache: CachePlan
     transport: Transport
     weights: str | None
     """Image that the weights are mounted from, where they are."""
+
+    @property
+    def source_hashes(self) -> frozenset[str]:
+        """Names of all sources of the spec."""
+        draft = {self.draft.loader.source_hash} if self.draft is not None else set()
+        return self.adapters.hashes | draft | {self.loader.source_hash}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +90,7 @@ class _Placed:
 def plan_run(basis: Basis) -> Run:
     """Return what will run, or where that stopped."""
     run = _rendered(basis)
-    held = _held_back(basis.model, basis.facts, run)
+    held = _held_back(basis, run)
     return run if held is None else replace(run, deployment=None, state=held)
 
 
@@ -93,14 +106,14 @@ def _rendered(basis: Basis) -> Run:
         placed.placement,
     )
     sizing = placement.sizing
-    deployment = plan_deployment(
-        model,
-        placed.artifact,
-        sizing,
-        settings,
+    served = Served(
+        model=model,
+        artifact=placed.artifact,
+        sizing=sizing,
+        settings=settings,
         loader=basis.loader,
         server=Server(
-            runtime=choice.runtime,
+            runtime=told(choice.runtime, model.spec.runtime.extra_args),
             image=choice.image,
             hardware=placed.profile.class_,
             devices=placement.hardware.count,
@@ -108,8 +121,10 @@ def _rendered(basis: Basis) -> Run:
         options=pod_options(model, basis.facts, basis.keys),
         cache=basis.cache.mount,
         weights=basis.weights,
+        adapters=basis.adapters,
+        draft=basis.draft,
     )
-    deployment = equipped(placement, deployment)
+    deployment = equipped(placement, plan_deployment(served))
     return Run(
         weights=basis.weights,
         choice=choice,
@@ -124,17 +139,20 @@ def _placed(basis: Basis) -> "_Placed | Problem | None":
     """Return server and node kind, why there are none, or None while the source is not resolved."""
     model, facts, settings, guard = basis.model, basis.facts, basis.settings, basis.guard
     artifact = basis.resolution.artifact
-    if artifact is None:
+    draft = basis.draft.artifact if basis.draft is not None else None
+    if artifact is None or not basis.adapters.known or (basis.draft is not None and draft is None):
         return None
     missing = reference_problem(model, facts) if not model.spec.suspend else None
-    refused = missing or model_problem(model, artifact, settings)
+    refused = missing or model_problem(model, artifact, settings, kept=basis.images.kept)
+    refused = refused or adapters_problem(model, artifact, basis.adapters)
+    refused = refused or draft_problem(artifact, basis.draft, settings)
     if refused is not None:
         return refused
     known = Known(
         model=model,
         header=artifact.header,
-        demand=demand(model, artifact.header, settings),
-        servers=servers_on(model, artifact, settings, basis.images),
+        demand=demand(model, artifact.header, settings, adapters=basis.adapters.artifacts, draft=draft),
+        servers=servers_on(model, artifact, settings, basis.images, adapters=basis.adapters.artifacts),
     )
     nodes = guard.nodes(facts.nodes)
     placement = place_model(known, facts, settings, guard=guard, nodes=nodes)
@@ -145,23 +163,25 @@ def _placed(basis: Basis) -> "_Placed | Problem | None":
     choice = known.servers(profile)
     if isinstance(choice, Problem):
         return choice
-    plain = basis.transport.refuses(choice.runtime.name)
-    if plain is not None:
-        return plain
+    unfit = basis.transport.refuses(choice.runtime.name) or extra_args_problem(model, choice)
+    if unfit is not None:
+        return unfit
     placement = with_hint(placement, known, profile, nodes, overhead_bytes=overhead.memory_bytes)
     return _Placed(artifact=artifact, profile=profile, choice=choice, placement=placement)
 
 
-def _held_back(model: CompactModel, facts: ModelFacts, run: Run) -> Problem | None:
+def _held_back(basis: Basis, run: Run) -> Problem | None:
     """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
 
     With a cache the filler mounts it, and no pod of the server.
     """
+    model, facts = basis.model, basis.facts
     revision = revision_of(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
     if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
         return None
-    return secret_problem(model, facts) or weights_key_problem(model, facts)
+    own = secret_problem(model, facts) or weights_key_problem(model, facts)
+    return own or held_secret(basis.adapters, facts) or draft_secret_problem(basis.draft, facts)
 
 
 def is_live(facts: ModelFacts, run: Run) -> bool:

@@ -9,7 +9,15 @@ from typing import Final
 
 from nimblet.api.compactmodel import SizingStatus
 from nimblet.plan.artifact import Header
-from nimblet.plan.sizing import Demand, compute_bytes, kv_cache_bytes, runtime_bytes
+from nimblet.plan.sizing import (
+    ADAPTED_BYTES,
+    Demand,
+    added_formula,
+    compute_bytes,
+    draft_bytes,
+    kv_cache_bytes,
+    runtime_bytes,
+)
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 DEVICE_MARGIN: Final = GIBIBYTE
@@ -25,15 +33,20 @@ def device_memory_needed(header: Header, demand: Demand, *, devices: int) -> int
     """Return the bytes that a replica needs over all of its devices.
 
     Layers, and with them weights and KV cache, are split among the devices; each has compute buffers of its own.
+    An adapter's tensors lie where those are that they adapt (llama-adapter.cpp).
     """
-    shared = header.tensor_bytes + kv_cache_bytes(header, demand)
+    shared = header.tensor_bytes + kv_cache_bytes(header, demand) + demand.adapter_bytes + draft_bytes(demand)
     return shared + devices * (compute_bytes(header, demand) + DEVICE_MARGIN)
 
 
 def host_memory_needed(header: Header, demand: Demand) -> int:
     """Return the bytes of the container: what is not on a device, and the cache of old prompts."""
     embedding = header.token_embedding_bytes or 0
-    return HOST_BASE + embedding + runtime_bytes(header, demand) + demand.prompt_cache_mebibytes * MEBIBYTE
+    return embedding + _host_runtime_bytes(header, demand) + demand.prompt_cache_mebibytes * MEBIBYTE
+
+
+def _host_runtime_bytes(header: Header, demand: Demand) -> int:
+    return HOST_BASE + runtime_bytes(header, demand) + ADAPTED_BYTES * demand.adapted_matrices
 
 
 def size_offloaded(header: Header, demand: Demand, *, devices: int) -> SizingStatus:
@@ -41,6 +54,8 @@ def size_offloaded(header: Header, demand: Demand, *, devices: int) -> SizingSta
     device, host = device_memory_needed(header, demand, devices=devices), host_memory_needed(header, demand)
     kv, compute = kv_cache_bytes(header, demand), compute_bytes(header, demand)
     each = f"compute {human_bytes(compute)} + {human_bytes(DEVICE_MARGIN)} left free"
+    shared = "weights + kv cache" + (" + adapters" if demand.adapter_bytes else "")
+    shared += " + draft model" if demand.draft is not None else ""
     cpu = millicores_of(demand.cpu) if demand.cpu is not None else HOST_MILLICORES
     memory = bytes_of(demand.memory) if demand.memory is not None else host
     return SizingStatus(
@@ -48,7 +63,9 @@ def size_offloaded(header: Header, demand: Demand, *, devices: int) -> SizingSta
         kv_cache_bytes=kv,
         compute_bytes=compute,
         prompt_cache_bytes=demand.prompt_cache_mebibytes * MEBIBYTE,
-        runtime_bytes=HOST_BASE + runtime_bytes(header, demand),
+        runtime_bytes=_host_runtime_bytes(header, demand),
+        adapter_bytes=demand.adapter_bytes or None,
+        draft_bytes=draft_bytes(demand) or None,
         total_bytes=host,
         device_memory_bytes=device,
         memory=mebibytes(memory),
@@ -57,7 +74,8 @@ def size_offloaded(header: Header, demand: Demand, *, devices: int) -> SizingSta
         formula=[
             f"weights: {human_bytes(header.tensor_bytes)} of tensors, on the device",
             f"kv cache: {human_bytes(kv)} on the device",
-            f"devices: weights + kv cache + {devices} x ({each}) = {human_bytes(device)}, computed, not measured",
+            *added_formula(demand),
+            f"devices: {shared} + {devices} x ({each}) = {human_bytes(device)}, computed, not measured",
             f"host: {human_bytes(HOST_BASE)} + token embedding + vocabulary + prompt cache = {human_bytes(host)}",
         ],
     )

@@ -159,11 +159,11 @@ def _rank(wanted: Wanted, item: Candidate) -> tuple[int, ...]:
 def _least(item: Candidate) -> tuple[int, ...]:
     """Return the order within devices: those that fit, told memory before unknown, less before more.
 
-    Of those that do not fit, the one that says most about why.
+    Of those that do not fit, the one that says most about why: of devices that are too small, the largest.
     """
     if not item.fits:
         order = (None, Reason.DEVICE_TOO_SMALL, Reason.TOO_MANY_DEVICES, Reason.HARDWARE_MISSING)
-        return (1, order.index(item.reason) if item.reason in order else len(order))
+        return (1, order.index(item.reason) if item.reason in order else len(order), -item.memory_bytes)
     return (0, 0 if item.memory_bytes else 1, item.memory_bytes)
 
 

@@ -2,12 +2,12 @@
 """The servers of a Dedicated store: their size, and how one set of servers gives way to another. Pure.
 
 More servers join the set that is there and get parts of the next generation. Fewer servers, another size,
-another StorageClass or another memory mode mean a new set beside the old: the next generation is built there, and
-once it serves and the retriever has let go of the old set, that is deleted. Nothing moves a part of a generation
-that is being searched, and no server that answers is restarted for it.
+another StorageClass or memory mode, TLS switched on or off mean a new set beside the old: the next generation is
+built there, and once it serves and the retriever has let go of the old set, that is deleted. Nothing moves a part
+of a generation that is being searched, and no server that answers is restarted for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -15,6 +15,7 @@ from nimblet.api.scheduling import Scheduling
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.qdrant import QdrantKeys, QdrantSet, qdrant_keys_manifest, qdrant_manifests
 from nimblet.plan.facts import ChildRef
+from nimblet.plan.transport import Transport
 from nimblet.quantity import MEBIBYTE, bytes_of, human_bytes, mebibytes, millicores, millicores_of
 
 FLOAT_BYTES: Final = 4
@@ -62,6 +63,8 @@ class QdrantShape:
     server_memory: str | None = None
     """Memory of each server as somebody wrote it; computed when None."""
     server_cpu: str | None = None
+    tls: bool = False
+    """The servers speak TLS, to the retriever and to each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,9 @@ class SetFacts:
     image: str = ""
     mode: str = ""
     """Memory mode that it was made for; empty where it does not say."""
+    tls: bool = False
+    certificate: str = ""
+    """First digits of the one that its pods have, where it says so."""
     children: Sequence[ChildRef] = ()
     """All that goes when the set goes."""
 
@@ -107,6 +113,12 @@ class QdrantOwner:
     metrics_namespaces: Sequence[str] = ()
     scheduling: Scheduling = field(default_factory=Scheduling)
     suspended: bool = False
+    transports: Mapping[int, Transport] = field(default_factory=dict)
+    """How sets are spoken to, by their numbers; in plain HTTP where nothing is said."""
+
+    def transport(self, number: int) -> Transport:
+        """Return how a set is spoken to."""
+        return self.transports.get(number, Transport())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,23 +165,26 @@ class QdrantPlan:
     """Why the claims are too small for the load, in words."""
 
 
-def plan_qdrant(
-    owner: QdrantOwner,
-    shape: QdrantShape,
-    *,
-    load: QdrantLoad,
-    live: Sequence[SetFacts],
-    serving: int | None,
-    first: int = 1,
-) -> QdrantPlan:
-    """Return the servers to have. `serving` is the set that answers: 0 for none yet, None while nobody knows.
+@dataclass(frozen=True, kw_only=True)
+class QdrantSets:
+    """The sets that are there."""
 
-    While nobody knows it is taken to be the oldest, all may be asked, and nothing is deleted. `first`: the number
-    of a set where there is none, which takes up the claims that one of that number left.
+    live: Sequence[SetFacts] = ()
+    serving: int | None
+    """The one that answers: 0 for none yet, None while nobody knows."""
+    first: int = 1
+    """Number of a set where there is none, which takes up the claims that one of that number left."""
+
+
+def plan_qdrant(owner: QdrantOwner, shape: QdrantShape, load: QdrantLoad, sets: QdrantSets) -> QdrantPlan:
+    """Return the servers to have.
+
+    While nobody knows which set answers it is taken to be the oldest, all may be asked, and nothing is deleted.
     """
     sizing = size_server(shape, load)
+    live, serving = sets.live, sets.serving
     answering = min((item.number for item in live), default=0) if serving is None else serving
-    number = _target(shape, live, answering=answering) if live else first
+    number = _target(shape, live, answering=answering) if live else sets.first
     current = next((item for item in live if item.number == number), None)
     target = _wanted(owner, shape, number, sizing=sizing, current=current)
     kept = [item for item in live if item.number != number and (serving is None or item.number == answering)]
@@ -177,14 +192,19 @@ def plan_qdrant(
     children = [qdrant_keys_manifest(_keys_part(owner), owner.keys)]
     resting = leaving if owner.suspended else []  # else they would be made again while they go
     for servers in (target, *(_left_alone(owner, item) for item in (*kept, *resting))):
-        children += qdrant_manifests(servers)
+        children += _made(owner, servers)
     # a set's claims go with it only if it says so before it goes
     told = [_left_alone(owner, replace(item, retained=False)) for item in leaving if item.retained]
     return QdrantPlan(
         number=number,
         children=tuple(children),
-        retiring=tuple(child for servers in told for child in qdrant_manifests(servers)),
-        deletions=tuple(child for item in leaving if not item.retained for child in item.children),
+        retiring=tuple(child for servers in told for child in _made(owner, servers)),
+        deletions=tuple(
+            child
+            for item in leaving
+            if not item.retained
+            for child in (*owner.transport(item.number).asked, *item.children)
+        ),
         target=target.url,
         former=tuple(_left_alone(owner, item).url for item in kept),
         collection=collection_shape(shape),
@@ -241,20 +261,35 @@ def stepped(count: int) -> int:
     return -(-count // step) * step
 
 
+def next_set(shape: QdrantShape, live: Sequence[SetFacts], *, first: int = 1) -> int | None:
+    """Return the number of the set that is to be made; None where one that is there fits."""
+    if any(_fits(item, shape) for item in live):
+        return None
+    return max((item.number for item in live), default=first - 1) + 1
+
+
+def _made(owner: QdrantOwner, servers: QdrantSet) -> tuple[Manifest, ...]:
+    """Return the children of a set; no server starts before its certificate is there."""
+    transport, made = owner.transport(servers.number), qdrant_manifests(servers)
+    started = made if transport.ready else tuple(item for item in made if item["kind"] != "StatefulSet")
+    return (*transport.children, *started)
+
+
 def _target(shape: QdrantShape, live: Sequence[SetFacts], *, answering: int) -> int:
     """Return the number of the set that builds go to: the answering one where it fits, else another, else new."""
     fitting = [item.number for item in live if _fits(item, shape)]
     if answering in fitting:
         return answering
-    return max(fitting, default=max((item.number for item in live), default=0) + 1)
+    return next_set(shape, live) or max(fitting)
 
 
 def _fits(live: SetFacts, shape: QdrantShape) -> bool:
-    """Tell whether a set can become what is asked for; of claims, memory mode and fewer servers it can't."""
+    """Tell whether a set can become what is asked for; of claims, memory mode, TLS and fewer servers it can't."""
     same_class = shape.storage_class is None or shape.storage_class == live.storage_class
     same_size = bytes_of(live.size) == bytes_of(shape.size)
     same_mode = live.mode in ("", shape.memory)
-    return live.replicas <= shape.replicas and same_class and same_size and same_mode
+    same_way = live.tls == shape.tls
+    return live.replicas <= shape.replicas and same_class and same_size and same_mode and same_way
 
 
 def _wanted(
@@ -319,6 +354,7 @@ def _servers(owner: QdrantOwner, values: SetFacts) -> QdrantSet:
         metrics_namespaces=owner.metrics_namespaces,
         scheduling=owner.scheduling,
         suspended=owner.suspended,
+        tls=owner.transport(values.number).secured,
     )
 
 

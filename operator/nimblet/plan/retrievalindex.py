@@ -32,6 +32,7 @@ from nimblet.plan.index_build import BuildPlan, plan_build
 from nimblet.plan.index_children import (
     plan_surroundings,
 )
+from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_snapshots import known_snapshots
@@ -42,6 +43,7 @@ from nimblet.plan.result import Plan
 from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.transport import Transport
+from nimblet.plan.verdicts import kept_serving
 from nimblet.settings import Settings
 
 SWAP_SECONDS: Final = 1.0
@@ -99,6 +101,8 @@ def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
         deletions=(
             *(store.retire.deletions if retires else ()),
             *build.outcome.deletions,
+            *transport.deletions,
+            *store.certificates.deletions,
             *_stopped(index, facts),
         ),
     )
@@ -108,7 +112,7 @@ def _judged(basis: IndexBasis, build: BuildPlan, swap: SwapPlan) -> RetrievalInd
     """Return the status with its conditions."""
     index, facts, store, guard, proof = basis.index, basis.facts, basis.store, basis.guard, basis.proof
     transport, image, known = basis.transport, basis.image, basis.retriever.known
-    encrypted, uncovered = transport.encrypted, _uncovered(index, transport)
+    encrypted, uncovered = transport.encrypted, _uncovered(index, transport, store)
     status = _status(index, facts, build=build, retriever=basis.retriever, rollout=basis.rollout)
     judgement = IndexJudgement(
         index=index,
@@ -126,6 +130,7 @@ def _judged(basis: IndexBasis, build: BuildPlan, swap: SwapPlan) -> RetrievalInd
         swap=swap.state,
         gate=status.gate,
         keys=basis.keys.state or proof.pending,
+        transport=transport.state or store.certificates.state,
         write_failures=facts.write_failures,
         newer_images=image.newer or store.newer_image,
         now=basis.now,
@@ -135,7 +140,7 @@ def _judged(basis: IndexBasis, build: BuildPlan, swap: SwapPlan) -> RetrievalInd
     return status.model_copy(
         update={
             "conditions": list(conditions),
-            "image": image.image,
+            "image": image.name,
             "spec_hash": image.spec_hash,
             "servers": held_by(index, facts, store, built=_serves_built(facts, build)),
             "endpoint": transport.url(names.retriever(index.name), index.namespace, port=HTTP_PORT),
@@ -146,16 +151,18 @@ def _judged(basis: IndexBasis, build: BuildPlan, swap: SwapPlan) -> RetrievalInd
 
 
 def plan_invalid_index(
-    *, generation: int, status: RetrievalIndexStatus, errors: str, now: datetime
+    *, generation: int, status: RetrievalIndexStatus, errors: str, ready: bool, now: datetime
 ) -> Plan[RetrievalIndexStatus]:
-    """Return the plan for a spec that does not parse: say so and touch nothing."""
+    """Return the plan for a spec that does not parse: touch nothing. `ready`: a pod is, by its probe."""
     state = problem(Reason.INVALID_SPEC, errors)
     told = (
         verdict(ConditionType.READY, ConditionStatus.FALSE, state.reason, state.message),
         verdict(ConditionType.STALLED, ConditionStatus.TRUE, state.reason, state.message),
     )
-    kept = [item for item in status.conditions if item.type not in (ConditionType.READY, *ABNORMAL_TRUE)]
-    merged = [*merge(status.conditions, told, generation=generation, now=now), *kept]
+    anew = (ConditionType.READY, ConditionType.SERVING, *ABNORMAL_TRUE)
+    kept = [item for item in status.conditions if item.type not in anew]
+    serving = kept_serving(status.conditions, ready=ready, generation=generation, now=now)
+    merged = [*merge(status.conditions, told, generation=generation, now=now), *serving, *kept]
     update = {"conditions": sorted(merged, key=lambda item: item.type), "observed_generation": generation}
     return Plan(children=(), deletions=(), status=status.model_copy(update=update))
 
@@ -170,10 +177,10 @@ def _outage(
     return model if embedding.url == known[0].url else None
 
 
-def _uncovered(index: RetrievalIndex, transport: Transport) -> list[str]:
+def _uncovered(index: RetrievalIndex, transport: Transport, store: StorePlan) -> list[str]:
     """Return what of an index no policy protects."""
     found = [CLAIMS] if index.spec.store.type != "External" else [EXTERNAL_STORE]
-    if transport.encrypted and index.spec.store.type == "Dedicated":
+    if transport.encrypted and store.plain:
         found.append(QDRANT)
     return [*found, EXTERNAL_MODEL] if index.spec.embedding.url is not None else found
 

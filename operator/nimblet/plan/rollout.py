@@ -46,8 +46,8 @@ class Expectation:
     replicas: int
     served_before: bool
     """The stored status says Serving True: a busy pod of an older template that is ready still counts."""
-    ready_before: bool
-    """The stored status says Ready True of this generation: a busy pod of this template still counts."""
+    ready_since: datetime | None
+    """Since when the stored status says Ready True of this generation: a busy pod of then still counts."""
     proof: str = "token"
     """What a pod gives when it answers; plan/task.py names it."""
     workload: str = "Deployment"
@@ -58,6 +58,18 @@ class Expectation:
     """Reasons that such a pod tells by words of its own."""
     polled: bool = False
     """Its pods are asked outside of passes, and wake the resource themselves when they say something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stand:
+    """The pods that matter, by how they stand."""
+
+    current: Sequence[PodFacts]
+    """Of the wanted template: those that are alive, and lost ones that are still told of."""
+    old: Sequence[PodFacts]
+    unstable: Sequence[PodFacts]
+    good: int
+    """Current ones that answer, and are trusted to."""
 
 
 def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *, now: datetime) -> Rollout:
@@ -71,7 +83,7 @@ def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *
     good = [pod for pod in current if pod in answering and pod not in unstable and not _lacking(pod)]
     short = len(current) < expected.replicas
     told = [pod for pod in lost if short or (len(good) < expected.replicas and _told_for(pod, now=now) > 0)]
-    state = _state(facts, expected, current=[*current, *told], old=old, good=len(good), unstable=unstable)
+    stand = _Stand(current=[*current, *told], old=old, unstable=unstable, good=len(good))
     silent = [pod for pod in alive if pod.ready and (pod not in answering or _lacking(pod))]
     loading = [pod for pod in current if pod.loading]
     percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
@@ -82,7 +94,7 @@ def judge_rollout(facts: WorkloadFacts, expected: Expectation, timing: Timing, *
         current=len(alive),
         serving_old=any(pod in answering for pod in old),
         draining=any(pod.terminating and pod.ready and _answered(pod) for pod in facts.pods),
-        state=state,
+        state=_state(facts, expected, stand),
         requeue_after=earliest(
             timing.probe_retry_seconds if silent and not expected.polled else None,
             2.0 if loading else None,
@@ -110,7 +122,8 @@ def _told_for(pod: PodFacts, *, now: datetime) -> float:
 
 
 def _answered(pod: PodFacts) -> bool:
-    return pod.observation is not None and pod.observation.answer in (Answer.ANSWERED, Answer.PARTLY)
+    seen = pod.observation
+    return seen is not None and (seen.answered or seen.answer in (Answer.ANSWERED, Answer.PARTLY))
 
 
 def _lacking(pod: PodFacts) -> bool:
@@ -122,9 +135,19 @@ def _answers(pod: PodFacts, expected: Expectation) -> bool:
     """Busy says nothing against a pod that was seen to answer, and nothing for one that was not."""
     if not pod.ready or pod.observation is None:
         return False
-    if pod.observation.answer is Answer.BUSY:
-        return expected.ready_before if pod.revision == expected.revision else expected.served_before
+    if pod.observation.answer is Answer.BUSY and not pod.observation.answered:
+        return _was_seen(pod, expected)
     return _answered(pod)
+
+
+def _was_seen(pod: PodFacts, expected: Expectation) -> bool:
+    """Tell whether a stored status speaks of this run of a pod: one that began later was never seen to answer."""
+    if pod.revision != expected.revision:
+        return expected.served_before
+    restarted = pod.failure.at if pod.failure is not None and pod.failure.running_again else None
+    begun = [moment for moment in (pod.created_at, restarted) if moment is not None]
+    since = expected.ready_since
+    return since is not None and all(moment <= since for moment in begun)
 
 
 def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
@@ -135,46 +158,34 @@ def _unstable_for(pod: PodFacts, timing: Timing, *, now: datetime) -> float:
     return max(0.0, timing.stable_seconds - (now - failure.at).total_seconds())
 
 
-def _state(
-    facts: WorkloadFacts,
-    expected: Expectation,
-    *,
-    current: Sequence[PodFacts],
-    old: Sequence[PodFacts],
-    good: int,
-    unstable: Sequence[PodFacts],
-) -> Problem | Progress | None:
+def _state(facts: WorkloadFacts, expected: Expectation, stand: _Stand) -> Problem | Progress | None:
     deployment = facts.deployment
     if expected.revision is None or deployment is None:
         return Progress(reason=Reason.PROGRESSING, message=f"The {expected.workload} is being made.")
     away = frozenset(node.name for node in facts.nodes if not node.reachable)
-    found = _pod_problem(expected, current=current, unstable=unstable, away=away) or _own_problem(
-        deployment, expected.revision
-    )
+    found = _pod_problem(expected, stand, away) or _own_problem(deployment, expected.revision)
     if found is not None:
         return found
-    if good == expected.replicas and not old and len(current) == expected.replicas:
+    if stand.good == len(stand.current) == expected.replicas and not stand.old:
         if deployment.revision == expected.revision:
             return None
         return Progress(
             reason=Reason.PROGRESSING, message=f"The {expected.workload} is taking up the new template."
         )
-    return _progress(expected, current=current, old=old, good=good)
+    return _progress(expected, stand)
 
 
-def _pod_problem(
-    expected: Expectation, *, current: Sequence[PodFacts], unstable: Sequence[PodFacts], away: Collection[str]
-) -> Problem | None:
-    for pod in current:
+def _pod_problem(expected: Expectation, stand: _Stand, away: Collection[str]) -> Problem | None:
+    for pod in stand.current:
         if pod.node in away and not pod.ready:
             return problem(
                 Reason.NODE_NOT_READY,
                 f"Pod {pod.name} is on node {pod.node}, which is not ready or does not report.",
             )
-    for pod in current:
-        if pod.failure is not None and (not pod.failure.running_again or pod in unstable):
+    for pod in stand.current:
+        if pod.failure is not None and (not pod.failure.running_again or pod in stand.unstable):
             return failure_problem(pod.failure, pod=pod.name)
-    for pod in current:
+    for pod in stand.current:
         seen = pod.observation
         if pod.ready and seen is not None and seen.answer in (Answer.FAILED, Answer.PARTLY):
             lack = "gave no" if seen.answer is Answer.FAILED else "lacks part of what makes a"
@@ -199,20 +210,19 @@ def _own_problem(deployment: DeploymentFacts, revision: str) -> Problem | None:
     return None
 
 
-def _progress(
-    expected: Expectation, *, current: Sequence[PodFacts], old: Sequence[PodFacts], good: int
-) -> Progress:
-    loading = [pod for pod in current if pod.loading]
+def _progress(expected: Expectation, stand: _Stand) -> Progress:
+    good, older = stand.good, len(stand.old)
+    loading = [pod for pod in stand.current if pod.loading]
     if loading:
         percents = [pod.download_percent for pod in loading if pod.download_percent is not None]
         done = f" {min(percents) // 10 * 10} %" if percents else ""
         return Progress(
             reason=Reason.DOWNLOADING, message=f"Fetching and checking the weights:{done or ' begun'}."
         )
-    if old:
+    if older:
         return Progress(
             reason=Reason.PROGRESSING,
-            message=f"{good} of {expected.replicas} replicas of the new spec answer; {len(old)} older remain.",
+            message=f"{good} of {expected.replicas} replicas of the new spec answer; {older} older remain.",
         )
     return Progress(
         reason=Reason.STARTING, message=f"{good} of {expected.replicas} replicas answer; the rest is starting."

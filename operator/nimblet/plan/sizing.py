@@ -5,6 +5,7 @@ total = weights + KV + compute + prompt cache + runtime, in bytes. Sources of ea
 the constants are checked against measured peaks by tests/bench (predicted / measured in [0.97, 1.10]).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,6 +37,9 @@ MERGE_BYTES: Final = 120
 """Bytes per merge of a BPE vocabulary: a map from two strings to a rank (measured: 109 to 137)."""
 MERGES_PER_TOKEN: Final = 2
 """Merges assumed for each token where the header's reader did not count them; real ones have 0 to 2.2."""
+ADAPTED_BYTES: Final = 32 * 1024
+"""Descriptors of an adapter's two matrices, and of their six nodes in the graphs that are reserved again whenever
+adapters change (llama-adapter.h, get_n_nodes; measured: 27 to 41 KiB for each matrix that is adapted)."""
 MARGIN: Final = 0.02
 """Share added on top, at least MARGIN_FLOOR: malloc's slack, page tables, what the formula does not know."""
 MARGIN_FLOOR: Final = 8 * MEBIBYTE
@@ -66,6 +70,12 @@ class Demand:
     task: Task = "Chat"
     adapter_bytes: int = 0
     """Tensors of all adapters together: a server holds each beside the weights."""
+    adapted_matrices: int = 0
+    """Matrices of the model that adapters reach, of all adapters together."""
+    draft_tokens: int = 0
+    """Most tokens guessed ahead at a time: each slot then asks for the logits of so many more."""
+    adapter_ranks: tuple[int, ...] = ()
+    """Ranks of the adapters, one each: some servers keep a place of the largest for every one."""
     draft: Header | None = None
     """Header of the model that drafts for this one, with slots and context of its own as long."""
 
@@ -122,13 +132,27 @@ def compute_bytes(header: Header, demand: Demand) -> int:
     masks = 2 * (context + (_window(header, demand) if any(windowed_layers(header)) else 0))
     if demand.task == "Chat":
         widest = max(3 * feed_forward, attention) + 5 * width
-        return ubatch * (4 * widest + masks + work) + 2 * 4 * vocabulary * demand.parallel
+        graph = ubatch * (4 * widest + masks + work) + 2 * 4 * vocabulary * demand.parallel
+        return graph + _guess_bytes(header, demand, layer_bytes=4 * ubatch * widest)
     if header.architecture in CACHELESS:
         widest = max(2 * feed_forward + width, attention + 5 * width)
         masks = 2 * ubatch
     else:
         widest = max(3 * feed_forward, attention, vocabulary) + 5 * width
     return ubatch * (4 * widest + masks + work) + 4 * ubatch * (vocabulary + width)
+
+
+def _guess_bytes(header: Header, demand: Demand, *, layer_bytes: int) -> int:
+    """Return what checking guesses adds: logits of all their tokens in the output, and in the graph.
+
+    The graph's allocator gives them the room of a layer's tensors, so that only what exceeds those counts.
+    Recurrent states can't be taken back by tokens: a copy is kept of each slot's.
+    Source: llama.cpp b11434, server-context.cpp (server_output_limits, spec_ckpt), llama-context.cpp.
+    """
+    if not demand.draft_tokens:
+        return 0
+    guessed = 4 * (header.vocab_size or 0) * demand.parallel * demand.draft_tokens
+    return guessed + max(guessed - layer_bytes, 0) + state_bytes(header, demand)
 
 
 def _widths(header: Header) -> tuple[int, int, int]:
@@ -187,14 +211,28 @@ def _pace(demand: Demand) -> tuple[int, float]:
 
 
 def draft_bytes(demand: Demand) -> int:
-    """Return weights, cache and scratch of the drafting model; vocabulary and program it shares with the other.
+    """Return weights, vocabulary, cache and scratch of the drafting model; the program it shares with the other.
 
-    Source: llama.cpp b11434, common/speculative.cpp: a second context of the same size and slots, cached in f16.
+    Source: llama.cpp b11434, common/speculative.cpp: a second model and context of the same size and slots, cached
+    in f16, which gives the logits of one token a slot. Where its states can't be taken back by tokens, the slots'
+    checkpoints hold a copy of them too (server-context.cpp, spec_ckpt.update_dft).
     """
-    if demand.draft is None:
+    draft = demand.draft
+    if draft is None:
         return 0
-    own = replace(demand, draft=None, kv_cache_type="f16")
-    return demand.draft.tensor_bytes + kv_cache_bytes(demand.draft, own) + compute_bytes(demand.draft, own)
+    own = replace(demand, draft=None, draft_tokens=0, kv_cache_type="f16")
+    scratch = compute_bytes(draft, own) + runtime_bytes(draft, own) - RUNTIME_BASE
+    return draft.tensor_bytes + kv_cache_bytes(draft, own) + state_bytes(draft, own) + scratch
+
+
+def adapted_matrices(adapters: Sequence[Header], base: Header) -> int:
+    """Return how many matrices adapters reach, by their parameters: rank x (inputs + outputs) of each.
+
+    Their headers tell no count. One of the model's width on both sides is taken as the usual: of seven a layer it
+    gives eight to ten.
+    """
+    ends = 2 * max(base.embedding_length, 1)
+    return sum(item.parameters // (item.adapter.rank * ends) + 1 for item in adapters if item.adapter is not None)
 
 
 def size_model(header: Header, demand: Demand) -> SizingStatus:
@@ -205,6 +243,7 @@ def size_model(header: Header, demand: Demand) -> SizingStatus:
     prompt_cache = demand.prompt_cache_mebibytes * MEBIBYTE
     runtime = runtime_bytes(header, demand)
     added = demand.adapter_bytes + draft_bytes(demand)
+    runtime += ADAPTED_BYTES * demand.adapted_matrices
     runtime += max(MARGIN_FLOOR, int(MARGIN * (weights + kv + compute + added)))
     total = weights + kv + compute + prompt_cache + runtime + added
     cpu = millicores_of(demand.cpu) if demand.cpu is not None else cpu_millicores(header, demand)
@@ -233,19 +272,20 @@ def _formula(header: Header, demand: Demand, *, total: int, runtime: int) -> lis
     speed = f"{pace} tokens/s x {demand.parallel} slots / {flops / 1e9:g} GFLOPS a core"
     memory_override = f", overridden by {demand.memory}" if demand.memory else ""
     cpu_override = f", overridden by {demand.cpu}" if demand.cpu else ""
+    guesses = f" of {1 + demand.draft_tokens} tokens a slot" if demand.draft_tokens else ""
     return [
         f"weights: {millions} parameters in {human_bytes(header.tensor_bytes)} of tensors",
         f"kv cache: {_kv_formula(header, demand)} = {kv}",
-        f"compute: ubatch {ubatch} x (f32 over the widest tensors + mask + work) + logits = {compute}",
+        f"compute: ubatch {ubatch} x (f32 over the widest tensors + mask + work) + logits{guesses} = {compute}",
         f"prompt cache: {demand.prompt_cache_mebibytes}Mi",
-        *_added_formula(demand),
+        *added_formula(demand),
         f"runtime: program, vocabulary and margin = {human_bytes(runtime)}",
         f"total: {human_bytes(total)}{memory_override}",
         f"cpu: 2 x {active} x {speed} = {cpu_millicores(header, demand)}m{cpu_override}",
     ]
 
 
-def _added_formula(demand: Demand) -> list[str]:
+def added_formula(demand: Demand) -> list[str]:
     """Return the lines of what few models have."""
     lines = [f"adapters: {human_bytes(demand.adapter_bytes)} of tensors"] if demand.adapter_bytes else []
     if demand.draft is not None:

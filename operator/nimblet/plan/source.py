@@ -23,7 +23,7 @@ _WHOLE: Final = frozenset({"oci", "pvc"})
 _WHOLE_SECONDS: Final = 3600
 
 
-def source_text(spec: CompactModelSpec, trust: Trust, settings: Settings) -> str:
+def source_text(spec: CompactModelSpec, trust: Trust, settings: Settings, *, adapter: bool = False) -> str:
     """Return the loader's `Source` as compact JSON with sorted keys: equal specs and texts give equal bytes."""
     source = spec.source
     document: dict[str, object] = {
@@ -46,6 +46,11 @@ def source_text(spec: CompactModelSpec, trust: Trust, settings: Settings) -> str
         document["roleARN"] = source.role_arn
     if source.encryption is not None:
         document["encryption"] = _encryption(source.encryption)
+    if adapter:
+        document["adapter"] = True
+    speculative = spec.runtime.speculative
+    if speculative is not None and speculative.type == "Draft" and not adapter:
+        document["vocabulary"] = True
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     # Kubernetes expands $(NAME) and $$ in a variable's value: nobody's text may refer to another variable.
     return text.replace("$", "\\u0024")
@@ -59,9 +64,10 @@ def _encryption(encryption: Encryption) -> dict[str, str]:
     return {**named, "resource": encryption.kbs.resource.removeprefix(RESOURCE_SCHEME)}
 
 
-def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust) -> str:
+def source_hash(spec: CompactModelSpec, settings: Settings, trust: Trust, *, adapter: bool = False) -> str:
     """Return the hash that names Jobs and artifacts of a source; it also depends on the service that is asked."""
-    return content_hash({"source": source_text(spec, trust, settings), "hub": _service(scheme_of(spec), settings)})
+    text = source_text(spec, trust, settings, adapter=adapter)
+    return content_hash({"source": text, "hub": _service(scheme_of(spec), settings)})
 
 
 def scheme_of(spec: CompactModelSpec) -> str:

@@ -19,7 +19,8 @@ from nimblet.plan.facts import NodeFacts
 from nimblet.plan.initdata import initdata_flaw
 from nimblet.plan.places import PLACES, Place
 from nimblet.plan.stage import Problem, problem
-from nimblet.plan.teefacts import RuntimeClassFacts, TEEFacts
+from nimblet.plan.strays import Admission, has_labels, wanted_labels
+from nimblet.plan.teefacts import LivePod, RuntimeClassFacts, TEEFacts
 
 NAMED: Final = 5
 """Nodes named in a message."""
@@ -31,8 +32,12 @@ class Bindable:
 
     ref: PolicyRef | None
     signed: bool | None = None
-    encrypted: str = ""
-    """Where the key of its weights comes from, KBS or Secret; empty for plaintext."""
+    key_places: frozenset[str] = frozenset()
+    """Where the keys of its weights are, KBS or Secret: the model's, its adapters' and its drafting model's."""
+    plain: tuple[str, ...] = ()
+    """Which of these are plaintext, in words."""
+    beside: tuple[str, ...] = ()
+    """Which there are beside the model, in words."""
     before: str = ""
     """Technology that its status names: it stays there as long as that will do."""
     gate_image: str = ""
@@ -58,6 +63,8 @@ class Guard:
     evicts: bool = False
     allowed: frozenset[str] = frozenset()
     """RuntimeClasses that meet the policies; empty while it is not known."""
+    strays: tuple[LivePod, ...] = ()
+    """Pods of these RuntimeClasses on nodes that the policies do not admit."""
     initdata_sha256: str = ""
     gate: GatePlan | None = None
     """What the pods' tokens must hold, where Required policies have a verifier."""
@@ -69,8 +76,8 @@ class Guard:
 
     def nodes(self, nodes: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
         """Return the nodes that pods may go to."""
-        wanted = _node_labels(self.place, self.overhead) if self.place is not None else {}
-        return tuple(node for node in nodes if _has(node, wanted))
+        wanted = wanted_labels(self.place, self.overhead) if self.place is not None else {}
+        return tuple(node for node in nodes if has_labels(node.labels, wanted))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,11 @@ class _Demands:
         """The policies whose word counts: the Required ones where there are any."""
         return self.required or self.preferred
 
+    @property
+    def evicts(self) -> bool:
+        """Tell whether what breaks the policies ends at once."""
+        return any(policy.spec.on_violation == "Evict" for policy in self.required)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Search:
@@ -97,6 +109,7 @@ class _Search:
     places: tuple[Place, ...] = ()
     missing: tuple[str, ...] = ()
     allowed: frozenset[str] = field(default_factory=frozenset)
+    strays: tuple[LivePod, ...] = ()
     conflict: str = ""
 
 
@@ -119,8 +132,9 @@ def plan_guard(subject: Bindable, tee: TEEFacts, nodes: Sequence[NodeFacts]) -> 
     guard = Guard(
         policies=demands.names,
         required=bool(demands.required),
-        evicts=any(policy.spec.on_violation == "Evict" for policy in demands.required),
+        evicts=demands.evicts,
         allowed=search.allowed,
+        strays=search.strays,
         overhead=overhead,
         place=place,
     )
@@ -165,7 +179,7 @@ def _judged(guard: Guard, demands: _Demands, tee: TEEFacts, *, search: _Search, 
 
 
 def _blocked(guard: Guard, flaw: Problem) -> Guard:
-    return replace(guard, place=None, overhead=None, allowed=frozenset(), blocked=flaw)
+    return replace(guard, place=None, overhead=None, allowed=frozenset(), strays=(), blocked=flaw)
 
 
 def _initdata(policies: Sequence[TEEPolicy], tee: TEEFacts) -> tuple[str, str]:
@@ -222,11 +236,12 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, subject: Bindable) -> Pr
         if flaw is not None:
             return flaw
         if subject.signed is not None and spec.weights.require_encryption:
-            plain = _plaintext(policy, subject.encrypted)
+            plain = _plaintext(policy, subject)
             if plain:
                 return problem(Reason.WEIGHTS_NOT_ENCRYPTED, f"TEEPolicy {name} refuses {plain}.")
         if subject.signed is False and spec.weights.require_signature:
-            found = f"TEEPolicy {name} asks for signed weights; the spec's integrity names no signature."
+            also = ", or that of an adapter," if subject.beside else ""
+            found = f"TEEPolicy {name} asks for signed weights; the spec's integrity{also} names no signature."
             return problem(Reason.WEIGHTS_NOT_SIGNED, found)
     digests = {item.spec.attestation.initdata.sha256 for item in policies if item.spec.attestation.initdata}
     if len(digests) > 1:
@@ -235,12 +250,14 @@ def _flaw(policies: Sequence[TEEPolicy], tee: TEEFacts, subject: Bindable) -> Pr
     return None
 
 
-def _plaintext(policy: TEEPolicy, encrypted: str) -> str:
+def _plaintext(policy: TEEPolicy, subject: Bindable) -> str:
     """Return what of the weights a policy refuses that wants them encrypted; "" where nothing is."""
-    if not encrypted:
-        return "plaintext weights"
+    if subject.plain or not subject.key_places:
+        which = f" ({', '.join(subject.plain)})" if subject.beside else ""
+        return f"plaintext weights{which}"
     simulated = policy.spec.attestation.mode == "Simulated"
-    return "" if simulated or encrypted == "KBS" else "a key out of a Secret, which the cluster can read"
+    in_secret = "Secret" in subject.key_places
+    return "a key out of a Secret, which the cluster can read" if in_secret and not simulated else ""
 
 
 def _initdata_problem(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
@@ -258,22 +275,23 @@ def _search(subject: Bindable, demands: _Demands, tee: TEEFacts, nodes: Sequence
     technologies = _technologies(demands)
     if not technologies:
         return _Search(conflict="no technology stands in all of them")
+    usual = [place for technology in technologies for place in PLACES[technology]]
+    named = [_overridden(place, demands) for place in usual]
+    wanted = tuple(place for place in named if isinstance(place, Place))
+    missing = [flaw for flaw in named if isinstance(flaw, str)]
+    classes = {item.name: item for item in tee.runtime_classes}
+    admission = Admission(places=wanted, classes=classes, strict=demands.evicts)
+    strays = admission.strays(tee.pods, nodes) if demands.required else ()  # who only prefers moves nobody
     found: list[Place] = []
-    missing: list[str] = []
-    allowed: set[str] = set()
-    for place in (place for technology in technologies for place in PLACES[technology]):
-        known = _overridden(place, demands)
-        if isinstance(known, str):
-            missing.append(known)
-            continue
-        allowed |= set(known.classes)
-        lives = known.technology == subject.before and _is_live(_main_class(known, subject), tee)
-        lacks = _lacks(known, tee, nodes, lives=lives)
+    for place in wanted:
+        lives = not strays and place.technology == subject.before and _is_live(_main_class(place, subject), tee)
+        lacks = _lacks(place, tee, nodes, lives=lives)
         if lacks:
             missing.append(lacks)
         else:
-            found.insert(0 if lives else len(found), known)
-    return _Search(places=tuple(found), missing=tuple(missing), allowed=frozenset(allowed))
+            found.insert(0 if lives else len(found), place)
+    allowed = frozenset(name for place in wanted for name in place.classes)
+    return _Search(places=tuple(found), missing=tuple(missing), allowed=allowed, strays=strays)
 
 
 def _technologies(demands: _Demands) -> tuple[Technology, ...]:
@@ -309,15 +327,15 @@ def _overridden(place: Place, demands: _Demands) -> Place | str:
 def _lacks(place: Place, tee: TEEFacts, nodes: Sequence[NodeFacts], *, lives: bool) -> str:
     """Return what the cluster lacks for a place, "" where it can be had.
 
-    Pods that have it already keep it (`lives`): a label that vanishes for a moment moves nobody.
+    Pods that have it already keep it (`lives`): a label that vanishes for a moment moves nobody (strays.py).
     """
     for name in place.classes:
         if _class_of(tee, name) is None:
             return f"{place.technology}: RuntimeClass {name} is missing"
     if lives:
         return ""
-    wanted = _node_labels(place, _class_of(tee, place.classes[0]))
-    fitting = [node for node in nodes if _has(node, wanted)]
+    wanted = wanted_labels(place, _class_of(tee, place.classes[0]))
+    fitting = [node for node in nodes if has_labels(node.labels, wanted)]
     if any(node.schedulable for node in fitting):
         return ""
     if fitting:
@@ -340,15 +358,6 @@ def _is_live(class_: str, tee: TEEFacts) -> bool:
 
 def _class_of(tee: TEEFacts, name: str) -> RuntimeClassFacts | None:
     return next((item for item in tee.runtime_classes if item.name == name), None)
-
-
-def _node_labels(place: Place, class_: RuntimeClassFacts | None) -> Mapping[str, str]:
-    """Return the labels that the pods choose nodes by: the place's, and those that its RuntimeClass adds."""
-    return {**(class_.node_labels if class_ is not None else {}), **place.node_labels}
-
-
-def _has(node: NodeFacts, wanted: Mapping[str, str]) -> bool:
-    return all(node.labels.get(key) == value for key, value in wanted.items())
 
 
 def _title(policies: Sequence[str]) -> str:

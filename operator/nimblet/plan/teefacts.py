@@ -28,6 +28,8 @@ class LiveWorkload:
     runtime_class: str = ""
     keeps_claims: bool = False
     """A StatefulSet whose claims may go with it."""
+    component: str = ""
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,12 @@ class LivePod:
 
     name: str
     runtime_class: str = ""
+    component: str = ""
+    node: str = ""
+    """Where it runs; "" while it has no node."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """What it was placed by, its RuntimeClass's labels among it."""
+    created_at: datetime | None = None
     uid: str = ""
     gated: bool = True
     """It has a gate, or has not begun yet."""

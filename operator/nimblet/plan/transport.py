@@ -12,9 +12,19 @@ from typing import Final
 
 from nimblet import names
 from nimblet.conditions import Reason
+from nimblet.manifests.certificate import (
+    ISSUER_NAME,
+    KIND,
+    NO_ISSUER,
+    Request,
+    certificate_manifest,
+    issued_secret_manifest,
+)
 from nimblet.manifests.common import Manifest, Part
 from nimblet.manifests.transport import ARGUMENTS, Secured, secured, secured_service, tls_secret_manifest
-from nimblet.plan.stage import Problem, problem
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.issued import standing
+from nimblet.plan.stage import Problem, Progress, problem
 from nimblet.plan.transportfacts import AuthorityFacts, CertificateFacts, TransportFacts
 from nimblet.settings import TLS
 
@@ -22,6 +32,8 @@ CLUSTER_DOMAIN: Final = "cluster.local"
 """The usual one; clients of ours ask by names without it."""
 
 
+AGAIN_SECONDS: Final = 1.0
+"""Until it is looked whether a Certificate is gone that must not meet our own authority."""
 SKEW: Final = timedelta(minutes=5)
 """By which clients' clocks may be behind: a certificate is good from so long before it is made."""
 
@@ -32,6 +44,8 @@ class Wanted:
 
     service: str
     namespace: str
+    peers: bool = False
+    """Its pods ask each other too, by names of their own: those below its headless Service."""
 
     @property
     def secret(self) -> str:
@@ -47,7 +61,12 @@ class Wanted:
     def dns_names(self) -> tuple[str, ...]:
         """All names that it is good for."""
         short = (self.service, f"{self.service}.{self.namespace}")
-        return (*short, self.host, f"{self.host}.{CLUSTER_DOMAIN}")
+        own = (*short, self.host, f"{self.host}.{CLUSTER_DOMAIN}")
+        if not self.peers:
+            return own
+        # however many there are; verifiers take no asterisk before fewer than two further parts
+        pods = f"*.{names.service_host(names.headless(self.service), self.namespace)}"
+        return (*own, pods, f"{pods}.{CLUSTER_DOMAIN}")
 
 
 class Step(StrEnum):
@@ -57,11 +76,6 @@ class Step(StrEnum):
     REFRESH = "Refresh"
     """It stays; the authorities beside it have changed."""
     ISSUE = "Issue"
-
-
-def wanted_certificate(service: str, namespace: str, tls: TLS) -> Wanted | None:
-    """Return the certificate that the pods behind a Service are to have; None where they speak plain HTTP."""
-    return None if tls.mode == "Off" else Wanted(service=service, namespace=namespace)
 
 
 def judge_certificate(
@@ -87,7 +101,12 @@ class Transport:
 
     secured: Secured | None = None
     children: tuple[Manifest, ...] = ()
-    """The Secret."""
+    """The Secret, and what asks cert-manager for it."""
+    deletions: tuple[ChildRef, ...] = ()
+    asked: tuple[ChildRef, ...] = ()
+    """Our Certificate, where there is one: it goes with its pods, else cert-manager fills the Secret anew."""
+    state: Problem | Progress | None = None
+    """What keeps cert-manager's certificate from being there."""
     ready: bool = True
     """The certificate is in the cluster, so that pods may start with it."""
     requeue_after: float | None = None
@@ -123,16 +142,67 @@ class Transport:
         return problem(Reason.RUNTIME_UNSUITABLE, found)
 
 
-def plan_transport(part: Part, service: str, facts: TransportFacts, tls: TLS, now: datetime) -> Transport:
-    """Return how the pods of a part, behind a Service, are spoken to."""
-    wanted = wanted_certificate(service, part.namespace, tls)
-    if wanted is None:
-        return Transport()
+def plan_transport(part: Part, wanted: Wanted, facts: TransportFacts, tls: TLS, now: datetime) -> Transport:
+    """Return how the pods of a part are spoken to; `wanted` is not had where they speak plain HTTP."""
+    if tls.mode == "CertManager":
+        return _issued(part, wanted, facts, tls, now)
+    deletions = asked_for(wanted, facts)
+    if tls.mode == "Off":
+        return Transport(deletions=deletions)
     live = facts.live
-    children = (tls_secret_manifest(part, name=wanted.secret, data=facts.material),) if facts.material else ()
+    secured = Secured(secret=wanted.secret, certificate=live.fingerprint if live is not None else facts.assumed)
+    if deletions:  # cert-manager would fill the Secret anew as long as it is asked to
+        return Transport(secured=secured, deletions=deletions, ready=live is not None, requeue_after=AGAIN_SECONDS)
     return Transport(
-        secured=Secured(secret=wanted.secret, certificate=live.fingerprint if live is not None else facts.assumed),
-        children=children,
+        secured=secured,
+        children=(_own_secret(part, wanted, facts),) if facts.material else (),
         ready=live is not None or not facts.material,  # offline nothing was made, and nothing is waited for
         requeue_after=max((renewal(live) - now).total_seconds(), 1.0) if live is not None else None,
+    )
+
+
+def asked_for(wanted: Wanted, facts: TransportFacts) -> tuple[ChildRef, ...]:
+    """Return our Certificate for this, where there is one."""
+    request = facts.request
+    if request is None or not request.uid:
+        return ()
+    return (ChildRef(kind=KIND, name=wanted.secret, uid=request.uid),)
+
+
+def _own_secret(part: Part, wanted: Wanted, facts: TransportFacts) -> Manifest:
+    """Return the Secret by our own authority; what cert-manager wrote on it is made void."""
+    marked = facts.secret is not None and facts.secret.marked
+    return tls_secret_manifest(
+        part,
+        name=wanted.secret,
+        data=facts.material,
+        annotations={ISSUER_NAME: NO_ISSUER} if marked else {},
+    )
+
+
+def _issued(part: Part, wanted: Wanted, facts: TransportFacts, tls: TLS, now: datetime) -> Transport:
+    """Return how pods are spoken to whose certificate cert-manager is asked for."""
+    live, request, secret = facts.live, facts.request, facts.secret
+    how = standing(wanted.secret, facts, now)
+    children: list[Manifest] = []
+    if request is not None and request.served and (secret is None or secret.ours):
+        asked = Request(
+            secret=wanted.secret,
+            dns_names=wanted.dns_names,
+            peers=wanted.peers,
+            issuer=tls.issuer.model_dump(),
+            seconds=tls.certificate_seconds,
+            renew_before_seconds=tls.renew_before_seconds,
+        )
+        children.append(certificate_manifest(part, asked))
+        # not before: what we apply without entries must not take away those that are ours
+        if secret is not None and secret.filled and secret.owned:
+            children.append(issued_secret_manifest(part, name=wanted.secret))
+    return Transport(
+        asked=asked_for(wanted, facts),
+        secured=Secured(secret=wanted.secret, certificate=live.fingerprint if live is not None else facts.assumed),
+        children=tuple(children),
+        state=how.state,
+        ready=live is not None or request is None,
+        requeue_after=how.requeue_after,
     )

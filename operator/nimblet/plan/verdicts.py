@@ -3,10 +3,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
-from nimblet.merging import find
+from nimblet.merging import find, merge
 from nimblet.plan.artifact import DIGEST, Artifact
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.placement import REFUSALS
@@ -55,15 +56,38 @@ class Judgement:
     proof: str = "token"
     """What a pod gives when it answers."""
     keys: Progress | None = None
+    transport: Problem | Progress | None = None
+    """The server's certificate is not there yet."""
     suspended: bool = False
     method: str = ""
     """How the spec has the files verified; empty where it demands nothing, whatever an artifact says."""
+    unverified_adapter: str = ""
+    """An adapter or a drafting model whose files nobody vouches for in the spec; empty where there is none."""
 
 
 def was_true(stored: Iterable[Condition], type_: ConditionType) -> bool:
     """Return whether the stored conditions have one True."""
     condition = find(stored, type_)
     return condition is not None and condition.status is TRUE
+
+
+def ready_since(stored: Iterable[Condition], *, told: int, generation: int) -> datetime | None:
+    """Return since when the stored Ready is True of this generation; `told` is the one that it was told of."""
+    condition = find(stored, ConditionType.READY)
+    if condition is None or condition.status is not TRUE or told != generation:
+        return None
+    return condition.last_transition_time
+
+
+def kept_serving(
+    stored: Sequence[Condition], *, ready: bool, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Return Serving as it was told, of a spec that does not parse; False where no pod is ready by its probe."""
+    if ready or not was_true(stored, ConditionType.SERVING):
+        return tuple(item for item in stored if item.type == ConditionType.SERVING)
+    silent = problem(Reason.INVALID_SPEC, "No pod is ready, and none is made of a spec that can't be read.")
+    told = verdict(ConditionType.SERVING, FALSE, silent.reason, silent.message)
+    return merge(stored, (told,), generation=generation, now=now)
 
 
 def model_verdicts(judgement: Judgement) -> tuple[Verdict, ...]:
@@ -107,7 +131,7 @@ def _overall(judgement: Judgement) -> Problem | Progress | None:
         return refused
     if judgement.suspended:
         return None  # what else the spec lacks is told when it is resumed
-    for stage in (judgement.policy, judgement.resolution, judgement.run, judgement.cache):
+    for stage in (judgement.policy, judgement.resolution, judgement.run, judgement.cache, judgement.transport):
         if stage is not None:
             return stage
     state = judgement.rollout.state if judgement.rollout is not None else None
@@ -157,7 +181,7 @@ def ready_verdict(
 
 
 def _resolved(judgement: Judgement) -> Verdict:
-    if judgement.artifact is not None:
+    if judgement.artifact is not None and judgement.resolution is None:
         artifact = judgement.artifact
         message = f"{artifact.uri} is {artifact.commit}, {len(artifact.files)} file(s)."
         return verdict(ConditionType.RESOLVED, TRUE, Reason.RESOLVED, message)
@@ -178,6 +202,15 @@ def _verified(judgement: Judgement) -> Verdict:
         return verdict(
             ConditionType.VERIFIED, UNKNOWN, Reason.PENDING, "No running pod of this spec has loaded it."
         )
+    return _vouched(judgement, artifact)
+
+
+def _vouched(judgement: Judgement, artifact: Artifact) -> Verdict:
+    """Return who vouches for the files that a loader has compared, the weakest of all."""
+    if judgement.unverified_adapter and judgement.method and judgement.method == artifact.method:
+        message = "The loader compared every file, but the spec has no integrity for the files of "
+        message += f"{judgement.unverified_adapter}; its integrity would make this True."
+        return verdict(ConditionType.VERIFIED, UNKNOWN, Reason.PINNED, message)
     if judgement.method == artifact.method and artifact.signer is not None:
         message = f"The loader verified the signature by {artifact.signer.name} and compared every file with it."
         return verdict(ConditionType.VERIFIED, TRUE, Reason.SIGNATURE_MATCHES, message)

@@ -51,11 +51,15 @@ def repository_of(uri: str) -> str:
 
 def needs_egress(model: CompactModel, facts: ModelFacts, *, image: str | None) -> bool:
     """Tell whether a server's pod may have to fetch: as long as one with a loader of its own is there."""
-    if model.spec.cache is None and image is None:
+    if model.spec.cache is None and (image is None or model.spec.further_sources):
         return True
     deployment = facts.deployment
     return any(_fetches(pod) for pod in facts.pods) or (deployment is not None and _fetches(deployment))
 
 
 def _fetches(template: PodFacts | DeploymentFacts) -> bool:
+    if isinstance(template, PodFacts):
+        folders = template.further_folders
+        if template.beside - folders.keys() or (template.adapters and not folders):
+            return True
     return not template.cache_folder and not template.weights_image

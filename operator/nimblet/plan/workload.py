@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children of a CompactModel: those any valid spec has, and the Deployment once the artifact is known. Pure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nimblet import labels, names
@@ -16,7 +17,7 @@ from nimblet.manifests.configuration import (
     service_account_manifest,
 )
 from nimblet.manifests.deployment import PodOptions, Workload, deployment_manifest
-from nimblet.manifests.loader import IMAGE_FOLDER, LoaderPod
+from nimblet.manifests.loader import DRAFT_POLICY, IMAGE_FOLDER, LoaderPod, policy_key
 from nimblet.manifests.network import (
     Callers,
     disruption_budget_manifest,
@@ -25,19 +26,24 @@ from nimblet.manifests.network import (
     server_policy_manifest,
     service_manifest,
 )
+from nimblet.plan.adapters import Adapters, adapters_label, views
 from nimblet.plan.artifact import Artifact, Header
 from nimblet.plan.cache import filler_children
+from nimblet.plan.draft import Draft
 from nimblet.plan.facts import FIRST_KEY, ChildRef, ModelFacts, WorkloadFacts
 from nimblet.plan.keys import KeyPlan
+from nimblet.plan.mounted import beside_of, config_folder, told
 from nimblet.plan.references import OWN_KEYS_ENTRY
 from nimblet.plan.runtime.interface import Pooled, Runtime, Serve, Wish
 from nimblet.plan.sizing import (
     Demand,
+    adapted_matrices,
     progress_deadline_seconds,
     scratch_volume_bytes,
     startup_seconds,
 )
 from nimblet.plan.source import claim_of, policy_text, scheme_of
+from nimblet.plan.speculative import draft_view, speculation_of
 from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.plan.transport import Transport
 from nimblet.plan.weights import needs_egress
@@ -47,8 +53,6 @@ DEFAULT_CONTEXT = 4096
 """Enough for a question, three passages and an answer; small enough for a laptop's memory."""
 BUDGET_FROM_REPLICAS = 2
 MAX_RESTART_TEXT = 64
-CONFIG = "config.json"
-"""What a model in another format than GGUF is loaded by."""
 
 
 def wanted_replicas(model: CompactModel) -> int:
@@ -77,7 +81,8 @@ def plan_common(
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
     # a claim is read without any network
-    offline = claim_of(model.spec) is not None
+    further = _further(model)
+    offline = all(claim_of(view.spec) is not None for view in (model, *further.values()))
     egress = [] if offline else fetch_egress(private_blocks=blocks, any_private=any_private)
     policy = policy_text(
         settings,
@@ -86,7 +91,7 @@ def plan_common(
         with_role=model.spec.source.role_arn is not None,
     )
     children: list[Manifest] = [
-        fetch_policy_manifest(name, namespace, text=policy),
+        fetch_policy_manifest(name, namespace, text=policy, others=_further_policies(further, facts, settings)),
         service_account_manifest(resolver, name=names.resolver(name)),
         service_account_manifest(server, name=names.server(name)),
         resolver_policy_manifest(resolver, egress=egress),
@@ -104,6 +109,30 @@ def plan_common(
     if model.spec.replicas >= BUDGET_FROM_REPLICAS:
         children.append(disruption_budget_manifest(server, name=names.server(name)))
     return tuple(children)
+
+
+def _further(model: CompactModel) -> dict[str, CompactModel]:
+    """Return the model as each of its further sources is seen, by the entry of that one's fetch policy."""
+    found = {policy_key(adapter.name): view for adapter, view in views(model)}
+    draft = draft_view(model)
+    return found if draft is None else {**found, DRAFT_POLICY: draft}
+
+
+def _further_policies(
+    further: Mapping[str, CompactModel], facts: ModelFacts, settings: Settings
+) -> dict[str, str]:
+    """Return the fetch policy of each further source, by its entry: a Secret goes to its own hosts alone."""
+    found = {}
+    for entry, view in further.items():
+        ref = view.spec.source.credentials_secret_ref
+        secret = facts.adapter_secrets.get(ref.name) if ref is not None else None
+        found[entry] = policy_text(
+            settings,
+            credential_hosts=secret.hosts if secret is not None else (),
+            scheme=scheme_of(view.spec),
+            with_role=view.spec.source.role_arn is not None,
+        )
+    return found
 
 
 def callers_of(access: EndpointAccess, settings: Settings) -> Callers:
@@ -186,17 +215,30 @@ def context_length(model: CompactModel, header: Header) -> int:
     return min(DEFAULT_CONTEXT, header.context_length) if header.context_length else DEFAULT_CONTEXT
 
 
-def demand(model: CompactModel, header: Header, settings: Settings) -> Demand:
+def demand(
+    model: CompactModel,
+    header: Header,
+    settings: Settings,
+    *,
+    adapters: Sequence[Artifact] = (),
+    draft: Artifact | None = None,
+) -> Demand:
     """Return what sizing is asked for."""
     runtime = model.spec.runtime
+    speculation = speculation_of(runtime)
     return Demand(
         context_length=context_length(model, header),
         parallel=runtime.parallel,
         kv_cache_type=runtime.kv_cache_type,
-        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        prompt_cache_mebibytes=0 if model.spec.adapters else prompt_cache(model.spec.task, settings),
         task=model.spec.task,
         cpu=model.spec.resources.cpu,
         memory=model.spec.resources.memory,
+        draft_tokens=speculation.draft_tokens if speculation is not None else 0,
+        draft=draft.header if draft is not None else None,
+        adapter_bytes=sum(adapter.header.tensor_bytes for adapter in adapters),
+        adapted_matrices=adapted_matrices([adapter.header for adapter in adapters], header),
+        adapter_ranks=tuple(adapter.header.adapter.rank for adapter in adapters if adapter.header.adapter),
     )
 
 
@@ -218,16 +260,22 @@ def pooled(task: Task, header: Header, context: int) -> Pooled | None:
     )
 
 
-def wish_of(model: CompactModel, artifact: Artifact) -> Wish:
+def wish_of(model: CompactModel, artifact: Artifact, adapters: Sequence[Artifact] = ()) -> Wish:
     """Return what a server is wanted for."""
     runtime, access = model.spec.runtime, model.spec.access
     return Wish(
         format=artifact.format,
         task=model.spec.task,
+        architecture=artifact.header.architecture,
+        model_type=artifact.header.model_type or "",
         kv_cache_type=runtime.kv_cache_type,
         chat_template=runtime.chat_template is not None,
         own_keys=access.api_keys_secret_ref is not None,
         key_version=access.key_version,
+        speculation=speculation_of(runtime),
+        parallel=runtime.parallel,
+        adapter_ranks=tuple(adapter.header.adapter.rank for adapter in adapters if adapter.header.adapter),
+        adapter_scales=any(adapter.scale_percent is not None for adapter in model.spec.adapters or ()),
     )
 
 
@@ -241,27 +289,42 @@ class Server:
     devices: int
 
 
-def plan_deployment(
-    model: CompactModel,
-    artifact: Artifact,
-    sizing: SizingStatus,
-    settings: Settings,
-    *,
-    loader: LoaderPod,
-    server: Server,
-    cache: CacheMount | None,
-    weights: str | None,
-    options: PodOptions,
-) -> Manifest:
-    """Return the Deployment; `loader` and `server` carry the images that were chosen for this spec.
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """All that a model's Deployment is rendered from. The weights come from `cache`, `weights`, or a loader."""
 
-    The weights come from the `cache`, from the image `weights`, or from a loader.
-    """
-    mounted = cache.folder if cache is not None else IMAGE_FOLDER if weights is not None else ""
-    serve = _serve(model, artifact, sizing, settings, server=server, mounted=mounted, options=options)
+    model: CompactModel
+    artifact: Artifact
+    sizing: SizingStatus
+    settings: Settings
+    loader: LoaderPod
+    """With the image that was chosen for this spec, as `server` has."""
+    server: Server
+    options: PodOptions
+    cache: CacheMount | None
+    weights: str | None
+    """The image that they are mounted from."""
+    adapters: Adapters
+    draft: Draft | None
+
+    @property
+    def mounted(self) -> str:
+        """The folder of the files on their volume."""
+        if self.cache is not None:
+            return self.cache.folder
+        return IMAGE_FOLDER if self.weights is not None else ""
+
+
+def plan_deployment(served: Served) -> Manifest:
+    """Return the Deployment."""
+    model, artifact, sizing, settings = served.model, served.artifact, served.sizing, served.settings
+    server, adapters = served.server, served.adapters
+    beside = beside_of(adapters, served.draft, cache=served.cache)
+    serve = told(_serve(served), beside, adapters, served.draft)
+    held = artifact.total_bytes + beside.total_bytes
     return deployment_manifest(
         Workload(
-            loader=loader,
+            loader=served.loader,
             server=server.runtime.container(serve),
             replicas=wanted_replicas(model),
             strategy=model.spec.rollout.strategy,
@@ -269,29 +332,24 @@ def plan_deployment(
             cpu=sizing.cpu,
             volume_bytes=scratch_volume_bytes(artifact.total_bytes),
             drain_seconds=settings.timing.drain_seconds,
-            progress_deadline_seconds=progress_deadline_seconds(artifact.total_bytes)
+            progress_deadline_seconds=progress_deadline_seconds(held)
             + server.runtime.extra_startup.get(serve.hardware, 0),
-            cache=cache,
-            weights_image=weights,
-            options=options,
+            cache=served.cache,
+            weights_image=served.weights,
+            options=served.options,
+            adapters=beside.mounts,
+            adapters_label=adapters_label(adapters.names, runtime=server.runtime.name) if adapters.pieces else "",
         )
     )
 
 
-def _serve(
-    model: CompactModel,
-    artifact: Artifact,
-    sizing: SizingStatus,
-    settings: Settings,
-    *,
-    server: Server,
-    mounted: str,
-    options: PodOptions,
-) -> Serve:
-    """Return what the server's container depends on; `mounted` is the folder of the files on their volume."""
+def _serve(served: Served) -> Serve:
+    """Return what the server's container depends on, but for what is mounted beside its weights."""
+    model, artifact, sizing, settings = served.model, served.artifact, served.sizing, served.settings
+    server, options, mounted = served.server, served.options, served.mounted
     # llama.cpp finds the other parts of a split model beside the first
     first = min(file.path for file in artifact.files)
-    folder = "/".join(part for part in (mounted, _config_folder(artifact)) if part)
+    folder = "/".join(part for part in (mounted, config_folder(artifact)) if part)
     context = context_length(model, artifact.header)
     return Serve(
         image=server.image,
@@ -304,22 +362,12 @@ def _serve(
         parallel=model.spec.runtime.parallel,
         kv_cache_type=model.spec.runtime.kv_cache_type,
         kv_cache_bytes=sizing.kv_cache_bytes,
-        prompt_cache_mebibytes=prompt_cache(model.spec.task, settings),
+        prompt_cache_mebibytes=0 if model.spec.adapters else prompt_cache(model.spec.task, settings),
         threads=sizing.threads,
         startup_seconds=startup_seconds(artifact.total_bytes),
         key_secret=(names.api_key(model.name), API_KEY),
         pooled=pooled(model.spec.task, artifact.header, context),
         own_keys=options.own_keys is not None,
         chat_template=options.chat_template is not None,
+        speculation=speculation_of(model.spec.runtime),
     )
-
-
-def _config_folder(artifact: Artifact) -> str:
-    """Return the folder of the model's config.json: the uppermost, since modules below have some of their own."""
-    folders = [folder for file in artifact.files if (folder := _folder_of(file.path, CONFIG)) is not None]
-    return min(folders, key=lambda folder: (folder.count("/"), len(folder), folder), default="")
-
-
-def _folder_of(path: str, name: str) -> str | None:
-    folder, _, last = path.rpartition("/")
-    return folder if last == name else None

@@ -3,7 +3,6 @@
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import aiohttp
 from nimblet.cluster.key import Key
 from nimblet.cluster.observe import Observer, Patience, PodUrl
 from nimblet.cluster.poll import Poller, Ways
+from nimblet.cluster.trust import Trust
 from nimblet.settings import Timing
 
 
@@ -27,14 +27,12 @@ class Askers:
 
 
 @asynccontextmanager
-async def asking(
-    timing: Timing, askers: Askers, *, trust: ssl.SSLContext
-) -> AsyncIterator[tuple[Observer, Poller]]:
+async def asking(timing: Timing, askers: Askers, *, trust: Trust) -> AsyncIterator[tuple[Observer, Poller]]:
     """Make both, and end their questions. `trust`: what a pod that speaks TLS is verified by."""
     clock = asyncio.get_running_loop().time
     # statuses come over a connection each: a server's own limit for idle ones lies near the time between two
-    connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=trust)
-    kept = aiohttp.TCPConnector(ssl=trust)
+    connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=trust.everywhere)
+    kept = aiohttp.TCPConnector(ssl=trust.everywhere)
     async with (
         aiohttp.ClientSession(connector=kept) as session,
         aiohttp.ClientSession(connector=connector) as polling,
@@ -47,6 +45,7 @@ async def asking(
             wake=askers.wake,
             clock=clock,
             url_of=askers.url_of,
+            trust_of=trust.of,
         )
         poller = Poller(
             session=polling,
@@ -54,6 +53,7 @@ async def asking(
             clock=clock,
             rng=askers.rng,
             url_of=askers.url_of,
+            trust_of=trust.of,
         )
         try:
             yield observer, poller

@@ -21,7 +21,7 @@ from nimblet.cluster.mirror import OWN_KINDS, WAKING_KINDS, Change, Mirror
 from nimblet.cluster.observed import Pod, conditions_of, metadata_of
 from nimblet.cluster.resources import Resource, resource_of
 from nimblet.cluster.resync import UNSELECTED
-from nimblet.cluster.trim import TRIMS, Object
+from nimblet.cluster.trim import WATCHED, Object
 from nimblet.conditions import ConditionType
 from nimblet.shell.queue import Queue
 
@@ -135,11 +135,25 @@ def _is_unenforced(body: Object) -> bool:
 
 
 def residents(mirror: Mirror, *, node: str) -> tuple[Key, ...]:
-    """Return the resources with a pod on a node that is not ready: whether the node is away tells why."""
+    """Return the resources that a change of a node concerns, for they have a pod there.
+
+    One that is not ready: whether the node is away tells why. One of a resource that TEEPolicies bind: its node
+    may be a place no more.
+    """
     pods = (Pod.model_validate(body) for body in mirror.of_kind("Pod"))
-    away = (pod for pod in pods if pod.spec.node_name == node and not is_ready(pod))
-    owners = {owner_key(pod.metadata) for pod in away}
-    return tuple(sorted(owner for owner in owners if owner is not None and owner.kind in OWN_KINDS))
+    there = [(owner_key(pod.metadata), pod) for pod in pods if pod.spec.node_name == node]
+    found = {
+        owner
+        for owner, pod in there
+        if owner is not None and owner.kind in OWN_KINDS and (not is_ready(pod) or _is_bound(mirror, owner))
+    }
+    return tuple(sorted(found))
+
+
+def _is_bound(mirror: Mirror, key: Key) -> bool:
+    """Tell whether a TEEPolicy binds a resource, as its status says."""
+    body = mirror.get(key.kind, key.namespace, key.name) or {}
+    return any(item.type == ConditionType.POLICY_ENFORCED for item in conditions_of(body))
 
 
 def _is_placed(body: Object) -> bool:
@@ -154,7 +168,7 @@ def registry_for(intake: Intake, *, login: Callable[[], Awaitable[Login]]) -> ko
         return connection_of(await login())
 
     kopf.on.login(id="login", registry=registry)(log_in)
-    for kind in sorted(TRIMS):
+    for kind in sorted(WATCHED):
         _register(registry, intake, resource_of(kind))
     return registry
 
@@ -199,7 +213,7 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.networking.enforce_retry_after = True
     settings.queueing.exit_timeout = 0.5
     settings.queueing.idle_timeout = 1.0
-    for kind in TRIMS:
+    for kind in WATCHED:
         if kind not in UNSELECTED:
             resource = resource_of(kind)
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = (

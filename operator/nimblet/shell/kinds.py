@@ -8,7 +8,7 @@ nothing else; what a plan says is applied, deleted and told by reconcile.py for 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from nimblet import labels
 from nimblet.api.assistant import Assistant
@@ -18,9 +18,17 @@ from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.cluster.assistantfacts import gather_assistant_facts
 from nimblet.cluster.child import Owner
 from nimblet.cluster.client import Json
-from nimblet.cluster.facts import Gatherer, gather_model_facts
+from nimblet.cluster.facts import (
+    Gatherer,
+    WantedSources,
+    gather_model_facts,
+    is_ready,
+    of_component,
+    pods_of,
+)
 from nimblet.cluster.indexfacts import gather_index_facts
 from nimblet.cluster.key import Key
+from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.named import gather_trust
 from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import (
@@ -32,14 +40,21 @@ from nimblet.cluster.parse import (
 from nimblet.cluster.podsecurity import pod_security
 from nimblet.cluster.resources import ASSISTANT, COMPACT_MODEL, RETRIEVAL_INDEX, Resource
 from nimblet.cluster.serve import ServeOrder, give
+from nimblet.manifests import gateway, retriever
+from nimblet.plan.adapters import wanted_sources
 from nimblet.plan.assistant import plan_assistant, plan_invalid_assistant
 from nimblet.plan.compactmodel import plan_compactmodel, plan_invalid
 from nimblet.plan.facts import WriteFailure
-from nimblet.plan.integrity import known_trust
 from nimblet.plan.result import Plan
 from nimblet.plan.retrievalindex import plan_invalid_index, plan_retrievalindex
-from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
+
+SERVERS: Final = {
+    COMPACT_MODEL.kind: "model",
+    RETRIEVAL_INDEX.kind: retriever.COMPONENT,
+    ASSISTANT.kind: gateway.COMPONENT,
+}
+"""Component of the pods that answer, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +134,9 @@ S_contra = TypeVar("S_contra", bound=StatusModel, contravariant=True)
 class Refuse(Protocol[S_contra]):
     """Plans for a spec that does not parse: says so and touches nothing."""
 
-    def __call__(self, *, generation: int, status: S_contra, errors: str, now: datetime) -> Plan[StatusModel]:
+    def __call__(
+        self, *, generation: int, status: S_contra, errors: str, ready: bool, now: datetime
+    ) -> Plan[StatusModel]:
         """Return the plan."""
 
 
@@ -128,19 +145,32 @@ def _kind(
     parse: Callable[[Json], R | Invalid[S]],
     plan: Callable[[R], Planner],
     refuse: Refuse[S],
+    mirror: Mirror,
 ) -> Kind:
     def read(body: Json) -> Subject:
         parsed = parse(body)
         if isinstance(parsed, Invalid):
-            return Subject(status=parsed.status, plan=_refusing(parsed, refuse))
+            metadata = metadata_of(body)
+            key = Key(resource.kind, metadata.namespace, metadata.name)
+            return Subject(
+                status=parsed.status, plan=_refusing(parsed, refuse, ready=lambda: has_ready(mirror, key))
+            )
         return Subject(status=parsed.status, plan=plan(parsed))
 
     return Kind(resource=resource, read=read)
 
 
-def _refusing(found: Invalid[S], refuse: Refuse[S]) -> Planner:
+def has_ready(mirror: Mirror, key: Key) -> bool:
+    """Tell whether a pod that serves is ready by its probe: of a spec that does not parse no pod is asked."""
+    return any(is_ready(pod) for pod in of_component(pods_of(mirror, key), SERVERS[key.kind]))
+
+
+def _refusing(found: Invalid[S], refuse: Refuse[S], *, ready: Callable[[], bool]) -> Planner:
     async def plan(_: Sequence[WriteFailure], now: datetime) -> Planned | Later:
-        return Planned(plan=refuse(generation=found.generation, status=found.status, errors=found.errors, now=now))
+        told = refuse(
+            generation=found.generation, status=found.status, errors=found.errors, ready=ready(), now=now
+        )
+        return Planned(plan=told)
 
     return plan
 
@@ -151,7 +181,7 @@ def assistant_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     def plan(parsed: Assistant) -> Planner:
         return _assistant(parsed, gatherer, settings)
 
-    return _kind(ASSISTANT, parse_assistant, plan, plan_invalid_assistant)
+    return _kind(ASSISTANT, parse_assistant, plan, plan_invalid_assistant, gatherer.mirror)
 
 
 def _assistant(assistant: Assistant, gatherer: Gatherer, settings: Settings) -> Planner:
@@ -171,16 +201,14 @@ def compactmodel_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     def plan(parsed: CompactModel) -> Planner:
         return _model(parsed, gatherer, settings)
 
-    return _kind(COMPACT_MODEL, parse_compactmodel, plan, plan_invalid)
+    return _kind(COMPACT_MODEL, parse_compactmodel, plan, plan_invalid, gatherer.mirror)
 
 
 def _model(model: CompactModel, gatherer: Gatherer, settings: Settings) -> Planner:
     async def plan(failures: Sequence[WriteFailure], now: datetime) -> Planned | Later:
         texts = await gather_trust(gatherer.client, model)
-        wanted = source_hash(model.spec, settings, known_trust(model, texts))
-        gathered = await gather_model_facts(
-            gatherer, model, wanted_source=wanted, trust=texts, write_failures=failures, now=now
-        )
+        wanted = WantedSources(hashes=wanted_sources(model, settings, texts), trust=texts)
+        gathered = await gather_model_facts(gatherer, model, wanted, write_failures=failures, now=now)
         level = await pod_security(gatherer.client, model.namespace, settings)
         facts = replace(gathered.facts, pod_security=level)
         return Planned(plan=plan_compactmodel(model, facts, settings, now), look_again=gathered.look_again)
@@ -194,7 +222,7 @@ def retrievalindex_kind(gatherer: Gatherer, settings: Settings) -> Kind:
     def plan(parsed: RetrievalIndex) -> Planner:
         return _index(parsed, gatherer, settings)
 
-    return _kind(RETRIEVAL_INDEX, parse_retrievalindex, plan, plan_invalid_index)
+    return _kind(RETRIEVAL_INDEX, parse_retrievalindex, plan, plan_invalid_index, gatherer.mirror)
 
 
 def _index(index: RetrievalIndex, gatherer: Gatherer, settings: Settings) -> Planner:

@@ -10,7 +10,6 @@ import random
 import secrets
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import PodUrl, pod_url
 from nimblet.cluster.patience import patiently
 from nimblet.shell.asking import Askers, asking
-from nimblet.shell.certificates import keep_authority, ready_issuer, trusting
+from nimblet.shell.certificates import Certification, ready_certification
 from nimblet.shell.ending import Ending
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.kinds import kinds_of
@@ -286,7 +285,9 @@ async def _work(operator: Operator, client: Client) -> None:
         ),
         what="the master key",
     )
-    issuer = await ready_issuer(client, options.settings, now=partial(datetime.now, UTC))
+    certification = await ready_certification(
+        client, options.settings, operator.mirror, now=partial(datetime.now, UTC)
+    )
     server_minor = await patiently(client.server_minor, what="the API server's version")
     operator.resync = Resync(
         client=client,
@@ -298,7 +299,7 @@ async def _work(operator: Operator, client: Client) -> None:
         clock=loop.time,
         metrics=operator.metrics,
     )
-    trust = trusting(issuer)
+    trust = certification.trust
     async with asking(operator.options.settings.timing, askers_of(operator), trust=trust) as (observer, poller):
         gatherer = Gatherer(
             client=client,
@@ -308,7 +309,8 @@ async def _work(operator: Operator, client: Client) -> None:
             master_key=master,
             server_minor=server_minor,
             operator_namespace=options.settings.access.operator_namespace,
-            issuer=issuer,
+            certifier=certification.certifier,
+            requests=certification.requests,
         )
         reconciler = Reconciler(
             kinds=kinds_of(gatherer, options.settings),
@@ -320,7 +322,7 @@ async def _work(operator: Operator, client: Client) -> None:
         )
         await patiently(partial(operator.resync.once, spread=0.0), what="the first read of the cluster")
         log.info("read the cluster: %d objects", sum(operator.mirror.sizes().values()))
-        await _run_parts(operator, reconciler, trust=trust)
+        await _run_parts(operator, reconciler, certification)
 
 
 def askers_of(operator: Operator) -> Askers:
@@ -328,7 +330,7 @@ def askers_of(operator: Operator) -> Askers:
     return Askers(wake=operator.queue.add, fail=operator.fail, rng=operator.rng, url_of=operator.url_of)
 
 
-async def _run_parts(operator: Operator, reconciler: Reconciler, *, trust: ssl.SSLContext) -> None:
+async def _run_parts(operator: Operator, reconciler: Reconciler, certification: Certification) -> None:
     """Run queue, resync and watches; when one ends, or this is cancelled, end all, the watches last."""
     if operator.resync is None:
         raise RuntimeError("expected a resync to have been made before the parts run")
@@ -349,10 +351,9 @@ async def _run_parts(operator: Operator, reconciler: Reconciler, *, trust: ssl.S
         asyncio.create_task(operator.resync.run(), name="resync"),
         asyncio.create_task(notice.run(), name="notice"),
     ]
-    issuer = reconciler.gatherer.issuer
-    if issuer is not None:
-        interval = operator.options.settings.timing.resync_seconds
-        workers.append(asyncio.create_task(keep_authority(issuer, trust, interval=interval), name="authority"))
+    interval = float(operator.options.settings.timing.resync_seconds)
+    kept = certification.loops(wake=operator.queue.add, interval=interval)
+    workers += [asyncio.create_task(loop, name=name) for name, loop in kept.items()]
     watches = asyncio.create_task(
         watch(
             registry,

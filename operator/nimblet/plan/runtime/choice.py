@@ -6,9 +6,10 @@ hardware; TGI comes last, since its project is in maintenance mode. A server tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, get_args
 
+from nimblet.api.hardware import HardwareClass
 from nimblet.conditions import Reason
 from nimblet.plan.runtime.flags import unread
 from nimblet.plan.runtime.interface import Runtime, Wish, server_version
@@ -20,6 +21,8 @@ from nimblet.plan.stage import Problem, problem
 AUTO: Final = "Auto"
 RUNTIMES: Final[Mapping[str, Runtime]] = {runtime.name: runtime for runtime in (LLAMACPP, VLLM, TGI)}
 """All servers, in the order in which Auto prefers them."""
+
+TITLES: Final[Mapping[str, str]] = {"LlamaCpp": "llama.cpp", "VLLM": "vLLM", "TGI": "TGI"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,9 @@ def choose_runtime(named: str, wish: Wish, images: Mapping[str, str]) -> Choice 
     flaws = {name: runtime_flaw(runtime, wish, images) for name, runtime in RUNTIMES.items()}
     if named != AUTO:
         if flaws[named]:
-            return problem(Reason.RUNTIME_UNSUITABLE, f"runtime.name is {named}: {flaws[named]}.")
+            able = [name for name, flaw in flaws.items() if not flaw]
+            instead = f" {' and '.join(able)} would do." if able else ""
+            return problem(Reason.RUNTIME_UNSUITABLE, f"runtime.name is {named}: {flaws[named]}.{instead}")
         return _chosen(RUNTIMES[named], images, why=f"{named}: named in runtime.name")
     able = [name for name, flaw in flaws.items() if not flaw]
     if not able:
@@ -52,6 +57,16 @@ def choose_runtime(named: str, wish: Wish, images: Mapping[str, str]) -> Choice 
     others += [f"{name} would do, but comes after it" for name in able[1:]]
     why = f"{able[0]} loads {wish.format} files" + (f" ({'; '.join(others)})" if others else "")
     return _chosen(RUNTIMES[able[0]], images, why=why)
+
+
+def unknown(wish: Wish) -> str:
+    """Return that the servers of the format "do" or "does" (not know it); "" where one knows the architecture."""
+    loading = [runtime for runtime in RUNTIMES.values() if wish.format in runtime.formats]
+    anywhere = [replace(wish, hardware=hardware) for hardware in get_args(HardwareClass)]
+    if not wish.architecture or any(runtime.knows(item) for runtime in loading for item in anywhere):
+        return ""
+    names = " and ".join(TITLES[runtime.name] for runtime in loading)
+    return f"the pinned {names} {'do' if len(loading) > 1 else 'does'}"
 
 
 def _chosen(runtime: Runtime, images: Mapping[str, str], *, why: str) -> Choice:
@@ -67,10 +82,18 @@ def runtime_flaw(runtime: Runtime, wish: Wish, images: Mapping[str, str]) -> str
         return f"{name} loads {' and '.join(sorted(runtime.formats))} files, not {wish.format}"
     if wish.task not in runtime.tasks:
         return f"{name} does {', '.join(sorted(runtime.tasks))}, not {wish.task}"
-    if flaw := runtime.flaw(wish):
+    if flaw := _stranger(runtime, wish) or runtime.flaw(wish):
         return flaw
     if images.get(name):  # an administrator's own build may run where no published image does
         return ""
     if wish.hardware not in runtime.classes:
         return f"{name} does not run on {wish.hardware}"
     return f"the administrator's settings name no image of {name} for {wish.hardware}"
+
+
+def _stranger(runtime: Runtime, wish: Wish) -> str:
+    if not wish.architecture or runtime.knows(wish):
+        return ""
+    family = f" ({wish.model_type})" if wish.model_type else ""
+    where = " on Gaudi" if wish.hardware == "gaudi" else ""
+    return f"{runtime.name} {runtime.pinned} knows no {wish.architecture}{family}{where}"

@@ -10,8 +10,8 @@ from typing import Final
 
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import Scratch
-from nimblet.manifests.loader import MODELS_DIR
-from nimblet.plan.runtime.interface import Serve
+from nimblet.manifests.loader import ADAPTERS_DIR, DRAFT_DIR, MODELS_DIR
+from nimblet.plan.runtime.interface import LoadedAdapter, Serve
 
 CACHE_DIR: Final = "/cache"
 CACHE_LIMIT: Final = "4Gi"
@@ -50,6 +50,17 @@ def models_folder(folder: str) -> str:
     return f"{MODELS_DIR}/{folder}".rstrip("/").replace("$", "$$")
 
 
+def draft_folder(folder: str) -> str:
+    """Return where the files of the drafting model are, as an argument: Kubernetes expands $(NAME) there."""
+    return f"{DRAFT_DIR}/{folder}".rstrip("/").replace("$", "$$")
+
+
+def adapter_folder(adapter: LoadedAdapter) -> str:
+    """Return the folder of an adapter's files, as an argument or a variable."""
+    folder = adapter.file.rpartition("/")[0]
+    return f"{ADAPTERS_DIR}/{adapter.name}/{folder}".rstrip("/").replace("$", "$$")
+
+
 def directories(server: Serve) -> tuple[Scratch, ...]:
     """Return where a server writes beside /tmp."""
     shm = SHM_LIMIT if server.devices <= 1 else SHM_LIMIT_SHARDED
@@ -57,12 +68,3 @@ def directories(server: Serve) -> tuple[Scratch, ...]:
         Scratch(name="cache", path=CACHE_DIR, limit=CACHE_LIMIT),
         Scratch(name="shm", path="/dev/shm", limit=shm, in_memory=True),  # noqa: S108 - a volume of the pod's own
     )
-
-
-def one_key_flaw(*, name: str, own_keys: bool, key_version: int) -> str:
-    """Return why a server with one key in a variable can't do with several; "" where it is asked for one."""
-    if own_keys:
-        return f"{name} takes one key and no file of keys, so that access.apiKeysSecretRef can't be used"
-    if key_version > 1:
-        return f"{name} takes one key at a time: access.keyVersion can't rotate it without refusing requests"
-    return ""

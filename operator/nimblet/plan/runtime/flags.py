@@ -44,8 +44,16 @@ FLAGS: Final[Mapping[str, tuple[Flag, ...]]] = {
         *_known("11434", "--cache-ram", "--ctx-checkpoints", "--fit", "--load-mode", "--threads"),
         *_known("11434", "--threads-batch", "--n-gpu-layers", "--chat-template-file", "--pooling"),
         *_known("11434", "--override-kv", "--embd-normalize", "--ssl-key-file", "--ssl-cert-file"),
+        *_known("11434", "--lora-scaled"),
+        *_known("11434", "--no-cache-prompt", switch=True),
         *_known("11434", "--no-kv-unified", "--metrics", "--no-slots", "--no-ui", "--offline", switch=True),
         *_known("11434", "--jinja", "--rerank", "--embeddings", switch=True),
+        *_known("11434", "--spec-type", "--spec-ngram-simple-size-n", "--spec-ngram-simple-size-m"),
+        *_known("11434", "--spec-draft-model", "--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-ngl"),
+        Flag("--draft-max", "", removed="11434", instead="--spec-draft-n-max"),
+        Flag("--draft-min", "", removed="11434", instead="--spec-draft-n-min"),
+        Flag("--spec-ngram-size-n", "", removed="11434", instead="--spec-ngram-simple-size-n"),
+        Flag("--spec-ngram-size-m", "", removed="11434", instead="--spec-ngram-simple-size-m"),
         Flag("--mmap", "", switch=True, removed="11434", instead="--load-mode mmap"),
         Flag("--no-mmap", "", switch=True, removed="11434", instead="--load-mode none"),
         Flag("--mlock", "", switch=True, removed="11434", instead="--load-mode mlock"),
@@ -54,7 +62,9 @@ FLAGS: Final[Mapping[str, tuple[Flag, ...]]] = {
         *_known("0.26.0", "--served-model-name", "--host", "--port", "--load-format", "--max-model-len"),
         *_known("0.26.0", "--max-num-seqs", "--shutdown-timeout", "--runner", "--convert", "--dtype"),
         *_known("0.26.0", "--kv-cache-memory-bytes", "--gpu-memory-utilization", "--tensor-parallel-size"),
-        *_known("0.26.0", "--chat-template", "--ssl-keyfile", "--ssl-certfile"),
+        *_known("0.26.0", "--chat-template", "--ssl-keyfile", "--ssl-certfile", "--speculative-config"),
+        *_known("0.26.0", "--lora-modules", "--max-loras", "--max-lora-rank"),
+        *_known("0.26.0", "--enable-lora", switch=True),
         *_known("0.26.0", "--no-trust-remote-code", "--no-trust-request-chat-template", switch=True),
         *_known("0.26.0", "--no-enable-log-requests", "--disable-uvicorn-access-log", switch=True),
         *_known("0.26.0", "--disable-fastapi-docs", switch=True),
@@ -69,15 +79,18 @@ FLAGS: Final[Mapping[str, tuple[Flag, ...]]] = {
         *_known("3.3.7", "--hostname", "--port", "--huggingface-hub-cache", "--dtype"),
         *_known("3.3.7", "--max-input-tokens", "--max-total-tokens", "--max-batch-prefill-tokens"),
         *_known("3.3.7", "--max-batch-total-tokens", "--max-batch-size", "--num-shard", "--usage-stats"),
-        *_known("3.3.7", "--cuda-graphs"),
+        *_known("3.3.7", "--cuda-graphs", "--speculate"),
         *_known("3.3.7", "--json-output", switch=True),
     ),
 }
 
 
-def flag_troubles(runtime: str, version: str, args: Iterable[str]) -> list[str]:
-    """Return what a version does not know of an argv: flags that are too new for it, gone, or in no table."""
-    table = {flag.name: flag for flag in FLAGS[runtime]}
+def flag_troubles(runtime: str, version: str, args: Iterable[str], *, further: Iterable[Flag] = ()) -> list[str]:
+    """Return what a version does not know of an argv: flags that are too new for it, gone, or in no table.
+
+    `further` are flags that stand in a table of their own.
+    """
+    table = {flag.name: flag for flag in (*FLAGS[runtime], *further)}
     troubles = []
     for name in (word for word in args if word.startswith("--")):
         flag = table.get(name)

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 
 from nimblet.api.compactmodel import Task
 from nimblet.api.hardware import HardwareClass
+from nimblet.api.speculative import SpeculationType
 from nimblet.hardware import CPU_CLASSES
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.deployment import ServerContainer
@@ -32,11 +33,32 @@ class Pooled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speculation:
+    """How tokens are guessed ahead; what the spec leaves open is filled in by plan/speculative.py."""
+
+    type: SpeculationType
+    draft_tokens: int
+    """Most tokens of a guess."""
+    ngram_size: int = 0
+    """Tokens that must have stood before; 0 leaves it to the server's module."""
+    least_tokens: int = 0
+    """Guesses of the drafting model that are shorter are dropped; 0 takes all."""
+    model_file: str = ""
+    """Where GGUF of the drafting model is loaded from, below its own directory: of a split one the first part."""
+    folder: str = ""
+    """Where its config.json lies, for other formats."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """What a server is wanted for: all that decides whether it can."""
 
     format: Format
     task: Task
+    architecture: str = ""
+    """As the header names it; "" where nobody need know it: pods of it are there, or the administrator vouches."""
+    model_type: str = ""
+    """Family of the model, of safetensors alone."""
     hardware: HardwareClass = "cpu"
     kv_cache_type: str = "f16"
     chat_template: bool = False
@@ -44,6 +66,21 @@ class Wish:
     own_keys: bool = False
     """Keys of the user's own beside the generated one."""
     key_version: int = 1
+    speculation: Speculation | None = None
+    parallel: int = 1
+    adapter_ranks: tuple[int, ...] = ()
+    """Ranks of the adapters, one each."""
+    adapter_scales: bool = False
+    """An adapter is to be of another strength than it was trained for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedAdapter:
+    """An adapter that a server loads at its start; `file` is below its own folder."""
+
+    name: str
+    file: str
+    rank: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +109,8 @@ class Serve:
     pooled: Pooled | None = None
     own_keys: bool = False
     chat_template: bool = False
+    speculation: Speculation | None = None
+    adapters: tuple[LoadedAdapter, ...] = ()
 
     @property
     def on_cpu(self) -> bool:
@@ -112,12 +151,14 @@ class Runtime:
     """Version whose argument list the flags were read from; further ones are in the table of flags."""
     version_pattern: re.Pattern[str]
     """Finds the version in an image's reference."""
+    knows: Callable[[Wish], bool]
+    """Whether it has code for the architecture, on the class of hardware."""
     flaw: Callable[[Wish], str]
     """Why it can't do what is wished beyond format, task and class; "" where it can."""
     container: Callable[[Serve], ServerContainer]
     engine: Engine | None = None
     """Whose rules size its pods; None: llama.cpp's own."""
-    extra_startup: Mapping[str, int] = field(default_factory=dict)
+    extra_startup: Mapping[HardwareClass, int] = field(default_factory=dict)
     """Seconds of start-up beside reading the weights: compilation, graph capture, warm-up."""
 
 

@@ -8,23 +8,25 @@ of the project.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from nimblet.manifests.deployment import ServerContainer
+from nimblet.api.hardware import HardwareClass
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.plan.format import LOADS
-from nimblet.plan.runtime.environment import (
-    CACHE_DIR,
-    TMP_LIMIT,
-    directories,
-    models_folder,
-    one_key_flaw,
-    variables,
-)
-from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Runtime, Serve, Wish, health_probes
+from nimblet.plan.runtime import classes
+from nimblet.plan.runtime.environment import CACHE_DIR, adapter_folder, models_folder
+from nimblet.plan.runtime.interface import ALL_CLASSES, Metrics, Runtime, Serve, Wish
+from nimblet.plan.runtime.python import PythonServer
 
-STARTUP_PERIOD_SECONDS: Final = 2
-EXTRA_STARTUP: Final = {"cpu": 180, "xeon": 180, "nvidia": 180, "amd": 600, "intel-gpu": 300, "gaudi": 1800}
+EXTRA_STARTUP: Final[Mapping[HardwareClass, int]] = {
+    "cpu": 180,
+    "xeon": 180,
+    "nvidia": 180,
+    "amd": 600,
+    "intel-gpu": 300,
+    "gaudi": 1800,
+}
 """Warm-up and graph capture; tuning of kernels on AMD, every bucket on Gaudi (estimates: none was run)."""
 GRAPHS: Final = frozenset({"nvidia", "amd"})
 """Classes with graphs; on the others --cuda-graphs must be 0."""
@@ -66,37 +68,48 @@ def tgi_args(server: Serve) -> list[str]:
         "--num-shard": str(server.devices),
         "--usage-stats": "off",
     }
+    if server.speculation is not None:
+        options["--speculate"] = str(server.speculation.draft_tokens)
     if server.hardware not in GRAPHS:
         options["--cuda-graphs"] = "0"
     return [*(part for option in options.items() for part in option), "--json-output"]
 
 
-def tgi_container(server: Serve) -> ServerContainer:
-    """Return the server's image, argv, variables and probes; /health is 503 until the shards have warmed up."""
-    startup = server.startup_seconds + EXTRA_STARTUP[server.hardware]
+def tgi_variables(server: Serve, _startup_seconds: int) -> dict[str, str]:
+    """Return the server's own variables; how long it may take to start is no matter of its own."""
     own = {"MODEL_ID": models_folder(server.folder), "OMP_NUM_THREADS": str(server.threads)}
-    return ServerContainer(
-        image=server.image,
-        args=tgi_args(server),
-        env=variables(own, key="API_KEY", secret=server.key_secret),
-        probes=health_probes("/health", startup_seconds=startup, startup_period=STARTUP_PERIOD_SECONDS),
-        key_file=False,
-        tmp_limit=TMP_LIMIT,
-        scratch=directories(server),
-    )
+    if server.adapters:
+        named = (f"{adapter.name}={adapter_folder(adapter)}" for adapter in server.adapters)
+        own["LORA_ADAPTERS"] = ",".join(named)
+    return own
+
+
+def tgi_knows(wish: Wish) -> bool:
+    """Tell whether it has code of its own for the type of model."""
+    return wish.model_type in (classes.TGI_ON_GAUDI if wish.hardware == "gaudi" else classes.TGI)
 
 
 def tgi_flaw(wish: Wish) -> str:
-    """Return what a wish has that this server can't."""
-    if wish.kv_cache_type != "f16":
-        return f"TGI knows no KV cache of type {wish.kv_cache_type}: that is LlamaCpp's"
+    """Return what a wish has that other servers of Python can, and this one can't."""
     if wish.chat_template:
         return "TGI takes no chat template but that of the model's own files"
-    return one_key_flaw(name="TGI", own_keys=wish.own_keys, key_version=wish.key_version)
+    if wish.speculation is not None and wish.speculation.type == "Draft":
+        return "TGI takes no drafting model: it finds repeated tokens alone"
+    if wish.speculation is not None and wish.speculation.ngram_size:
+        return "TGI finds repeated tokens in its own way: it takes no speculative.ngramSize"
+    return ""
 
 
-TGI: Final = Runtime(
+SERVER: Final = PythonServer(
     name="TGI",
+    key="API_KEY",
+    args=tgi_args,
+    own_variables=tgi_variables,
+    own_flaw=tgi_flaw,
+    extra_startup=EXTRA_STARTUP,
+)
+TGI: Final = Runtime(
+    name=SERVER.name,
     formats=LOADS["TGI"],
     tasks=frozenset({"Chat"}),
     classes=ALL_CLASSES,
@@ -106,8 +119,9 @@ TGI: Final = Runtime(
     keys="variable",
     pinned="3.3.7",
     version_pattern=re.compile(r":([0-9]+\.[0-9]+\.[0-9]+)"),
-    flaw=tgi_flaw,
-    container=tgi_container,
+    knows=tgi_knows,
+    flaw=SERVER.flaw,
+    container=SERVER.container,
     engine="TGI",
     extra_startup=EXTRA_STARTUP,
 )
