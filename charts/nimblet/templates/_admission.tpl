@@ -23,3 +23,8 @@ namespaceSelector:
 {{- define "nimblet.admission.makes" -}}
 {{ include "nimblet.admission.bears" (printf "%s.metadata" .) }} || (has({{ . }}.spec.template) && has({{ . }}.spec.template.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.template.metadata" .) }}) || (has({{ . }}.spec.jobTemplate) && ((has({{ . }}.spec.jobTemplate.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.jobTemplate.metadata" .) }}) || (has({{ . }}.spec.jobTemplate.spec.template.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.jobTemplate.spec.template.metadata" .) }})))
 {{- end }}
+
+{{/* CEL: whether who asks is neither the operator nor a controller. */}}
+{{- define "nimblet.admission.stranger" -}}
+request.userInfo.username != 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "nimblet.name" . }}' && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:') && !(request.userInfo.username in {{ toJson .Values.admission.controllers | replace "\"" "'" }})
+{{- end }}

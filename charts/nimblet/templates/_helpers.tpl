@@ -17,6 +17,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* The administrator's settings, as nimblet.settings.Settings reads them. */}}
 {{- define "nimblet.settings" -}}
+{{- if eq .Values.tls.mode "CertManager" }}{{ $_ := required "tls.mode CertManager needs tls.issuer.name" .Values.tls.issuer.name }}{{ end -}}
 {{- $access := dict "operatorNamespace" .Release.Namespace "metricsNamespaces" .Values.metrics.namespaces -}}
 {{- $settings := pick .Values "images" "fetch" "timing" "watchNamespaces" "extraArchitectures" "ociImageVolumes" "promptCacheMebibytes" "tracing" "tls" "hardware" -}}
 {{- set $settings "access" $access | toPrettyJson -}}

@@ -33,6 +33,9 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, create]
+{{- if .Values.tls.issuer.name }}
+- {apiGroups: [cert-manager.io], resources: [certificates], verbs: [get, list, create, patch, delete]}
+{{- end }}
 {{- end }}
 
 {{/* Cluster-wide, in the namespaced mode too: reading what placement and caches need. */}}
