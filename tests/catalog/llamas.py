@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Llama and what was made of it: the models of the catalogue with its architecture. Data only."""
+
+from typing import Final
+
+from tests.catalog.record import GGUF, Entry, config, counted, gibibytes, gigabytes
+from tests.catalog.shapes import decoder, shape
+
+_7B: Final = shape((4096, 32, 32, 32, 128, 11008, 32000))
+_13B: Final = shape((5120, 40, 40, 40, 128, 13824, 32000))
+_ORCA: Final = shape((5120, 40, 40, 40, 128, 13824, 32003))
+_70B: Final = shape((8192, 80, 64, 8, 128, 28672, 32000))
+_31_8B: Final = shape((4096, 32, 32, 8, 128, 14336, 128256))
+_32_3B: Final = shape((3072, 28, 24, 8, 128, 8192, 128256), tied=True)
+_32_1B: Final = shape((2048, 16, 32, 8, 64, 8192, 128256), tied=True)
+_FALCON3: Final = shape((3072, 28, 12, 4, 256, 23040, 131072))
+_SMOLLM2: Final = shape((2048, 24, 32, 32, 64, 8192, 49152), tied=True)
+_SMOLLM3: Final = shape((2048, 36, 16, 4, 128, 11008, 128256), tied=True)
+_ROPE_8: Final = {"factor": 8.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}
+_ROPE_32: Final = {**_ROPE_8, "factor": 32.0}
+_LLAMA2: Final = "Llama 2 Community License"
+_PICKLED: Final = (
+    "Its authors' repository holds pickled weights alone, which are never loaded: this is the GGUF file."
+)
+
+LLAMAS: Final = (
+    Entry(
+        name="llama-2-7b-chat",
+        title="Llama 2 7B Chat",
+        licence=_LLAMA2,
+        gated=True,
+        config=config("LlamaForCausalLM", "llama", _7B, max_position_embeddings=4096, torch_dtype="float16"),
+        config_source="meta-llama/Llama-2-7b-chat-hf",
+        tensors=decoder(_7B),
+        parameters=counted(6_738_415_616),
+        repository="meta-llama/Llama-2-7b-chat-hf",
+        gguf=GGUF(
+            repository="TheBloke/Llama-2-7B-Chat-GGUF",
+            architecture="llama",
+            size=gigabytes(4.08, "the hub's listing of TheBloke/LLaMA-7b-GGUF, the same shape"),
+        ),
+        kv_kibibytes=512,
+        context=4096,
+        note="The GGUF file is open, the original asks for an account that accepted the licence.",
+    ),
+    Entry(
+        name="llama-2-13b-chat",
+        title="Llama 2 13B Chat",
+        licence=_LLAMA2,
+        gated=True,
+        config=config("LlamaForCausalLM", "llama", _13B, max_position_embeddings=4096, torch_dtype="float16"),
+        config_source="meta-llama/Llama-2-13b-chat-hf",
+        tensors=decoder(_13B),
+        parameters=counted(13_015_864_320),
+        repository="meta-llama/Llama-2-13b-chat-hf",
+        gguf=GGUF(
+            repository="TheBloke/Llama-2-13B-chat-GGUF",
+            architecture="llama",
+            size=gigabytes(7.87, "the hub's listing of mradermacher/koala-13B-HF-GGUF, the same shape"),
+        ),
+        kv_kibibytes=800,
+        context=4096,
+        note="The GGUF file is open, the original asks for an account that accepted the licence.",
+    ),
+    Entry(
+        name="llama-3.1-8b",
+        title="Llama 3.1 8B Instruct",
+        licence="Llama 3.1 Community License",
+        gated=True,
+        config=config("LlamaForCausalLM", "llama", _31_8B, max_position_embeddings=131072, rope_scaling=_ROPE_8),
+        config_source="meta-llama/Llama-3.1-8B-Instruct",
+        tensors=decoder(_31_8B),
+        parameters=counted(8_030_261_248),
+        repository="meta-llama/Llama-3.1-8B-Instruct",
+        size=counted(16_060_522_496, "total_size of model.safetensors.index.json"),
+        gguf=GGUF(
+            repository="bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
+            architecture="llama",
+            size=gigabytes(4.92),
+        ),
+        kv_kibibytes=128,
+        context=131072,
+    ),
+    Entry(
+        name="llama-3.2-3b",
+        title="Llama 3.2 3B Instruct",
+        licence="Llama 3.2 Community License",
+        gated=True,
+        config=config(
+            "LlamaForCausalLM",
+            "llama",
+            _32_3B,
+            head_dim=128,
+            max_position_embeddings=131072,
+            rope_scaling=_ROPE_32,
+            tie_word_embeddings=True,
+        ),
+        config_source="meta-llama/Llama-3.2-3B-Instruct",
+        tensors=decoder(_32_3B),
+        parameters=counted(3_212_749_824),
+        repository="meta-llama/Llama-3.2-3B-Instruct",
+        gguf=GGUF(repository="bartowski/Llama-3.2-3B-Instruct-GGUF", architecture="llama", size=gigabytes(2.02)),
+        kv_kibibytes=112,
+        context=131072,
+    ),
+    Entry(
+        name="llama-3.2-1b",
+        title="Llama 3.2 1B Instruct",
+        licence="Llama 3.2 Community License",
+        gated=True,
+        config=config(
+            "LlamaForCausalLM",
+            "llama",
+            _32_1B,
+            head_dim=64,
+            max_position_embeddings=131072,
+            rope_scaling=_ROPE_32,
+            tie_word_embeddings=True,
+        ),
+        config_source="meta-llama/Llama-3.2-1B-Instruct",
+        tensors=decoder(_32_1B),
+        parameters=counted(1_235_814_400),
+        repository="meta-llama/Llama-3.2-1B-Instruct",
+        gguf=GGUF(repository="bartowski/Llama-3.2-1B-Instruct-GGUF", architecture="llama", size=gigabytes(0.81)),
+        kv_kibibytes=32,
+        context=131072,
+    ),
+    Entry(
+        name="orca-2-13b",
+        title="Orca 2 13B",
+        licence="Microsoft Research License: not for commercial use",
+        config=config("LlamaForCausalLM", "llama", _ORCA, max_position_embeddings=4096, torch_dtype="float32"),
+        config_source="microsoft/Orca-2-13b",
+        tensors=decoder(_ORCA),
+        parameters=counted(13_015_895_040, "Llama 2 13B's, and three tokens more (config.json)"),
+        gguf=GGUF(
+            repository="TheBloke/Orca-2-13B-GGUF",
+            architecture="llama",
+            quantization="Q4_0",
+            size=counted(7_365_856_064, "filesize of orca-2-13b.Q4_0.gguf, GPT4All's models3.json"),
+        ),
+        kv_kibibytes=800,
+        context=4096,
+        note=_PICKLED,
+    ),
+    Entry(
+        name="vicuna-7b",
+        title="Vicuna 7B v1.5",
+        licence=_LLAMA2,
+        config=config("LlamaForCausalLM", "llama", _7B, max_position_embeddings=4096, torch_dtype="float16"),
+        config_source="lmsys/vicuna-7b-v1.5",
+        tensors=decoder(_7B),
+        parameters=counted(6_738_415_616, "Llama 2 7B's, which it was tuned from"),
+        gguf=GGUF(
+            repository="TheBloke/vicuna-7B-v1.5-GGUF",
+            architecture="llama",
+            size=gigabytes(4.08, "the hub's listing of TheBloke/LLaMA-7b-GGUF, the same shape"),
+        ),
+        kv_kibibytes=512,
+        context=4096,
+        note=_PICKLED,
+    ),
+    Entry(
+        name="vicuna-13b",
+        title="Vicuna 13B v1.5",
+        licence=_LLAMA2,
+        config=config("LlamaForCausalLM", "llama", _13B, max_position_embeddings=4096, torch_dtype="float16"),
+        config_source="lmsys/vicuna-13b-v1.5",
+        tensors=decoder(_13B),
+        parameters=counted(13_015_864_320, "Llama 2 13B's, which it was tuned from"),
+        gguf=GGUF(
+            repository="TheBloke/vicuna-13B-v1.5-GGUF",
+            architecture="llama",
+            size=gigabytes(7.87, "the hub's listing of mradermacher/koala-13B-HF-GGUF, the same shape"),
+        ),
+        kv_kibibytes=800,
+        context=4096,
+        note=_PICKLED,
+    ),
+    Entry(
+        name="koala-13b",
+        title="Koala 13B",
+        licence="LLaMA's first licence, and data of ChatGPT: not for commercial use",
+        config=config("LlamaForCausalLM", "llama", _13B, max_position_embeddings=2048, torch_dtype="float16"),
+        config_source="TheBloke/koala-13B-HF",
+        tensors=decoder(_13B),
+        parameters=counted(13_015_864_320, "LLaMA 13B's, which it was tuned from"),
+        gguf=GGUF(repository="mradermacher/koala-13B-HF-GGUF", architecture="llama", size=gigabytes(7.87)),
+        kv_kibibytes=800,
+        context=2048,
+        note="Its authors published a difference to LLaMA's weights; others merged it and made the GGUF file.",
+    ),
+    Entry(
+        name="alpaca-7b",
+        title="Alpaca 7B",
+        licence="CC BY-NC 4.0, and LLaMA's first licence: not for commercial use",
+        config={},
+        config_source="tatsu-lab/alpaca-7b-wdiff",
+        tensors={},
+        parameters=counted(6_738_415_616, "LLaMA 7B's, which it was tuned from"),
+        repository="tatsu-lab/alpaca-7b-wdiff",
+        listing=(
+            "config.json",
+            "pytorch_model-00001-of-00003.bin",
+            "pytorch_model-00002-of-00003.bin",
+            "pytorch_model-00003-of-00003.bin",
+            "pytorch_model.bin.index.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+        ),
+        note="Only the difference to LLaMA's weights was published, and that pickled: there is nothing to serve. "
+        "Vicuna 7B is the next of kin that there is.",
+    ),
+    Entry(
+        name="xgen-7b",
+        title="XGen 7B 8K Instruct",
+        licence="Research only (the base model: Apache 2.0)",
+        config={},
+        config_source="Salesforce/xgen-7b-8k-inst",
+        tensors={},
+        parameters=counted(6_895_702_016, "Llama 7B's, and a vocabulary of 51,200 (config.json)"),
+        repository="Salesforce/xgen-7b-8k-inst",
+        listing=(
+            "config.json",
+            "generation_config.json",
+            "pytorch_model-00001-of-00003.bin",
+            "pytorch_model-00002-of-00003.bin",
+            "pytorch_model-00003-of-00003.bin",
+            "pytorch_model.bin.index.json",
+            "tokenization_xgen.py",
+            "tokenizer_config.json",
+        ),
+        note="Pickled weights, and a tokenizer that is code of the repository: neither is loaded.",
+    ),
+    Entry(
+        name="clinical-camel-70b",
+        title="Clinical Camel 70B",
+        licence="CC BY-NC 4.0, and Llama 2 Community License",
+        config=config("LlamaForCausalLM", "llama", _70B, max_position_embeddings=4096, torch_dtype="float16"),
+        config_source="wanglab/ClinicalCamel-70B",
+        tensors=decoder(_70B),
+        parameters=counted(68_976_648_192, "Llama 2 70B's, which it was tuned from"),
+        repository="wanglab/ClinicalCamel-70B",
+        kv_kibibytes=320,
+        context=4096,
+        note="Too large for what this operator is for; allowLarge: true serves it all the same. "
+        "Its authors warn against use in care.",
+    ),
+    Entry(
+        name="falcon3-7b",
+        title="Falcon 3 7B Instruct",
+        licence="TII Falcon License 2.0",
+        config=config("LlamaForCausalLM", "llama", _FALCON3, head_dim=256, max_position_embeddings=32768),
+        config_source="tiiuae/Falcon3-7B-Instruct",
+        tensors=decoder(_FALCON3),
+        parameters=counted(7_455_550_464),
+        repository="tiiuae/Falcon3-7B-Instruct",
+        gguf=GGUF(repository="tiiuae/Falcon3-7B-Instruct-GGUF", architecture="llama", size=gigabytes(4.57)),
+        kv_kibibytes=112,
+        context=32768,
+    ),
+    Entry(
+        name="deepseek-r1-distill-llama-8b",
+        title="DeepSeek R1 Distill Llama 8B",
+        licence="MIT, and Llama 3.1 Community License",
+        config=config("LlamaForCausalLM", "llama", _31_8B, max_position_embeddings=131072, rope_scaling=_ROPE_8),
+        config_source="deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+        tensors=decoder(_31_8B),
+        parameters=counted(8_030_261_248),
+        repository="deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+        size=gibibytes(14.96),
+        gguf=GGUF(
+            repository="bartowski/DeepSeek-R1-Distill-Llama-8B-GGUF", architecture="llama", size=gigabytes(4.92)
+        ),
+        kv_kibibytes=128,
+        context=131072,
+    ),
+    Entry(
+        name="smollm2-1.7b",
+        title="SmolLM2 1.7B Instruct",
+        licence="Apache 2.0",
+        config=config(
+            "LlamaForCausalLM", "llama", _SMOLLM2, max_position_embeddings=8192, tie_word_embeddings=True
+        ),
+        config_source="HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        tensors=decoder(_SMOLLM2),
+        parameters=counted(1_711_376_384),
+        repository="HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        gguf=GGUF(
+            repository="HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF", architecture="llama", size=gigabytes(1.06)
+        ),
+        kv_kibibytes=192,
+        context=8192,
+    ),
+    Entry(
+        name="smollm3-3b",
+        title="SmolLM3 3B",
+        licence="Apache 2.0",
+        config=config(
+            "SmolLM3ForCausalLM",
+            "smollm3",
+            _SMOLLM3,
+            max_position_embeddings=65536,
+            use_sliding_window=False,
+            tie_word_embeddings=True,
+        ),
+        config_source="HuggingFaceTB/SmolLM3-3B",
+        tensors=decoder(_SMOLLM3),
+        parameters=counted(3_075_098_624),
+        repository="HuggingFaceTB/SmolLM3-3B",
+        gguf=GGUF(repository="ggml-org/SmolLM3-3B-GGUF", architecture="smollm3", size=gigabytes(1.92)),
+        kv_kibibytes=72,
+        context=65536,
+    ),
+)
