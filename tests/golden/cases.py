@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Golden cases: a resource and facts in `in/`, the children and status that the plan gives in `out/`.
 
-In a CompactModel's facts `$source` stands for the source's hash, `$folder` for the cache's folder and `$revision`
-for the hash of the rendered template.
+In a CompactModel's facts `$source` stands for the source's hash, `$folder` for the cache's folder, `$folder-draft`
+and `$folder-adapter-<name>` for those beside it, and `$revision` for the hash of the rendered template.
 """
 
 import json
@@ -23,7 +23,7 @@ from nimblet.plan.facts import ArtifactFacts, ModelFacts
 from nimblet.plan.result import Plan
 from nimblet.plan.teefacts import TEEFacts
 from nimblet.settings import Settings
-from tests.builders import NOW, Texts, hash_of, plan_of, stored
+from tests.builders import NOW, Texts, hash_of, plan_of, stored, stored_adapters, stored_draft
 from tests.golden.assistants import plan_assistant_case
 from tests.golden.indexcases import plan_index_case
 from tests.golden.texts import golden_text
@@ -43,6 +43,10 @@ class Case(BaseModel):
     model: dict[str, Any]
     settings: Settings = Settings()
     artifact: dict[str, Any] | None = None
+    adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What was resolved of each adapter of the spec, by name."""
+    draft: dict[str, Any] | None = None
+    """What was resolved of its drafting model."""
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -76,6 +80,9 @@ def plan_case(case: Case) -> Plan[CompactModelStatus]:
     source = hash_of(model, case.settings, trust=trust)
     kept = _artifacts(case, model, trust)
     text = json.dumps(case.facts).replace("$source", source)
+    beside = {f"adapter-{name}": held for name, held in case.adapters.items()}
+    for name, held in ({**beside, "draft": case.draft} if case.draft is not None else beside).items():
+        text = text.replace(f"$folder-{name}", cache_folder(Artifact.model_validate(held)))
     if case.artifact is not None:
         text = text.replace("$folder", cache_folder(Artifact.model_validate(case.artifact)))
     found = FACTS.validate_python(json.loads(text))
@@ -103,7 +110,10 @@ def _artifacts(case: Case, model: CompactModel, trust: Texts) -> tuple[ArtifactF
     if case.artifact is None:
         return ()
     text = json.dumps(case.artifact, sort_keys=True, separators=(",", ":"))
-    return (stored(model, text, settings=case.settings, trust=trust),)
+    own = stored(model, text, settings=case.settings, trust=trust)
+    draft = stored_draft(model, json.dumps(case.draft, sort_keys=True), settings=case.settings, trust=trust)
+    further = (draft,) if case.draft is not None else ()
+    return (own, *stored_adapters(model, case.adapters, settings=case.settings, trust=trust), *further)
 
 
 def _revision(model: CompactModel, facts: ModelFacts, settings: Settings) -> str:

@@ -17,6 +17,10 @@ CASES: Final[dict[str, QdrantPlan]] = {
     "cluster": planned(replace(CLUSTER, memory="OnDisk", storage_class="fast", retained=True)),
     "growing": planned(CLUSTER, live_set(1, replicas=1), serving=1),
     "shrinking": planned(SHAPE, live_set(1, replicas=3), serving=1),
+    "tls": planned(replace(CLUSTER, tls=True)),
+    "tls-first": planned(replace(SHAPE, tls=True)),
+    "tls-switched-on": planned(replace(SHAPE, tls=True), live_set(1, replicas=1), serving=1),
+    "tls-switched-off": planned(SHAPE, live_set(1, replicas=3, tls=True), serving=1),
     "shrunk": planned(SHAPE, live_set(1, replicas=3), live_set(2, replicas=1), serving=2),
 }
 

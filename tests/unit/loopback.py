@@ -9,6 +9,7 @@ from kubernetes.aio.client import Configuration
 
 from nimblet.cluster.client import Client
 from nimblet.cluster.transport import Transport
+from tests.loopback import served
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -18,14 +19,11 @@ async def connected(handle: Handle) -> AsyncIterator[Client]:
     """Serve every path by `handle` and yield a client of it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(Transport(configuration))
-    try:
-        yield client
-    finally:
-        await client.close()
-        await runner.cleanup()
+    async with served(app) as url:
+        configuration = Configuration()
+        configuration.host = url
+        client = Client(Transport(configuration))
+        try:
+            yield client
+        finally:
+            await client.close()

@@ -38,6 +38,7 @@ PROGRESS = {
     Reason.SIMULATED,
     Reason.ATTESTED,
     Reason.ATTESTATION_PENDING,
+    Reason.ISSUING,
     Reason.UPDATE_FAILED,  # carries the step of the reason behind it
 }
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names and labels: short enough, distinct, the same in every process."""
 
+import pytest
+
 from nimblet import labels, names
 
 
@@ -18,9 +20,20 @@ def test_children_of_the_longest_name_fit() -> None:
     assert all(len(name) <= 63 for name in made)
 
 
-def test_resolver_job_fits_a_label_up_to_a_thousand_tries() -> None:
-    name = names.resolver_job("n" * names.MAX_OWNER_LENGTH, source_hash="0" * names.HASH_LENGTH, attempt=999)
-    assert len(name) <= 63
+@pytest.mark.parametrize("attempt", [1, 999, 1000, 123_456])
+def test_jobs_fit_a_label_however_often_they_are_tried(attempt: int) -> None:
+    owner, digits = "n" * names.MAX_OWNER_LENGTH, "0" * names.HASH_LENGTH
+    named = [
+        [
+            names.resolver_job(owner, source_hash=digits, attempt=number),
+            names.fill_job(owner, folder=digits, attempt=number),
+            names.build(owner, build_hash=digits, attempt=number),
+        ]
+        for number in (attempt, attempt + 1)
+    ]
+    assert all(len(name) <= 63 for name in named[0])
+    # and the next try has another name: the last one's Job may still be there
+    assert not set(named[0]) & set(named[1])
 
 
 def test_pods_and_revisions_of_qdrant_fit_a_label() -> None:

@@ -13,6 +13,7 @@ from nimblet.cli.ask import Question, ask, direct_endpoint, proxied_endpoint
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.login import Login
+from tests.loopback import served
 
 QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=5)
 TARGET = Target(name="smollm2", namespace="team", kubeconfig=None)
@@ -23,15 +24,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def serving(handler: Handler) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
+    async with served(app) as url:
+        yield url
 
 
 def login(server: str) -> Login:

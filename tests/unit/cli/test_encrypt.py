@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loader_testing.tiny import TinyModel
+from loader_testing.tiny import TinyModel, string
 from nimblet.cli.main import main
 from nimblet_egress.retry import Pace
 from nimblet_loader.age import parse_identities
@@ -16,7 +16,7 @@ from nimblet_loader.claim import ClaimConnector
 from nimblet_loader.contract import Encryption, FetchPolicy, Source
 from nimblet_loader.fetch import Fetch, fetch
 from nimblet_loader.progress import Progress
-from nimblet_loader.sealed import MANIFEST, resolve_sealed
+from nimblet_loader.sealed import MANIFEST, EncryptionManifest, resolve_sealed
 from nimblet_loader.trust import Trusted
 
 NAMES = ["--model", "acme/tiny", "--revision", "7"]
@@ -98,6 +98,23 @@ def test_errors_say_what_to_do_and_leave_nothing(
     assert (code, text) == (1, "")
     assert said in error
     assert not list((tmp_path / "sealed").glob("*"))
+
+
+def test_an_adapter_is_encrypted_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out, key = tmp_path / "adapter", tmp_path / "sealed", tmp_path / "legal.key"
+    folder.mkdir()
+    halves = (("blk.0.attn_q.weight.lora_a", (64, 4)), ("blk.0.attn_q.weight.lora_b", (4, 64)))
+    pairs = [("general.architecture", "llama"), ("general.type", "adapter"), ("adapter.type", "lora")]
+    lora = TinyModel(pairs=tuple(string(*pair) for pair in pairs), tensors=halves)
+    (folder / "legal.gguf").write_bytes(lora.file())
+    argv = [folder, "--out", out, *NAMES, "--new-identity", key]
+    assert run(argv, capsys)[0] == 1, "it is no model"
+    key.unlink()
+    code, _, error = run([*argv, "--adapter"], capsys)
+    assert code == 0, error
+    manifest = EncryptionManifest.model_validate_json((out / MANIFEST).read_bytes())
+    assert manifest.plaintext.header.adapter is not None
+    assert manifest.plaintext.header.adapter.rank == 4
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:

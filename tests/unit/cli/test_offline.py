@@ -54,6 +54,19 @@ def test_plan_shows_children_arithmetic_and_conditions(capsys: pytest.CaptureFix
     assert "Resolved: True (Resolved)" in out
 
 
+def test_plan_tells_of_a_flag_that_the_server_may_not_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = ROOT / "samples" / "compactmodel-extra-args.yaml"
+    _, out, _ = run(capsys, "plan", "-f", sample, "--facts", FACTS)
+    assert "Deployment/steady-model" in out
+    wrong = write(tmp_path / "wrong.yaml", sample.read_text(encoding="utf-8").replace("--temp=0.2", "--props"))
+    _, out, _ = run(capsys, "plan", "-f", wrong, "--facts", FACTS)
+    assert "Deployment" not in out
+    assert "Ready: False (ExtraArgsRefused)" in out
+    assert "--props is not among the flags that LlamaCpp may be given" in out
+
+
 def test_plan_of_a_cache_shows_the_claim_first_and_the_server_once_it_is_filled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +141,27 @@ def test_size_of_several_models_names_each(tmp_path: Path, capsys: pytest.Captur
     code, _, err = run(capsys, "size", "-f", file, "--facts", facts)
     assert code == 1
     assert "expected an artifact of second" in err
+
+
+def test_size_counts_what_is_beside_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # given a model that another drafts for
+    drafts = {"type": "Draft", "source": {"uri": "hf://org/draft"}}
+    file = write(tmp_path / "model.yaml", manifest(runtime={"speculative": drafts}))
+    found = yaml.safe_load(artifact_text())
+    known = {"smollm2": found, "smollm2/runtime.speculative": found}
+    facts = write(tmp_path / "facts.yaml", {"artifacts": known})
+    # when its size is asked for, then it is that of the plan, drafting model and all
+    _, plan, _ = run(capsys, "plan", "-f", file, "--facts", FACTS, "--facts", facts)
+    code, size, _ = run(capsys, "size", "-f", file, "--facts", facts)
+    assert code == 0
+    assert "draft model:" in size
+    assert size.strip() in plan
+    # and facts that don't tell of it are not enough
+    _, _, err = run(capsys, "size", "-f", file, "--facts", FACTS)
+    assert "found no smollm2/runtime.speculative under `artifacts`" in err
+    header = write(tmp_path / "artifact.json", artifact_text())
+    _, _, err = run(capsys, "size", "-f", file, "--gguf-facts", header)
+    assert "expected --facts FILE for smollm2" in err
 
 
 def test_size_of_a_file_without_a_model_tells_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,24 +8,9 @@ import pytest
 import yaml
 
 from nimblet.cli.main import main
-from tests.builders import artifact_text
+from tests.builders import MINILM, artifact_text
 
 ROOT = Path(__file__).parents[3]
-MINILM = {
-    "architecture": "bert",
-    "parameters": 22713216,
-    "tensorBytes": 45000000,
-    "contextLength": 512,
-    "embeddingLength": 384,
-    "feedForwardLength": 1536,
-    "blockCount": 6,
-    "headCount": 12,
-    "headCountKv": 12,
-    "keyLength": 32,
-    "valueLength": 32,
-    "vocabSize": 30522,
-    "pooling": "Mean",
-}
 CHAT = {"source": {"uri": "hf://org/chat"}}
 EMBEDDER = {"source": {"uri": "hf://org/embedder"}, "task": "Embedding"}
 INDEX = {
@@ -230,3 +215,39 @@ def test_every_sample_is_planned(sample: Path, capsys: pytest.CaptureFixture[str
     ours = {"CompactModel", "RetrievalIndex", "Assistant"} & set(kinds)
     assert (code == 0) == bool(ours), printed.err
     assert all(f"{kind} default/" in printed.out for kind in ours)
+
+
+def test_a_policy_of_the_files_is_planned_with(planned: Any) -> None:
+    # Given a policy that binds a namespace by its labels, and a node that nobody said is confidential
+    policy = of(
+        "TEEPolicy",
+        "confidential",
+        {
+            "technologies": ["TDX"],
+            "enforcement": "Required",
+            "namespaceSelector": {"matchLabels": {"security": "confidential"}},
+            "attestation": {"mode": "Simulated"},
+        },
+    )
+    labelled = {**FACTS, "namespaceLabels": {"default": {"security": "confidential"}}}
+    _, unbound, _ = planned(ALL[2], policy)
+    assert "Deployment/chat-model" in unbound
+    _, refused, _ = planned(ALL[2], policy, facts=labelled)
+    assert "Deployment/chat-model" not in refused
+    assert "PolicyEnforced: False" in refused
+    # When the facts have the place it asks for, then the pod is made there
+    tdx = {"feature.node.kubernetes.io/cpu-security.tdx.enabled": "true"}
+    place = {
+        "nodes": [{"name": "node-1", "memory": "16Gi", "cpu": "8", "labels": tdx}],
+        "runtimeClasses": [{"name": "kata-qemu-tdx", "memory": "2Gi", "cpu": "1", "nodeLabels": {}}],
+    }
+    _, placed, _ = planned(ALL[2], policy, facts={**labelled, **place})
+    assert "Deployment/chat-model" in placed
+    assert "PolicyEnforced: True" in placed
+
+
+def test_a_flawed_policy_is_told(planned: Any) -> None:
+    code, _, errors = planned(ALL[2], of("TEEPolicy", "p", {"technologies": ["Magic"]}))
+    assert code != 0
+    assert "TEEPolicy p" in errors
+    assert "technologies" in errors

@@ -4,7 +4,9 @@
 import base64
 import os
 import ssl
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,34 @@ def test_strict_verification_takes_the_chain() -> None:
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(cadata=bundle_of([ours]))
     assert context.cert_store_stats()["x509_ca"] == 1
+
+
+def _shaken(authority: Authority, folder: Path, *, peers: bool) -> None:
+    """One server of a set greets another, each verifying the other; ssl's errors where one does not."""
+    names = ("docs-qdrant", "*.docs-qdrant-headless.team.svc")
+    leaf = issue(
+        authority, names=names, entropy=os.urandom(ENTROPY_BYTES), now=datetime.now(UTC), seconds=DAY, peers=peers
+    )
+    for name, text in (("crt", leaf.certificate), ("key", leaf.key)):
+        (folder / name).write_text(text)
+    contexts = [ssl.SSLContext(side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+    for context in contexts:
+        context.load_cert_chain(folder / "crt", folder / "key")
+        context.load_verify_locations(cadata=bundle_of([authority]))
+        context.verify_mode = ssl.CERT_REQUIRED
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = contexts[0].wrap_bio(back, there, server_hostname="docs-qdrant-1.docs-qdrant-headless.team.svc")
+    asked = contexts[1].wrap_bio(there, back, server_side=True)
+    for turn in (asking, asked, asking, asked):
+        with suppress(ssl.SSLWantReadError):
+            turn.do_handshake()
+
+
+def test_servers_verify_each_other_by_the_names_of_their_pods(tmp_path: Path) -> None:
+    ours = an_authority(datetime.now(UTC))
+    _shaken(ours, tmp_path, peers=True)
+    with pytest.raises(ssl.SSLError, match="unsuitable certificate purpose"):
+        _shaken(ours, tmp_path, peers=False)
 
 
 def _tampered() -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.resync import rebuild
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 from tests.unit.loopback import connected
 
 pytestmark = pytest.mark.asyncio
@@ -45,7 +45,7 @@ async def client(lists: Lists) -> AsyncIterator[Client]:
 async def test_a_refused_list_is_tried_again_and_the_others_are_not(client: Client, lists: Lists) -> None:
     lists.refusals = {3: 503}
     await rebuild(client, Mirror())
-    assert len(lists.asked) == len(TRIMS) + 1
+    assert len(lists.asked) == len(WATCHED) + 1
     assert lists.asked[2] == lists.asked[3]
 
 

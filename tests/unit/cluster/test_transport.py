@@ -14,6 +14,7 @@ from nimblet.cluster.client import Client
 from nimblet.cluster.errors import Invalid, LeadershipLost, Transient
 from nimblet.cluster.resources import CONFIG_MAP, LEASE
 from nimblet.cluster.transport import Request, Timeouts, Transport, proxy_of
+from tests.loopback import served
 
 pytestmark = pytest.mark.asyncio
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,14 +66,8 @@ async def server() -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    server.url = f"http://{host}:{port}"
-    yield server
-    await runner.cleanup()
+    async with served(app) as server.url:
+        yield server
 
 
 @pytest.fixture

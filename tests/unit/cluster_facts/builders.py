@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects as an API server sends them, with overrides."""
+"""Objects as an API server sends them, with overrides; and a pod as it is asked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+from nimblet.plan.facts import PodFacts
 
 Json = dict[str, object]
 
 START = "2026-01-01T10:00:00Z"
 END = "2026-01-01T10:05:00Z"
+POD: Final = PodFacts(
+    name="p",
+    uid="u1",
+    revision="r",
+    source_hash="s",
+    ready=True,
+    terminating=False,
+    ip="10.0.0.1",
+    container_id="c1",
+)
+"""A server's pod that may be asked."""
 
 
 def waiting(reason: str, message: str = "") -> Json:

@@ -17,6 +17,7 @@ from nimblet.cluster.attestation import RETRY, Challenger, GatedPod, gate_url
 from nimblet.cluster.key import Key
 from nimblet_attestation.report import MAX_REPORT, NONCE_PATTERN, Challenge, make_report
 from tests.builders import NOW
+from tests.loopback import served
 
 pytestmark = pytest.mark.asyncio
 KEY = Key("CompactModel", "team", "small")
@@ -51,15 +52,10 @@ class World:
 async def challenger(world: World) -> AsyncIterator[Challenger]:
     app = web.Application()
     app.router.add_get("/attestation", world.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with aiohttp.ClientSession() as session:
+    async with served(app) as url, aiohttp.ClientSession() as session:
         yield Challenger(
             session=session, now=lambda: world.now, random=world.dice, url_of=lambda *_: url, timeout=20.0
         )
-    await runner.cleanup()
 
 
 async def test_each_question_has_a_nonce_of_its_own_and_answers_last_until_it_is_time() -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from nimblet import labels
 from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.claimfacts import claim_facts, filling_pods, storage_classes, with_progress
+from nimblet.cluster.facts import pod_facts
 from nimblet.cluster.jobfacts import is_fill, job_facts
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import Job, Pod
@@ -102,6 +103,12 @@ def test_a_fill_job_tells_its_folder_and_claim_and_its_pods_words() -> None:
     assert facts.failure is None
 
 
+def test_a_pod_tells_which_container_checks_which_folder() -> None:
+    own = {labels.CACHE_FOLDER: FOLDER, labels.checked_folder("loader-legal"): "a" * 32, labels.MODEL: "small"}
+    facts = pod_facts(Pod.model_validate(pod("small-1", labels=own)))
+    assert (facts.cache_folder, facts.further_folders) == (FOLDER, {"loader-legal": "a" * 32})
+
+
 def test_a_running_filler_is_asked_for_its_progress() -> None:
     [filler] = filling_pods([Pod.model_validate(fill_pod(running()))])
     assert (filler.name, filler.ip, filler.loading, filler.ready) == (
@@ -155,3 +162,9 @@ async def test_storage_classes_that_may_not_be_read_are_unknown() -> None:
     refusal: Json = {"kind": "Status", "reason": "Forbidden", "message": "no", "code": 403}
     async with connected(Cluster(403, refusal).handle) as client:
         assert await storage_classes(client) is None
+
+
+def test_a_pod_tells_which_containers_bring_what_is_beside_its_model() -> None:
+    statuses = [{"name": name} for name in ("loader", "loader-legal", "drafter")]
+    pod = Pod.model_validate({"metadata": {"name": "p"}, "status": {"initContainerStatuses": statuses}})
+    assert pod_facts(pod).beside == {"loader-legal", "drafter"}

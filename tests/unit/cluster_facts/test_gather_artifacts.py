@@ -33,7 +33,7 @@ def artifact() -> Json:
     return body
 
 
-def job(*, succeeded: bool = False, failed: bool = False) -> JobFacts:
+def job(*, succeeded: bool = False, failed: bool = False, result: str | None = None) -> JobFacts:
     return JobFacts(
         name="small-resolve-src1-1",
         uid="j",
@@ -42,6 +42,7 @@ def job(*, succeeded: bool = False, failed: bool = False) -> JobFacts:
         attempt=1,
         succeeded=succeeded,
         failed=failed,
+        result=result,
     )
 
 
@@ -97,7 +98,13 @@ async def test_an_artifact_that_is_nowhere_is_none() -> None:
     assert cluster.asked == ["/api/v1/namespaces/team/configmaps/small-artifact-src1"]
 
 
-@pytest.mark.parametrize("jobs", [(job(),), (job(succeeded=True),)])
+async def test_an_artifact_is_looked_for_where_its_job_ended_well_and_can_tell_no_more() -> None:
+    async with gatherer(Cluster(artifact())) as made:
+        found = await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=(job(succeeded=True),))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("jobs", [(job(),), (job(succeeded=True, result="{}"),)])
 async def test_nothing_is_asked_while_a_try_is_on_its_way(jobs: tuple[JobFacts, ...]) -> None:
     cluster = Cluster(artifact())
     async with gatherer(cluster) as made:

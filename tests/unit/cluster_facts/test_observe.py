@@ -11,23 +11,15 @@ import pytest
 from aiohttp import web
 
 from nimblet.cluster.key import Key
-from nimblet.cluster.observe import Asking, Observer, Patience, answer_of, ask, pod_url
+from nimblet.cluster.observe import Asking, Observer, Patience, answer_of, ask, pod_url, standing
 from nimblet.cluster.question import Questions
 from nimblet.plan.facts import Answer, Observation, PodFacts
+from tests.loopback import served
+from tests.unit.cluster_facts.builders import POD
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 SMALL = Key("CompactModel", "team", "small")
 TOKEN = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 1}}
-POD = PodFacts(
-    name="p",
-    uid="u1",
-    revision="r",
-    source_hash="s",
-    ready=True,
-    terminating=False,
-    ip="10.0.0.1",
-    container_id="c1",
-)
 
 
 @dataclass
@@ -60,14 +52,8 @@ async def stub_server(*, held: bool = False, embed: Handler | None = None) -> As
     app.add_routes([web.post("/v1/chat/completions", stub.complete), web.get("/progress", stub.progress)])
     if embed is not None:
         app.add_routes([web.post("/v1/embeddings", embed)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with served(app) as stub.url:
         yield stub
-    finally:
-        await runner.cleanup()
 
 
 @dataclass
@@ -156,7 +142,11 @@ async def test_a_slow_answer_holds_nobody_and_wakes_the_resource() -> None:
 
 @pytest.mark.asyncio
 async def test_only_ready_pods_that_stay_are_asked() -> None:
-    pods = (replace(POD, ready=False), replace(POD, uid="u2", terminating=True), replace(POD, uid="u3", ip=""))
+    pods = (
+        replace(POD, ready=False),
+        replace(POD, uid="u2", terminating=True),
+        replace(POD, uid="u3", ip=""),
+    )
     async with stub_server() as stub, bench(stub) as b:
         assert answers(await b.look(*pods)) == [None, None, None]
         assert stub.asked == []
@@ -230,6 +220,30 @@ async def test_a_redirect_is_not_followed() -> None:
 )
 def test_what_an_answer_means(status: int, body: bytes, expected: Observation) -> None:
     assert answer_of(status, body, asking=Asking(url="", api_key="", timeout=1)) == expected
+
+
+ANSWERED = Observation(answer=Answer.ANSWERED, text="well")
+PARTLY = Observation(answer=Answer.PARTLY, reason="AdapterNotLoaded", detail="it has not loaded legal")
+FAILED = Observation(answer=Answer.FAILED, detail="HTTP 500")
+BUSY = Observation(answer=Answer.BUSY, detail="HTTP 503")
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "stands"),
+    [
+        (None, BUSY, BUSY),
+        (ANSWERED, BUSY, replace(BUSY, text="well", answered=True)),
+        (replace(BUSY, text="well", answered=True), BUSY, replace(BUSY, text="well", answered=True)),
+        (PARTLY, BUSY, PARTLY),
+        (FAILED, BUSY, BUSY),
+        (replace(BUSY, answered=True), FAILED, FAILED),
+        (PARTLY, ANSWERED, ANSWERED),
+    ],
+)
+def test_a_busy_server_takes_back_nothing(
+    before: Observation | None, seen: Observation, stands: Observation
+) -> None:
+    assert standing(before, seen) == stands
 
 
 def test_the_address_of_a_pod() -> None:

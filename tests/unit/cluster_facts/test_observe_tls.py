@@ -21,6 +21,7 @@ from nimblet.cluster.pki import ENTROPY_BYTES, Authority, bundle_of, issue
 from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
 from nimblet.plan.facts import Answer, Observation
 from tests.builders import a_pod
+from tests.loopback import served
 from tls_testing.mounted import DAY, new_authority
 
 HOST = "smollm2-model.team.svc"
@@ -41,13 +42,8 @@ async def pod(authority: Authority, folder: Path) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    try:
-        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(app, tls=context) as url:
+        yield url
 
 
 async def _asked(url: str, trusted: Authority, *, host: str) -> Observation:

@@ -14,20 +14,12 @@ from nimblet.cluster.key import Key
 from nimblet.cluster.podstatus import StatusQuestion
 from nimblet.cluster.poll import FIRST_SECONDS, Polled, Poller, Ways
 from nimblet.plan.facts import Answer, Observation, PodFacts
+from tests.loopback import served
+from tests.unit.cluster_facts.builders import POD
 from tests.unit.shell.virtual import dice
 
 pytestmark = pytest.mark.asyncio
 DOCS = Key("RetrievalIndex", "team", "docs")
-POD = PodFacts(
-    name="p",
-    uid="u1",
-    revision="r",
-    source_hash="s",
-    ready=True,
-    terminating=False,
-    ip="10.0.0.1",
-    container_id="c1",
-)
 LATE = 10.0
 """Seconds after which something that must happen has not."""
 
@@ -90,23 +82,16 @@ async def bench(*, held: bool = False) -> AsyncIterator[Bench]:
         stub.release.set()
     app = web.Application()
     app.add_routes([web.get("/v1/status", stub.tell)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession() as session:
-            poller = Poller(
-                session=session,
-                ways=Ways(wake=woken.put_nowait, fail=failed.append),
-                clock=lambda: clock[0],
-                rng=dice(),
-                url_of=lambda pod, port: stub.url,  # noqa: ARG005
-            )
-            yield Bench(poller=poller, stub=stub, clock=clock, woken=woken)
-            await poller.close()
-    finally:
-        await runner.cleanup()
+    async with served(app) as stub.url, aiohttp.ClientSession() as session:
+        poller = Poller(
+            session=session,
+            ways=Ways(wake=woken.put_nowait, fail=failed.append),
+            clock=lambda: clock[0],
+            rng=dice(),
+            url_of=lambda pod, port: stub.url,  # noqa: ARG005
+        )
+        yield Bench(poller=poller, stub=stub, clock=clock, woken=woken)
+        await poller.close()
     assert failed == []
 
 
@@ -149,7 +134,9 @@ async def test_a_busy_server_keeps_its_last_words() -> None:
         await b.wakes()
         b.stub.status = 503
         await b.wakes()
-        assert said(b.look()) == [(Answer.BUSY, "well")]
+        busy = b.look()
+        assert said(busy) == [(Answer.BUSY, "well")]
+        assert [pod.observation.answered for pod in busy.pods if pod.observation is not None] == [True]
 
 
 async def test_a_changed_epoch_asks_at_once_and_the_last_answer_stands() -> None:
@@ -197,7 +184,11 @@ async def test_what_a_pod_said_holds_while_it_is_drained() -> None:
 
 
 async def test_only_ready_pods_that_stay_are_asked() -> None:
-    pods = (replace(POD, ready=False), replace(POD, uid="u2", terminating=True), replace(POD, uid="u3", ip=""))
+    pods = (
+        replace(POD, ready=False),
+        replace(POD, uid="u2", terminating=True),
+        replace(POD, uid="u3", ip=""),
+    )
     async with bench() as b:
         polled = b.look(*pods)
         assert (said(polled), polled.wait) == ([None, None, None], None)

@@ -13,7 +13,7 @@ from nimblet.cluster.serverfacts import set_facts
 from nimblet.cluster.trim import trim_workload
 from nimblet.plan.facts import ChildRef
 from tests.builders import child
-from tests.qdrant import SHAPE, planned
+from tests.qdrant import CERTIFICATE, SHAPE, planned
 
 
 def live(replicas: int | None = None, **shape: Any) -> StatefulSet:
@@ -51,6 +51,14 @@ def test_later_set_has_its_own_number_children_and_mode() -> None:
     other = ChildRef(kind="Service", name="docs-qdrant", uid="2", labels={labels.COMPONENT: "qdrant"})
     found = set_facts(StatefulSet.model_validate({**body, "metadata": renamed}), [own, other])
     assert (found.number, found.mode, found.children) == (3, "OnDisk", (own,))
+
+
+@pytest.mark.parametrize(("replicas", "certificate"), [(1, ""), (3, CERTIFICATE[:12])])
+def test_set_tells_that_it_speaks_tls_and_with_what(replicas: int, certificate: str) -> None:
+    body = child(planned(replace(SHAPE, replicas=replicas, tls=True)).children, "StatefulSet")
+    found = set_facts(StatefulSet.model_validate(trim_workload(body)), ())
+    assert (found.tls, found.certificate) == (True, certificate)
+    assert not set_facts(live(), ()).tls
 
 
 def test_empty_set_asks_for_nothing() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What decides on confidential places is read, and what can't be read is told and not guessed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from aiohttp import web
@@ -10,6 +10,7 @@ from nimblet.api.common import PolicyRef
 from nimblet.cluster.errors import Transient
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
+from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.teefacts import Bound, tee_facts
 from nimblet.plan.teefacts import AttestationTexts, LivePod, LiveWorkload, RuntimeClassFacts, TEEFacts
 from tests.unit.cluster_facts.builders import Json, child
@@ -29,6 +30,7 @@ SPEC: Json = {
 }
 POLICIES = "/apis/nimblet.dev/v1alpha1/teepolicies"
 NAMESPACE = "/api/v1/namespaces/team"
+NODES = "/api/v1/nodes"
 CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 GUEST = "/api/v1/namespaces/nimblet-system/configmaps/guest"
 
@@ -81,7 +83,9 @@ async def test_all_that_binds_is_read() -> None:
     mirror = Mirror()
     template = {"template": {"spec": {"runtimeClassName": "kata-qemu-tdx"}}}
     mirror.put("Deployment", child("Deployment", "small-model", version=3, spec=template))
-    mirror.put("Pod", child("Pod", "small-model-x", version=4, spec={"nodeName": "n"}))
+    mirror.put(
+        "Pod", child("Pod", "small-model-x", version=4, spec={"nodeName": "n", "nodeSelector": {"tdx": "true"}})
+    )
     facts = await read(Cluster(), mirror)
     assert facts.unreadable == ""
     assert facts.namespace_labels == {"a": "b"}
@@ -94,7 +98,41 @@ async def test_all_that_binds_is_read() -> None:
     assert facts.initdata == {"p": "H4sI"}
     assert [(item.kind, item.runtime_class) for item in facts.workloads] == [("Deployment", "kata-qemu-tdx")]
     assert isinstance(facts.workloads[0], LiveWorkload)
-    assert facts.pods == (LivePod(name="small-model-x", uid="uid-small-model-x"),)
+    (pod,) = facts.pods
+    assert replace(pod, created_at=None) == LivePod(
+        name="small-model-x", uid="uid-small-model-x", node="n", node_selector={"tdx": "true"}
+    )
+
+
+def a_node(version: int, **labels: str) -> Json:
+    return {"metadata": {"name": "n", "uid": "uid-n", "resourceVersion": str(version), "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("violation", "seen", "asked"),
+    [
+        ("Evict", a_node(5, os="linux"), 1),  # the pod was seen earlier than the label that it was placed by
+        ("Evict", a_node(5, tdx="true"), 0),
+        ("Keep", a_node(5, os="linux"), 0),  # nothing ends for it
+    ],
+)
+async def test_a_node_is_read_anew_before_its_pods_may_be_taken_for_strays(
+    violation: str, seen: Json, asked: int
+) -> None:
+    cluster = Cluster()
+    cluster.answers |= {
+        POLICIES: listed(policy({**SPEC, "onViolation": violation})),
+        NODES: listed(a_node(9, tdx="true")),
+    }
+    mirror = Mirror()
+    mirror.put("Node", seen)
+    placed = {"nodeName": "n", "nodeSelector": {"tdx": "true"}}
+    mirror.put("Pod", child("Pod", "small-model-x", version=7, spec=placed))
+    await read(cluster, mirror)
+    assert cluster.asked.count(NODES) == asked
+    node = mirror.get("Node", "", "n")
+    assert node is not None
+    assert metadata_of(node).resource_version == ("9" if asked else "5")
 
 
 @pytest.mark.parametrize("refused", [POLICIES, NAMESPACE, CLASSES, GUEST])

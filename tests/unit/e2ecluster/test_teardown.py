@@ -65,7 +65,11 @@ def test_cgroups_of_version_1_are_made_in_every_tree_with_a_usable_cpuset(tmp_pa
     (tmp_path / "cpu,cpuacct").symlink_to("cpu")
     (tmp_path / "cpuset" / "cpuset.cpus").write_text("0-1\n")
     (tmp_path / "cpuset" / "cpuset.mems").write_text("0\n")
+    shares = tmp_path / "cpu" / "nimblet-dev" / "cpu.shares"
+    shares.parent.mkdir()
+    shares.write_text("1024\n")
     cgroups.create("nimblet-dev", root=tmp_path)
+    assert shares.read_text() == "4096"
     assert (tmp_path / "cpuset" / "nimblet-dev" / "cpuset.cpus").read_text() == "0-1\n"
     assert (tmp_path / "cpu" / "nimblet-dev").is_dir()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.mirror.catalog import read_hub
-from e2e.mirror.demo import BROKEN_CONTENT, BROKEN_FILE, ModelEntry, hub_document
+from e2e.mirror.demo import BROKEN_CONTENT, BROKEN_FILE, SPLIT_REPO, ModelEntry, hub_document
 from e2e.models import MODELS, SMOLLM2, FileFacts, ModelError, cached_path, check_model, model, write_checked
 from e2e.packages import download_argv
 
@@ -54,8 +54,10 @@ def test_demo_hub_is_a_valid_hub_with_real_and_faulty_repositories(tmp_path: Pat
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     (tmp_path / BROKEN_FILE).write_bytes(BROKEN_CONTENT)
     config = tmp_path / "hub.json"
-    document = hub_document((ModelEntry(repo="org/a", file="a.gguf"),))
+    (tmp_path / "p-00001-of-00001.gguf").write_bytes(b"GGUF")
+    document = hub_document((ModelEntry(repo="org/a", file="a.gguf"),), parts=("p-00001-of-00001.gguf",))
     config.write_text(json.dumps(document), encoding="utf-8")
     hub = read_hub(config)
+    assert "Q4_1/p-00001-of-00001.gguf" in hub.repos[SPLIT_REPO].files
     assert {"org/a", "faults/gated", "faults/wrong-digest", "faults/stalled"} <= set(hub.repos)
     assert hub.repos["faults/wrong-digest"].files["a.gguf"].sha256 == hashlib.sha256(b"GGUF").hexdigest()

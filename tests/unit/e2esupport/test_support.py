@@ -20,12 +20,12 @@ from e2e.support.stack import CHART, TEST_TIMING, chart_values, merged
 from e2e.support.wait import NotInTimeError, until
 from e2e.support.watching import Watch
 from nimblet.api.compactmodel import CompactModelSpec
-from nimblet.plan.runtime.interface import Serve
 from nimblet.plan.runtime.llamacpp import llamacpp_args
 from nimblet.settings import Settings
 from nimblet_loader.gguf import parse_header
 from tests.bench.localserver import BenchError, local_args
 from tests.bench.sizing import prompts
+from tests.builders import a_serve
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 IMAGES = {name: f"nimblet.local/{name}:abc" for name in IMAGE_NAMES}
@@ -119,20 +119,7 @@ def test_demo_prints_a_condition_once(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_local_argv_differs_from_the_pods_in_paths_and_address_only() -> None:
-    server = Serve(
-        image="",
-        alias="m",
-        model_file="m.gguf",
-        context_length=1024,
-        parallel=2,
-        kv_cache_type="f16",
-        kv_cache_bytes=0,
-        prompt_cache_mebibytes=64,
-        threads=1,
-        startup_seconds=60,
-        key_secret=("", ""),
-    )
-    args = llamacpp_args(server)
+    args = llamacpp_args(a_serve())
     here = local_args(args, model=Path("/m.gguf"), key_file=Path("/key"), port=1)
     changed = [args[index - 1] for index in range(len(args)) if args[index] != here[index]]
     assert sorted(changed) == ["--api-key-file", "--host", "--model", "--port"]

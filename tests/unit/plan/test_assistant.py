@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The truth table of an Assistant: what it names and what its gateway tells, and what the conditions then say."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -227,6 +228,15 @@ def test_a_busy_gateway_after_an_operator_restart_keeps_serving_and_ready() -> N
     assert shown(plan, "Ready") == ("True", "Ready")
 
 
+def test_a_busy_gateway_that_answered_serves_on_whatever_keeps_the_spec_from_ready() -> None:
+    assistant = edited(served(an_assistant()), replicas=2)
+    revision = gateway_revision(assistant, references())
+    busy = a_gateway(assistant, revision, observation=Observation(answer=Answer.BUSY, answered=True))
+    plan = planned(assistant, serving(assistant, pods=(busy,)))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -283,6 +293,25 @@ def test_a_model_that_is_not_resolved_yet_needs_nobody_and_makes_no_pod() -> Non
     assert "Deployment" not in kinds(plan)
 
 
+def test_the_gateway_asks_for_the_adapter_that_the_spec_names() -> None:
+    request = {"lora": [{"id": 0, "scale": 1.0}]}
+    model = a_reference(adapters=("legal",), adapter_requests={"legal": json.dumps(request)})
+    plan = planned(an_assistant(adapter="legal"), references(model=model))
+    assert config(plan)["model"]["request"] == request
+    assert "request" not in config(planned(an_assistant(), references(model=model)))["model"]
+    early = planned(an_assistant(adapter="legal"), references(model=replace(model, adapter_requests={})))
+    assert "Deployment" not in kinds(early)
+    assert shown(early, "Ready") == ("Unknown", "Progressing")
+
+
+def test_an_adapter_that_the_model_does_not_have_is_told_before_any_pod() -> None:
+    model = a_reference(adapters=("legal",), adapter_requests={})
+    plan = planned(an_assistant(adapter="other"), references(model=model))
+    assert shown(plan, "Ready") == ("False", "AdapterMissing")
+    assert "has no adapter other; it has: legal." in message(plan, "Ready")
+    assert "Deployment" not in kinds(plan)
+
+
 def test_scaling_restarts_nobody_and_the_gateways_learn_how_many_share_the_limits() -> None:
     one, three = planned(an_assistant(), references()), planned(an_assistant(replicas=3), references())
     assert config(one)["replicas"] == 1
@@ -336,8 +365,16 @@ def test_a_refused_write_is_told_with_the_object() -> None:
 
 def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
     before = served(an_assistant()).status
-    plan = plan_invalid_assistant(generation=2, status=before, errors="spec.grounding: unknown.", now=NOW)
+    plan = plan_invalid_assistant(
+        generation=2, status=before, errors="spec.grounding: unknown.", ready=True, now=NOW
+    )
     assert plan.children == ()
     assert shown(plan, "Serving") == ("True", "Answering")
     assert shown(plan, "Ready") == ("False", "InvalidSpec")
     assert plan.status.endpoint == before.endpoint
+
+
+def test_invalid_spec_keeps_no_serving_once_no_gateway_is_ready() -> None:
+    before, flaw = served(an_assistant()).status, "spec.grounding: unknown."
+    plan = plan_invalid_assistant(generation=2, status=before, errors=flaw, ready=False, now=NOW)
+    assert shown(plan, "Serving") == ("False", "InvalidSpec")

@@ -29,6 +29,7 @@ from nimblet_attestation.demands import Gate
 from nimblet_attestation.report import Challenge, make_report
 from tests.builders import NOW, a_deployment, a_model, a_pod, base_facts, plan_of, serving_facts
 from tests.conditions import message, shown
+from tests.teepools import TDX as TDX_LABELS
 from tests.teepools import a_policy, nodes_of, runtime_classes
 from tests.unit.plan.test_tee import plans, pod_of
 
@@ -44,7 +45,7 @@ HARDWARE: Mapping[str, Any] = {
 }
 SIMULATED: Mapping[str, Any] = {**HARDWARE, "mode": "Simulated"}
 REF = Bindable(ref=PolicyRef(name="a"), signed=False, gate_image="loader:1")
-POD = LivePod(name="smollm2-1", runtime_class="kata-qemu-tdx", uid="uid-1", opened=True)
+POD = LivePod(name="smollm2-1", runtime_class="kata-qemu-tdx", node_selector=TDX_LABELS, uid="uid-1", opened=True)
 NONCE = "n" * 43
 MODEL = a_model()
 

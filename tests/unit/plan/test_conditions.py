@@ -113,6 +113,20 @@ def test_busy_pod_after_an_operator_restart_keeps_serving_and_ready() -> None:
     assert shown(plan, "Ready") == ("True", "Ready")
 
 
+@pytest.mark.parametrize("name", ["replaced", "restarted"])
+def test_busy_pod_that_came_up_while_no_operator_looked_proves_nothing(name: str) -> None:
+    # Given a status that was last written before this run of the pod began
+    model, later = served(a_model()), NOW + timedelta(hours=1)
+    killed = ContainerFailure(
+        kind=FailureKind.OOM_KILLED, container="server", message="killed", at=later, running_again=True
+    )
+    pod = a_pod(revision_of(model), observation=BUSY)
+    pod = replace(pod, created_at=later) if name == "replaced" else replace(pod, failure=killed)
+    plan = plan_of(model, serving_facts(model, pods=(pod,)), now=later + timedelta(hours=1))
+    assert shown(plan, "Serving") == ("False", "Starting")
+    assert shown(plan, "Ready") == ("Unknown", "Starting")
+
+
 def test_busy_pod_that_never_answered_proves_nothing() -> None:
     model = a_model()
     plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), observation=BUSY),)))
@@ -326,12 +340,24 @@ def test_pod_that_is_not_ready_on_a_node_that_is_away_names_the_node() -> None:
 
 def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
     status = served(a_model()).status
-    plan = plan_invalid(generation=7, status=status, errors="spec.replicas: expected a number.", now=NOW)
+    plan = plan_invalid(
+        generation=7, status=status, errors="spec.replicas: expected a number.", ready=True, now=NOW
+    )
     assert (plan.children, plan.deletions) == ((), ())
     assert shown(plan, "Serving") == ("True", "Answering")
     assert shown(plan, "Ready") == ("False", "InvalidSpec")
     assert shown(plan, "Stalled") == ("True", "InvalidSpec")
     assert plan.status.observed_generation == 7
+
+
+def test_invalid_spec_keeps_no_serving_once_no_pod_is_ready() -> None:
+    status, flaw = served(a_model()).status, "spec.replicas: expected a number."
+    plan = plan_invalid(generation=7, status=status, errors=flaw, ready=False, now=NOW)
+    assert (plan.children, plan.deletions) == ((), ())
+    assert shown(plan, "Serving") == ("False", "InvalidSpec")
+    # a pod that is ready again is not asked: nothing says that it answers
+    again = plan_invalid(generation=7, status=plan.status, errors=flaw, ready=True, now=NOW)
+    assert again.status == plan.status
 
 
 def test_second_look_at_the_same_facts_changes_nothing() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sizing on devices against figures computed by hand."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -192,8 +193,9 @@ def test_draft_and_adapters_of_a_pod(devices: int) -> None:
     assert len(sizes[1].formula) <= 12
 
 
-@pytest.mark.timeout(10)
 def test_hostile_header_costs_no_time() -> None:
+    begun = time.process_time()  # the processor's, for others want it too
     hostile = header(blockCount=1024, headCountKv=[[2**40, 1024]] * 100, keyLength=2**60, tensorBytes=2**62)
     sizing = size_on_devices(hostile, replace(DEMAND, context_length=2**20, parallel=64))
     assert (sizing.fits, sizing.suggestion) == (False, NOTHING)
+    assert time.process_time() - begun < 10

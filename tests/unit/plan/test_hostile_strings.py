@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec
 from nimblet.plan.facts import ModelFacts, TextFacts, TrustTextFacts
 from nimblet.plan.integrity import text_key
+from nimblet.plan.runtime.allowed import ALLOWED
 from nimblet.plan.runtime.choice import RUNTIMES
 from nimblet.plan.runtime.environment import COMMON as COMMON_VARIABLES_OF_PYTHON
 from nimblet.plan.runtime.flags import FLAGS
@@ -46,7 +47,13 @@ REF: Final = {"name": "texts", "key": "text"}
 COMMON: Final[Spec] = {
     "task": "Chat",
     "servedModelName": "team/assistant",
-    "runtime": {"name": "LlamaCpp", "contextLength": 2048, "kvCacheType": "q8_0", "chatTemplate": REF},
+    "runtime": {
+        "name": "LlamaCpp",
+        "contextLength": 2048,
+        "kvCacheType": "q8_0",
+        "chatTemplate": REF,
+        "extraArgs": ["--temp=0.2", "--reasoning=off", "--no-warmup"],
+    },
     "hardware": {"profile": "cpu"},
     "resources": {"cpu": "1", "memory": "1Gi"},
     "scheduling": {
@@ -96,13 +103,22 @@ SPECS: Final[tuple[Spec, ...]] = (
     },
     {
         **COMMON,
-        "runtime": {"name": "VLLM", "contextLength": 2048, "chatTemplate": REF},
+        "runtime": {
+            "name": "VLLM",
+            "contextLength": 2048,
+            "chatTemplate": REF,
+            "extraArgs": ["--tool-call-parser=hermes", "--max-logprobs=5", "--enforce-eager"],
+        },
         "access": {"namespaces": ["shop"]},
         "source": {"uri": SMOLLM2_URI, "revision": "main"},
     },
     {
         **COMMON,
-        "runtime": {"name": "TGI", "contextLength": 2048},
+        "runtime": {
+            "name": "TGI",
+            "contextLength": 2048,
+            "extraArgs": ["--waiting-served-ratio=1.2", "--disable-grammar-support"],
+        },
         "access": {"namespaces": ["shop"]},
         "source": {"uri": SMOLLM2_URI, "revision": "main"},
     },
@@ -125,6 +141,8 @@ SPECS: Final[tuple[Spec, ...]] = (
 )
 COMMON_VARIABLES: Final = frozenset(COMMON_VARIABLES_OF_PYTHON)
 REFUSALS: Final = {"--no-trust-remote-code", "--no-trust-request-chat-template"}
+ADAPTERS: Final = {"--lora-scaled", "--enable-lora", "--lora-modules", "--max-loras", "--max-lora-rank"}
+"""They load what a loader verified, out of /adapters; test_adapters.py holds the names in their values."""
 HEADERS: Final[Mapping[str, Mapping[str, object]]] = {"Chat": SMOLLM2, "Embedding": MINILM}
 WORDS: Final = (
     "--lora",
@@ -147,6 +165,25 @@ WORDS: Final = (
     "; sh -c id",
     "| sh",
     "&& curl evil.example",
+    "--temp",
+    "--temp=",
+    "--temp=-1",
+    "--temp=0.5 --props",
+    "--temp=0.5\n",
+    "--temp=0,5",
+    "--temp=$(id)",
+    "--numa=../../etc",
+    "--generation-config=/models",
+    "--tool-call-parser=/evil.py",
+    "--lora=x",
+    "--ssl-key-file=x",
+    "--api-key=x",
+    "--port=1",
+    "--host=0.0.0.0",
+    "--trust-remote-code=true",
+    "--speculative-config={}",
+    "--TEMP=1",
+    "--t_emp=1",
     "'\"",
     '"}',
     "\\",
@@ -252,7 +289,8 @@ def containers(model: CompactModel) -> list[dict[str, Any]]:
 def check_server(container: Mapping[str, Any]) -> None:
     """Read the argv as the server does: flags that are ours, each with its value."""
     runtime = IMAGES[container["image"].rpartition(":")[0]]
-    flags = {flag.name: 0 if flag.switch else 1 for flag in FLAGS[runtime] if flag.since and not flag.removed}
+    known = [*FLAGS[runtime], *(item.flag for item in ALLOWED[runtime])]
+    flags = {flag.name: 0 if flag.switch else 1 for flag in known if flag.since and not flag.removed}
     names = {item["name"] for item in container.get("env", ())}
     assert names <= VARIABLES.get(runtime, set())
     for item in container.get("env", ()):
@@ -274,7 +312,8 @@ def check_server(container: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_no_flag_of_ours_loads_code(runtime: str) -> None:
     ours = {flag.name for flag in FLAGS[runtime] if flag.since and not flag.removed}
-    assert [name for name in ours - REFUSALS if LOADS_CODE.search(name)] == []
+    ours |= {item.name for item in ALLOWED[runtime]}
+    assert [name for name in ours - REFUSALS - ADAPTERS if LOADS_CODE.search(name)] == []
 
 
 def check_loader(container: Mapping[str, Any], model: CompactModel) -> None:
@@ -340,8 +379,20 @@ def test_no_hostile_word_alone_is_accepted_where_it_becomes_an_argument(word: st
             CompactModelSpec.model_validate({"source": {"uri": SMOLLM2_URI}, **change})
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("word", WORDS)
+def test_no_hostile_word_is_a_flag_that_a_server_is_given(runtime: str, word: str) -> None:
+    asked = {"source": {"uri": SMOLLM2_URI}, "runtime": {"name": runtime, "extraArgs": [word]}}
+    try:
+        spec = CompactModelSpec.model_validate(asked)
+    except ValidationError:
+        return
+    found = containers(a_model().model_copy(update={"spec": spec}))
+    assert "server" not in [container["name"] for container in found]
+
+
 @pytest.mark.parametrize(
-    "field", ["extraArgs", "args", "command", "env", "trustRemoteCode", "podTemplate", "image"]
+    "field", ["arguments", "args", "command", "env", "trustRemoteCode", "podTemplate", "image"]
 )
 def test_what_would_load_code_can_not_be_said(field: str) -> None:
     for change in ({field: ["--x"]}, {"runtime": {field: ["--x"]}}, {"source": {"uri": SMOLLM2_URI, field: True}}):

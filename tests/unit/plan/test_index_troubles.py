@@ -53,6 +53,15 @@ def test_missing_embedding_model_changes_no_child() -> None:
     assert is_true(plan, "Stalled")
 
 
+def test_a_busy_retriever_that_answered_serves_on_while_an_edit_is_built() -> None:
+    index, facts = built(an_index())
+    edited = index.model_copy(update={"generation": 2, "spec": an_index_spec(chunking={"tokens": 128})})
+    busy = Observation(answer=Answer.BUSY, detail="no status within 5 seconds", answered=True)
+    plan = index_plan(edited, replace(facts, pods=(replace(facts.pods[0], observation=busy),)))
+    assert shown(plan, "Serving") == ("True", "Answering")
+    assert shown(plan, "Ready") == ("Unknown", "Building")
+
+
 def test_embedding_model_that_fails_takes_serving_away() -> None:
     index, facts = built(an_index())
     down = replace(MINILM, serving=False, ready=False, reason="OOMKilled", message="It was killed.")
@@ -335,12 +344,18 @@ def test_newer_image_waits_for_an_edit() -> None:
 
 def test_invalid_spec_touches_nothing_and_keeps_serving() -> None:
     index, _ = built(an_index())
-    plan = plan_invalid_index(generation=7, status=index.status, errors="spec.sources: bad.", now=NOW)
+    plan = plan_invalid_index(generation=7, status=index.status, errors="spec.sources: bad.", ready=True, now=NOW)
     assert plan.children == ()
     found = {item.type: (item.status.value, item.reason) for item in plan.status.conditions}
     assert found["Ready"] == ("False", "InvalidSpec")
     assert found["Serving"] == ("True", "Answering")
     assert found["Stalled"] == ("True", "InvalidSpec")
+
+
+def test_invalid_spec_keeps_no_serving_once_no_retriever_is_ready() -> None:
+    index, _ = built(an_index())
+    plan = plan_invalid_index(generation=7, status=index.status, errors="spec.sources: bad.", ready=False, now=NOW)
+    assert shown(plan, "Serving") == ("False", "InvalidSpec")
 
 
 def test_configurations_of_older_builds_go() -> None:

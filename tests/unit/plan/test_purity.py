@@ -90,6 +90,7 @@ FACTS = st.builds(
             created_at=TIMES,
             download_percent=st.none() | st.integers(0, 100),
             cache_folder=FOLDERS,
+            further_folders=st.dictionaries(st.sampled_from(["loader-legal", "drafter"]), FOLDERS),
         )
     ),
     fills=listed(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimblet.manifests.qdrant import QdrantKeys
-from nimblet.plan.qdrant import QdrantLoad, QdrantPlan, QdrantShape, plan_qdrant, size_server, stepped
+from nimblet.plan.qdrant import QdrantLoad, QdrantPlan, QdrantSets, QdrantShape, plan_qdrant, size_server, stepped
 from nimblet.quantity import GIBIBYTE, MEBIBYTE, bytes_of
 from tests.qdrant import KEY, LOAD, READER, SHAPE, an_owner, live_set, planned
 
@@ -96,7 +96,7 @@ def test_snapshots_have_a_volume_of_the_same_size() -> None:
 
 def test_keys_are_in_the_secret_alone_and_servers_read_them_from_a_file() -> None:
     owner = replace(an_owner(), keys=QdrantKeys(api_key=KEY, read_only=READER, former="nk-old", versions=(1, 2)))
-    plan = plan_qdrant(owner, SHAPE, load=LOAD, live=(), serving=0)
+    plan = plan_qdrant(owner, SHAPE, LOAD, QdrantSets(serving=0))
     secret = of_kind(plan, "Secret")["docs-qdrant-keys"]
     texts = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
     assert (texts["api-key"], texts["read-only-api-key"]) == (KEY, READER)
@@ -164,7 +164,7 @@ def test_less_in_memory_needs_less_of_it() -> None:
 
 def test_claims_that_are_too_small_are_told_with_what_is_needed() -> None:
     large = QdrantLoad(chunks=5_000_000, dimension=768)
-    plan = plan_qdrant(an_owner(), SHAPE, load=large, live=(), serving=0)
+    plan = plan_qdrant(an_owner(), SHAPE, large, QdrantSets(serving=0))
     assert plan.short.startswith("Each server's claim has 10.00Gi; this index needs about ")
     assert planned(SHAPE).short == ""
     assert planned(SHAPE).sizing.disk_bytes < 10 * GIBIBYTE

@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can't be run is refused with a reason of its own and its next step, before any pod of a server exists."""
 
+from dataclasses import replace
+
 import pytest
 
 from nimblet.conditions import Reason
 from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.facts import ModelFacts
-from tests.builders import a_model, artifact_text, base_facts, failed_job, kinds, plan_of, stored
+from tests.builders import (
+    SMOLLM2,
+    a_model,
+    artifact_text,
+    base_facts,
+    child,
+    failed_job,
+    kinds,
+    plan_of,
+    served,
+    serving_facts,
+    stored,
+)
 from tests.conditions import message, shown
 
 
@@ -50,3 +64,36 @@ def test_format_is_told_before_the_context() -> None:
     model = a_model(runtime={"name": "LlamaCpp", "contextLength": 100_000})
     plan = plan_of(model, base_facts(model, artifacts=(stored(model, text),)))
     assert shown(plan, "Ready") == ("False", "FormatMismatch")
+
+
+LARGE = artifact_text(header={**SMOLLM2, "parameters": 15_000_000_001})
+
+
+def test_a_model_that_is_not_compact_makes_no_server() -> None:
+    model = a_model()
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, LARGE),)))
+    assert "Deployment" not in kinds(plan)
+    assert shown(plan, "Ready") == ("False", "ModelTooLarge")
+    assert "15.0 billion parameters, and a compact one has 15 billion at most" in message(plan, "Ready")
+
+
+def test_a_model_that_is_not_compact_is_served_where_that_is_wanted() -> None:
+    model = a_model(allowLarge=True)
+    plan = plan_of(model, base_facts(model, artifacts=(stored(model, LARGE),)))
+    assert "Deployment" in kinds(plan)
+
+
+def test_a_model_of_the_largest_compact_size_is_served() -> None:
+    model = a_model()
+    text = artifact_text(header={**SMOLLM2, "parameters": 15_000_000_000})
+    assert "Deployment" in kinds(plan_of(model, base_facts(model, artifacts=(stored(model, text),))))
+
+
+def test_pods_of_an_operator_that_knew_no_limit_stay() -> None:
+    model = served(a_model())
+    facts = serving_facts(model)
+    plan = plan_of(model, replace(facts, artifacts=(stored(model, LARGE),)))
+    told = shown(plan, "Serving"), shown(plan, "Ready")
+    assert told[0] == ("True", "Answering")
+    assert told[1] != ("False", "ModelTooLarge")
+    assert child(plan.children, "Deployment")

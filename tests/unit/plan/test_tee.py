@@ -145,20 +145,33 @@ def test_weights_that_are_not_as_wanted_are_refused(weights: str, expected: Reas
     assert reason(guard_of(wanted, subject=Bindable(ref=None))) == ""  # a gateway loads none
 
 
+def sealed(*places: str, plain: tuple[str, ...] = ()) -> Bindable:
+    """Return a model whose keys are in these places, and what of it is plaintext."""
+    own = PolicyRef(name="a")
+    return Bindable(ref=own, signed=False, key_places=frozenset(places), plain=plain, beside=("adapter legal",))
+
+
 @pytest.mark.parametrize(
-    ("encrypted", "mode", "expected"),
+    ("subject", "expected"),
     [
-        ("KBS", "Simulated", ""),
-        ("Secret", "Simulated", ""),
-        ("", "Simulated", Reason.WEIGHTS_NOT_ENCRYPTED),
+        (sealed("KBS"), ""),
+        (sealed("Secret"), ""),
+        (sealed("KBS", "Secret"), ""),
+        (sealed(), Reason.WEIGHTS_NOT_ENCRYPTED),
+        (sealed("KBS", plain=("adapter legal",)), Reason.WEIGHTS_NOT_ENCRYPTED),
+        (sealed("KBS", plain=("the model",)), Reason.WEIGHTS_NOT_ENCRYPTED),
     ],
 )
-def test_encrypted_weights_are_what_the_policy_wants(encrypted: str, mode: str, expected: str) -> None:
-    wanted = policy(weights={"requireEncryption": True}, attestation={"mode": mode})
-    assert (
-        reason(guard_of(wanted, subject=Bindable(ref=PolicyRef(name="a"), signed=False, encrypted=encrypted)))
-        == expected
-    )
+def test_encrypted_weights_are_what_the_policy_wants(subject: Bindable, expected: str) -> None:
+    wanted = policy(weights={"requireEncryption": True}, attestation={"mode": "Simulated"})
+    assert reason(guard_of(wanted, subject=subject)) == expected
+
+
+def test_a_policy_names_what_of_the_weights_is_plaintext() -> None:
+    wanted = policy(weights={"requireEncryption": True}, attestation={"mode": "Simulated"})
+    blocked = guard_of(wanted, subject=sealed("KBS", plain=("adapter legal", "the drafting model"))).blocked
+    assert blocked is not None
+    assert "refuses plaintext weights (adapter legal, the drafting model)." in blocked.message
 
 
 def packed(document: bytes) -> str:

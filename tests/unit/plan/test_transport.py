@@ -19,7 +19,6 @@ from nimblet.plan.transport import (
     judge_certificate,
     plan_transport,
     renewal,
-    wanted_certificate,
 )
 from nimblet.plan.transportfacts import AuthorityFacts, CertificateFacts, TransportFacts
 from nimblet.settings import TLS, Settings
@@ -74,7 +73,14 @@ def test_names_are_those_of_the_service_alone() -> None:
         "smollm2-model.team.svc",
         "smollm2-model.team.svc.cluster.local",
     )
-    assert wanted_certificate("smollm2-model", "team", TLS()) is None
+
+
+def test_servers_that_ask_each_other_have_names_of_their_pods_too() -> None:
+    peers = Wanted(service="docs-qdrant", namespace="team", peers=True)
+    assert peers.dns_names[4:] == (
+        "*.docs-qdrant-headless.team.svc",
+        "*.docs-qdrant-headless.team.svc.cluster.local",
+    )
 
 
 def _facts(transport: TransportFacts) -> ModelFacts:
@@ -114,9 +120,7 @@ def test_a_plan_without_the_certificate_assumes_that_of_the_pods() -> None:
 
 
 def test_each_runtime_has_its_own_options_and_one_without_is_refused() -> None:
-    transport = plan_transport(
-        model_part(), "smollm2-model", TransportFacts(live=LIVE, material=MATERIAL), OWN.tls, NOW
-    )
+    transport = plan_transport(model_part(), WANTED, TransportFacts(live=LIVE, material=MATERIAL), OWN.tls, NOW)
     made = child(plan_of(a_model(), base_facts(a_model())).children, "Deployment")
     for runtime, option in (("LlamaCpp", "--ssl-cert-file"), ("VLLM", "--ssl-certfile")):
         pod = transport.pods(made, runtime=runtime)["spec"]["template"]["spec"]  # type: ignore[index]
@@ -125,7 +129,7 @@ def test_each_runtime_has_its_own_options_and_one_without_is_refused() -> None:
     refused = transport.refuses("TGI")
     assert refused is not None
     assert refused.reason is Reason.RUNTIME_UNSUITABLE
-    assert plan_transport(model_part(), "smollm2-model", TransportFacts(), TLS(), NOW).refuses("TGI") is None
+    assert plan_transport(model_part(), WANTED, TransportFacts(), TLS(), NOW).refuses("TGI") is None
 
 
 def model_part() -> Part:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from nimblet.cluster.login import Login
 from nimblet.cluster.resources import RESOURCES, Resource
+from tests.loopback import served
 
 Watch = Callable[[Resource], AsyncIterator[Mapping[str, object]]]
 """The events of each watch of a kind; its end ends the watch."""
@@ -55,20 +56,8 @@ async def api_server(watch: Watch = silence) -> AsyncIterator[Login]:
     app.add_routes([web.get("/api", _versions), web.get("/apis", _groups), web.get("/version", _version)])
     for (group, version), resources in groupby(sorted(RESOURCES, key=_place), key=_place):
         _serve_group(app, _base(group, version), tuple(resources), watch)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield Login(
-            server=f"http://127.0.0.1:{runner.addresses[0][1]}",
-            authority=None,
-            certificate=None,
-            private_key=None,
-            insecure=True,
-            token=None,
-        )
-    finally:
-        await runner.cleanup()
+    async with served(app) as url:
+        yield Login(server=url, authority=None, certificate=None, private_key=None, insecure=True, token=None)
 
 
 def _place(resource: Resource) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from nimblet.cluster.key import Key
 from nimblet.cluster.login import Login
 from nimblet.cluster.mirror import Mirror
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 from nimblet.shell.handlers import Intake, connection_of, registry_for, unplaced, watch_settings
 from nimblet.shell.queue import Queue
 from tests.unit.cluster_facts.builders import child, model, pod
@@ -98,7 +98,7 @@ def test_there_are_only_event_handlers_one_for_each_kind(intake: Intake) -> None
 
     registry = registry_for(intake, login=login)
     handlers = registry._watching.get_all_handlers()
-    assert len(handlers) == len(TRIMS)
+    assert len(handlers) == len(WATCHED)
     assert {handler.selector.any_name for handler in handlers if handler.selector is not None} >= {"pods", "nodes"}
     assert "secrets" not in {handler.selector.any_name for handler in handlers if handler.selector is not None}
     others = (registry._changing, registry._spawning, registry._indexing, registry._webhooks)

@@ -11,7 +11,7 @@ import pytest
 from nimblet.cluster.login import Login
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.resources import Resource
-from nimblet.cluster.trim import TRIMS
+from nimblet.cluster.trim import WATCHED
 from nimblet.shell.handlers import Intake, registry_for, watch, watch_settings
 from nimblet.shell.queue import Queue
 from tests.unit.shell.apiserver import Watch, api_server, changes, failure, silence
@@ -25,7 +25,7 @@ STOPS = 5
 class Watched:
     """Counts watches, and tells when so many were opened: by default one of each kind."""
 
-    def __init__(self, events: Watch, *, count: int = len(TRIMS)) -> None:
+    def __init__(self, events: Watch, *, count: int = len(WATCHED)) -> None:
         self.opened = 0
         self.reached = asyncio.Event()
         self._events = events
@@ -85,7 +85,7 @@ async def test_watches_that_begin_anew_all_the_time_end_too(caplog: pytest.LogCa
     settings = watch_settings()
     settings.watching.reconnect_backoff = 0.0
     for number in range(STOPS):
-        watched, stop = Watched(expired, count=5 * len(TRIMS) + number), asyncio.Event()
+        watched, stop = Watched(expired, count=5 * len(WATCHED) + number), asyncio.Event()
         async with api_server(watched) as login:
             task = watching(login, stop, settings)
             await watched.reached.wait()

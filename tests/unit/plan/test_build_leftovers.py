@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left of older builds goes, ConfigMap before Job, and never on what is seen of ConfigMaps alone."""
+
+from dataclasses import replace
+
+from nimblet import labels
+from nimblet.plan.facts import ChildRef
+from nimblet.plan.index_build import BUILD
+from nimblet.plan.indexfacts import BuildFacts
+from tests.indexes import a_retriever, an_index, build_of, ended, index_plan, job_of, running_facts
+
+
+def a_config(build: BuildFacts) -> ChildRef:
+    """Return the ConfigMap of a build."""
+    marks = {labels.COMPONENT: BUILD, labels.BUILD_GENERATION: build.generation}
+    return ChildRef(kind="ConfigMap", name=build.name, uid=f"config of {build.name}", labels=marks)
+
+
+def gone(*builds: BuildFacts, configs: tuple[BuildFacts, ...]) -> list[tuple[str, str]]:
+    """Return what is deleted where the retriever serves and these Jobs and ConfigMaps are seen."""
+    index = an_index()
+    facts = running_facts(index, a_retriever(builds[-1].generation if builds else "g000001"), builds=builds)
+    plan = index_plan(index, replace(facts, children=tuple(a_config(item) for item in configs)))
+    return [(item.kind, item.name) for item in plan.deletions]
+
+
+def test_what_is_left_of_an_older_build_goes_the_config_map_first() -> None:
+    first = ended(build_of(an_index()))
+    second = ended(replace(build_of(an_index()), name="handbook-build-later-1", generation="g000002"))
+    assert gone(first, second, configs=(first, second)) == [("ConfigMap", first.name), ("Job", first.name)]
+
+
+def test_a_config_map_whose_job_was_never_made_goes_with_the_next_build() -> None:
+    first = build_of(an_index())
+    second = ended(replace(build_of(an_index()), name="handbook-build-later-1", generation="g000002"))
+    assert gone(second, configs=(first, second)) == [("ConfigMap", first.name)]
+
+
+def test_the_config_map_of_a_try_goes_with_its_job_when_the_next_try_begins() -> None:
+    index = an_index()
+    failed = ended(build_of(index), error=("SourceUnavailable", "The repository can't be reached."))
+    plan = index_plan(index, replace(running_facts(index, builds=(failed,)), children=(a_config(failed),)))
+    assert job_of(plan)["metadata"]["annotations"][labels.ATTEMPT] == "2"
+    assert [(item.kind, item.name) for item in plan.deletions] == [
+        ("ConfigMap", failed.name),
+        ("Job", failed.name),
+    ]
+
+
+def test_a_config_map_stays_while_its_job_is_not_seen() -> None:
+    # given Jobs that are seen later than ConfigMaps: none, those of the build before, or of the try before
+    first = build_of(an_index())
+    second = replace(first, name="handbook-build-later-1", generation="g000002")
+    again = replace(first, name=f"{first.name[:-1]}2", attempt=2)
+    # then nothing of the newer build is deleted, which may run by now
+    assert gone(configs=(first,)) == []
+    assert gone(ended(first), configs=(first, second)) == []
+    assert gone(ended(first), configs=(first, again)) == []
