@@ -21,7 +21,7 @@ from e2e.cluster.errors import ApiError
 from e2e.cluster.kwok import POD_COMPLETE_STATUS, POD_READY_STATUS, requirement, stage_manifest
 from e2e.cluster.paths import cache_of
 from nimblet import labels
-from nimblet.cluster.permissions import PERMISSIONS, Permission, Scope
+from nimblet.cluster.permissions import ISSUER_PERMISSIONS, PERMISSIONS, Permission, Scope
 from nimblet.cluster.resources import resource_of
 from tests.builders import artifact_text
 from tests.cluster.stub_server import Stub
@@ -59,10 +59,16 @@ RETRY = "ERROR   Request attempt #"
 FAILING: Final[Mapping[str, str]] = {labels.MODEL: MISSING_REPOSITORY, labels.INDEX: MISSING_REPOSITORY}
 
 
-def stages(*, failing: Mapping[str, str] = FAILING) -> tuple[dict[str, object], ...]:
+NO_ARTIFACTS: Final[Mapping[str, str]] = {}
+
+
+def stages(
+    *, failing: Mapping[str, str] = FAILING, artifacts: Mapping[str, str] = NO_ARTIFACTS
+) -> tuple[dict[str, object], ...]:
     """Return Stages: pods that show a container id, and Jobs' pods that end with a loader's or an indexer's words.
 
-    A Job whose pod has one of the labels `failing` with that value finds no repository.
+    A Job whose pod has one of the labels `failing` with that value finds no repository; one of a model in
+    `artifacts` finds that, any other SmolLM2.
     """
     alive = requirement(".metadata.deletionTimestamp", "DoesNotExist")
     of_job = requirement(".metadata.ownerReferences.[].kind", "In", "Job")
@@ -74,9 +80,11 @@ def stages(*, failing: Mapping[str, str] = FAILING) -> tuple[dict[str, object], 
         )
         return f"{{{{ if or {' '.join(values)} }}}}{bad}{{{{ else }}}}{good}{{{{ end }}}}"
 
-    found = (
-        f'{{{{ if index $.metadata.labels "{labels.INDEX}" }}}}{BUILT}{{{{ else }}}}{artifact_text()}{{{{ end }}}}'
-    )
+    resolved = artifact_text()
+    for name, text in artifacts.items():
+        of_model = f'eq (printf "%v" (index $.metadata.labels "{labels.MODEL}")) "{name}"'
+        resolved = f"{{{{ if {of_model} }}}}{text}{{{{ else }}}}{resolved}{{{{ end }}}}"
+    found = f'{{{{ if index $.metadata.labels "{labels.INDEX}" }}}}{BUILT}{{{{ else }}}}{resolved}{{{{ end }}}}'
     code, words = either("20", "0"), either(NOT_FOUND, found)
     completed = POD_COMPLETE_STATUS.replace("Succeeded", either("Failed", "Succeeded")).replace(
         "exitCode: 0, reason: Completed,", f"exitCode: {code}, reason: Completed, message: '{words}',"
@@ -112,7 +120,8 @@ def grant_least_rights(api: Api) -> None:
 
 def grant_wide_rights(api: Api) -> None:
     """Give OPERATOR_USER its rights outside of its own namespace."""
-    _grant(api, "ClusterRole", "", [each for each in PERMISSIONS if each.scope is not Scope.OWN])
+    listed = (*PERMISSIONS, *ISSUER_PERMISSIONS)
+    _grant(api, "ClusterRole", "", [each for each in listed if each.scope is not Scope.OWN])
 
 
 def grant_own_rights(api: Api, namespace: str) -> None:
@@ -178,7 +187,7 @@ class Process:
         except OSError:
             return 0
 
-    def terminate(self, seconds: float = 10.0) -> int:
+    def terminate(self, seconds: float = 30.0) -> int:
         """Ask it to stop; return the exit code."""
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(seconds)
@@ -281,7 +290,7 @@ class View:
     def respec(self, name: str, spec: Mapping[str, object]) -> None:
         """Replace the whole spec but what `create` needs: a field that is not named is absent from then on."""
         whole = {**SMALLEST[self.kind], **spec}
-        self._replace(f"{self.models()}/{name}", lambda seen: {**seen, "spec": whole})
+        self.change(f"{self.models()}/{name}", lambda seen: {**seen, "spec": whole})
 
     def edit(self, name: str, *, annotations: Mapping[str, str] | None = None, **spec: object) -> None:
         """Set top-level fields of the spec, and annotations, as `kubectl edit` does: read, replace."""
@@ -290,22 +299,15 @@ class View:
             metadata = {**seen["metadata"], "annotations": dict(annotations or {})}
             return {**seen, "metadata": metadata, "spec": {**seen["spec"], **spec}}
 
-        self._replace(f"{self.models()}/{name}", edited)
+        self.change(f"{self.models()}/{name}", edited)
 
     def scale(self, name: str, replicas: int) -> None:
         """Set the replicas as `kubectl scale` and an HPA do: read /scale, replace /scale."""
-        self._replace(f"{self.models()}/{name}/scale", lambda seen: {**seen, "spec": {"replicas": replicas}})
+        self.change(f"{self.models()}/{name}/scale", lambda seen: {**seen, "spec": {"replicas": replicas}})
 
-    def _replace(self, path: str, edited: Callable[[Any], Manifest]) -> None:
-        """Read and replace; again where the operator wrote a status between the two."""
-        while True:
-            try:
-                self.api.replace(path, edited(self.api.get(path)))
-            except ApiError as error:
-                if error.status != HTTPStatus.CONFLICT:
-                    raise
-            else:
-                return
+    def change(self, path: str, edited: Callable[[Any], Manifest]) -> None:
+        """Read and replace; again where somebody wrote between the two."""
+        change(self.api, path, edited)
 
     def model(self, name: str) -> Any:
         return self.api.get(f"{self.models()}/{name}")
@@ -345,6 +347,18 @@ class View:
         except ApiError as error:
             return error.status == HTTPStatus.NOT_FOUND
         return False
+
+
+def change(api: Api, path: str, edited: Callable[[Any], Manifest], *, part: str = "") -> None:
+    """Read and replace an object, or a part of it such as /status; again where somebody wrote between the two."""
+    while True:
+        try:
+            api.replace(f"{path}{part}", edited(api.get(path)))
+        except ApiError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+        else:
+            return
 
 
 def condition_of(model: Any, type_: str) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 """A server on loopback that answers as model servers, gateways and retrievers do. Only for tests."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,17 @@ class Stub:
         self.retriever = {**self.retriever, "serving": generation}
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes many at once, and one that hangs up as what it is: an operator was killed or asked no longer."""
+
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell of errors, but not of a client that is gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def stub_server(given: Stub | None = None) -> Iterator[Stub]:
     """Serve a Stub on loopback."""
@@ -86,7 +98,7 @@ def stub_server(given: Stub | None = None) -> Iterator[Stub]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Keep the tests' output quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     stub.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -45,9 +45,10 @@ RULES = (
     },
 )
 TENANT, CONTROLLER = "tenant", "some-controller"
-PLACE, ORIGIN = (
+PLACE, ORIGIN, KEPT = (
     "a pod of Nimblet needs a RuntimeClass of TDX or SNP",
     "what bears a label of nimblet.dev is made and changed",
+    "put on its claims and Secrets stays on them",
 )
 
 
@@ -250,3 +251,30 @@ def test_a_bound_secret_goes_to_its_runtime_classes_alone(yard: Yard) -> None:
         assert refusal(yard.tenant, yard.pods(), a_pod({}, CLASS, **spec)) == ""
     for spec in ways("free-key"):
         assert refusal(yard.tenant, yard.pods(), a_pod({}, **spec)) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "marks"),
+    [("PersistentVolumeClaim", {}), ("Secret", {labels.RUNTIME_CLASSES: CLASS})],
+)
+def test_what_is_found_by_its_marks_keeps_them(yard: Yard, kind: str, marks: dict[str, str]) -> None:
+    path = f"/api/v1/namespaces/{yard.namespace}/{kind.lower()}s"
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    given = {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": "marked", "labels": OURS, "annotations": marks},
+    }
+    made: Any = yard.admin.create(path, given if kind == "Secret" else {**given, "spec": spec})
+
+    def edit(**metadata: object) -> str:
+        edited = {**made, "metadata": {**made["metadata"], **metadata}}
+        return refusal(yard.tenant, f"{path}/marked", edited, verb="replace")
+
+    # when the tenant, who may edit it, takes marks away or changes them
+    eventually(lambda: KEPT in edit(labels={}), what="a refusal to take labels away")
+    assert KEPT in edit(labels={labels.MODEL: "other"})
+    if marks:
+        assert KEPT in edit(annotations={labels.RUNTIME_CLASSES: "runc"})
+    # then it is refused, while whatever else is theirs
+    assert edit(labels={**OURS, "mine": "too"}, annotations={**marks, "also": "mine"}) == ""

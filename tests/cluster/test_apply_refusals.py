@@ -45,7 +45,7 @@ async def test_a_quota_refuses_in_the_servers_words(rig: Rig) -> None:
     async def counted() -> bool:
         return "status" in rig.rival.get(quota_path) and bool(rig.rival.get(quota_path)["status"])
 
-    await until(counted, seconds=20, what="the quota to be counted")
+    await until(counted, seconds=60, what="the quota to be counted")
 
     failures = await rig.apply(deployment())
 

@@ -32,7 +32,7 @@ async def test_first_apply_makes_the_child_with_owner_and_hash(rig: Rig) -> None
 async def test_nothing_is_written_when_nothing_changed(rig: Rig) -> None:
     children = (config_map(), deployment(cpu="1000m"), _key_secret())
     assert await rig.apply(*children) == ()
-    await until(lambda: _is_rolled_out(rig), seconds=20, what="the Deployment controller to be done")
+    await until(lambda: _is_rolled_out(rig), seconds=60, what="the Deployment controller to be done")
     before = [await rig.read(), await rig.read("server", DEPLOYMENT), await rig.read("key", SECRET)]
 
     for _ in range(3):

@@ -115,9 +115,7 @@ def test_a_missing_storage_class_is_told_and_the_model_heals_by_an_edit(
     view.create("small", cache={"storageClassName": "nowhere"})
     eventually(lambda: view.condition("small", "Ready") == ("False", "StorageClassMissing"), what="the reason")
     assert claims(view) == {}
-    body = view.model("small")
-    body["spec"]["cache"]["storageClassName"] = storage
-    view.api.replace(f"{view.models()}/small", body)
+    view.edit("small", cache={"storageClassName": storage})
     ready(view, "small")
 
 

@@ -21,6 +21,7 @@ from tests.cluster.crd_support import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 SAMPLE = ROOT / "samples" / "compactmodel-smollm2.yaml"
+DEDICATED = ROOT / "samples" / "retrievalindex-dedicated.yaml"
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
@@ -63,6 +64,40 @@ def test_plan_of_a_new_model_reads_the_clusters_nodes(
     )
     assert (code, err) == (0, "")
     assert "Job/smollm2-resolve-" in out
+
+
+@pytest.fixture
+def shelf(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
+    """A StorageClass for one test: the control plane is shared, and has none."""
+    name, classes = f"shelf-of-{namespace}", "/apis/storage.k8s.io/v1/storageclasses"
+    control_plane.api.create(classes, {"metadata": {"name": name}, "provisioner": "kubernetes.io/no-provisioner"})
+    yield name
+    control_plane.api.delete(f"{classes}/{name}")
+
+
+@pytest.mark.usefixtures("node")
+def test_plan_of_a_new_index_with_servers_of_its_own(
+    control_plane: ControlPlane, namespace: str, shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, manifest = tmp_path / "settings.yaml", tmp_path / "archive.yaml"
+    settings.write_text("{}", encoding="utf-8")
+    where = ("-n", namespace, "--kubeconfig", control_plane.kubeconfig, "--settings", settings)
+    [sample] = yaml.safe_load_all(DEDICATED.read_text(encoding="utf-8"))
+    sample["spec"]["embedding"] = {"url": "https://huggingface.co/v1", "model": "minilm"}
+
+    def planned(storage_class: str) -> list[str]:
+        sample["spec"]["store"]["storageClassName"] = storage_class
+        manifest.write_text(yaml.safe_dump(sample), encoding="utf-8")
+        code, out, err = run(capsys, "plan", "-f", manifest, *where)
+        assert (code, err) == (0, "")
+        return [line.strip() for line in out.splitlines()]
+
+    found = planned(shelf)
+    assert "StatefulSet/archive-qdrant" in found, found
+    assert not [line for line in found if line.startswith("Secret/")]
+    refused = planned(f"no-{shelf}")
+    assert "StatefulSet/archive-qdrant" not in refused
+    assert "Ready: False (StorageClassMissing)" in refused, refused
 
 
 def test_settings_come_from_the_operators_config_map(

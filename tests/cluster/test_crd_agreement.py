@@ -119,7 +119,7 @@ HUB_SOURCES = st.fixed_dictionaries(
     optional={
         "revision": text("[A-Za-z0-9][A-Za-z0-9._/-]{0,20}", 100),
         "files": st.lists(text(r"[A-Za-z0-9._*?/\[\]-]{1,20}", 200), min_size=1, max_size=3),
-        "quantization": text("[A-Za-z0-9][A-Za-z0-9_]{0,9}", 20),
+        "quantization": text("[A-Za-z0-9][A-Za-z0-9_-]{0,9}", 20),
         "credentialsSecretRef": SECRETS,
     },
 )
@@ -163,6 +163,21 @@ SIGNERS = st.one_of(
 )
 SIGNATURES = st.builds(lambda bundle, signer: {"bundleRef": bundle, **signer}, TEXTS, SIGNERS)
 LABELS = st.dictionaries(KEYS, VALUES, max_size=3)
+GUESSES = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("NGram")}, optional={"draftTokens": st.integers(1, 64), "ngramSize": st.integers(1, 32)}
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("Draft"), "source": HUB_SOURCES.filter(lambda source: "files" not in source)},
+        optional={"draftTokens": st.integers(4, 64), "minDraftTokens": st.integers(1, 4)},
+    ),
+)
+EXTRA_ARGS = st.lists(
+    text("--[a-z][a-z0-9]{0,5}(-[a-z0-9]{1,5}){0,2}(=[A-Za-z0-9][A-Za-z0-9._-]{0,9})?", 80),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda item: item.partition("=")[0],
+)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
     "integrity": st.one_of(
         st.fixed_dictionaries({"sha256": DIGESTS}, optional={"signature": SIGNATURES}),
@@ -177,6 +192,8 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
             "contextLength": st.integers(256, 1048576),
             "parallel": st.integers(1, 64),
             "kvCacheType": st.sampled_from(["f16", "q8_0", "q4_0"]),
+            "speculative": GUESSES,
+            "extraArgs": EXTRA_ARGS,
         },
     ),
     "hardware": st.fixed_dictionaries(

@@ -113,6 +113,13 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
     assert CompactModelSpec.model_validate(field(stored, "spec")) == parsed
 
 
+def test_encrypted_adapters_and_drafts_beside_a_cache_of_none_are_accepted(api: Api) -> None:
+    draft = {"speculative": {"type": "Draft", "source": SEALED, "integrity": PINNED}}
+    adapters = [{"name": "a", "source": SEALED, "integrity": PINNED}, {"name": "b", "source": {"uri": "hf://o/r"}}]
+    dry_run(api, valid_spec(adapters=adapters, runtime=draft))
+    dry_run(api, valid_spec(adapters=adapters[1:], cache={}))
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -121,6 +128,18 @@ def test_scheduling_that_both_accept(api: Api, fields: Object) -> None:
         ({"source": {"uri": "pvc://c", "credentialsSecretRef": {"name": "s"}}}, CLAIM_RULE.message),
         ({"source": SEALED}, ENCRYPTION_RULE.message),
         (valid_spec(source=SEALED, integrity=PINNED, cache={}), CACHE_ENCRYPTION_RULE.message),
+        (valid_spec(adapters=[{"name": "a", "source": SEALED}]), ENCRYPTION_RULE.message),
+        (
+            valid_spec(adapters=[{"name": "a", "source": SEALED, "integrity": PINNED}], cache={}),
+            CACHE_ENCRYPTION_RULE.message,
+        ),
+        (valid_spec(runtime={"speculative": {"type": "Draft", "source": SEALED}}), ENCRYPTION_RULE.message),
+        (
+            valid_spec(
+                runtime={"speculative": {"type": "Draft", "source": SEALED, "integrity": PINNED}}, cache={}
+            ),
+            CACHE_ENCRYPTION_RULE.message,
+        ),
         (valid_spec(source={**SEALED, "quantization": "Q4_0"}, integrity=PINNED), LISTED_RULE.message),
         (
             valid_spec(source={**SEALED, "encryption": {"model": "m", "revision": "1"}}, integrity=PINNED),

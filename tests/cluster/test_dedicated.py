@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Dedicated store under the whole operator: a real StatefulSet and real claims, make-believe pods, no Qdrant."""
 
+import io
 import json
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,13 @@ import pytest
 from e2e.cluster.api import items
 from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
+from nimblet.cli.main import main
 from nimblet.names import qdrant
 from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import Stub
-from tests.cluster.test_index import CLASSES, VOLUMES, documents, generations, holding, shows
+from tests.cluster.test_index import documents, generations, holding, shows
+from tests.cluster.volumes import volumes_by_hand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -23,32 +27,29 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 @pytest.fixture
 def shelves(plane: ControlPlane) -> Iterator[str]:
     """A StorageClass with volumes made by hand: for the data and the snapshots of two servers."""
-    name = f"shelf-{uuid.uuid4().hex[:6]}"
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
-    plane.api.create(CLASSES, {**head, "provisioner": "kubernetes.io/no-provisioner"})
-    spec = {
-        "capacity": {"storage": "30Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": name,
-        "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": "/nowhere"},
-    }
-    volumes = [f"{name}-{at}" for at in range(4)]
-    for volume in volumes:
-        metadata = {"name": volume}
-        plane.api.create(
-            VOLUMES, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec}
-        )
-    yield name
-    plane.api.delete(f"{CLASSES}/{name}")
-    for volume in volumes:
-        plane.api.delete(f"{VOLUMES}/{volume}")
+    with volumes_by_hand(plane, "shelf", size="30Gi", count=4) as name:
+        yield name
+
+
+def planned(view: View, plane: ControlPlane, directory: Path, store: Mapping[str, object]) -> str:
+    """Return what `nimblet plan` tells of the index with another store, by the operator's own settings."""
+    seen: Any = view.of("RetrievalIndex").model("handbook")
+    head = {"name": "handbook", "namespace": view.namespace}
+    body = {**seen, "metadata": head, "spec": {**seen["spec"], "store": store}}
+    del body["status"]
+    path = directory / "handbook.json"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    told = io.StringIO()
+    with redirect_stdout(told):
+        flags = ["--kubeconfig", str(plane.kubeconfig), "--settings", str(directory / "settings.yaml")]
+        assert main(["plan", "-f", str(path), *flags]) == 0, told.getvalue()
+    return told.getvalue()
 
 
 def test_a_dedicated_store_serves_rests_and_outlives_a_bad_edit(
-    launcher: Launcher, view: View, stub: Stub, shelves: str
+    launcher: Launcher, view: View, stub: Stub, shelves: str, plane: ControlPlane
 ) -> None:
-    process, indexes = launcher.start(), view.of("RetrievalIndex")
+    process, indexes = started(launcher), view.of("RetrievalIndex")
     documents(view)
     store = {"type": "Dedicated", "storageClassName": shelves, "size": "20Gi", "dedicated": {"replicas": 1}}
     # Given an index whose server is there, with claims of its own
@@ -63,6 +64,17 @@ def test_a_dedicated_store_serves_rests_and_outlives_a_bad_edit(
     # When nothing happens, nothing is written
     before = settled(process, view)
     resyncs(process, 3)
+    assert view.versions() == before
+    # When an edit is planned with a user's kubeconfig, what it would do is told, and nothing is written
+    unchanged, moved, refused = (
+        planned(view, plane, launcher.directory, {**store, "size": size}) for size in ("20Gi", "25Gi", "1Gi")
+    )
+    assert "Ready: True (Ready)" in unchanged
+    assert "StatefulSet/handbook-qdrant-s2" not in unchanged
+    assert {"  StatefulSet/handbook-qdrant", "  StatefulSet/handbook-qdrant-s2"} <= set(moved.splitlines())
+    assert "Serving: True (Answering)" in moved
+    assert "StoreTooSmall" in refused
+    assert "StatefulSet" not in refused
     assert view.versions() == before
     # When the spec asks for servers that can't be made, it is told and nothing is touched
     made: Any = view.children("StatefulSet")["handbook-qdrant"]["metadata"]

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hardware on a real API server with make-believe pools: placements, pools that come, labels that go."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from e2e.cluster.api import Api, Manifest
+from e2e.cluster.api import Manifest
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode, Taint
 from nimblet import labels
 from nimblet.api.compactmodel import CompactModelStatus
-from tests.cluster.operator_support import Launcher, View, condition_of, eventually
+from tests.cluster.operator_support import Launcher, View, change, condition_of, eventually
 from tests.cluster.settling import ready, settled, started
 from tests.hardwarepools import MODELS, POOLS, VALUES, WAITS, XE, Machine, chosen, placement, slug
 
@@ -81,10 +81,6 @@ def test_models_meet_the_pools(plane: ControlPlane, launcher: Launcher, view: Vi
             assert nodes[pod["spec"]["nodeName"]]["status"]["allocatable"][resource] != "0"
 
 
-def change(api: Api, path: str, changed: Callable[[Any], Manifest]) -> None:
-    api.replace(path, changed(api.get(path.removesuffix("/status"))))
-
-
 def without(whole: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if not key.startswith(prefix)}
 
@@ -106,7 +102,7 @@ def test_a_pool_that_comes_later_is_taken_and_labels_that_go_move_nothing(
     before = settled(process, view)
 
     path = "/api/v1/nodes/late-1"
-    change(api, f"{path}/status", _without_devices)
+    change(api, path, _without_devices, part="/status")
     change(api, path, _without_labels)
     assert settled(process, view) == before
     for name in ("late-0", "late-1"):

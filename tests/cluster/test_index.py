@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """RetrievalIndexes under the whole operator: real Jobs and claims, make-believe pods, a stub of a retriever."""
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from nimblet import labels
 from tests.cluster.operator_support import MISSING_REPOSITORY, Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import RETRIEVER_STATUS, Stub
+from tests.cluster.volumes import volumes_by_hand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -19,8 +19,6 @@ QUICK = 15
 """Seconds within which a recorded failure must show."""
 LOOK = 30
 """Seconds within which something shows that no event tells of: it is looked at every ten."""
-CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-VOLUMES = "/api/v1/persistentvolumes"
 
 
 @pytest.fixture
@@ -32,22 +30,8 @@ def indexes(view: View) -> View:
 @pytest.fixture
 def storage(plane: ControlPlane) -> Iterator[str]:
     """A StorageClass with one volume made by hand, which the real controller binds."""
-    name = f"by-hand-{uuid.uuid4().hex[:6]}"
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
-    plane.api.create(CLASSES, {**head, "provisioner": "kubernetes.io/no-provisioner"})
-    spec = {
-        "capacity": {"storage": "10Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": name,
-        "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": "/nowhere"},
-    }
-    plane.api.create(
-        VOLUMES, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
-    )
-    yield name
-    plane.api.delete(f"{CLASSES}/{name}")
-    plane.api.delete(f"{VOLUMES}/{name}")
+    with volumes_by_hand(plane, "by-hand", size="10Gi") as name:
+        yield name
 
 
 def documents(view: View, text: str = "Nimblet is nimble.", *, usable: bool = True) -> None:

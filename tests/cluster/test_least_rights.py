@@ -68,7 +68,7 @@ async def test_the_listed_rights_suffice_and_secrets_stay_unlisted(rig: Rig, con
     namespace = rig.owner.namespace
     grant(control_plane, namespace)
     client = await connect(control_plane.user_kubeconfig(USER))
-    await until(lambda: has_both_roles(client, namespace), seconds=10, what="the grants in the authorizer")
+    await until(lambda: has_both_roles(client, namespace), seconds=60, what="the grants in the authorizer")
     least = replace(rig, client=client)
     children = (config_map(a="1"), deployment(), _secret())
 

@@ -11,7 +11,7 @@ from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
 from nimblet import labels
 from tests.cluster.operator_support import MISSING_REPOSITORY, Launcher, Process, View, eventually
-from tests.cluster.settling import ready, resyncs, settled
+from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -34,7 +34,7 @@ def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View,
 
 
 def test_a_claim_that_is_missing_is_named_and_healed_by_its_coming(launcher: Launcher, view: View) -> None:
-    launcher.start()
+    started(launcher)
     view.create("small", source={"uri": "pvc://weights/llm"})
     missing = ("False", "ClaimNotReady")
     eventually(lambda: view.condition("small", "Ready") == missing, seconds=15, what="the missing claim told")
@@ -228,7 +228,6 @@ def test_a_missing_repository_is_told_with_the_next_step(launcher: Launcher, vie
     view.create(MISSING_REPOSITORY)
     eventually(
         lambda: view.condition(MISSING_REPOSITORY, "Ready") == ("False", "RepositoryNotFound"),
-        seconds=30,
         what="the loader's reason",
     )
     assert view.condition(MISSING_REPOSITORY, "Stalled") == ("True", "RepositoryNotFound")
@@ -271,10 +270,9 @@ def test_an_operator_killed_at_any_time_converges_to_the_same(launcher: Launcher
         process.kill()
     process = launcher.start()
     ready(view, *names)
-    resyncs(process, 1)
+    before = settled(process, view)
     assert set(view.children("Deployment")) == {f"{name}-model" for name in names}
     assert len(view.children("ConfigMap")) == 2 * len(names)
-    before = view.versions()
     resyncs(process, 1)
     assert view.versions() == before
 
@@ -302,9 +300,8 @@ def test_a_restart_does_not_flap_the_status(launcher: Launcher, view: View) -> N
     first = launcher.start()
     view.create("small")
     ready(view, "small")
-    resyncs(first, 1)
+    before = settled(first, view)
     assert first.terminate() == 0
-    before = view.versions()
     second = launcher.start()
     resyncs(second, 2)
     assert view.versions() == before
@@ -319,8 +316,9 @@ def test_one_leader_at_a_time_and_a_prompt_hand_over(launcher: Launcher, view: V
     view.create("small")
     ready(view, "small")
     assert second.metric("nimblet_leader") == 0
-    assert first.terminate(seconds=5) == 0
-    eventually(lambda: second.metric("nimblet_leader") == 1, seconds=10, what="the standby leads")
+    assert first.terminate() == 0
+    # long before the lease would run out
+    eventually(lambda: second.metric("nimblet_leader") == 1, seconds=12, what="the standby leads")
     second.kill()
     third = launcher.start(elect=True)
-    eventually(lambda: third.metric("nimblet_leader") == 1, seconds=30, what="the lease run out and taken")
+    eventually(lambda: third.metric("nimblet_leader") == 1, what="the lease run out and taken")

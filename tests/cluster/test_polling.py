@@ -51,10 +51,14 @@ def test_an_index_looks_again_when_something_changed_and_only_then(alone: Proces
     well = stub.retriever = {**RETRIEVER_STATUS, "serving": "g000001", "generations": [GENERATION]}
     ready(indexes, "handbook")
     shows(indexes, "handbook", "Indexed", "True", "Indexed")
-    # When its retriever says the same again and again, then nobody looks at it
-    asked, before = stub.questions, passes(alone, "RetrievalIndex")
-    eventually(lambda: stub.questions >= asked + 3, what="three questions more")
-    assert passes(alone, "RetrievalIndex") - before < 3  # its pod or Job may have had a last word
+    # When its retriever says the same again and again, then nobody looks at it: pod and Job have a last word first
+
+    def rests() -> bool:
+        asked, before = stub.questions, passes(alone, "RetrievalIndex")
+        eventually(lambda: stub.questions >= asked + 3, what="three questions more")
+        return passes(alone, "RetrievalIndex") == before
+
+    eventually(rests, seconds=100, what="questions without a look at the index")
     # When it says something else, it is told and taken back
     stub.retriever = {**well, "embedding": {"ok": False, "reason": "EmbeddingUnavailable", "message": "away"}}
     shows(indexes, "handbook", "Serving", "False", "EmbeddingUnavailable")
@@ -84,4 +88,4 @@ def test_trouble_of_a_gateway_that_shows_in_no_object_is_told(alone: Process, vi
     shows(assistants, "help", "Ready", "False", "SelfTestFailed")
     stub.gateway = GATEWAY_STATUS
     ready(assistants, "help")
-    assert 2 <= passes(alone, "Assistant") - before < 10
+    assert 2 <= passes(alone, "Assistant") - before < 20, "it is not looked at by the clock"

@@ -42,9 +42,9 @@ def test_peers_start_together_where_only_restricted_pods_may(control_plane: Cont
     control_plane.api.apply(
         path, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": label}}
     )
-    # When three servers are applied, twice
+    # When three servers that speak TLS are applied, twice
     for _ in range(2):
-        for child in planned(replace(SHAPE, replicas=3, replication_factor=2)).children:
+        for child in planned(replace(SHAPE, replicas=3, replication_factor=2, tls=True)).children:
             apply(control_plane, namespace, {**child})
     # Then all three pods are made though none is ready, each with claims of its own
     pods = control_plane.api.wait_for(

@@ -166,3 +166,40 @@ def test_a_policy_that_comes_later_keeps_evicts_and_lets_in(
     assert classes(view, "Deployment") == {"kata-qemu-snp"}
     api.delete(f"{PATH}/later")
     plane.delete_node("snp-late")
+
+
+def test_a_policy_that_asks_for_other_nodes_finds_what_runs(
+    plane: ControlPlane, launcher: Launcher, view: View
+) -> None:
+    api = plane.api
+    install_classes(api)
+    others = {"pool": "certified"}
+    spec = {"technologies": ["SNP"], "enforcement": "Required", "attestation": SIMULATED}
+    spec["namespaceSelector"] = {"matchLabels": {"tee": "narrowed"}}
+    narrowed = {**spec, "overrides": [{"technology": "SNP", "nodeLabels": others}]}
+    label_namespace(api, view.namespace, {"tee": "narrowed"})
+    put_policy(api, "narrowed", spec)
+    plane.add_node(FakeNode("snp-old", labels=SNP))
+    process = started(launcher)
+    view.create(MODEL)
+    ready(view, MODEL)
+    assert enforced(view) == ("True", "Simulated")
+
+    put_policy(api, "narrowed", narrowed)
+    eventually(
+        lambda: enforced(view) == ("False", "NoConfidentialPlace"), what="a node that is not admitted found"
+    )
+    assert "(on node snp-old)" in str(view.model(MODEL)["status"])
+    assert condition_of(view.model(MODEL), "Serving") == ("True", "Answering")
+    settled(process, view)  # Keep: it writes nothing more
+
+    put_policy(api, "narrowed", {**narrowed, "onViolation": "Evict"})
+    eventually(lambda: not view.children("Deployment"), what="the Deployment evicted")
+    plane.add_node(FakeNode("snp-new", labels={**SNP, **others}))
+    eventually(lambda: enforced(view) == ("True", "Simulated"), what="the policy met")
+    ready(view, MODEL)
+    (pod,) = view.children("Pod").values()
+    assert pod["spec"]["nodeName"] == "snp-new"
+    api.delete(f"{PATH}/narrowed")
+    for name in ("snp-old", "snp-new"):
+        plane.delete_node(name)

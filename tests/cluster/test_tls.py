@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,16 +23,20 @@ from nimblet.cluster.pki import (
     BadCertificateError,
     certificate_facts,
     issue,
+    public_facts,
     secret_data,
 )
+from nimblet.manifests.certificate import ISSUER_NAME
 from nimblet.plan.transport import Wanted
 from nimblet.plan.transportfacts import CertificateFacts
 from nimblet.settings import TLS
+from tests.cluster.issuing import Issuing, install_definition, remove_definition
 from tests.cluster.operator_support import (
     NAMESPACE,
     OPERATOR_USER,
     Launcher,
     View,
+    condition_of,
     eventually,
     grant_own_rights,
 )
@@ -174,8 +178,7 @@ def _mounted(view: View) -> str:
 
 def _tamper(view: View, data: dict[str, str]) -> None:
     path = view.path("Secret", "small-model-tls")
-    found: Any = view.api.get(path)
-    view.api.replace(path, {**found, "data": {**found["data"], **data}})
+    view.change(path, lambda found: {**found, "data": {**found["data"], **data}})
 
 
 def _rolled(view: View, plane: ControlPlane, *but: str) -> CertificateFacts:
@@ -198,3 +201,76 @@ def _rolled(view: View, plane: ControlPlane, *but: str) -> CertificateFacts:
 def _take_away(plane: ControlPlane) -> None:
     """Leave no authority behind: other tests of this control plane run without."""
     plane.api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/{CA_SECRET}")
+
+
+TLS_SECRET = "small-model-tls"
+ISSUER = {"name": "company", "kind": "ClusterIssuer"}
+
+
+def test_cert_manager_issues_once_it_is_there_and_breaks_nothing(
+    launcher: Launcher, view: View, plane: ControlPlane
+) -> None:
+    launcher.more = {"tls": {"mode": "CertManager", "issuer": ISSUER}}
+    process, cert_manager = started(launcher), Issuing(view)
+    view.create("small")
+    _told(view, "False", "CertManagerMissing")
+    assert not view.children("Deployment")
+    install_definition(view)
+    # found without a restart
+    eventually(lambda: not view.is_gone(cert_manager.path(TLS_SECRET)), what="the Certificate")
+    cert_manager.fail(TLS_SECRET, "the company's issuer is sealed")
+    _told(view, "False", "CertificateNotReady")
+    assert "the company's issuer is sealed" in str(view.model("small")["status"])
+    assert not view.children("Deployment")
+    cert_manager.issue(TLS_SECRET)
+    ready(view, "small")
+    first = _shown(view)
+    eventually(
+        lambda: bool(_secret(view)["metadata"].get("ownerReferences")), what="the Secret owned by the model"
+    )
+    assert _shown(view) == first  # owning it took nothing away
+    before = settled(process, view)
+    # renewed by an issuer that tells no authority: what runs goes on
+    cert_manager.issue(TLS_SECRET, leaving_out=["ca.crt"])
+    _told(view, "False", "AuthorityMissing")
+    assert condition_of(view.model("small"), "Serving") == ("True", "Answering")
+    assert _unchanged(view, before, "Deployment")
+    cert_manager.issue(TLS_SECRET)
+    eventually(lambda: _shown(view) != first and _mounted(view) == _shown(view)[:12], what="pods with the new one")
+    ready(view, "small")
+    process.kill()
+    _back_to_our_own(launcher, view, cert_manager)
+    remove_definition(view)
+    _take_away(plane)
+
+
+def _back_to_our_own(launcher: Launcher, view: View, cert_manager: Issuing) -> None:
+    """Switch to the mode OwnCA, and to none."""
+    left = _shown(view)
+    launcher.more = {"tls": {"mode": "OwnCA", "issuer": ISSUER}}
+    process = started(launcher)
+    eventually(lambda: view.is_gone(cert_manager.path(TLS_SECRET)), what="no Certificate")
+    eventually(lambda: _shown(view) != left and _mounted(view) == _shown(view)[:12], what="pods with our own")
+    ready(view, "small")
+    assert _secret(view)["metadata"]["annotations"][ISSUER_NAME] == "(tls.mode OwnCA)"
+    settled(process, view)
+    process.kill()
+
+
+def _told(view: View, status: str, reason: str) -> None:
+    eventually(lambda: view.condition("small", "Ready") == (status, reason), what=f"Ready {status} {reason}")
+
+
+def _secret(view: View) -> Any:
+    return view.api.get(view.path("Secret", TLS_SECRET))
+
+
+def _shown(view: View) -> str:
+    """Return the fingerprint of the certificate in the Secret."""
+    return public_facts(_secret(view)["data"]).fingerprint
+
+
+def _unchanged(view: View, before: Mapping[str, str], kind: str) -> bool:
+    return {name: version for name, version in view.versions().items() if name.startswith(kind)} == {
+        name: version for name, version in before.items() if name.startswith(kind)
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nimblet.cluster.permissions import PERMISSIONS, Scope
+from nimblet.cluster.permissions import ISSUER_PERMISSIONS, PERMISSIONS, Permission, Scope
 from nimblet.crdgen.crd import KINDS
 from nimblet.plan.places import PLACES
 from nimblet.shell.options import parser
@@ -57,12 +57,12 @@ def namespace_of(item: Object) -> str:
     return str(metadata.get("namespace", "*"))
 
 
-def wanted(served: list[str]) -> set[Grant]:
+def wanted(served: list[str], permissions: tuple[Permission, ...] = PERMISSIONS) -> set[Grant]:
     """Return what the code's list asks for, with SERVED meaning the given places."""
     places = {Scope.CLUSTER: ["*"], Scope.SERVED: served, Scope.OWN: [NAMESPACE]}
     return {
         (where, permission.group, permission.resource, name, verb)
-        for permission in PERMISSIONS
+        for permission in permissions
         for where in places[permission.scope]
         for name in permission.names or ("*",)
         for verb in permission.verbs
@@ -75,6 +75,15 @@ def wanted(served: list[str]) -> set[Grant]:
 def test_the_roles_are_exactly_the_operators_list(sets: list[str], served: list[str]) -> None:
     found, listed = granted(render(sets=sets)), wanted(served)
     assert found == listed, f"missing: {sorted(listed - found)}; surplus: {sorted(found - listed)}"
+
+
+@pytest.mark.parametrize(
+    ("sets", "served"), [([], ["*"]), (NAMESPACED_MODE, [TEAM])], ids=["cluster", "namespaced"]
+)
+def test_certificates_are_the_operators_while_an_issuer_is_named(sets: list[str], served: list[str]) -> None:
+    listed = wanted(served, (*PERMISSIONS, *ISSUER_PERMISSIONS))
+    for mode in ("CertManager", "OwnCA"):
+        assert granted(render(sets=[*sets, f'tls.mode="{mode}"', 'tls.issuer.name="ours"'])) == listed
 
 
 def test_the_rights_have_no_wildcard() -> None:

@@ -94,6 +94,14 @@ def test_helm_refuses_wrong_values(wrong: str) -> None:
     assert "values don't meet the specifications of the schema" in done.stderr
 
 
+def test_helm_asks_for_the_issuer_that_the_mode_needs() -> None:
+    done = helm(*template_argv(sets=['tls.mode="CertManager"']))
+    assert done.returncode != 0
+    assert "tls.mode CertManager needs tls.issuer.name" in done.stderr
+    tls = settings_of('tls.mode="CertManager"', 'tls.issuer.name="ours"', "tls.renewBeforeSeconds=600").tls
+    assert (tls.issuer.name, tls.issuer.kind, tls.renew_before_seconds) == ("ours", "Issuer", 600)
+
+
 def test_default_settings_are_the_operators_own_defaults() -> None:
     settings = settings_of()
     assert settings.access.operator_namespace == NAMESPACE

@@ -153,6 +153,7 @@ def test_killed_build_goes_on_where_it_was(bench: Bench) -> None:
         (bench.documents / f"{number:03}.txt").write_text(f"Document number {number} tells fact {number * 7}.")
     before = len(bench.model.embedded)
     command = [sys.executable, "-m", "nimblet_indexer", "--config", str(bench.config("g000004"))]
+    command += ["--progress-port", "0"]
     with subprocess.Popen([*command, "--report", os.devnull]) as indexer:
         while len(bench.model.embedded) < before + 60:
             assert indexer.poll() is None

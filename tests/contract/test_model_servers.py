@@ -8,6 +8,8 @@ their start-up and their failures. None of this runs a model: docs/runtimes.md s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,9 +24,11 @@ from text_generation import Client as TextGeneration
 from text_generation.errors import GenerationError, OverloadedError, ValidationError
 
 from nimblet import labels
+from nimblet.cluster.adapterquestion import adapter_question
 from nimblet.cluster.observe import Asking, ask
 from nimblet.cluster.question import Questions
 from nimblet.manifests.network import HTTP_PORT
+from nimblet.plan.adapters import adapters_label
 from nimblet.plan.facts import Answer
 from nimblet.plan.runtime.choice import RUNTIMES
 from nimblet.plan.runtime.interface import Runtime
@@ -83,6 +87,25 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 def openai_client(url: str, key: str = KEY) -> OpenAI:
     return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+
+
+async def test_vllm_answers_with_the_adapter_that_a_request_names_as_its_model() -> None:
+    def model_of(url: str, name: str) -> str:
+        with openai_client(url) as client:
+            return str(client.chat.completions.create(model=name, messages=HELLO, max_tokens=2).model)
+
+    server = vllm("adapters-vllm")
+    label = adapters_label(("legal",), runtime="VLLM")
+    asking = Asking(url="", api_key=KEY, timeout=20, adapters=adapter_question(label, ["legal"]))
+    async with listening(server) as url, session() as opened:
+        assert [await in_thread(partial(model_of, url, name)) for name in ("smollm2", "legal")] == [
+            "smollm2",
+            "legal",
+        ]
+        assert (await ask(opened, replace(asking, url=url))).answer is Answer.ANSWERED
+        server.adapters = {}
+        lacking = await ask(opened, replace(asking, url=url))
+    assert (lacking.answer, lacking.reason) == (Answer.PARTLY, "AdapterNotLoaded")
 
 
 @pytest.mark.parametrize("runtime", ["VLLM", "TGI"])

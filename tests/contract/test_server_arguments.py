@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every flag that a plan gives a server is one that its pinned version publishes, with a value or without.
 
+Those that `runtime.extraArgs` may name are held against the lists too, and against docs/runtimes.md.
+
 The lists stand in tests/contract/arguments, each with its source. llama.cpp's is compared with the built server in
 e2e/scenarios/test_server_flags.py; the others were read, and no such server was run.
 """
@@ -13,9 +15,13 @@ import pytest
 import yaml
 
 from nimblet import labels
+from nimblet.api.compactmodel import CompactModelSpec
+from nimblet.plan.runtime.allowed import ALLOWED, Allowed
 from nimblet.plan.runtime.choice import RUNTIMES
+from nimblet.plan.runtime.extraargs import values_text
 from nimblet.plan.runtime.flags import FLAGS, READ, Flag, flag_troubles
 from nimblet.plan.runtime.interface import parts, server_version
+from nimblet.plan.runtime.owned import INSTEAD, MEMORY
 from tests.arguments import published, read_help, unpublished
 from tests.golden.cases import OUTPUTS
 
@@ -54,20 +60,69 @@ def test_a_rendered_argv_has_published_flags_alone(case: str, server: Mapping[st
     version = server_version(RUNTIMES[name], server["image"])
     assert version in READ[name]
     assert unpublished(flags_of(server), published(name, version)) == []
-    assert flag_troubles(name, version, flags_of(server)) == []
+    further = [item.flag for item in ALLOWED[name]]
+    assert flag_troubles(name, version, flags_of(server), further=further) == []
 
 
 @pytest.mark.parametrize(("runtime", "version"), VERSIONS)
 def test_the_table_agrees_with_the_published_list(runtime: str, version: str) -> None:
     flags = published(runtime, version)
+    table = [*FLAGS[runtime], *(item.flag for item in ALLOWED[runtime])]
 
     def is_known(flag: Flag) -> bool:
         gone = bool(flag.removed) and parts(version) >= parts(flag.removed)
         return bool(flag.since) and parts(version) >= parts(flag.since) and not gone
 
-    known = {flag.name: not flag.switch for flag in FLAGS[runtime] if is_known(flag)}
+    known = {flag.name: not flag.switch for flag in table if is_known(flag)}
     assert known.items() <= flags.items()
-    assert not {flag.name for flag in FLAGS[runtime] if not is_known(flag)} & set(flags)
+    assert not {flag.name for flag in table if not is_known(flag)} & set(flags)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_a_spec_may_name_is_nothing_that_the_operator_sets_or_leaves_out(runtime: str) -> None:
+    may = [item.name for item in ALLOWED[runtime]]
+    assert len(set(may)) == len(may)
+    ours = {flag.name for flag in FLAGS[runtime] if flag.since and not flag.removed}
+    assert ours <= set(INSTEAD[runtime])
+    assert not set(may) & (set(INSTEAD[runtime]) | MEMORY[runtime])
+    assert not set(INSTEAD[runtime]) & MEMORY[runtime]
+    assert {name for item in ALLOWED[runtime] for name in item.needs} <= set(may)
+    flags = published(runtime, RUNTIMES[runtime].pinned)
+    assert set(INSTEAD[runtime]) | MEMORY[runtime] <= set(flags)
+
+
+@pytest.mark.parametrize(
+    "field", sorted({field for table in INSTEAD.values() for field in table.values() if field})
+)
+def test_a_field_to_use_instead_is_one_of_the_spec(field: str) -> None:
+    if field.startswith("extraArgs "):
+        assert field.removeprefix("extraArgs ") in {item.name for table in ALLOWED.values() for item in table}
+        return
+    model: Any = CompactModelSpec
+    for name in field.split("."):
+        model = next((found.annotation for found in model.model_fields.values() if found.alias == name), None)
+        assert model is not None, f"{field}: no {name}"
+
+
+def row(runtime: str, item: Allowed) -> str:
+    """Return a flag's row of the table in docs/runtimes.md."""
+    takes = values_text(item.values) if item.values is not None else "nothing"
+    newer = f", since {item.flag.since}" if parts(item.flag.since) > parts(READ[runtime][0]) else ""
+    needed = f", with `{'` and `'.join(item.needs)}`" if item.needs else ""
+    return (
+        f"| {runtime}{newer} | `{item.name}` | {takes} | {item.does}{needed} | {'Chat' if item.chat else 'all'} |"
+    )
+
+
+def test_the_documented_table_is_the_one_that_is_enforced() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    rows = [row(runtime, item) for runtime, table in ALLOWED.items() for item in table]
+    found = [
+        line for line in text.splitlines() if line.startswith(("| LlamaCpp", "| VLLM", "| TGI")) and "`--" in line
+    ]
+    assert found == rows, "expected in docs/runtimes.md:\n" + "\n".join(rows)
+    for runtime, names in MEMORY.items():
+        assert f"{runtime}: {', '.join(f'`{name}`' for name in sorted(names))}" in text
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from gateway_testing.upstream import ModelServer
 from nimblet.cluster.pki import Authority
 from retriever_testing.embeddings import EmbeddingServer
 from retriever_testing.process import free_port, retriever, serving, write_config
+from retriever_testing.restserver import RestServer
 from tls_testing.mounted import MountedSecret, new_authority, trusting
 
 pytestmark = pytest.mark.timeout(240)
@@ -49,6 +50,7 @@ class Plane:
     model: MountedSecret
     retriever: MountedSecret
     model_url: str
+    embedding_url: str
     index_url: str
     folder: Path
 
@@ -94,6 +96,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
             model=secrets["model"],
             retriever=secrets["retriever"],
             model_url=model_url,
+            embedding_url=embedding,
             index_url=f"https://{HOST}:{port}",
             folder=folder,
         )
@@ -109,6 +112,35 @@ def test_a_build_a_search_and_an_answer_pass_over_https(plane: Plane, tmp_path: 
         assert [item["text"] for item in found["passages"]] == ["A bicycle may be parked in the yard."]
         with pytest.raises(httpx.HTTPError):  # plain HTTP is not answered
             httpx.get(running.url.replace("https://", "http://") + "/livez", timeout=10)
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+def test_a_build_lands_on_qdrant_servers_over_https_alone(plane: Plane, tmp_path: Path) -> None:
+    """The server is the make-believe one of the retriever's tests; TLS, programs and mounted folders are real."""
+    shown, strange = (MountedSecret(tmp_path / name, host=HOST) for name in ("qdrant", "strange"))
+    shown.mount(plane.authority)
+    strange.mount(new_authority())
+    server, port = RestServer(), free_port()
+    with serving(server.app(), tls=shown.folder) as url:
+
+        def on_servers(trusted: MountedSecret) -> Path:
+            config = write_config(tmp_path, embedding_url=plane.embedding_url, keys=retriever_keys())
+            store = {"type": "Server", "url": url, "prefix": "docs", "tlsFolder": str(trusted.folder)}
+            config.write_text(json.dumps({**json.loads(config.read_text()), "store": store}))
+            return config
+
+        before = server.requests
+        with retriever(on_servers(shown), port=port, tls=plane.retriever.folder):
+            here = replace(plane, index_url=f"https://{HOST}:{port}", folder=tmp_path)
+            assert here.build(plane.retriever.folder).returncode == 0
+        built = server.requests
+        assert built > before
+        # a retriever that trusts another authority tells such servers nothing, and ends
+        command = [sys.executable, "-m", "nimblet_retriever", "--config", str(on_servers(strange))]
+        done = subprocess.run([*command, "--port", str(port)], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "the store can't be opened" in done.stderr
+        assert server.requests == built
 
 
 def test_a_rotation_under_load_fails_no_request(plane: Plane, tmp_path: Path) -> None:

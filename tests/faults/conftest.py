@@ -11,9 +11,10 @@ from nimblet import labels
 from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import grant_wide_rights, stages
 from tests.cluster.tee_support import install_classes
+from tests.faults.access import upstream_of
 from tests.faults.admin import SteadyApi
 from tests.faults.grounded import BROKEN_INPUTS, GroundedStory, storage_class
-from tests.faults.rig import Outcome, Reference, Scenario, World, perform_all, upstream_of
+from tests.faults.rig import Outcome, Reference, Scenario, World, perform_all
 from tests.faults.snapshot import discover
 from tests.faults.story import MISSING_HASH, ModelStory, Story
 

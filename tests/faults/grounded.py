@@ -7,6 +7,7 @@ Builds are real Jobs whose pods kwok ends; what they built is what the stub of t
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 from e2e.cluster.api import Api, Manifest
@@ -126,7 +127,9 @@ class Retrieving(Stub):
         view = View(api=Api(self.api.endpoint), namespace=self.namespace, kind="RetrievalIndex")
         try:
             index = view.model(INDEX)
-        except ApiError:
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise  # no answer is better than a wrong one
             return ""
         uid = str(index["metadata"]["uid"])
         with self.lock:

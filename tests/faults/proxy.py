@@ -22,7 +22,7 @@ from aiohttp import web
 
 LOOPBACK: Final = "127.0.0.1"
 MUTATING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0
 MAX_BODY_BYTES: Final = 64 * 2**20
 DROPPED_HEADERS: Final = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "content-encoding", "accept-encoding"}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from tests.arguments import published
+from tests.loopback import served
 
 WORDS: Final = ("Hel", "lo", ".")
 """The tokens of every answer."""
@@ -116,10 +117,5 @@ async def listening(server: ContractServer, *, port: int = 0) -> AsyncIterator[s
 
     app = web.Application(middlewares=[guard])
     app.add_routes(server.routes())
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(app, port=port) as url:
+        yield url

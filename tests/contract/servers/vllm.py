@@ -9,7 +9,7 @@ listens when its engine is ready and not before; a dead engine answers 503 at /h
 import base64
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import web
@@ -42,6 +42,8 @@ class VLLMServer(ContractServer):
     root: str
     key: str
     longest: int
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """Folders of its adapters, by name."""
     convert: str = ""
     """What a pooling runner makes of the model: embed, classify, or "" for one that generates."""
 
@@ -59,6 +61,7 @@ class VLLMServer(ContractServer):
             key=launched.environment["VLLM_API_KEY"],
             longest=int(options["--max-model-len"]),
             convert=options.get("--convert", ""),
+            adapters=_adapters(options),
         )
 
     def is_open(self, request: web.Request) -> bool:
@@ -103,11 +106,14 @@ class VLLMServer(ContractServer):
         return web.Response(text=METRICS, content_type="text/plain")
 
     async def models(self, _: web.Request) -> web.Response:
-        """The one model."""
-        card = {"id": self.model, "object": "model", "created": 1, "owned_by": "vllm", "root": self.root}
-        return web.json_response(
-            {"object": "list", "data": [{**card, "parent": None, "max_model_len": self.longest, "permission": []}]}
-        )
+        """The one model, and its adapters as models whose parent it is."""
+        shared = {"object": "model", "created": 1, "owned_by": "vllm", "permission": []}
+        base = {**shared, "id": self.model, "root": self.root, "parent": None, "max_model_len": self.longest}
+        own = [
+            {**shared, "id": name, "root": folder, "parent": self.model, "max_model_len": None}
+            for name, folder in self.adapters.items()
+        ]
+        return web.json_response({"object": "list", "data": [base, *own]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
         """Count words as tokens."""
@@ -121,7 +127,7 @@ class VLLMServer(ContractServer):
         if (refused := self._refused(body)) is not None:
             return refused
         tokens = min(int(body.get("max_tokens") or self.longest), len(WORDS))
-        base = {"id": "chatcmpl-1", "created": 1, "model": self.model}
+        base = {"id": "chatcmpl-1", "created": 1, "model": body.get("model") or self.model}
         finish = "length" if tokens < len(WORDS) else "stop"
         usage = _usage(tokens)
         if not body.get("stream"):
@@ -173,13 +179,21 @@ class VLLMServer(ContractServer):
         if not self.alive:
             return _error(500, "InternalServerError", "EngineCore encountered an issue.")
         model = body.get("model")
-        if model is not None and model != self.model:
+        if model is not None and model not in (self.model, *self.adapters):
             return _error(404, "NotFoundError", f"The model `{model}` does not exist.", param="model")
         text = " ".join(str(message["content"]) for message in body.get("messages", ()))
         if len(text.split()) > self.longest:
             told = f"This model's maximum context length is {self.longest} tokens."
             return _error(400, "BadRequestError", told, param="input_tokens")
         return None
+
+
+def _adapters(options: Mapping[str, str]) -> dict[str, str]:
+    """Return the adapters of --lora-modules; LaunchError where they are not switched on or have no place."""
+    named = dict(item.split("=", 1) for item in options.get("--lora-modules", "").split())
+    if named and (options.get("--enable-lora") != "true" or len(named) > int(options.get("--max-loras", "1"))):
+        raise LaunchError("adapters without --enable-lora, or more than --max-loras")
+    return named
 
 
 def _usage(completion: int) -> Mapping[str, int]:
