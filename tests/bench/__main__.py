@@ -16,7 +16,20 @@ from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.support.stack import bring_up, start_cluster
-from tests.bench import answers, decrypt, gateway, idle, ingest, load, loader, retriever, scale, settled
+from nimblet.quantity import MEBIBYTE
+from tests.bench import (
+    answers,
+    decrypt,
+    gateway,
+    idle,
+    ingest,
+    load,
+    loader,
+    retriever,
+    scale,
+    settled,
+    speculative,
+)
 from tests.bench.matrix import matrix, soaks
 from tests.bench.ready import measure_ready, ready_table
 from tests.bench.sizing import HIGHEST, LOWEST, measure, sizing_table
@@ -35,6 +48,7 @@ BENCHES = {
     "scale": "many models at once: times, CPU, memory and requests, beside a bare client",
     "gateway": "what a gateway adds before the first token, and 200 streams at once",
     "load": "an open-loop load on a server as the operator sets it up, beside its own defaults at equal memory",
+    "speculative": "tokens a second with and without guessing ahead: free chat, and answers that repeat",
     "sizing": "predicted against measured memory",
     "answers": "grounded answers on the frozen corpus: right, refused, quoted, beside controls",
     "soak": "each model under load at its computed memory: no kill",
@@ -64,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         "--count",
         type=int,
         help=f"scale: models at once (default: {scale.COUNT}); settled: indexes, and as many Assistants "
-        f"(default: {settled.COUNT})",
+        f"(default: {settled.COUNT}); speculative: rounds (default: {speculative.ROUNDS})",
     )
     parser.add_argument(
         "--chunks",
@@ -79,11 +93,21 @@ def main(argv: Sequence[str]) -> int:
         default=ingest.DOCUMENTS,
         help="ingest: files of eight passages each (default: %(default)s)",
     )
-    parser.add_argument("--only", default="", help="models whose name holds this, for sizing and soak")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="models whose name holds this, for soak; for sizing also `LoRA`, `NGram` or `Draft`",
+    )
     parser.add_argument(
         "--seconds",
         type=float,
         help=f"of each soak (default: {SOAK_SECONDS:g}); of each round of load (default: {load.SECONDS:g})",
+    )
+    parser.add_argument(
+        "--hand-memory",
+        type=float,
+        default=load.HAND_MEMORY,
+        help="load: memory of the server started by hand, as a multiple of what ours gets (default: 1)",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="load: draw the distributions, a file a rate")
     answers.add_options(parser)
@@ -110,8 +134,12 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "sizing": lambda: bench_sizing(arguments.only),
         "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
         "load": lambda: load.main(
-            binary=_binary(), seconds=arguments.seconds or load.SECONDS, picture=arguments.plot
+            binary=_binary(),
+            seconds=arguments.seconds or load.SECONDS,
+            picture=arguments.plot,
+            hand_memory=arguments.hand_memory,
         ),
+        "speculative": lambda: speculative.main(binary=_binary(), rounds=arguments.count or speculative.ROUNDS),
         "soak": lambda: bench_soak(arguments.only, arguments.seconds or SOAK_SECONDS),
     }
     return runs[name]()
@@ -146,13 +174,13 @@ def bench_ready(name: str) -> int:
 def bench_sizing(only: str) -> int:
     """Measure the matrix; 1 where a prediction is below what was measured."""
     binary, results = _binary(), []
-    for case in (case for case in matrix() if only in case.name):
-        say(f"sizing: {case.name} {case.demand} …")
+    for case in (case for case in matrix() if only in case.title):
+        say(f"sizing: {case.title} {case.demand} …")
         results.append(measure(case, binary=binary))
-        say(f"  {results[-1].ratio:.3f}")
+        say(f"  {results[-1].ratio:.3f}: measured {results[-1].measured_bytes / MEBIBYTE:.1f} MiB")
     say(f"\nsizing, predicted / measured peak under load (aim {LOWEST} to {HIGHEST})\n{sizing_table(results)}")
-    low = [result.case.name for result in results if result.ratio < LOWEST]
-    high = [result.case.name for result in results if result.ratio > HIGHEST]
+    low = [result.case.title for result in results if result.ratio < LOWEST]
+    high = [result.case.title for result in results if result.ratio > HIGHEST]
     if high:
         say(f"above the aim: {', '.join(high)}")
     if low:

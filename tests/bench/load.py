@@ -31,6 +31,8 @@ RATES: Final = (0.2, 0.5, 1.0)
 """Requests a second: a machine of two cores has leisure at the first and not at the last."""
 SECONDS: Final = 60.0
 ROUNDS: Final = 2
+HAND_MEMORY: Final = 1.0
+"""The aim is told for equal memory; more shows what of the gain is the other server's death."""
 PROMPT_WORDS: Final = 60
 MAX_TOKENS: Final = 48
 TIMEOUT_SECONDS: Final = 300.0
@@ -45,29 +47,40 @@ class Side:
     group: Group
 
 
-def main(*, binary: Path, seconds: float = SECONDS, picture: Path | None = None) -> int:
-    """Take the figures and print them; 1 where our own server failed a request or was killed."""
+def main(
+    *, binary: Path, seconds: float = SECONDS, picture: Path | None = None, hand_memory: float = HAND_MEMORY
+) -> int:
+    """Take the figures and print them; 1 where our own server failed a request or was killed.
+
+    Each rate meets servers that are started anew: one that was killed stays dead for its rate alone.
+    `hand_memory` is what the server started by hand gets, as a multiple of the memory computed for ours.
+    """
     case, failed = soaks()[0], False
     limit = bytes_of(size_model(case.header(), case.demand).memory)
-    print(f"{case.name} in {limit / 2**20:.0f} MiB each, {ROUNDS} rounds of {seconds:g} s a rate")
-    with TemporaryDirectory(prefix="nimblet-load-") as folder, ExitStack() as stack:
-        sides = {
-            name: stack.enter_context(_side(case, args, binary=binary, folder=Path(folder) / name))
-            for name, args in ((OURS, _ours(case)), (BY_HAND, _by_hand(case)))
-        }
-        for rate in RATES:
+    limits = {OURS: limit, BY_HAND: int(limit * hand_memory)}
+    shown = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in limits.items())
+    print(f"{case.name}: {shown}; {ROUNDS} rounds of {seconds:g} s a rate")
+    for rate in RATES:
+        with TemporaryDirectory(prefix="nimblet-load-") as folder, ExitStack() as stack:
+            sides = {
+                name: stack.enter_context(
+                    _side(case, args, binary=binary, folder=Path(folder) / name, limit=limits[name])
+                )
+                for name, args in ((OURS, _ours(case)), (BY_HAND, _by_hand(case)))
+            }
             samples = asyncio.run(_loaded(sides, rate=rate, seconds=seconds))
-            load = _rounds(rate, seconds)
-            found = {name: summary(runs, load) for name, runs in samples.items()}
-            print(f"\n{rate:g} requests a second\n{report.text(found)}", flush=True)
-            failed = failed or bool(found[OURS].errors)
-            if picture is not None:
-                flat = {name: [sample for run in runs for sample in run] for name, runs in samples.items()}
-                plot.draw(flat, picture.with_stem(f"{picture.stem}-{rate:g}"))
-        kills = {name: side.group.kills() for name, side in sides.items()}
-        for name, side in sides.items():
-            print(f"{name}: {side.group.highest() / 2**20:.0f} MiB at most, {kills[name]} kills")
-    return int(failed or kills[OURS] > 0)
+            kills = {name: side.group.kills() for name, side in sides.items()}
+            peaks = {name: side.group.highest() / 2**20 for name, side in sides.items()}
+        load = _rounds(rate, seconds)
+        found = {name: summary(runs, load) for name, runs in samples.items()}
+        print(f"\n{rate:g} requests a second\n{report.text(found)}")
+        for name, peak in peaks.items():
+            print(f"{name}: {peak:.0f} MiB at most, {kills[name]} kills", flush=True)
+        failed = failed or bool(found[OURS].errors) or kills[OURS] > 0
+        if picture is not None:
+            flat = {name: [sample for run in runs for sample in run] for name, runs in samples.items()}
+            plot.draw(flat, picture.with_stem(f"{picture.stem}-{rate:g}"))
+    return int(failed)
 
 
 async def _loaded(sides: dict[str, Side], *, rate: float, seconds: float) -> dict[str, list[list[Sample]]]:
@@ -92,10 +105,10 @@ def _rounds(rate: float, seconds: float) -> Rounds:
 
 
 @contextmanager
-def _side(case: Case, args: Sequence[str], *, binary: Path, folder: Path) -> Iterator[Side]:
+def _side(case: Case, args: Sequence[str], *, binary: Path, folder: Path, limit: int) -> Iterator[Side]:
     folder.mkdir()
     with memory_group() as group:
-        group.limit(bytes_of(size_model(case.header(), case.demand).memory))
+        group.limit(limit)
         confine = [sys.executable, "-m", "tests.bench.soak", str(group.folder)]
         with run_server(binary, args, model=case.model, folder=folder, before=confine) as server:
             yield Side(server=server, group=group)

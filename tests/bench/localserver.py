@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from nimblet.manifests.loader import ADAPTERS_DIR
 from nimblet.quantity import MEBIBYTE
 
 API_KEY = "bench-key"
@@ -87,6 +88,15 @@ def local_args(args: Sequence[str], *, model: Path, key_file: Path, port: int) -
     if missing:
         raise BenchError(f"expected the rendered argv to hold {', '.join(sorted(missing))}; it does not")
     return [here.get(before, part) for before, part in zip(("", *args), args, strict=False)]
+
+
+def local_files(args: Sequence[str], *, adapters: Path, draft: Path) -> list[str]:
+    """Return the pod's argv with this machine's adapters and drafting model in place of the pod's."""
+    here = [part.replace(f"{ADAPTERS_DIR}/", f"{adapters}/", 1) for part in args]
+    return [
+        str(draft) if before == "--spec-draft-model" else part
+        for before, part in zip(("", *here), here, strict=False)
+    ]
 
 
 def free_port() -> int:

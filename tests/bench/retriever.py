@@ -30,7 +30,6 @@ import httpx
 import uvicorn
 from qdrant_edge import EdgeShard, Fusion, Prefetch, Query, QueryRequest
 
-from nimblet_retriever.__main__ import event_loop
 from nimblet_retriever.config import EmbeddedConfig, EmbeddingConfig, RetrieverConfig, SearchConfig
 from nimblet_retriever.embedding import Embedder, Kind
 from nimblet_retriever.retrieval import Question, Retriever
@@ -43,6 +42,7 @@ from nimblet_retriever.store.layout import Layout
 from nimblet_retriever.store.lexical import query_vector
 from nimblet_retriever.store.payload import DENSE, LEXICAL, RRF_K
 from nimblet_retriever.store.shard import filter_of
+from nimblet_tls.serving import event_loop
 from tests.bench.localserver import BenchError, free_port
 
 SIZES: Final = (1_000, 10_000, 100_000)

@@ -28,6 +28,7 @@ from tests.bench.sizing import (
     GENERATED_TOKENS,
     SHORT_TEXT_TOKENS,
     Case,
+    Completion,
     client_of,
     complete,
     embed,
@@ -169,8 +170,10 @@ def _one(client: httpx.Client, case: Case, tokens: Sequence[int], number: int) -
     whole = case.demand.context_length - (GENERATED_TOKENS if case.demand.task == "Chat" else 0)
     length = max(SHORT_TEXT_TOKENS, int(whole * PARTS[number % len(PARTS)]))
     prompt = next(prompts(tokens, [length], first=number))
-    send = complete if case.demand.task == "Chat" else embed
-    send(client, prompt)
+    if case.demand.task == "Chat":
+        complete(client, prompt, Completion())
+    else:
+        embed(client, prompt)
 
 
 def soak_table(soaks: Sequence[Soak]) -> str:

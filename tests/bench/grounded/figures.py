@@ -39,7 +39,8 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     rate, weight = hits / count, _Z * _Z / count
     middle = rate + weight / 2
     reach = _Z * math.sqrt(rate * (1 - rate) / count + weight / (4 * count))
-    return (middle - reach) / (1 + weight), (middle + reach) / (1 + weight)
+    # the bounds of none and of all are 0 and 1 but for rounding
+    return max(0.0, (middle - reach) / (1 + weight)), min(1.0, (middle + reach) / (1 + weight))
 
 
 def table(shares: Sequence[Share]) -> str:
