@@ -5,11 +5,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 
 def absent(programs: Mapping[str, str]) -> tuple[str, ...]:
     """Return the packages of the programs (program → package) that are not on the PATH, sorted."""
     return tuple(sorted({package for program, package in programs.items() if shutil.which(program) is None}))
+
+
+def absent_files(files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the packages of the files (path → package) that are not there, sorted."""
+    return tuple(sorted({package for path, package in files.items() if not Path(path).exists()}))
 
 
 def can_install() -> bool:

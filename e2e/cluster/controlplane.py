@@ -12,7 +12,9 @@ network namespace. It runs no container: what a pod does is what a kwok Stage sa
 The processes end with the thread that started them, so start it from the main thread.
 """
 
+import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -52,6 +54,8 @@ from e2e.cluster.progress import Progress
 from e2e.cluster.tools import APISERVER, CONTROLLER_MANAGER, ETCD, KWOK, SCHEDULER, light_tools
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20000, 30000)
+"""Below what Linux gives to sockets that ask for any port (net.ipv4.ip_local_port_range begins at 32768)."""
 START_SECONDS = 60.0
 STOP_SECONDS = 1.0
 SETTLED_OBJECTS = (
@@ -284,9 +288,17 @@ def is_settled(node: Manifest) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free TCP ports of loopback, all different; nothing holds them until a component does."""
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    """Return free TCP ports of loopback, all different; nothing holds them until a component does.
+
+    The kernel gives them to nobody in between, and two callers, even in two processes, hardly ever choose alike.
+    """
+    sockets: list[socket.socket] = []
     try:
+        for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
+            if len(sockets) == count:
+                break
+            with contextlib.suppress(OSError):  # somebody listens there
+                sockets.append(socket.create_server((LOOPBACK, port)))
         return [int(each.getsockname()[1]) for each in sockets]
     finally:
         for each in sockets:

@@ -91,6 +91,8 @@ REGISTRY = GoTool(
     "registry-v3.0.0",
     150,
 )
+CERT_MANAGER = GoTool("certmanager", "certmanager", ".", "certmanager-v1.21.2", 200)
+"""cert-manager's own controllers, as few as a certificate takes; `make test-cert-manager` alone needs them."""
 KIND_TOOL = GoTool("kind", "kind", "sigs.k8s.io/kind", f"kind-{KIND}", 60)
 
 _PACKAGED_FOLDER = f"kubectl-v35-{KUBECTL_PACKAGE_VERSION}"

@@ -27,9 +27,6 @@ class Control(StrEnum):
     """The model without any passage."""
 
 
-NEED_A_MODEL = frozenset({Control.SHUFFLED_PASSAGES, Control.CLOSED_BOOK})
-
-
 @dataclass(frozen=True)
 class Passage:
     document: str

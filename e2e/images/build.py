@@ -19,6 +19,8 @@ from e2e.packages import cache_root
 
 DOCKER_PROBE: Final = ["docker", "version", "--format", "{{.Server.Version}}"]
 COMPILERS: Final = {"cmake": "cmake", "ninja": "ninja-build", "g++": "g++", "strip": "binutils"}
+LIBRARIES: Final = {"/usr/include/openssl/ssl.h": "libssl-dev"}
+"""File to Debian package: what llama-server is linked with."""
 BUILDERS: Final = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Program to Debian package: for llama-server on any machine, and for images where Docker does not run."""
 
@@ -39,7 +41,7 @@ def install_tools() -> None:
     docker = succeeds(DOCKER_PROBE)
     absent = debian.absent(COMPILERS if docker else {**COMPILERS, **BUILDERS})
     if debian.can_install():
-        debian.install(absent, say=lambda line: print(line, flush=True))
+        debian.install((*absent, *debian.absent_files(LIBRARIES)), say=lambda line: print(line, flush=True))
 
 
 def list_images(names: Iterable[str]) -> list[BuiltImage]:

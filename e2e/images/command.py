@@ -65,7 +65,7 @@ def missing_tool(tool: str) -> BuildError:
     """The error for a command that is not on PATH."""
     return BuildError(
         f"expected `{tool}` on PATH, found none; on Debian: apt-get install "
-        "buildah mmdebstrap cmake ninja-build g++ binutils (uv: see its own instructions)"
+        "buildah mmdebstrap cmake ninja-build g++ binutils libssl-dev (uv: see its own instructions)"
     )
 
 

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e import adapter
+from e2e.adapter import write_adapter
 from e2e.images.llamaserver import ensure_llama_server
 from e2e.images.recipe import Recipe, source_files
 from e2e.images.sitepackages import Project, install_site_packages
 from e2e.mirror.demo import BROKEN_CONTENT, BROKEN_FILE, ModelEntry, hub_document
-from e2e.models import MODELS, model_path
+from e2e.models import MODELS, SMOLLM2, model_path
+from e2e.splitmodel import split_model
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,24 @@ def _add_mirror(place: Workplace) -> None:
     hub.mkdir()
     for model in MODELS.values():
         _link(model_path(model.name), hub / model.file)
-    entries = tuple(ModelEntry(repo=model.repo, file=model.file) for model in MODELS.values())
+    write_adapter(hub / adapter.FILE)
+    entries = (
+        *(ModelEntry(repo=model.repo, file=model.file) for model in MODELS.values()),
+        ModelEntry(repo=adapter.REPO, file=adapter.FILE),
+    )
+    tampered = (ModelEntry(repo=adapter.TAMPERED_REPO, file=adapter.FILE),)
     (hub / BROKEN_FILE).write_bytes(BROKEN_CONTENT)
-    (hub / "hub.json").write_text(json.dumps(hub_document(entries), indent=2), encoding="utf-8")
+    parts = smollm2_parts(place.cache)
+    for part in parts:
+        _link(part, hub / part.name)
+    document = hub_document(entries, tampered, parts=tuple(part.name for part in parts))
+    (hub / "hub.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def smollm2_parts(cache: Path) -> list[Path]:
+    """Return SmolLM2 in parts, made once."""
+    folder = cache / "models" / f"{SMOLLM2.name}-split" / SMOLLM2.sha256[:12]
+    return split_model(model_path(SMOLLM2.name), folder=folder, name="SmolLM2-135M-Instruct-Q4_1")
 
 
 def _link(source: Path, target: Path) -> None:

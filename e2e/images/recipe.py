@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e import adapter
 from e2e.images.llamaserver import server_recipe
 from e2e.images.sitepackages import PYTHON
 from e2e.models import MODELS
@@ -53,7 +54,7 @@ class BuiltImage:
 
 def recipes() -> dict[str, Recipe]:
     """Every image by name, in building order."""
-    weights = tuple(f"{model.file}@{model.sha256}" for model in MODELS.values())
+    weights = (*(f"{model.file}@{model.sha256}" for model in MODELS.values()), f"{adapter.FILE}@{adapter.SHA256}")
     listed = (
         _python_recipe("operator", dist="nimblet", project="operator"),
         _python_recipe("loader", dist="nimblet-loader", project="images/loader"),
@@ -61,7 +62,7 @@ def recipes() -> dict[str, Recipe]:
         _python_recipe("indexer", dist="nimblet-indexer", project="images/indexer"),
         _python_recipe("gateway", dist="nimblet-gateway", project="images/gateway"),
         Recipe("llamacpp", "images/llamacpp/Containerfile", (), ingredients=(server_recipe(),)),
-        Recipe("mirror", "e2e/mirror/Containerfile", ("e2e/mirror",), ingredients=weights),
+        Recipe("mirror", "e2e/mirror/Containerfile", ("e2e/mirror", "e2e/splitmodel.py"), ingredients=weights),
     )
     return {recipe.name: recipe for recipe in listed}
 

@@ -53,9 +53,9 @@ def _fetched(name: str, title: str, reason: Reason, repo: str, step: str) -> Fau
     return Fault(name, title, reason, SERVER, bad, SOURCE, edit=bad, step=step)
 
 
-def _refused(name: str, title: str, reason: Reason, bad: Wish, *, step: str = "", cure: str = SOURCE) -> Fault:
+def _refused(name: str, title: str, reason: Reason, bad: Wish, *, step: str = "") -> Fault:
     """A source that the resolver refuses."""
-    return Fault(name, title, reason, RESOLVER, bad, cure, edit=bad, step=step)
+    return Fault(name, title, reason, RESOLVER, bad, SOURCE, edit=bad, step=step)
 
 
 UNKNOWN: Final = Wish("hf://nobody/no-such-model")
@@ -97,12 +97,14 @@ SOURCES: Final = (
         "wrong-digest",
         "The file was replaced or tampered with: do not use it",
     ),
-    _refused(
-        "wrong-digest",
-        "digest of the spec differs",
-        Reason.DIGEST_MISMATCH,
-        Wish(spec={"integrity": {"sha256": {SMOLLM2.file: "0" * 64}}}),
-        step="Correct integrity.sha256, or do not use",
+    replace(
+        _refused(
+            "wrong-digest",
+            "digest of the spec differs",
+            Reason.DIGEST_MISMATCH,
+            Wish(spec={"integrity": {"sha256": {SMOLLM2.file: "0" * 64}}}),
+            step="Correct integrity.sha256, or do not use",
+        ),
         cure="correct integrity.sha256",
     ),
     _refused("truncated", "truncated file", Reason.HEADER_INVALID, _file(TRUNCATED_FILE), step="use another one"),

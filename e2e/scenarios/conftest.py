@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stack for the whole session, a namespace for each test, and diagnostics where one fails.
+"""The stack for all scenarios, a namespace for each test, and diagnostics where one fails.
 
-A cluster that runs already is used and left; one that this session started is removed. `NIMBLET_E2E_CLUSTER`
-names it (default `dev`), `NIMBLET_E2E_KEEP=1` keeps it and the namespaces of failed tests.
+A cluster that runs already is used and left; one that was started here is removed after the last scenario.
+`NIMBLET_E2E_CLUSTER` names it (default `dev`), `NIMBLET_E2E_KEEP=1` keeps it and the namespaces of failed tests.
 """
 
 import os
@@ -20,13 +20,11 @@ from e2e.support.kube import Kube
 from e2e.support.manifests import namespace_manifest
 from e2e.support.stack import Stack, bring_up, start_cluster
 
-FIRST_BUILD_SECONDS = 3600
-"""The first session of a machine builds Kubernetes and llama-server."""
 _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every scenario, and give the first one time for the session's fixtures."""
+    """Mark every scenario; its time counts without the session's fixtures, which may build Kubernetes."""
     mine = [item for item in items if "e2e/scenarios" in str(item.path)]
     for item in mine:
         item.add_marker(pytest.mark.e2e)
@@ -52,7 +50,7 @@ def _fixture(item: pytest.Item, name: str) -> object:
     return item.funcargs.get(name) if isinstance(item, pytest.Function) else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """The cluster with the hubs and the operator, made ready once."""
     name = os.environ.get("NIMBLET_E2E_CLUSTER", clusters.DEFAULT_NAME)
@@ -69,15 +67,15 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
             clusters.down(name, cache=cache_of(os.environ), progress=Progress())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kube(stack: Stack) -> Kube:
-    """Return kubectl on the session's cluster."""
+    """Return kubectl on the cluster of the scenarios."""
     return stack.kube
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def canaries(kube: Kube) -> Iterator[Canaries]:
-    """Look for what the Secrets of all namespaces held; the session fails where any of it is seen at its end."""
+    """Look for what the Secrets of all namespaces held; the last scenario fails where any is seen at the end."""
     made = Canaries(kube)
     yield made
     none_seen(made.finish())

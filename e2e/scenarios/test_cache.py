@@ -139,7 +139,7 @@ def test_filled_once_then_served_without_any_way_out(stack: Stack, namespace: st
     assert (job.rpartition("-")[2], downloaded) == ("1", SMOLLM2.size_bytes)
     with endpoint_of(kube, NAME, namespace) as endpoint:
         assert ask(endpoint, QUESTION)
-    until(lambda: egress(kube, namespace) == [], what="no egress once the last fetching pod is gone", seconds=60)
+    until(lambda: egress(kube, namespace) == [], what="no egress once the last fetching pod is gone", seconds=120)
     volumes = {str(volume["name"]): volume for volume in server(kube, namespace).spec.volumes}
     assert set(volumes) == {"artifact", "models", "key", "tmp"}
     assert volumes["models"]["persistentVolumeClaim"] == {"claimName": CLAIM, "readOnly": True}
@@ -215,7 +215,7 @@ def test_a_missing_storage_class_is_told_and_heals(stack: Stack, namespace: str,
     with watch(stack.cluster, "compactmodels", namespace) as models:
         applied = datetime.now(UTC)
         kube.apply(manifest)
-        kube.wait_condition(NAME, namespace, wanted={"Ready": "StorageClassMissing"}, seconds=60)
+        kube.wait_condition(NAME, namespace, wanted={"Ready": "StorageClassMissing"}, seconds=120)
         told = first_told(models, Reason.STORAGE_CLASS_MISSING)
     delay = (told.seen_at - applied).total_seconds()
     print(f"StorageClassMissing: told {delay:.1f} s after the model was applied")
@@ -243,17 +243,19 @@ def test_adding_and_removing_a_cache_keeps_the_model_serving(stack: Stack, names
         until(
             lambda: egress(kube, namespace) == [],
             what="no egress once the last fetching pod is gone",
-            seconds=60,
+            seconds=120,
         )
         kube.apply(model_manifest(NAME, namespace))
         kube.wait_ready(NAME, namespace)
         until(
             lambda: kube.find("persistentvolumeclaim", CLAIM, namespace) is None,
             what="the claim gone with its last pod",
-            seconds=60,
+            seconds=120,
         )
     seen = [Model.model_validate(item.body).shown("Serving")[0] for item in models.sightings]
     assert set(seen) <= {"True", ""}
     until(
-        lambda: not kube.pods(namespace, model=NAME, component="filler"), what="the filler's pods gone", seconds=60
+        lambda: not kube.pods(namespace, model=NAME, component="filler"),
+        what="the filler's pods gone",
+        seconds=120,
     )

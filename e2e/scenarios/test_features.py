@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import httpx
 import openai
 import pytest
+from pydantic import BaseModel
 
+from e2e.models import SMOLLM2
 from e2e.scenarios.test_rolling_change import QUESTION, finish, traffic
-from e2e.support.asking import Endpoint, ask, endpoint_of
+from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, ask, endpoint_of
 from e2e.support.kube import Kube
-from e2e.support.manifests import Manifest, model_manifest
+from e2e.support.manifests import GEMMA_URI, SMOLLM2_URI, SPLIT_URI, Manifest, model_manifest
 from e2e.support.wait import until
 from nimblet import labels, names
 from nimblet.manifests.configuration import API_KEY
@@ -74,7 +76,7 @@ def test_pool_name_and_chat_template(kube: Kube, namespace: str) -> None:
         servedModelName=SERVED,
     )
     kube.apply(manifest)
-    kube.wait_condition(NAME, namespace, wanted={"Ready": "Unschedulable", "Stalled": "True"}, seconds=60)
+    kube.wait_condition(NAME, namespace, wanted={"Ready": "Unschedulable", "Stalled": "True"}, seconds=120)
 
     with pool(kube):
         told = kube.wait_condition(NAME, namespace, wanted={"Ready": "ConfigMapMissing"}, seconds=90)
@@ -187,12 +189,78 @@ def test_suspended_model_stops_and_comes_back(kube: Kube, namespace: str) -> Non
     children = {item.key for item in kube.children(namespace, NAME) if item.kind not in PASSING}
 
     kube.patch("compactmodel", NAME, namespace, merge={"spec": {"suspend": True}})
-    told = kube.wait_condition(NAME, namespace, wanted={"Serving": "Suspended", "Ready": "Suspended"}, seconds=60)
+    told = kube.wait_condition(NAME, namespace, wanted={"Serving": "Suspended", "Ready": "Suspended"}, seconds=120)
     assert told.condition("Stalled") is None
-    until(lambda: not kube.pods(namespace, model=NAME), what="no pod", seconds=60)
+    until(lambda: not kube.pods(namespace, model=NAME), what="no pod", seconds=120)
     assert {item.key for item in kube.children(namespace, NAME) if item.kind not in PASSING} == children
 
     kube.patch("compactmodel", NAME, namespace, merge={"spec": {"suspend": None}})
     kube.wait_ready(NAME, namespace)
     with endpoint_of(kube, NAME, namespace) as endpoint:
         assert_opens(endpoint)
+
+
+REPEATING = (
+    "Repeat these words: red, green, blue, yellow, red, green, blue, yellow, red, green, blue, yellow, red, green"
+)
+
+NO_NGRAM: Manifest = {"draftTokens": None, "ngramSize": None}
+
+
+class Timings(BaseModel):
+    """What llama.cpp tells of a request, beside the times."""
+
+    draft_n: int = 0
+    draft_n_accepted: int = 0
+
+
+def told(endpoint: Endpoint) -> tuple[str, Timings]:
+    """Return a text that repeats itself, as the Service gives it at temperature 0, and what was guessed of it."""
+    body: Manifest = {
+        "messages": [{"role": "user", "content": REPEATING}],
+        "max_tokens": 32,
+        "temperature": 0,
+    }
+    headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+    url = f"{endpoint.url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT_SECONDS).raise_for_status().json()
+    return str(answer["choices"][0]["message"]["content"]), Timings.model_validate(answer["timings"])
+
+
+def set_runtime(kube: Kube, namespace: str, **fields: object) -> None:
+    """Edit the runtime and wait until pods of that alone are there; a None takes a field away."""
+    kube.patch("compactmodel", NAME, namespace, merge={"spec": {"runtime": fields}})
+    kube.wait_ready(NAME, namespace)
+    # a busy node may lead to the pod of before for as long as that drains
+    until(lambda: len(kube.pods(namespace, model=NAME, component="model")) == 1, what="one pod alone", seconds=120)
+
+
+def test_a_split_model_with_small_caches_guesses_ahead(kube: Kube, namespace: str) -> None:
+    source: Manifest = {"quantization": "Q4_1"}
+    runtime: Manifest = {**RUNTIME, "kvCacheType": "q4_0"}
+    kube.apply(model_manifest(NAME, namespace, uri=SPLIT_URI, source=source, runtime=runtime))
+    model = kube.wait_ready(NAME, namespace)
+    resolved = model.condition("Resolved")
+    assert resolved is not None
+    assert "3 file(s)" in resolved.message
+    with endpoint_of(kube, NAME, namespace) as endpoint:
+        assert_opens(endpoint)
+        set_runtime(kube, namespace, kvCacheType="q8_0")
+        plain, timings = told(endpoint)
+        assert timings.draft_n == 0
+        set_runtime(kube, namespace, speculative={"type": "NGram", "draftTokens": 8, "ngramSize": 3})
+        text, timings = told(endpoint)
+        assert text == plain
+        assert 0 < timings.draft_n_accepted <= timings.draft_n
+        set_runtime(kube, namespace, speculative={"type": "Draft", "source": {"uri": SMOLLM2_URI}, **NO_NGRAM})
+        text, timings = told(endpoint)
+        assert text == plain
+        assert 0 < timings.draft_n_accepted <= timings.draft_n
+        sizing = kube.model(NAME, namespace).status.sizing
+        assert sizing is not None
+        assert (sizing.draft_bytes or 0) > SMOLLM2.size_bytes // 2
+
+        other: Manifest = {"spec": {"runtime": {"speculative": {"source": {"uri": GEMMA_URI}}}}}
+        kube.patch("compactmodel", NAME, namespace, merge=other)
+        refused = kube.wait_condition(NAME, namespace, wanted={"Stalled": "DraftMismatch"}, seconds=90)
+        assert refused.shown("Serving") == ("True", "Answering")

@@ -98,12 +98,12 @@ def test_two_replicas_have_a_disruption_budget_and_kubectl_scale_works(kube: Kub
     until(
         lambda: kube.wait_ready(NAME, namespace).status.replicas == 1,
         what="one replica after kubectl scale",
-        seconds=60,
+        seconds=120,
     )
     until(
         lambda: kube.find("poddisruptionbudget", f"{NAME}-model", namespace) is None,
         what="no disruption budget at one replica",
-        seconds=60,
+        seconds=120,
     )
 
 

@@ -40,7 +40,7 @@ def test_chart_upgrade_restarts_no_model_pod(stack: Stack, namespace: str) -> No
     with endpoint_of(kube, NAME, namespace) as endpoint, traffic(endpoint) as met:
         try:
             upgrade(stack, {"operator": {"podAnnotations": {"e2e.nimblet.dev/upgrade": str(time.time())}}})
-            until(lambda: met.answered > 5, what="answers during the upgrade", seconds=60)
+            until(lambda: met.answered > 5, what="answers during the upgrade", seconds=120)
             kube.wait_ready(NAME, namespace)
         finally:
             upgrade(stack, {})
@@ -50,7 +50,7 @@ def test_chart_upgrade_restarts_no_model_pod(stack: Stack, namespace: str) -> No
     until(
         lambda: not set(operator_before) & {pod.metadata.uid for pod in kube.pods(OPERATOR_NAMESPACE)},
         what="the pods of the operator from before the upgrade gone",
-        seconds=60,
+        seconds=120,
     )
     assert pods_of(kube, namespace) == before
     assert kube.model(NAME, namespace).metadata.generation == 1
@@ -86,7 +86,7 @@ def settled(kube: Kube, namespace: str) -> Versions:
         seen.append(versions(kube, namespace))
         return seen[-1] == seen[-2]
 
-    until(same, what="a steady state", seconds=60)
+    until(same, what="a steady state", seconds=120)
     return seen[-1]
 
 
@@ -105,12 +105,12 @@ def test_drift_is_repaired_and_foreign_fields_are_kept(kube: Kube, namespace: st
             and Thing.model_validate(found).metadata.uid != service.metadata.uid
         ),
         what="the deleted Service again",
-        seconds=30,
+        seconds=120,
     )
     tampered = [{"op": "replace", "path": "/spec/template/spec/containers/0/args/1", "value": "/models/other"}]
     inside = f"--namespace={namespace}"
     kube.run("patch", "deployment", SERVER, inside, "--type=json", f"--patch={json.dumps(tampered)}")
-    until(lambda: server_args(kube, namespace) == args, what="the server's own arguments again", seconds=30)
+    until(lambda: server_args(kube, namespace) == args, what="the server's own arguments again", seconds=120)
 
     kube.wait_ready(NAME, namespace)
     kept = Thing.model_validate(kube.get("deployment", SERVER, namespace)).metadata
@@ -133,7 +133,7 @@ def server_args(kube: Kube, namespace: str) -> list[str]:
 def test_deleting_the_model_leaves_nothing(kube: Kube, namespace: str) -> None:
     kube.apply(model_manifest(NAME, namespace, replicas=2))
     kube.wait_ready(NAME, namespace)
-    kube.run("delete", "compactmodel", NAME, f"--namespace={namespace}", "--timeout=30s")
+    kube.run("delete", "compactmodel", NAME, f"--namespace={namespace}", "--timeout=90s")
     until(
         lambda: not kube.children(namespace, NAME),
         what="no object of the deleted model",
@@ -146,7 +146,7 @@ def test_deleting_the_model_leaves_nothing(kube: Kube, namespace: str) -> None:
 def operator_replicas(kube: Kube, replicas: int) -> Iterator[None]:
     """Run the block with another number of operators, then with one again."""
     kube.scale_deployment(OPERATOR, OPERATOR_NAMESPACE, replicas=replicas)
-    until(lambda: len(kube.pods(OPERATOR_NAMESPACE)) == replicas, what=f"{replicas} operator pods", seconds=60)
+    until(lambda: len(kube.pods(OPERATOR_NAMESPACE)) == replicas, what=f"{replicas} operator pods", seconds=120)
     try:
         yield
     finally:

@@ -12,11 +12,12 @@ import httpx
 import openai
 
 from e2e.models import GEMMA3_270M, SMOLLM2
-from e2e.support.asking import Endpoint, ask, endpoint_of
+from e2e.support.asking import Endpoint, ask, endpoint_of, is_routed
 from e2e.support.kube import Kube
 from e2e.support.manifests import GEMMA_URI, model_manifest
 from e2e.support.objects import Model, Pod
 from e2e.support.stack import Stack
+from e2e.support.wait import until
 from e2e.support.watching import Watch, watch
 
 NAME = "chat"
@@ -46,6 +47,7 @@ def traffic(
     endpoint: Endpoint, *, key: Callable[[], str] | None = None, pause_seconds: float = PAUSE_SECONDS
 ) -> Iterator[Traffic]:
     """Ask in a loop, plainly and by streams, while the block runs; `key` gives the API key of each request."""
+    until(lambda: is_routed(endpoint), what="a way to a pod", seconds=60)
     met, stop = Traffic(), threading.Event()
     current = key or (lambda: endpoint.api_key)
 
@@ -193,7 +195,7 @@ def test_broken_edit_keeps_the_old_model_serving_and_the_fix_heals(kube: Kube, n
 
     kube.apply(model_manifest(NAME, namespace, uri="hf://nobody/no-such-model"))
     wanted = {"Serving": "True", "Ready": "UpdateFailed", "Stalled": "True"}
-    broken = kube.wait_condition(NAME, namespace, wanted=wanted, seconds=60)
+    broken = kube.wait_condition(NAME, namespace, wanted=wanted, seconds=120)
     assert broken.shown("Ready") == ("False", "UpdateFailed")
     assert broken.shown("Stalled") == ("True", "RepositoryNotFound")
     message = broken.condition("Ready")

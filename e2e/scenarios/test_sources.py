@@ -44,13 +44,13 @@ def test_download_that_is_cut_every_twenty_megabytes_resumes(kube: Kube, namespa
     assert f"{SMOLLM2.size_bytes} bytes received" in log
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> SealedModel:
-    """The model encrypted for a key of this session."""
+    """The model encrypted for a key made here."""
     return seal_model(model_path("smollm2").read_bytes(), tmp_path_factory.mktemp("sealed"), file=SMOLLM2.file)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry(stack: Stack, sealed: SealedModel) -> str:
     """A registry inside the cluster with one model as artifact, image and encrypted; the URI without tag."""
     content = model_path("smollm2").read_bytes()
@@ -95,7 +95,7 @@ def test_encrypted_weights_open_with_a_key_that_was_lent_for_it(
             NAME, namespace, uri=f"{registry}:sealed", source=source, integrity={"sha256": spec["sha256"]}
         )
     )
-    refused = kube.wait_condition(NAME, namespace, wanted={"Ready": "SecretNotUsable"}, seconds=60)
+    refused = kube.wait_condition(NAME, namespace, wanted={"Ready": "SecretNotUsable"}, seconds=120)
     assert labels.WEIGHTS_KEY in conditions_text(refused)
     assert kube.pods(namespace, model=NAME, component="model") == []
 
@@ -125,7 +125,7 @@ def key_manifest(namespace: str, sealed: SealedModel, *, lent: bool) -> Manifest
 @pytest.mark.timeout(600, func_only=True)
 def test_a_claim_that_comes_late(kube: Kube, stack: Stack, namespace: str) -> None:
     kube.apply(model_manifest(NAME, namespace, uri="pvc://weights/llm"))
-    missing = kube.wait_condition(NAME, namespace, wanted={"Ready": "ClaimNotReady"}, seconds=60)
+    missing = kube.wait_condition(NAME, namespace, wanted={"Ready": "ClaimNotReady"}, seconds=120)
     assert "kubectl describe pvc" in conditions_text(missing)
     source = Path("/srv/hub") / SMOLLM2.file
     kube.apply(claim_manifest("weights", namespace))

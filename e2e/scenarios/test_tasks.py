@@ -67,7 +67,7 @@ def test_model_of_another_task_is_refused_before_any_pod(kube: Kube, namespace: 
     until(
         lambda: kube.model("minilm", namespace).shown("Ready") == ("False", "TaskMismatch"),
         what="the reason TaskMismatch",
-        seconds=60,
+        seconds=120,
         seen=lambda: str(kube.model("minilm", namespace).status.conditions),
     )
     assert kube.find("deployment", "minilm-model", namespace) is None

@@ -12,6 +12,7 @@ from pydantic import Field
 from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, service_url
 from e2e.support.kube import Kube
 from e2e.support.objects import Parsed
+from e2e.support.secure import secure_of
 from nimblet import names
 
 ASSISTANT, INDEX = "assistant", "retrievalindex"
@@ -111,9 +112,11 @@ def answer_of(completion: ChatCompletion) -> Answer:
 @contextmanager
 def answers_of(kube: Kube, name: str, namespace: str) -> Iterator[Answers]:
     """Give an Assistant, with the key from the Secret that its status names."""
-    key = _key(kube, kube.resource(ASSISTANT, name, namespace).status.key_secret, namespace)
-    with service_url(kube, f"{name}-gateway", namespace) as url:
-        yield Answers(endpoint=Endpoint(url=url, api_key=key, model=name))
+    status, service = kube.resource(ASSISTANT, name, namespace).status, names.gateway(name)
+    key = _key(kube, status.key_secret, namespace)
+    secure = secure_of(kube, service, namespace, endpoint=status.endpoint)
+    with service_url(kube, service, namespace, secure=secure) as url:
+        yield Answers(endpoint=Endpoint(url=url, api_key=key, model=name, secure=secure))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from e2e.cluster.errors import ClusterError
 from e2e.support.kube import CHILD_KINDS, Kube
@@ -35,10 +35,17 @@ class _Object(BaseModel):
     kind: str
     metadata: dict[str, JsonValue]
     data: dict[str, str] | None = None
+    spec: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
     def title(self) -> str:
         return f"{self.kind} {self.metadata['name']}"
+
+    @property
+    def proxied(self) -> str:
+        """A Service of ours, as the API server's proxy wants it named."""
+        name = self.metadata["name"]
+        return f"https:{name}:https" if '"name": "https"' in json.dumps(self.spec.get("ports")) else f"{name}:http"
 
 
 class _Objects(BaseModel):
@@ -102,7 +109,7 @@ class Canaries:
             labels = item.metadata.get("labels")
             component = labels.get("app.kubernetes.io/component") if isinstance(labels, dict) else None
             if item.kind == "Service" and component in ENDPOINTS:
-                path = f"/api/v1/namespaces/{namespace}/services/{item.metadata['name']}:http/proxy/metrics"
+                path = f"/api/v1/namespaces/{namespace}/services/{item.proxied}/proxy/metrics"
                 try:
                     yield str(item.metadata["name"]), self.kube.run("get", "--raw", path)
                 except ClusterError as error:

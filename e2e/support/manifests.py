@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from e2e.mirror.demo import SPLIT_REPO
 from e2e.models import GEMMA3_270M, MINILM, MINILM_CLASSIFY, MINILM_RERANK, SMOLLM2
 from nimblet.labels import API_VERSION
 
@@ -13,6 +14,7 @@ GEMMA_URI: Final = f"hf://{GEMMA3_270M.repo}"
 MINILM_URI: Final = f"hf://{MINILM.repo}"
 RERANK_URI: Final = f"hf://{MINILM_RERANK.repo}"
 CLASSIFY_URI: Final = f"hf://{MINILM_CLASSIFY.repo}"
+SPLIT_URI: Final = f"hf://{SPLIT_REPO}"
 
 
 def namespace_manifest(name: str) -> Manifest:

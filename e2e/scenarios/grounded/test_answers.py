@@ -136,7 +136,7 @@ def test_a_changed_fact_changes_the_answer_and_a_rollback_brings_it_back(desk: D
 def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: Answers) -> None:
     before = desk.index().status.serving_generation
     with searches(answers.endpoint, [item.question for item in questions()]) as met:
-        until(lambda: met.answered >= 5, what="searches to be answered", seconds=30)
+        until(lambda: met.answered >= 5, what="searches to be answered", seconds=120)
         # a build and its swap
         annotation = {BUILD_REQUESTED_AT: "now"}
         desk.kube.patch(INDEX, DOCS, desk.namespace, merge={"metadata": {"annotations": annotation}})
@@ -151,7 +151,7 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
                 and Thing.model_validate(found).metadata.uid != killed
             ),
             what="another pod",
-            seconds=60,
+            seconds=120,
         )
         answered = met.answered
         until(lambda: met.answered >= answered + 5, what="searches to be answered again", seconds=120)

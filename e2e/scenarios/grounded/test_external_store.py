@@ -32,22 +32,31 @@ def test_a_refused_key_and_a_server_that_goes_away_are_told_and_heal(
     stack: Stack, desk: Desk, stage: Stage
 ) -> None:
     kube, namespace = desk.kube, desk.namespace
-
-    def serve_with(key: str, *, turn: int) -> None:
-        for manifest in server_manifests(namespace, image=stack.images["retriever"], key=key, turn=turn):
-            kube.apply(manifest)
-        kube.run("rollout", "status", f"deployment/{SERVER}", f"--namespace={namespace}", "--timeout=90s")
-
     # Given an index that serves from a server, which is there first: a retriever that can't open its store ends
-    serve_with(FIRST, turn=1)
+    serve_with(FIRST, stack, desk, turn=1)
     kube.apply(key_manifest(namespace, FIRST))
     kube.apply(documents_manifest(PAPERS, namespace, documents(PAPER)))
     kube.apply(shared_manifest(namespace))
     desk.ready(SHARED)
     assert_found(desk)
+    refuse_the_key(stack, desk, stage)
+    go_away(desk, stage)
+    kube.run("delete", INDEX, SHARED, f"--namespace={namespace}", "--wait=false")
+    kube.run("delete", "deployment", SERVER, f"--namespace={namespace}", "--wait=false")
+
+
+def serve_with(key: str, stack: Stack, desk: Desk, *, turn: int) -> None:
+    """Run the server with a key; `turn` tells its pods apart."""
+    for manifest in server_manifests(desk.namespace, image=stack.images["retriever"], key=key, turn=turn):
+        desk.kube.apply(manifest)
+    desk.kube.run("rollout", "status", f"deployment/{SERVER}", f"--namespace={desk.namespace}", "--timeout=90s")
+
+
+def refuse_the_key(stack: Stack, desk: Desk, stage: Stage) -> None:
+    kube, namespace = desk.kube, desk.namespace
     # When the server wants another key
     begun = now()
-    serve_with(SECOND, turn=2)
+    serve_with(SECOND, stack, desk, turn=2)
     up = stage.pod_ready(f"{SERVER}-", since=begun)
     told = stage.told(INDEX, SHARED, {"Ready": "StoreRefused", "Serving": "False"}, since=begun)
     # Then the index heals once its Secret has that key
@@ -69,6 +78,10 @@ def test_a_refused_key_and_a_server_that_goes_away_are_told_and_heal(
             healed_seconds=healed,
         )
     )
+
+
+def go_away(desk: Desk, stage: Stage) -> None:
+    kube, namespace = desk.kube, desk.namespace
     # When the server goes away
     begun = now()
     kube.run("scale", "deployment", SERVER, f"--namespace={namespace}", "--replicas=0")
@@ -90,8 +103,6 @@ def test_a_refused_key_and_a_server_that_goes_away_are_told_and_heal(
             healed_seconds=healed,
         )
     )
-    kube.run("delete", INDEX, SHARED, f"--namespace={namespace}", "--wait=false")
-    kube.run("delete", "deployment", SERVER, f"--namespace={namespace}", "--wait=false")
 
 
 def assert_found(desk: Desk) -> None:

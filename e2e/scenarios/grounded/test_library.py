@@ -213,7 +213,7 @@ def killed(library: Desk) -> None:
             and Thing.model_validate(found).metadata.uid != uid
         ),
         what="another pod",
-        seconds=60,
+        seconds=120,
     )
 
 
