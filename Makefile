@@ -16,12 +16,19 @@ UV := $(shell command -v uv 2>/dev/null || echo $(NIMBLET_CACHE)/uv/bin/uv)
 RUN := $(UV) run --no-sync
 # Programs of the repository call uv too.
 export PATH := $(dir $(UV)):$(PATH)
+# Tests start hundreds of programs: compile Python once, whatever the environment says, and not into the tree.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(NIMBLET_CACHE)/pycache
+# The workers of a run must find the tests in one order, sets among their parameters too; another one each time.
+export PYTHONHASHSEED := $(shell od -An -N2 -tu2 /dev/urandom | tr -d ' ')
 # Each image's tests are modules named tests.*: checked one image at a time.
 TYPED := "operator/nimblet images/loader e2e tests" images/attestation images/egress images/gateway images/indexer images/relevance images/retriever images/tls
 LOCAL := tests/unit tests/golden tests/contract images/attestation/tests images/egress/tests images/gateway/tests images/indexer/tests images/loader/tests images/relevance/tests images/retriever/tests images/tls/tests
 FUZZ_SECONDS ?= 60
 # Further arguments for pytest, such as ARGS="-k resolve".
 ARGS ?=
+# How many tests go at the same time where everything is tested (tests/lanes.py); 0: one after the other.
+LANES ?= 2
 
 .PHONY: help
 help: ## List the targets
@@ -33,7 +40,7 @@ demo: sync ## Cluster, operator, a real small model, an answer with its source, 
 
 .PHONY: test
 test: check prepare ## Everything: check, then unit, golden, contract, cluster, fault, loader and end-to-end tests
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest --numprocesses=$(LANES) $(ARGS)
 
 .PHONY: check
 check: sync ## Format, lint, types, import directions, generated files; no test
@@ -51,7 +58,7 @@ prepare: sync ## Build or fetch what the cluster, the images and the tests need;
 
 .PHONY: test-unit
 test-unit: sync ## Unit, golden, contract and loader tests; no cluster, no root
-	$(RUN) pytest $(LOCAL) $(ARGS)
+	$(RUN) pytest --numprocesses=$(LANES) $(LOCAL) $(ARGS)
 
 .PHONY: fuzz
 fuzz: sync ## Coverage-guided fuzzing of the header parsers, FUZZ_SECONDS (60) each; atheris, Linux only
@@ -73,6 +80,10 @@ test-faults-full: prepare ## The same with a crash before and after every single
 .PHONY: test-e2e
 test-e2e: prepare ## User journeys on the disposable cluster with real pods and a real model
 	$(RUN) pytest e2e/scenarios $(ARGS)
+
+.PHONY: test-cert-manager
+test-cert-manager: prepare ## Certificates by cert-manager's own controllers; builds them, minutes the first time
+	$(RUN) pytest e2e/certmanager $(ARGS)
 
 .PHONY: bench
 bench: sync ## Figures: BENCH="ready sizing" by default; loader, retriever, idle and scale too (docs/figures.md)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from nimblet import labels, names
 from nimblet.api.compactmodel import CompactModel, CompactModelSpec, CompactModelStatus
+from nimblet.plan.adapters import wanted_sources
 from nimblet.plan.artifact import Artifact, Header, parse_artifact
 from nimblet.plan.compactmodel import plan_compactmodel
 from nimblet.plan.facts import (
@@ -30,6 +31,7 @@ from nimblet.plan.facts import (
 )
 from nimblet.plan.integrity import known_trust
 from nimblet.plan.result import Plan
+from nimblet.plan.runtime.interface import Serve
 from nimblet.plan.source import source_hash
 from nimblet.settings import Settings
 
@@ -174,6 +176,37 @@ def stored(
     )
 
 
+def stored_draft(
+    model: CompactModel, text: str, *, settings: Settings = SETTINGS, trust: Texts = NO_TEXTS
+) -> ArtifactFacts:
+    """Return the stored artifact of a model's drafting model."""
+    digest = wanted_sources(model, settings, trust)[-1]
+    name = names.artifact(model.name, source_hash=digest)
+    return ArtifactFacts(name=name, uid=f"artifact-{digest}", source_hash=digest, text=text)
+
+
+def stored_adapters(
+    model: CompactModel,
+    found: Mapping[str, Mapping[str, object]],
+    *,
+    settings: Settings = SETTINGS,
+    trust: Texts = NO_TEXTS,
+) -> tuple[ArtifactFacts, ...]:
+    """Return the stored artifacts of a model's adapters, those that `found` names."""
+    hashes = wanted_sources(model, settings, trust)[1:]
+    named = zip(hashes, model.spec.adapters or (), strict=False)
+    return tuple(
+        ArtifactFacts(
+            name=names.artifact(model.name, source_hash=digest),
+            uid=f"artifact-{digest}",
+            source_hash=digest,
+            text=json.dumps(dict(found[adapter.name]), sort_keys=True, separators=(",", ":")),
+        )
+        for digest, adapter in named
+        if adapter.name in found
+    )
+
+
 def a_node(name: str = "node-1", *, memory: int = 24 * GIBIBYTE, cpu: int = 2000, **overrides: Any) -> NodeFacts:
     return NodeFacts(name=name, labels={}, memory_bytes=memory, cpu_millicores=cpu, **overrides)
 
@@ -240,6 +273,24 @@ def a_deployment(revision: str, **overrides: Any) -> DeploymentFacts:
         updated_replicas=1,
     )
     return replace(deployment, **overrides)
+
+
+def a_serve(**overrides: Any) -> Serve:
+    """Return what a server's container depends on."""
+    serve = Serve(
+        image="registry.example/server:1",
+        alias="chat",
+        model_file="m.gguf",
+        context_length=2048,
+        parallel=2,
+        kv_cache_type="f16",
+        kv_cache_bytes=1,
+        prompt_cache_mebibytes=0,
+        threads=1,
+        startup_seconds=60,
+        key_secret=("s", "k"),
+    )
+    return replace(serve, **overrides)
 
 
 def plan_of(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from nimblet import labels
 from nimblet.api.indexstatus import RetrievalIndexStatus
 from nimblet.api.retrievalindex import RetrievalIndex, RetrievalIndexSpec
-from nimblet.plan.facts import Answer, ClaimFacts, DeploymentFacts, Observation, PodFacts
+from nimblet.plan.facts import ClaimFacts
 from nimblet.plan.indexfacts import (
     BuildFacts,
     GenerationFacts,
@@ -22,7 +22,7 @@ from nimblet.plan.indexfacts import (
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.retrievalindex import IndexPlan, plan_retrievalindex
 from nimblet.settings import Settings
-from tests.builders import GIBIBYTE, NOW, SETTINGS, a_node, child
+from tests.builders import GIBIBYTE, NOW, SETTINGS, a_deployment, a_node, a_pod, child
 
 KEYS: Final = KeySet(search="nk-search-1", build="nk-build-1", push="nk-push-1", operate="nk-operate-1")
 NEW_KEYS: Final = KeySet(search="nk-search-2", build="nk-build-2", push="nk-push-2", operate="nk-operate-2")
@@ -124,29 +124,8 @@ def running_facts(index: RetrievalIndex, retriever: RetrieverFacts | None = None
         labels.REVISION
     ]
     told = retriever if retriever is not None else a_retriever(None)
-    pod = PodFacts(
-        name="handbook-retriever-0",
-        uid="uid-pod",
-        revision=revision,
-        source_hash="",
-        ready=True,
-        terminating=False,
-        created_at=NOW - timedelta(minutes=5),
-        node="node-1",
-        ip="192.0.2.1",
-        container_id="containerd://retriever",
-        observation=Observation(answer=Answer.ANSWERED),
-    )
-    deployment = DeploymentFacts(
-        name="handbook-retriever",
-        uid="uid-set",
-        generation=1,
-        observed_generation=1,
-        revision=revision,
-        source_hash="",
-        replicas=1,
-        updated_replicas=1,
-    )
+    pod = a_pod(revision, "handbook-retriever-0")
+    deployment = a_deployment(revision, name="handbook-retriever", uid="uid-set")
     return replace(before, deployment=deployment, pods=(pod,), retriever=told, **overrides)
 
 
