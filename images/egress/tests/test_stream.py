@@ -4,7 +4,7 @@
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -38,8 +38,10 @@ def sending(*answers: Sequence[bytes]) -> Iterator[str]:
         thread.join()
 
 
-def client() -> Client:
-    return Client(EgressPolicy(allow=(RULE,)), Credentials(None, ()))
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with closing(Client(EgressPolicy(allow=(RULE,)), Credentials(None, ()))) as client:
+        yield client
 
 
 def drain(answer: Answer, received: bytearray) -> None:
@@ -60,28 +62,27 @@ def drain(answer: Answer, received: bytearray) -> None:
         [b"HTTP/1.1 200 OK\r\n\r\n" + BODY],
     ],
 )
-def test_the_body_is_whole(packets: list[bytes]) -> None:
-    with sending(packets) as url, client().get(url) as answer:
+def test_the_body_is_whole(packets: list[bytes], client: Client) -> None:
+    with sending(packets) as url, client.get(url) as answer:
         assert b"".join(answer.bulk()) == BODY
 
 
-def test_bytes_after_the_announced_length_are_not_the_body() -> None:
-    with sending([OK + BODY + b"more"]) as url, client().get(url) as answer:
+def test_bytes_after_the_announced_length_are_not_the_body(client: Client) -> None:
+    with sending([OK + BODY + b"more"]) as url, client.get(url) as answer:
         assert b"".join(answer.bulk()) == BODY
 
 
-def test_what_came_before_the_end_is_kept() -> None:
+def test_what_came_before_the_end_is_kept(client: Client) -> None:
     received = bytearray()
-    with sending([OK + BODY[:-1]]) as url, client().get(url) as answer, pytest.raises(SourceError) as caught:
+    with sending([OK + BODY[:-1]]) as url, client.get(url) as answer, pytest.raises(SourceError) as caught:
         drain(answer, received)
     assert caught.value.reason is Reason.DownloadTruncated
     assert received == BODY[:-1]
 
 
-def test_a_connection_serves_on_after_a_body_that_the_parser_read() -> None:
-    one = client()
+def test_a_connection_serves_on_after_a_body_that_the_parser_read(client: Client) -> None:
     with sending([OK + BODY], [OK + BODY]) as url:
-        with one.get(url) as answer:
+        with client.get(url) as answer:
             assert b"".join(answer.chunks()) == BODY
-        with one.get(url) as answer:
+        with client.get(url) as answer:
             assert b"".join(answer.bulk()) == BODY
