@@ -104,18 +104,7 @@ def gguf_adapter_facts(path: str, headers: Sequence[tuple[GGUFHeader, int]]) -> 
     halves = [_gguf_half(path, item.name, item.shape) for item in header.tensors if not _is_norm(item.name)]
     facts = _facts(path, halves, _GGUF_LAYER, alpha=alpha, base_model=_base_name(header))
     tensors = sum_tensors(headers)
-    return HeaderFacts(
-        architecture=architecture,
-        parameters=tensors.parameters,
-        tensor_bytes=tensors.tensor_bytes,
-        tensor_types=tensors.by_type,
-        output_tied=False,
-        context_length=0,
-        embedding_length=0,
-        block_count=0,
-        chat_template=False,
-        adapter=facts,
-    )
+    return _header_facts(architecture, tensors.parameters, tensors.by_type, facts)
 
 
 def peft_adapter_facts(
@@ -137,10 +126,16 @@ def peft_adapter_facts(
     facts = _facts(
         path, halves, _PEFT_LAYER, alpha=told.lora_alpha, base_model=_plain(told.base_model_name_or_path)
     )
-    by_type = header.bytes_by_type
+    return _header_facts("", header.parameters, header.bytes_by_type, facts)
+
+
+def _header_facts(
+    architecture: str, parameters: int, by_type: Mapping[str, int], adapter: AdapterFacts
+) -> HeaderFacts:
+    """Return what an adapter's files tell; what only a model has is zero."""
     return HeaderFacts(
-        architecture="",
-        parameters=header.parameters,
+        architecture=architecture,
+        parameters=parameters,
         tensor_bytes=sum(by_type.values()),
         tensor_types=dict(sorted(by_type.items())),
         output_tied=False,
@@ -148,7 +143,7 @@ def peft_adapter_facts(
         embedding_length=0,
         block_count=0,
         chat_template=False,
-        adapter=facts,
+        adapter=adapter,
     )
 
 
