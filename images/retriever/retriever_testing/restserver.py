@@ -2,11 +2,13 @@
 """A make-believe Qdrant server: the client's local mode behind REST, with what a server adds to it.
 
 It refuses wrong keys and read-only ones, filters by fields without an index (strict mode), settings that 1.18
-does not know, and writes to a full disk. It ranks as local mode does: what a real server makes of a request is
-not here.
+does not know, bodies that are too large, and writes to a full disk. As several servers it parts a collection,
+keeps what other parts took when one fails, and tells a change late. It ranks as local mode does: what a real
+server makes of a request is not here.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -41,6 +43,8 @@ CREATE_1_18: Final = frozenset(
 """Settings of a collection that Qdrant 1.18 knows."""
 READS: Final = frozenset({"query", "scroll", "count"})
 """Requests by POST that change nothing."""
+MAX_BYTES: Final = 32 * 2**20
+"""Of a request's body: `service.max_request_size_mb` of Qdrant's own configuration."""
 FULL: Final = "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
 
 
@@ -54,9 +58,19 @@ class RestServer:
     version: str = "1.18.2"
     full: bool = False
     optimizer_error: str | None = None
+    max_bytes: int = MAX_BYTES
+    servers: int = 1
+    """So many parts has a collection whose request says no number."""
+    lost_part: int | None = None
+    """The part of every collection that takes no write."""
+    late: int = 0
+    """How often a collection is told as it was before its last change, as by a server that applies it later."""
     requests: int = 0
     local: AsyncQdrantClient = field(default_factory=lambda: AsyncQdrantClient(":memory:"))
     indexed: dict[str, set[str]] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    former: dict[str, list[models.CollectionInfo]] = field(default_factory=dict)
+    """Answers of late servers, by collection."""
     snapshots: SnapshotFolder = field(default_factory=SnapshotFolder)
 
     def peer(self, url: str) -> "RestServer":
@@ -99,7 +113,11 @@ class RestServer:
             raise Refused(403, "Global manage access is required")
 
     async def _routed(self, request: Request) -> object:  # noqa: PLR0911 - a table
-        body: Any = json.loads(await request.body() or b"null")
+        sent = await request.body()
+        if len(sent) > self.max_bytes:
+            limit = f"(limit: {self.max_bytes} bytes)"
+            raise Refused(400, f"Payload error: JSON payload ({len(sent)} bytes) is larger than allowed {limit}.")
+        body: Any = json.loads(sent or b"null")
         parts = request.url.path.strip("/").split("/")
         match (request.method, parts):
             case ("GET", ["collections"]):
@@ -124,6 +142,8 @@ class RestServer:
     async def _collection(self, method: str, name: str, body: Any) -> object:
         if method == "GET":
             info = await self.local.get_collection(name)
+            if self.former.get(name):
+                return self.former[name].pop()
             if self.optimizer_error is not None:
                 info.optimizer_status = models.OptimizersStatusOneOf1(error=self.optimizer_error)
             return info
@@ -132,6 +152,8 @@ class RestServer:
             return await self.local.delete_collection(name)
         self._check_disk()
         if method == "PATCH":
+            before = (await self.local.get_collection(name)).model_copy(deep=True)
+            self.former[name] = [before] * self.late
             return await self.local.update_collection(name, metadata=body["metadata"])
         if await self.local.collection_exists(name):
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
@@ -140,6 +162,7 @@ class RestServer:
             raise Refused(400, f"unknown fields {sorted(unknown)}")
         wanted = models.CreateCollection.model_validate(body)
         self.indexed[name] = set()
+        self.parts[name] = wanted.shard_number or self.servers
         return await self.local.create_collection(
             name,
             vectors_config=wanted.vectors,
@@ -156,7 +179,7 @@ class RestServer:
                 return {"operation_id": 1, "status": "completed"}
             case ("PUT", ["points"]):
                 self._check_disk()
-                return await self.local.upsert(name, models.PointsList.model_validate(body).points)
+                return await self._upserted(name, models.PointsList.model_validate(body).points)
             case ("POST", ["points"]):
                 asked = models.PointRequest.model_validate(body)
                 return await self.local.retrieve(name, asked.ids, with_payload=asked.with_payload or True)
@@ -173,6 +196,15 @@ class RestServer:
             case ("POST", ["points", "query"]):
                 return await self._queried(name, body)
         raise Refused(404, f"no such path below {name}: {rest}")
+
+    async def _upserted(self, name: str, points: list[models.PointStruct]) -> object:
+        """Write points to their parts: what others took stays when one fails."""
+        parts = self.parts.get(name, self.servers)
+        taken = [item for item in points if zlib.crc32(str(item.id).encode()) % parts != self.lost_part]
+        result = await self.local.upsert(name, taken) if taken else None
+        if len(taken) < len(points):
+            raise Refused(500, "Service internal error: the replica set has no active replica")
+        return result
 
     async def _snapshots(self, method: str, name: str, named: list[str]) -> object:
         match (method, named):
