@@ -5,21 +5,28 @@ The server is a make-believe one; what is believed of it stands in Qdrant's sour
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from nimblet_retriever.store.chunk import Mode
+from nimblet_retriever.store.moving import MovingStore
+from nimblet_retriever.store.qdrant import REQUEST_BYTES
 from nimblet_retriever.store.server import ServerStore
 from retriever_testing.process import serving
 from retriever_testing.restserver import RestServer
 from retriever_testing.stores import (
     KEY,
     URL,
+    answered,
     asked,
     chunk,
     document,
     found,
+    manifest,
+    on_rest,
     opened,
     sealed,
 )
@@ -29,6 +36,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
 ]
 PUMP = chunk("pump", "The pump X200 runs at 45 bar.")
+LIMIT = REQUEST_BYTES + 2**10
+FILLER = "words " * 16_000
 
 
 @pytest_asyncio.fixture
@@ -37,6 +46,37 @@ async def server() -> AsyncIterator[RestServer]:
     made = RestServer()
     yield made
     await made.local.close()
+
+
+async def test_document_larger_than_a_request_is_pushed_and_moved(server: RestServer) -> None:
+    # Given a document whose passages are more than a server takes at once
+    server.max_bytes = LIMIT
+    store = on_rest(server, None)
+    name = await sealed(store, [PUMP])
+    large = document("large", *(f"The crane lifts load {number}. {FILLER}" for number in range(100)))
+    # When it is pushed, then all of it is kept
+    await (await store.overlay()).put(replace(large, digest="1"))
+    assert (await (await store.overlay()).totals()).passages == 100
+    _, texts = await answered(store, name, asked("load 99", mode=Mode.LEXICAL, limit=1))
+    assert texts[0].startswith("The crane lifts load 99.")
+    # And so it is when it is taken to other servers
+    other = RestServer(url="http://other", max_bytes=LIMIT)
+    target = on_rest(other, None)
+    moving = MovingStore(target, [store])
+    await moving.serve(await sealed(target, [PUMP], number=2))
+    (space,) = await (await target.overlay()).spaces()
+    assert (await other.local.count(f"uid-push-{space.id}")).count == 100
+    await moving.close()
+    await other.local.close()
+
+
+async def test_batch_larger_than_a_request_is_built(server: RestServer) -> None:
+    server.max_bytes = LIMIT
+    store = on_rest(server, None)
+    build = await store.begin(manifest())
+    await build.add([chunk(f"d{number}", FILLER) for number in range(100)])
+    assert (await build.seal()).chunks == 100
+    await store.close()
 
 
 @pytest.mark.parametrize("key", [None, "k3y"])

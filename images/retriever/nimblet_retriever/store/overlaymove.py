@@ -23,11 +23,11 @@ from nimblet_retriever.store.overlaypoints import (
     value_of,
 )
 from nimblet_retriever.store.pushed import Space
-from nimblet_retriever.store.qdrant import answered, scroll
+from nimblet_retriever.store.qdrant import answered, requests_of, scroll
 from nimblet_retriever.store.site import Site
 
 BATCH: Final = 256
-"""Points that are written at once."""
+"""Points that are held at once."""
 
 
 async def home_of(sites: Sequence[Site]) -> int | None:
@@ -115,7 +115,11 @@ async def _copy(source: AsyncQdrantClient, name: str, target: AsyncQdrantClient,
         vector = cast("models.VectorStruct", record.vector or {})
         batch.append(models.PointStruct(id=record.id, vector=vector, payload=record.payload))
         if len(batch) == BATCH:
-            await answered(target.upsert(new_name, batch, wait=True))
+            await _put(target, new_name, batch)
             batch = []
-    if batch:
-        await answered(target.upsert(new_name, batch, wait=True))
+    await _put(target, new_name, batch)
+
+
+async def _put(client: AsyncQdrantClient, collection: str, points: Sequence[models.PointStruct]) -> None:
+    for batch in requests_of(points):
+        await answered(client.upsert(collection, batch, wait=True))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the store on a server and its overlay share of the client: points, rankings, filters, and its errors."""
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
@@ -24,6 +24,8 @@ from nimblet_retriever.store.lexical import document_vector, query_vector
 from nimblet_retriever.store.payload import DENSE, LEXICAL, excluded, json_of, payload_of, required
 
 PAGE: Final = 1000
+REQUEST_BYTES: Final = 8 * 2**20
+"""Of the points in one request: a server takes 32 MiB where its configuration says no other number."""
 NOT_FOUND: Final = 404
 REFUSALS: Final = frozenset({401, 403})
 """No key or a wrong one; a key that may not do this: a read-only one, or one for other collections."""
@@ -83,6 +85,21 @@ def point_of(chunk: Chunk, *, language: str) -> models.PointStruct:
         LEXICAL: models.SparseVector(indices=words.indices, values=words.values),
     }
     return models.PointStruct(id=chunk.id, vector=vector, payload=json_of(payload_of(chunk)))
+
+
+def requests_of(points: Sequence[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
+    """Yield points in their order, as many at once as one request may hold; one that is larger goes alone."""
+    held: list[models.PointStruct] = []
+    room = REQUEST_BYTES
+    for point in points:
+        size = len(point.model_dump_json().encode())
+        if held and size > room:
+            yield held
+            held, room = [], REQUEST_BYTES
+        held.append(point)
+        room -= size
+    if held:
+        yield held
 
 
 @dataclass(frozen=True, kw_only=True)

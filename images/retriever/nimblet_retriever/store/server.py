@@ -309,7 +309,13 @@ class ServerStore:
 class ServerBuild:
     """A build in a collection of its own."""
 
-    def __init__(self, client: AsyncQdrantClient, troubles: Troubles, collection: str, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        troubles: Troubles,
+        collection: str,
+        manifest: Manifest,
+    ) -> None:
         self._client = client
         self._troubles = troubles
         self._collection = collection
@@ -323,10 +329,8 @@ class ServerBuild:
     async def add(self, chunks: Sequence[Chunk]) -> None:
         """Keep a batch; the server's own write-ahead log makes it durable."""
         check_chunks(self._manifest, chunks)
-        if not chunks:
-            return
         points = [point_of(chunk, language=self._manifest.language) for chunk in chunks]
-        await self._written(self._client.upsert(self._collection, points, wait=True))
+        await self._here(self._troubles.put(self._collection, points))
 
     async def vectors(self, reuse_keys: Sequence[str]) -> Mapping[str, Sequence[float]]:
         """Return vectors that it holds already."""
@@ -336,14 +340,12 @@ class ServerBuild:
         """Count, and write the counts to the metadata: that is what makes it sealed."""
         counts = await self._here(_counts(self._client, self._collection))
         sealed = Generation(manifest=self._manifest, counts=counts)
-        await self._written(self._client.update_collection(self._collection, metadata=_metadata(sealed)))
+        changed = self._client.update_collection(self._collection, metadata=_metadata(sealed))
+        await self._here(self._troubles.written(self._collection, changed))
         return counts
 
     async def close(self) -> None:
         """Nothing is held: the collection stays."""
-
-    async def _written(self, request: Awaitable[T]) -> T:
-        return await self._here(self._troubles.written(self._collection, request))
 
     async def _here(self, request: Awaitable[T]) -> T:
         try:

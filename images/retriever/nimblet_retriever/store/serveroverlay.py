@@ -233,9 +233,7 @@ class ServerOverlay:
 
     async def _put(self, points: list[models.PointStruct]) -> None:
         """Write entries."""
-        await self._troubles.written(
-            self._entries, self._client.upsert(self._entries, points, wait=True), field="kind"
-        )
+        await self._troubles.put(self._entries, points, field="kind")
 
     async def _current(self) -> _View:
         """Return the view of now, read anew if anything was written since the last one."""
@@ -306,8 +304,7 @@ class ServerOverlay:
             point.id = id_of(f"{entry.document}\0{entry.sequence}", str(chunk.position))
             point.payload = {**(point.payload or {}), "sequence": entry.sequence}
             points.append(point)
-        if points:
-            await self._troubles.written(collection, self._client.upsert(collection, points, wait=True))
+        await self._troubles.put(collection, points)
 
     async def _clear(self, document: str, *, but: Entry | None) -> None:
         """Remove a document's passages from all spaces, but those of one entry."""

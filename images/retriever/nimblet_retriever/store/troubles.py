@@ -5,13 +5,13 @@ Qdrant tells nobody how full its disk is: it refuses writes to a part of a colle
 left than a write-ahead log takes.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
 from nimblet_retriever.store.chunk import GenerationUnknown, StoreError, StoreFull, StoreRefused
-from nimblet_retriever.store.qdrant import answered, any_of
+from nimblet_retriever.store.qdrant import answered, any_of, requests_of
 
 NOBODY: Final = ""
 """A value that no field has: what is selected by it is nothing."""
@@ -36,6 +36,11 @@ class Troubles:
             raise
         self._met.pop(collection, None)
         return result
+
+    async def put(self, collection: str, points: Sequence[models.PointStruct], *, field: str = "document") -> None:
+        """Write points; more than a server takes at once go in several requests."""
+        for batch in requests_of(points):
+            await self.written(collection, self._client.upsert(collection, batch, wait=True), field=field)
 
     async def still(self) -> StoreError | None:
         """Return what writes meet now, where any met something: deleting nothing is a write to every part."""
