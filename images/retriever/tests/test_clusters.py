@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nimblet_retriever.store.chunk import Mode
+from nimblet_retriever.store.chunk import Mode, StoreUnavailable
 from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.qdrant import REQUEST_BYTES
 from nimblet_retriever.store.server import ServerStore
@@ -76,6 +76,35 @@ async def test_batch_larger_than_a_request_is_built(server: RestServer) -> None:
     build = await store.begin(manifest())
     await build.add([chunk(f"d{number}", FILLER) for number in range(100)])
     assert (await build.seal()).chunks == 100
+    await store.close()
+
+
+@pytest.mark.parametrize("lost", range(3))
+async def test_erasure_that_a_part_did_not_take_is_made_again(server: RestServer, lost: int) -> None:
+    # Given three servers, whose collections have three parts where nothing else is said
+    server.servers = 3
+    store = on_rest(server, None)
+    name, overlay = await sealed(store, [PUMP, chunk("valve", "Close the valve.")]), await store.overlay()
+    assert len((await answered(store, name, asked("pump valve")))[1]) == 2
+    # When a document is erased while one part takes no write, and again when it does
+    server.lost_part = lost
+    try:
+        await overlay.remove("pump", None)
+    except StoreUnavailable:
+        server.lost_part = None
+        await overlay.remove("pump", None)
+    # Then it is hidden from those that had looked before, and counted
+    assert (await answered(store, name, asked("pump valve")))[1] == ["Close the valve."]
+    assert (await overlay.totals()).tombstones == 1
+    await store.close()
+
+
+async def test_entries_of_pushes_have_one_part_and_passages_the_servers_number(server: RestServer) -> None:
+    server.servers = 3
+    store = on_rest(server, None)
+    await (await store.overlay()).put(document("note", "A valve."))
+    assert server.parts.pop("uid-push") == 1
+    assert set(server.parts.values()) == {3}
     await store.close()
 
 

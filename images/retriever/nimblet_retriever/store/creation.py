@@ -50,12 +50,16 @@ async def create_passages(
 
 
 async def create_entries(client: AsyncQdrantClient, collection: str, config: CollectionConfig | None) -> None:
-    """Make the collection of a pushes' entries, without vectors, with as many copies as others have."""
+    """Make the collection of a pushes' entries, without vectors, with as many copies as others have.
+
+    One part, as each takes its points of a request alone: a cluster that is told no number makes one a server.
+    """
     wanted = layout(config, dimension=1)
     await answered(
         client.create_collection(
             collection,
             vectors_config={},
+            shard_number=1,
             replication_factor=wanted.copies,
             write_consistency_factor=wanted.confirmed,
         )
