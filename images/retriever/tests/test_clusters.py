@@ -6,12 +6,14 @@ The server is a make-believe one; what is believed of it stands in Qdrant's sour
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from nimblet_retriever.store.chunk import Mode, StoreUnavailable
+from nimblet_retriever.store.generation import Gate, Notes
 from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.qdrant import REQUEST_BYTES
 from nimblet_retriever.store.server import ServerStore
@@ -36,8 +38,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
 ]
 PUMP = chunk("pump", "The pump X200 runs at 45 bar.")
+GATE = Gate(recall=0.5, mrr=0.4, ndcg=0.45, k=5, asked=2, passed=True, failed=(), serving=None)
 LIMIT = REQUEST_BYTES + 2**10
 FILLER = "words " * 16_000
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest_asyncio.fixture
@@ -105,6 +109,39 @@ async def test_entries_of_pushes_have_one_part_and_passages_the_servers_number(s
     await (await store.overlay()).put(document("note", "A valve."))
     assert server.parts.pop("uid-push") == 1
     assert set(server.parts.values()) == {3}
+    await store.close()
+
+
+async def test_what_was_sealed_serves_at_once_though_a_server_tells_it_late(server: RestServer) -> None:
+    server.late = 3
+    store = on_rest(server, None)
+    name = await sealed(store, [PUMP])
+    assert [item.sealed for item in await store.generations()] == [True]
+    await store.serve(name)
+    assert await found(store, name, asked("pump")) == ["pump"]
+    await store.close()
+
+
+async def test_notes_are_not_lost_to_a_server_that_tells_them_late(server: RestServer) -> None:
+    # Given a generation that was noted, and a server of the cluster that has not heard of it
+    store = on_rest(server, None)
+    name = await sealed(store, [PUMP])
+    server.late = 2
+    await store.note(name, Notes(gate=GATE))
+    # When a note is added to what is told
+    (told,) = await store.generations()
+    await store.note(name, told.notes.model_copy(update={"served_at": NOON}))
+    # Then both are there, for another retriever too
+    server.former.clear()
+    other = on_rest(server, None)
+    for reader in (store, other):
+        (told,) = await reader.generations()
+        assert (told.notes.gate, told.notes.served_at) == (GATE, NOON)
+    # and what that one notes is heard of here
+    await other.note(name, Notes(gate=GATE))
+    server.former.clear()
+    assert (await store.generations())[0].notes.served_at is None
+    await other.close()
     await store.close()
 
 

@@ -98,6 +98,8 @@ class Generation(StoredModel):
     manifest: Manifest
     counts: Counts | None = None
     notes: Notes = Notes()
+    revision: int = 0
+    """Counts the changes, where a server may tell what was before one."""
 
     @property
     def name(self) -> str:

@@ -70,7 +70,7 @@ class ServerStore:
         self._prefix = prefix
         self._collection = collection
         self._known: dict[str, tuple[str, Generation]] = {}
-        """Sealed generations by name, with their collections: they never change, so they are looked up once."""
+        """Sealed generations by name, with their collections: all but their notes never changes."""
         self._overlay: ServerOverlay | None = None
 
     @property
@@ -104,7 +104,7 @@ class ServerStore:
             )
         # of a collection that can't be made, later writes to the one of pushes tell whether it still can't
         await self._troubles.written(entries_of(self._prefix), made, field="kind")
-        return ServerBuild(self._client, self._troubles, collection, manifest)
+        return ServerBuild(self._client, self._troubles, collection, manifest, known=self._known)
 
     async def generations(self) -> tuple[Generation, ...]:
         """Return all generations."""
@@ -207,7 +207,7 @@ class ServerStore:
     async def note(self, name: str, notes: Notes) -> None:
         """Replace a sealed generation's notes in the collection's metadata."""
         collection, known = await self._sealed(name)
-        generation = known.model_copy(update={"notes": notes})
+        generation = known.model_copy(update={"notes": notes, "revision": known.revision + 1})
         noted = self._client.update_collection(collection, metadata=_metadata(generation))
         await self._troubles.written(collection, noted)
         self._known[name] = (collection, generation)
@@ -280,7 +280,17 @@ class ServerStore:
     async def _collections(self) -> list[tuple[str, Generation]]:
         listed = await answered(self._client.get_collections())
         names = [item.name for item in listed.collections if item.name.startswith(f"{self._prefix}-g")]
-        return [(name, generation) for name in names if (generation := await self._manifest(name)) is not None]
+        told = [(name, generation) for name in names if (generation := await self._manifest(name)) is not None]
+        return [(name, self._newest(name, generation)) for name, generation in told]
+
+    def _newest(self, collection: str, told: Generation) -> Generation:
+        """Return what is known of a generation: a server may tell it as it was before we changed it on another."""
+        known = self._known.get(told.name)
+        if known is not None and known[0] == collection and known[1].revision > told.revision:
+            return known[1]
+        if told.sealed:
+            self._known[told.name] = (collection, told)
+        return told
 
     async def _sealed(self, name: str) -> tuple[str, Generation]:
         known = self._known.get(name)
@@ -288,7 +298,6 @@ class ServerStore:
             return known
         for collection, generation in await self._collections():
             if generation.name == name and generation.sealed:
-                self._known[name] = (collection, generation)
                 return collection, generation
         raise GenerationUnknown(f"generation {name} is not among the sealed ones")
 
@@ -315,8 +324,12 @@ class ServerBuild:
         troubles: Troubles,
         collection: str,
         manifest: Manifest,
+        *,
+        known: dict[str, tuple[str, Generation]],
     ) -> None:
+        """`known`: what the store knows of sealed ones."""
         self._client = client
+        self._known = known
         self._troubles = troubles
         self._collection = collection
         self._manifest = manifest
@@ -339,9 +352,10 @@ class ServerBuild:
     async def seal(self) -> Counts:
         """Count, and write the counts to the metadata: that is what makes it sealed."""
         counts = await self._here(_counts(self._client, self._collection))
-        sealed = Generation(manifest=self._manifest, counts=counts)
+        sealed = Generation(manifest=self._manifest, counts=counts, revision=1)
         changed = self._client.update_collection(self._collection, metadata=_metadata(sealed))
         await self._here(self._troubles.written(self._collection, changed))
+        self._known[sealed.name] = (self._collection, sealed)
         return counts
 
     async def close(self) -> None:
