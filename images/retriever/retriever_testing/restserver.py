@@ -57,6 +57,7 @@ class RestServer:
     read_only_key: str | None = None
     version: str = "1.18.2"
     full: bool = False
+    full_answer: tuple[int, str] = (500, FULL)
     optimizer_error: str | None = None
     max_bytes: int = MAX_BYTES
     servers: int = 1
@@ -246,7 +247,7 @@ class RestServer:
 
     def _check_disk(self) -> None:
         if self.full:
-            raise Refused(500, FULL)
+            raise Refused(*self.full_answer)
 
     def _check_filter(self, name: str, flt: Mapping[str, Any] | None) -> None:
         conditions = [item for kind in ("must", "must_not", "should") for item in (flt or {}).get(kind) or ()]

@@ -19,7 +19,7 @@ from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.opening import open_servers
 from nimblet_retriever.store.server import ServerStore
 from retriever_testing.embeddings import EmbeddingServer
-from retriever_testing.restserver import RestServer
+from retriever_testing.restserver import FULL, RestServer
 from retriever_testing.stores import asked, chunk, document, found, manifest, on_rest, sealed
 
 pytestmark = [
@@ -114,7 +114,11 @@ async def test_key_that_may_only_read_is_told_while_searches_are_answered(
     await store.close()
 
 
-async def test_full_disk_is_told_until_writes_go_through_again(server: RestServer) -> None:
+@pytest.mark.parametrize("answer", [(500, FULL), (507, "Insufficient storage: the disk is at its limit")])
+async def test_full_disk_is_told_until_writes_go_through_again(
+    server: RestServer, answer: tuple[int, str]
+) -> None:
+    server.full_answer = answer
     store = on_rest(server, FixedKey("first"))
     name = await serving(store)
     server.full = True

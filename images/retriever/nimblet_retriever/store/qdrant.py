@@ -3,6 +3,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Literal, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -68,7 +69,8 @@ def _refusal(error: UnexpectedResponse) -> StoreError:
         return StoreRefused(
             f"the Qdrant server refuses the key (HTTP {error.status_code}); give one that may read and write"
         )
-    if is_full(error.content.decode(errors="replace")):
+    # older servers say 500 and the system's words, newer ones have a status for it
+    if error.status_code == HTTPStatus.INSUFFICIENT_STORAGE or is_full(error.content.decode(errors="replace")):
         return StoreFull(FULL)
     return StoreUnavailable(f"the Qdrant server answered HTTP {error.status_code}; see its log")
 
