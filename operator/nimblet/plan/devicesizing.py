@@ -117,7 +117,7 @@ def size_on_devices(header: Header, demand: DeviceDemand) -> DeviceSizing:
     weights, kv, added = device_weights(header, demand), device_cache(header, demand), _added(demand)
     engine = rules.base_bytes + int(rules.weight_share * weights)
     needed, usable = weights + kv + added + engine, usable_bytes(demand)
-    split = split_problem(header, demand.devices)
+    split = split_problem(header, demand.devices, demand.engine)
     shortage = split or _shortage(demand, needed=needed, usable=usable)
     per_token = token_bytes(header, demand)
     left = max(usable - needed + kv, 0)
@@ -209,11 +209,19 @@ def _added(demand: DeviceDemand) -> int:
     return added
 
 
-def split_problem(header: Header, devices: int) -> str:
-    """Return why the model can't be divided among so many devices: each must get as many heads as the others."""
+def split_problem(header: Header, devices: int, engine: Engine) -> str:
+    """Return why the model can't be divided among so many devices: each must get as many heads as the others.
+
+    Of fewer heads of keys and values than devices vLLM gives each device a copy, where they come out even (its
+    attention layers assert both); TGI copies a single one alone (flash_causal_lm.py of 3.3).
+    """
     heads = most_heads(header)
     if heads and heads % devices:
         return f"{heads} attention heads can't be divided among {devices} devices."
+    for kept in sorted({layer.heads for layer in layers_of(header) if layer.heads and not layer.latent}):
+        copied = devices % kept == 0 if engine == "VLLM" else kept == 1
+        if kept % devices and not copied:
+            return f"{kept} heads of keys and values can't be divided among {devices} devices by {engine}."
     return ""
 
 

@@ -109,8 +109,8 @@ def with_hint(
 def _uneven(known: Known, profile: HardwareProfile, devices: int) -> str:
     """Return why so many devices can't share the model; llama.cpp gives each whole layers, the others heads."""
     choice = known.servers(profile)
-    shares_heads = isinstance(choice, Choice) and choice.runtime.engine is not None
-    return split_problem(known.header, devices).rstrip(".") if shares_heads else ""
+    engine = choice.runtime.engine if isinstance(choice, Choice) else None
+    return split_problem(known.header, devices, engine).rstrip(".") if engine is not None else ""
 
 
 def _less(known: Known, profile: HardwareProfile, devices: int, *, each_bytes: int) -> str:

@@ -43,9 +43,10 @@ def servers_on(
 
     def _split(found: Choice, profile: HardwareProfile) -> str:
         """Return why the layers can't be split among the devices; llama.cpp splits between them instead."""
-        if profile.class_ in CPU_CLASSES or found.runtime.name == "LlamaCpp":
+        engine = found.runtime.engine
+        if profile.class_ in CPU_CLASSES or engine is None:
             return ""
-        return split_problem(artifact.header, count).rstrip(".")
+        return split_problem(artifact.header, count, engine).rstrip(".")
 
     def on(profile: HardwareProfile) -> Choice | Problem:
         available = runtime_images(settings, profile)

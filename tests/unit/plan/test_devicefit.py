@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Safetensors models on nodes with devices: what is too small says what would fit, and how many would share."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,9 +41,16 @@ def a_gpu_node(*, gibibytes: int, devices: int = 8) -> NodeFacts:
 
 
 def planned(node: NodeFacts, *, count: int | None = None, **runtime: Any) -> Plan[CompactModelStatus]:
+    return planned_shape({}, node, count=count, **runtime)
+
+
+def planned_shape(
+    shape: Mapping[str, Any], node: NodeFacts, *, count: int | None = None, **runtime: Any
+) -> Plan[CompactModelStatus]:
+    """Return the plan of a model that differs from HEADER by `shape`."""
     hardware: dict[str, object] = {"profile": "nvidia"} | ({"count": count} if count else {})
     model = a_model(source={"uri": "hf://Qwen/Qwen2.5-7B-Instruct"}, hardware=hardware, runtime=runtime)
-    text = artifact_text(header=HEADER, format="Safetensors", files=FILES)
+    text = artifact_text(header={**HEADER, **shape}, format="Safetensors", files=FILES)
     facts = base_facts(model, artifacts=(stored(model, text, settings=SETTINGS),), nodes=(node,))
     return plan_of(model, facts, settings=SETTINGS)
 
@@ -76,6 +84,16 @@ def test_heads_that_devices_can_not_share_are_told_before_any_pod() -> None:
     assert shown(plan, "Placed") == ("False", "RuntimeUnsuitable")
     assert "28 attention heads can't be divided among 3 devices" in message(plan, "Ready")
     assert "Deployment" not in kinds(plan)
+
+
+def test_counts_that_leave_heads_of_keys_and_values_over_are_neither_made_nor_suggested() -> None:
+    phi = {"headCount": 40, "headCountKv": 10, "embeddingLength": 5120}
+    plan = planned_shape(phi, a_gpu_node(gibibytes=24), count=4)
+    assert shown(plan, "Placed") == ("False", "RuntimeUnsuitable")
+    assert "10 heads of keys and values can't be divided among 4 devices" in message(plan, "Ready")
+    assert "Deployment" not in kinds(plan)
+    small = planned_shape(phi, a_gpu_node(gibibytes=10), contextLength=8192)
+    assert "; hardware.count 5 would do" in message(small, "Ready")
 
 
 def test_counts_that_can_not_share_are_not_suggested() -> None:

@@ -11,9 +11,11 @@ from nimblet.plan.artifact import Header
 from nimblet.plan.devicesizing import (
     ENGINES,
     DeviceDemand,
+    Engine,
     device_cache,
     device_weights,
     size_on_devices,
+    split_problem,
     token_bytes,
     usable_bytes,
 )
@@ -71,6 +73,36 @@ def test_heads_that_can_not_be_divided_are_told() -> None:
     sizing = size_on_devices(header(), replace(DEMAND, devices=3))
     assert (sizing.fits, sizing.suggestion) == (False, NOTHING)
     assert sizing.shortage == "32 attention heads can't be divided among 3 devices."
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "engine", "devices", "shared"),
+    [
+        (10, "VLLM", 2, True),
+        (10, "VLLM", 4, False),  # Phi-4: vLLM's attention layers assert that the heads come out even
+        (8, "VLLM", 4, True),
+        (2, "VLLM", 4, True),  # each device holds a copy
+        (2, "TGI", 2, True),
+        (2, "TGI", 4, False),  # TGI copies none but a single one
+        (1, "TGI", 4, True),
+    ],
+)
+def test_heads_of_keys_and_values_are_divided_too(
+    kv_heads: int, engine: Engine, devices: int, *, shared: bool
+) -> None:
+    phi = header(headCount=40, headCountKv=kv_heads, embeddingLength=5120)
+    told = size_on_devices(phi, replace(DEMAND, engine=engine, devices=devices)).shortage
+    wanted = f"{kv_heads} heads of keys and values can't be divided among {devices} devices by {engine}."
+    assert told == ("" if shared else wanted)
+
+
+def test_layers_without_keys_and_values_and_latent_ones_do_not_hinder_sharing() -> None:
+    hybrid = header(headCountKv=[[0, 28], [8, 4]])
+    mla = {"attention.kv_lora_rank": 512, "rope.dimension_count": 64}
+    latent = header(blockCount=27, headCount=16, headCountKv=1, keyLength=128, other=mla)
+    for shape in (hybrid, latent):
+        assert split_problem(shape, 4, "VLLM") == ""
+        assert split_problem(shape, 4, "TGI") == ""
 
 
 def test_what_would_fit_is_suggested() -> None:
