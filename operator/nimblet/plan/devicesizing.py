@@ -44,6 +44,8 @@ class EngineRules:
     """Further share of the weights on a device, for buffers that grow with the model."""
     host_bytes: int
     host_device_bytes: int
+    windows: bool
+    """Windowed layers hold their window alone, not the whole context."""
 
 
 ENGINES: Final[Mapping[Engine, EngineRules]] = {
@@ -56,15 +58,18 @@ ENGINES: Final[Mapping[Engine, EngineRules]] = {
         weight_share=0.05,
         host_bytes=4 * GIBIBYTE,
         host_device_bytes=4 * GIBIBYTE,
+        windows=True,
     ),
     # 0.90: TGI 3.3's TGI_WIGGLE_ROOM (server/models/globals.py). Its warm-up holds the widest batch as vLLM's
-    # profiling does, so the same figures stand for its buffers: assumed.
+    # profiling does, so the same figures stand for its buffers: assumed. Its cache has blocks of one size for all
+    # layers (flash_causal_lm.py, warmup), and it ends where they hold less than --max-total-tokens (backends/v3).
     "TGI": EngineRules(
         utilization=0.90,
         base_bytes=2355 * MEBIBYTE,
         weight_share=0.05,
         host_bytes=4 * GIBIBYTE,
         host_device_bytes=4 * GIBIBYTE,
+        windows=False,
     ),
 }
 
@@ -179,9 +184,11 @@ def _share(header: Header, demand: DeviceDemand, tokens: int) -> int:
     """Return the cache of one sequence on one device, in whole blocks where there is more than one token.
 
     Heads are divided among devices; where there are fewer heads than devices, each has one; a latent vector is
-    whole on each. A windowed layer holds the window and one step (vLLM's SlidingWindowSpec).
+    whole on each. A windowed layer holds the window and one step (vLLM's SlidingWindowSpec; TGI: all of it).
     """
-    window = min(tokens, max((header.sliding_window or 0) - 1, 0) + demand.batch_tokens)
+    window = tokens
+    if ENGINES[demand.engine].windows:
+        window = min(tokens, max((header.sliding_window or 0) - 1, 0) + demand.batch_tokens)
     numbers = 0
     for item in layers_of(header):
         held = _blocks(window) if item.windowed else _blocks(tokens)
@@ -251,7 +258,7 @@ def _formula(header: Header, demand: DeviceDemand, *, weights: int, engine: int,
     rules, added = ENGINES[demand.engine], _added(demand)
     share = share_of(demand)
     kept, type_ = layers_of(header), demand.kv_cache_type
-    windowed = sum(item.windowed for item in kept)
+    windowed = sum(item.windowed for item in kept) if rules.windows else 0
     states = sum(item.state > 0 for item in kept)
     notes = f", {windowed} layers of a window" if windowed else ""
     notes += f", {states} recurrent layers" if states else ""

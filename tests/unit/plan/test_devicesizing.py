@@ -137,6 +137,16 @@ def test_windowed_layers_hold_the_window_and_one_step() -> None:
     assert token_bytes(windowed, DEMAND) == 128 * 1024
 
 
+def test_tgi_holds_the_whole_context_in_windowed_layers_too() -> None:
+    # Gemma 3 4B: 29 of 34 layers have a window, and TGI's blocks are of one size for all of them
+    gemma = {"blockCount": 34, "headCount": 8, "headCountKv": 4, "keyLength": 256, "valueLength": 256}
+    windowed = header(**gemma, slidingWindow=1024, slidingWindowPattern=[[1, 29], [0, 5]])
+    asked = replace(DEMAND, engine="TGI", context_length=32768, parallel=1)
+    assert device_cache(windowed, asked) == 2 * 34 * 4 * 256 * 2 * 32768
+    assert "layers of a window" not in size_on_devices(windowed, asked).formula[1]
+    assert "29 layers of a window" in size_on_devices(windowed, replace(asked, engine="VLLM")).formula[1]
+
+
 def test_recurrent_layers_keep_a_state_a_slot() -> None:
     ssm = {"ssm.conv_kernel": 4, "ssm.state_size": 128, "ssm.inner_size": 8192, "ssm.group_count": 1}
     hybrid = header(headCountKv=[[0, 28], [8, 4]], other=ssm)
