@@ -131,6 +131,46 @@ def test_size_prints_the_same_arithmetic_as_plan(capsys: pytest.CaptureFixture[s
     assert size.strip() in plan
 
 
+def test_size_is_that_of_the_server_and_the_profile_which_the_plan_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = ROOT / "samples" / "catalog"
+    facts = catalog / "facts" / "phi-4.json"
+    gguf, safetensors = yaml.safe_load_all((catalog / "phi-4.yaml").read_text(encoding="utf-8"))
+    for body, profile, nodes in (
+        (safetensors, "auto", "cpu"),
+        (safetensors, "amd", "amd"),
+        (gguf, "nvidia", "nvidia"),
+    ):
+        named = {**body, "spec": {**body["spec"], "hardware": {"profile": profile}}}
+        file = write(tmp_path / "model.yaml", named)
+        pool = catalog / "nodes" / f"{nodes}.yaml"
+        _, plan, _ = run(capsys, "plan", "-f", file, "--facts", facts, "--facts", pool)
+        code, size, _ = run(capsys, "size", "-f", file, "--facts", facts)
+        assert code == 0
+        assert size.strip() in plan
+
+
+def test_size_tells_what_no_server_does_and_which_profiles_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "model.yaml", manifest(hardware={"profile": "gaudi"}))
+    code, _, err = run(capsys, "size", "-f", file, "--facts", FACTS)
+    assert code == 1
+    assert "smollm2 on gaudi: No runtime serves this model: LlamaCpp does not run on gaudi" in err
+    file = write(tmp_path / "model.yaml", manifest(hardware={"profile": "abacus"}))
+    _, _, err = run(capsys, "size", "-f", file, "--facts", FACTS)
+    assert "to be one of cpu, xeon, nvidia, gaudi, intel-gpu, amd, found abacus" in err
+
+
+def test_a_header_of_safetensors_is_not_sized_as_gguf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = yaml.safe_load((ROOT / "samples" / "catalog" / "facts" / "phi-4.json").read_text(encoding="utf-8"))
+    path = write(tmp_path / "artifact.json", facts["artifacts"]["phi-4-safetensors"])
+    code, _, err = run(capsys, "size", "--gguf-facts", path)
+    assert code == 1
+    assert "expected the header of a GGUF file, found that of safetensors; give its artifact with --facts" in err
+
+
 def test_size_of_several_models_names_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = {**manifest(), "metadata": {"name": "second"}}
     file = write(tmp_path / "models.yaml", yaml.safe_dump_all([manifest(), second]))
