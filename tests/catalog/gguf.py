@@ -22,9 +22,14 @@ _SIGHT: Final = ("vision_tower.", "pooler.")
 """Not in the file: what sees images is one of its own, and an encoder's pooler is left out."""
 _EMBEDDING: Final = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight")
 _HEAD: Final = ("lm_head.weight", "output_layer.weight")
-_DOWN: Final = ("down_proj.weight", "fc2.weight", "dense_4h_to_h.weight", ".w2.weight")
+_DOWN: Final = ("down_proj.weight", "fc2.weight", "dense_4h_to_h.weight", ".w2.weight", "output_linear.weight")
 _FUSED: Final = ("qkv_proj.weight", "query_key_value.weight", "Wqkv.weight")
-_WHOLE: Final = ("position_embeddings.weight", "token_type_embeddings.weight", "gate.weight")
+_WHOLE: Final = (
+    "position_embeddings.weight",
+    "token_type_embeddings.weight",
+    "gate.weight",
+    "router.layer.weight",
+)
 _FALLBACK: Final = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 _BLOCK: Final = 256
 _NUMBER: Final = re.compile(r"\.(\d+)\.")

@@ -4,7 +4,7 @@
 from typing import Final
 
 from tests.catalog.record import CARD, GGUF, INDEX, Entry, Figure, config, counted, gibibytes, gigabytes
-from tests.catalog.shapes import decoder, lump, phi, shape
+from tests.catalog.shapes import decoder, hybrid, phi, shape
 
 _PHI3_MINI: Final = shape((3072, 32, 32, 32, 96, 8192, 32064), fused=True)
 _PHI4: Final = shape((5120, 40, 40, 10, 128, 17920, 100352), fused=True)
@@ -12,7 +12,7 @@ _PHI4_MINI: Final = shape((3072, 32, 24, 8, 128, 8192, 200064), fused=True, tied
 _GRANITE_8B: Final = shape((4096, 40, 32, 8, 128, 12800, 49159), tied=True)
 _MICRO: Final = shape((2560, 40, 40, 8, 64, 8192, 100352), tied=True)
 _TINY: Final = shape((1536, 40, 12, 4, 128, 512, 100352), tied=True)
-_TINY_PARAMETERS: Final = 6_939_000_000
+_EXPERTS: Final = 64
 _MAMBA: Final = {
     "mamba_d_conv": 4,
     "mamba_d_head": 64,
@@ -154,14 +154,14 @@ PHIS: Final = (
             _TINY,
             max_position_embeddings=131072,
             layer_types=["attention" if index in _FULL else "mamba" for index in range(40)],
-            num_local_experts=62,
+            num_local_experts=_EXPERTS,
             num_experts_per_tok=6,
             tie_word_embeddings=True,
             **_MAMBA,
         ),
         config_source="ibm-granite/granite-4.0-h-tiny",
-        tensors=lump(_TINY_PARAMETERS, vocabulary=100352, hidden=1536),
-        parameters=Figure(value=_TINY_PARAMETERS, source=CARD, within=0.01),
+        tensors=hybrid(_TINY, full=_FULL, experts=_EXPERTS, shared=1024, mamba=_MAMBA),
+        parameters=Figure(value=6_939_000_000, source=CARD, within=0.0001),
         repository="ibm-granite/granite-4.0-h-tiny",
         gguf=GGUF(
             repository="ibm-granite/granite-4.0-h-tiny-GGUF", architecture="granitehybrid", size=gigabytes(4.23)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors of model families by their shapes: names and sizes as their checkpoints have them, and no data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -275,4 +275,36 @@ def delta(form: Shape, *, interval: int, heads: tuple[int, int], length: int, pr
             "norm.weight": (length,),
         }
         found |= _typed({f"{layer}.linear_attn.{name}": sizes for name, sizes in shapes.items()})
+    return found
+
+
+def hybrid(form: Shape, *, full: Sequence[int], experts: int, shared: int, mamba: Mapping[str, int]) -> Tensors:
+    """Granite 4.0 H: a few layers attend, the others are Mamba 2, and each has experts beside a shared one.
+
+    `mamba` holds what config.json says of the latter.
+    """
+    inner = mamba["mamba_n_heads"] * mamba["mamba_d_head"]
+    mixed = inner + 2 * mamba["mamba_n_groups"] * mamba["mamba_d_state"]
+    found = decoder(form)
+    for index in range(form.layers):
+        layer, length = f"model.layers.{index}", form.feed_forward
+        found = {name: told for name, told in found.items() if not name.startswith(f"{layer}.mlp.")}
+        shapes: dict[str, tuple[int, ...]] = {
+            "block_sparse_moe.input_linear.weight": (experts, 2 * length, form.hidden),
+            "block_sparse_moe.output_linear.weight": (experts, form.hidden, length),
+            "block_sparse_moe.router.layer.weight": (experts, form.hidden),
+            "shared_mlp.input_linear.weight": (2 * shared, form.hidden),
+            "shared_mlp.output_linear.weight": (form.hidden, shared),
+        }
+        if index not in full:
+            found = {name: told for name, told in found.items() if not name.startswith(f"{layer}.self_attn.")}
+            shapes |= {
+                "mamba.in_proj.weight": (inner + mixed + mamba["mamba_n_heads"], form.hidden),
+                "mamba.out_proj.weight": (form.hidden, inner),
+                "mamba.conv1d.weight": (mixed, 1, mamba["mamba_d_conv"]),
+                "mamba.conv1d.bias": (mixed,),
+                "mamba.norm.weight": (inner,),
+            }
+            shapes |= {f"mamba.{name}": (mamba["mamba_n_heads"],) for name in ("A_log", "D", "dt_bias")}
+        found |= _typed({f"{layer}.{name}": sizes for name, sizes in shapes.items()})
     return found
