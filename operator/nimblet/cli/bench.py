@@ -5,6 +5,7 @@ Two endpoints take turns, round by round, with the same requests: a machine that
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -72,6 +73,8 @@ async def run(arguments: argparse.Namespace, endpoint: Endpoint, *, model: str) 
     targets = {model: first}
     if arguments.against is not None:
         targets["against"] = replace(first, endpoint=_against(arguments))
+    if arguments.plot is not None:
+        plot.check(arguments.plot)  # what was measured for an hour must not be lost to a folder that is not there
     samples = await measure(targets, rounds, told=lambda line: print(line, file=sys.stderr, flush=True))
     found = {name: summary(runs, rounds) for name, runs in samples.items()}
     if not found[model].answered:
@@ -116,7 +119,7 @@ def _progress(head: str, total: int, told: Callable[[str], None]) -> Callable[[i
 def _rounds(arguments: argparse.Namespace) -> Rounds:
     for flag in ("rate", "seconds", "rounds", "prompt_words", "max_tokens", "timeout", "in_flight"):
         given: float = getattr(arguments, flag)
-        if not given > 0:
+        if not 0 < given < math.inf:
             raise CommandError(f"expected a number above 0 for --{flag.replace('_', '-')}, found {given:g}")
     load = Load(
         rate=arguments.rate,

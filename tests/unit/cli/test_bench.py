@@ -194,7 +194,11 @@ async def test_two_endpoints_take_turns_with_the_same_requests(tmp_path: Path) -
     ("given", "told"),
     [
         (("--rate", "0"), "expected a number above 0 for --rate, found 0"),
+        (("--rate", "inf"), "expected a number above 0 for --rate, found inf"),
+        (("--seconds", "nan"), "for --seconds, found nan"),
         (("--max-tokens", "-1"), "for --max-tokens, found -1"),
+        (("--plot", "load.bmp"), "expected --plot to end in .svg, .png, .pdf, found load.bmp"),
+        (("--plot", "/none/at/all/load.svg"), "expected a folder /none/at/all for --plot, found none"),
         (("--against", "http://127.0.0.1:9"), "expected --against-key-file with --against"),
         (("--seconds", "0.00001"), "expected answers from http://127.0.0.1:1, found none: no request was due"),
     ],

@@ -2,6 +2,7 @@
 """Draws a load's samples: how many answers had their first token, and their end, within which time."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,18 @@ from nimblet.cli.errors import CommandError
 from nimblet.cli.load.figures import Sample
 
 INCHES: Final = (9.0, 4.0)
+ENDINGS: Final = (".svg", ".png", ".pdf")
+NO_MATPLOTLIB: Final = "expected matplotlib for --plot, found none; install nimblet[plot]"
+
+
+def check(path: Path) -> None:
+    """CommandError where no picture could be written there, told before anything is measured."""
+    if find_spec("matplotlib") is None:
+        raise CommandError(NO_MATPLOTLIB)
+    if path.suffix.lower() not in ENDINGS:
+        raise CommandError(f"expected --plot to end in {', '.join(ENDINGS)}, found {path}")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"expected a folder {path.parent} for --plot, found none; make it, or name another")
 
 
 def draw(found: Mapping[str, Sequence[Sample]], path: Path) -> None:
@@ -16,7 +29,7 @@ def draw(found: Mapping[str, Sequence[Sample]], path: Path) -> None:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an extra that only pictures need
     except ImportError as error:
-        raise CommandError("expected matplotlib for --plot, found none; install nimblet[plot]") from error
+        raise CommandError(NO_MATPLOTLIB) from error
     figure = Figure(figsize=INCHES, layout="constrained")
     firsts, gaps = figure.subplots(1, 2)
     for name, samples in found.items():
