@@ -10,12 +10,13 @@ import math
 import ssl
 from dataclasses import dataclass, field
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
 from nimblet import names
-from nimblet.api.compactmodel import Task
+from nimblet.api.compactmodel import CompactModelStatus, Task
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.client import Client
@@ -23,6 +24,7 @@ from nimblet.cluster.login import Login
 from nimblet.cluster.question import PATHS
 from nimblet.cluster.resources import SECRET
 from nimblet.manifests.configuration import API_KEY
+from nimblet.plan.runtime.choice import RUNTIMES, TITLES
 
 OK = 200
 MAX_QUOTE = 300
@@ -119,8 +121,29 @@ async def read_api_key(client: Client, target: Target, *, name: str) -> str:
 
 def direct_endpoint(url: str, *, api_key: str) -> Endpoint:
     """Return the endpoint at a URL such as http://127.0.0.1:8080 or …/v1."""
+    try:
+        told = urlsplit(url)
+        usable = told.scheme in ("http", "https") and bool(told.hostname) and told.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable:
+        raise CommandError(f"expected a URL such as http://127.0.0.1:8080, found {url}; correct it")
     base = url.rstrip("/").removesuffix("/v1")
     return Endpoint(base_url=base, headers={"Authorization": f"Bearer {api_key}"})
+
+
+def check_proxied(target: Target, status: CompactModelStatus) -> None:
+    """CommandError where the model's server can't be given its key through the API server's proxy."""
+    chosen = RUNTIMES.get(status.resolved.runtime) if status.resolved is not None else None
+    if chosen is None or chosen.reads_x_api_key:
+        return
+    scheme = "https" if status.endpoint.startswith("https:") else "http"
+    service = names.server(target.name)
+    raise CommandError(
+        f"expected --url for a model on {TITLES[chosen.name]}, which reads no key that the API server's proxy "
+        f"lets pass, found none; run `kubectl port-forward -n {target.namespace} service/{service} 8080` "
+        f"and give --url {scheme}://127.0.0.1:8080"
+    )
 
 
 def proxied_endpoint(login: Login, target: Target, *, api_key: str, https: bool = False) -> Endpoint:

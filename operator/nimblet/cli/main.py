@@ -333,6 +333,7 @@ async def _served(target: live.Target, *, url: str | None) -> tuple[asking.Endpo
         model = await live.read_live_model(client, target)
         if url is not None:
             return asking.direct_endpoint(url, api_key=key), model
+        asking.check_proxied(target, model.status)
         login, https = await read_login(target.kubeconfig), model.status.endpoint.startswith("https:")
         return asking.proxied_endpoint(login, target, api_key=key, https=https), model
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from nimblet.cli.ask import Question, ask, direct_endpoint, proxied_endpoint
+from nimblet.api.compactmodel import CompactModelStatus, ResolvedStatus
+from nimblet.cli.ask import Question, ask, check_proxied, direct_endpoint, proxied_endpoint
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.login import Login
@@ -71,6 +72,30 @@ async def test_an_assistants_answer_is_shown_with_its_sources() -> None:
     assert shown == "At nine [1].\n[1] handbook/hours.md/0@g000001 (Hours, Office): opens at nine"
     async with serving(refuse) as url:
         assert await ask(direct_endpoint(url, api_key="nk-1"), QUESTION) == "I found nothing."
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "ftp://127.0.0.1:8080", "http://", "http://host:99999", "http://host:port", "model"]
+)
+def test_what_is_no_url_is_told_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(CommandError, match=r"expected a URL such as http://127\.0\.0\.1:8080, found "):
+        direct_endpoint(url, api_key="nk-1")
+
+
+@pytest.mark.parametrize(("runtime", "title"), [("VLLM", "vLLM"), ("TGI", "TGI")])
+def test_servers_that_read_no_key_behind_the_proxy_are_asked_by_an_address(runtime: str, title: str) -> None:
+    # given a model on a server that looks for its key in Authorization alone, which the API server keeps
+    status = CompactModelStatus(endpoint="http://smollm2-model.team", resolved=ResolvedStatus(runtime=runtime))
+    # when it is to be asked through the API server, then the way that works is told, not a refusal of the server's
+    with pytest.raises(CommandError, match=f"expected --url for a model on {title}") as told:
+        check_proxied(TARGET, status)
+    wanted = "kubectl port-forward -n team service/smollm2-model 8080` and give --url http://127.0.0.1:8080"
+    assert wanted in str(told.value)
+
+
+def test_llamacpp_and_a_model_of_which_nothing_is_known_yet_are_asked_through_the_proxy() -> None:
+    check_proxied(TARGET, CompactModelStatus(resolved=ResolvedStatus(runtime="LlamaCpp")))
+    check_proxied(TARGET, CompactModelStatus())
 
 
 @pytest.mark.asyncio

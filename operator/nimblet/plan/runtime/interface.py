@@ -147,6 +147,8 @@ class Runtime:
     """Paths that answer without a key: who reaches them at all is the NetworkPolicy's."""
     keys: Literal["file", "variable"]
     """How it takes API keys. A variable holds one key."""
+    reads_x_api_key: bool = False
+    """It looks for the key in X-Api-Key too; the API server's proxy takes Authorization for itself."""
     pinned: str
     """Version whose argument list the flags were read from; further ones are in the table of flags."""
     version_pattern: re.Pattern[str]

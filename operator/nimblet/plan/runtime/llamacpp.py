@@ -175,6 +175,7 @@ LLAMACPP: Final = Runtime(
     metrics=METRICS,
     open_paths=OPEN_PATHS,
     keys="file",
+    reads_x_api_key=True,  # tools/server/server-http.cpp
     pinned="11434",
     version_pattern=re.compile(r"\bb([0-9]{4,6})\b"),
     knows=llamacpp_knows,
