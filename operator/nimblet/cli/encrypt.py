@@ -8,6 +8,8 @@ The loader's own code reads the files and encrypts them; it comes with an extra 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -60,20 +62,20 @@ def run_encrypt(arguments: argparse.Namespace, world: object) -> str:
         raise CommandError(f"expected nimblet-loader, found {error}; install nimblet[encrypt]") from error
     _check_folders(arguments)
     try:
-        recipients = (*arguments.recipient, *_made(arguments.new_identity))
-        manifest = seal(
-            Sealing(
-                arguments.path,
-                arguments.out,
-                model=arguments.model,
-                revision=arguments.revision,
-                recipients=recipients,
-                files=tuple(arguments.files),
-                quantization=arguments.quantization,
-                adapter=arguments.adapter,
-                reach=Progress(sys.stderr).reach,
+        with _made(arguments.new_identity) as made:
+            manifest = seal(
+                Sealing(
+                    arguments.path,
+                    arguments.out,
+                    model=arguments.model,
+                    revision=arguments.revision,
+                    recipients=(*arguments.recipient, *made),
+                    files=tuple(arguments.files),
+                    quantization=arguments.quantization,
+                    adapter=arguments.adapter,
+                    reach=Progress(sys.stderr).reach,
+                )
             )
-        )
     except SourceError as error:
         raise CommandError(error.message) from error
     except ValueError as error:
@@ -117,10 +119,15 @@ def _check_folders(arguments: argparse.Namespace) -> None:
         )
 
 
-def _made(path: Path | None) -> tuple[str, ...]:
-    """Make a key and write it where only its owner reads; return its recipient."""
+@contextmanager
+def _made(path: Path | None) -> Iterator[tuple[str, ...]]:
+    """Make a key and write it where only its owner reads; give its recipient.
+
+    It goes again where nothing was encrypted for it: the command must take the same path when it is corrected.
+    """
     if path is None:
-        return ()
+        yield ()
+        return
     from nimblet_loader.age import new_identity  # noqa: PLC0415
 
     key = new_identity()
@@ -128,9 +135,13 @@ def _made(path: Path | None) -> tuple[str, ...]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise CommandError(f"expected to make the key file {path}, found: {error}; give another path") from error
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"# public key: {key.recipient}\n{key.secret}\n")
-    return (key.recipient,)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"# public key: {key.recipient}\n{key.secret}\n")
+        yield (key.recipient,)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _told(manifest: "EncryptionManifest", arguments: argparse.Namespace, name: str) -> str:

@@ -98,6 +98,8 @@ def test_errors_say_what_to_do_and_leave_nothing(
     assert (code, text) == (1, "")
     assert said in error
     assert not list((tmp_path / "sealed").glob("*"))
+    assert not (tmp_path / "tiny.key").exists(), "the same command could not be given again, corrected"
+    assert (folder / "tiny.gguf").read_bytes() == TinyModel().file()
 
 
 def test_an_adapter_is_encrypted_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +111,6 @@ def test_an_adapter_is_encrypted_as_one(tmp_path: Path, capsys: pytest.CaptureFi
     (folder / "legal.gguf").write_bytes(lora.file())
     argv = [folder, "--out", out, *NAMES, "--new-identity", key]
     assert run(argv, capsys)[0] == 1, "it is no model"
-    key.unlink()
     code, _, error = run([*argv, "--adapter"], capsys)
     assert code == 0, error
     manifest = EncryptionManifest.model_validate_json((out / MANIFEST).read_bytes())
