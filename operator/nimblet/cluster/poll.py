@@ -41,6 +41,8 @@ class _Watch:
     began: float
     every: float
     observation: Observation | None = None
+    heard: float = 0.0
+    """When it was asked for what it told last; a busy one tells nothing."""
     now: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
 
@@ -132,7 +134,10 @@ class Poller:
         while True:
             watch.now.clear()
             async with self._room:
+                asked_at = self.clock()
                 told = await ask(self.session, watch.asking)
+            if told.answer is not Answer.BUSY:
+                watch.heard = asked_at
             before = watch.observation
             seen = watch.observation = standing(before, told)
             if seen != before:
@@ -150,8 +155,10 @@ class Poller:
     def _told(self, key: Key, pod: PodFacts, *, asked: bool) -> PodFacts:
         watch = self._watches[key].get(_run(pod))
         drains = pod.terminating and pod.ready  # not asked any more, but what it said still holds
-        observation = watch.observation if watch is not None and (asked or drains) else None
-        if observation is None and asked:
+        observation = None
+        if watch is not None and watch.observation is not None and (asked or drains):
+            observation = replace(watch.observation, age=self.clock() - watch.heard)
+        elif asked:
             observation = Observation(answer=Answer.BUSY, detail="has not answered yet")
         return replace(pod, observation=observation)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a retriever is asked for the sake of an observation, and what its answer tells. Pure; no HTTP here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -160,4 +160,4 @@ def retriever_facts(observation: Observation | None) -> RetrieverFacts | None:
     """Return what a retriever told, None where it has told nothing."""
     if observation is None or not observation.text:
         return None
-    return RetrieverStatus.model_validate_json(observation.text).facts
+    return replace(RetrieverStatus.model_validate_json(observation.text).facts, age=observation.age)

@@ -162,6 +162,8 @@ class Observation:
     """What of its answer facts are read from; a busy pod's last words stand."""
     answered: bool = False
     """It is busy, and gave its proof before in this run of its container."""
+    age: float = field(default=0.0, compare=False)
+    """Seconds since it was asked for what `text` tells, where its pod is asked again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ DEFAULT_CPU: Final = "250m"
 DEFAULT_MEMORY: Final = "2Gi"
 MAX_REQUEST: Final = 64
 TOLD_SECONDS: Final = 15
-"""What a retriever told is never older than this."""
+"""How long after a build's end a retriever is asked that may not know of it: two machines' clocks differ."""
 BUILD: Final = "build"
 """Component of a build's ConfigMap."""
 
@@ -182,15 +182,15 @@ def _last_good(stage: Stage, job: BuildFacts | None) -> tuple[BuildStatus | None
 
 
 def _empty_for(stage: Stage, job: BuildFacts | None) -> float | None:
-    """Return for how many seconds the store is empty though a build ended well; None where it is not.
+    """Return how long after the end of a good build the store was told to be empty; None where it was not.
 
-    Its volume or its server was replaced, unless what was told is some seconds older than the build's end.
+    Its volume or its server was replaced, unless that was told before the build's end, or some seconds after.
     """
     told, stored = stage.facts.retriever, stage.index.status.build
     ended = job.finished_at if job is not None else (stored.finished_at if stored is not None else None)
     if told is None or not told.store.ok or told.generations or ended is None:
         return None
-    return (stage.now - ended).total_seconds()
+    return (stage.now - ended).total_seconds() - told.age
 
 
 def _outcome(stage: Stage, job: BuildFacts | None, done: BuildStatus | None) -> StageOutcome:

@@ -134,6 +134,8 @@ class RetrieverFacts:
     """Pushed documents that the serving generation's model can't embed."""
     snapshots: SnapshotsFacts | None = None
     """None where none are taken, or none have been yet."""
+    age: float = field(default=0.0, compare=False)
+    """Seconds since it was asked for this: one that is busy may have told it long ago."""
 
     def generation(self, name: str | None) -> GenerationFacts | None:
         """Return a generation by its name."""

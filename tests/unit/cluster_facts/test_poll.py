@@ -100,6 +100,10 @@ def said(polled: Polled) -> list[tuple[Answer, str] | None]:
     return [(item.answer, item.text) if item is not None else None for item in seen]
 
 
+def ages(polled: Polled) -> list[float]:
+    return [pod.observation.age for pod in polled.pods if pod.observation is not None]
+
+
 async def test_a_first_answer_is_waited_for_outside_of_the_pass() -> None:
     async with bench(held=True) as b:
         first = b.look()
@@ -137,6 +141,19 @@ async def test_a_busy_server_keeps_its_last_words() -> None:
         busy = b.look()
         assert said(busy) == [(Answer.BUSY, "well")]
         assert [pod.observation.answered for pod in busy.pods if pod.observation is not None] == [True]
+
+
+async def test_a_busy_servers_last_words_are_known_to_grow_old() -> None:
+    async with bench() as b:
+        b.look()
+        await b.wakes()
+        b.stub.status = 503
+        await b.wakes()
+        b.clock[0] += 20.0
+        assert ages(b.look()) == [20.0]
+        b.stub.status = 200
+        await b.wakes()
+        assert ages(b.look()) == [0.0]
 
 
 async def test_a_changed_epoch_asks_at_once_and_the_last_answer_stands() -> None:

@@ -133,6 +133,20 @@ def test_a_store_that_lost_everything_is_built_again() -> None:
     assert soon.requeue_after <= 16
 
 
+def test_a_store_is_not_lost_where_a_busy_retriever_told_of_it_before_the_build_ended() -> None:
+    # Given a first build that ended a minute ago, and a retriever whose last words are older than that
+    index, facts = built(an_index())
+    ended_then = replace(facts.builds[0], finished_at=NOW - timedelta(seconds=60))
+    words = a_retriever(serving=None, generations=(), age=61.0)
+    plan = index_plan(index, replace(facts, builds=(ended_then,), retriever=words))
+    # Then nothing is built again, and it is looked at once more
+    assert jobs_of(plan) == []
+    assert plan.requeue_after is not None
+    # When it tells the same again, asked long enough after the build's end
+    again = index_plan(index, replace(facts, builds=(ended_then,), retriever=replace(words, age=8.0)))
+    assert job_of(again)["metadata"]["labels"][labels.BUILD_GENERATION] == "g000002"
+
+
 def test_request_asks_for_one_build_of_the_next_generation() -> None:
     index, facts = built(an_index())
     asked = index.model_copy(update={"build_requested_at": "today"})
