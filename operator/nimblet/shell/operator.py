@@ -189,14 +189,15 @@ def _code(failure: BaseException | None) -> Exit:
 
 
 async def end_when_dead(live: Callable[[], Verdict], fail: Callable[[BaseException], None]) -> None:
-    """Call `fail` once the process has called itself dead for long: not everyone who runs it asks its probe."""
-    loop = asyncio.get_running_loop()
-    alive = loop.time()
-    while loop.time() - alive < DEAD_SECONDS:
+    """Call `fail` once the process has called itself dead for long: not everyone who runs it asks its probe.
+
+    Looks are counted, not seconds: a process or machine that stood still has had no time to come to life again.
+    """
+    dead = 0.0
+    while dead < DEAD_SECONDS:
         await asyncio.sleep(CHECK_SECONDS)
         verdict = live()
-        if verdict.ok:
-            alive = loop.time()
+        dead = 0.0 if verdict.ok else dead + CHECK_SECONDS
     fail(RuntimeError(f"dead by its own judgement for {DEAD_SECONDS:.0f} s: {verdict.why}"))
 
 

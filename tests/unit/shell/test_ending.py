@@ -14,7 +14,7 @@ from nimblet.shell.ending import Ending
 from nimblet.shell.operator import DEAD_SECONDS, end_when_dead
 from nimblet.shell.server import Verdict
 from tests.unit.shell.stubborn import CODE
-from tests.unit.shell.virtual import run_virtual
+from tests.unit.shell.virtual import VirtualLoop, run_virtual
 
 ROOT = Path(__file__).parents[3]
 
@@ -70,3 +70,26 @@ def test_a_process_that_calls_itself_dead_for_long_ends_itself() -> None:
     ended = run_virtual(live_then_die())
     assert 200 + DEAD_SECONDS - 10 <= ended <= 200 + DEAD_SECONDS + 10, "20 s of doubt end nothing"
     assert "dead by its own judgement for 60 s: the last resync ended long ago" in str(failures[0])
+
+
+def test_a_process_that_stood_still_may_come_to_life_before_it_is_judged() -> None:
+    failures: list[BaseException] = []
+
+    async def wake_late() -> list[float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        looks: list[float] = []
+
+        def live() -> Verdict:
+            looks.append(loop.time())
+            if len(looks) == 1:
+                loop.stand_still(600.0)
+            return Verdict(ok=len(looks) > 2, why="the last resync ended long ago")
+
+        checking = asyncio.create_task(end_when_dead(live, failures.append))
+        await asyncio.sleep(700.0)
+        checking.cancel()
+        return looks
+
+    assert len(run_virtual(wake_late())) > 3
+    assert failures == []

@@ -36,6 +36,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
+    def stand_still(self, seconds: float) -> None:
+        """Let the clock run and nothing else, as for a process that is stopped and goes on later."""
+        self._jump.now += seconds
+
 
 def run_virtual(main: Coroutine[object, object, T]) -> T:
     """Run `main` to its end in virtual time, from second 0."""
