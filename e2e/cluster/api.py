@@ -18,6 +18,8 @@ from e2e.cluster.process import POLL_SECONDS
 Manifest = Mapping[str, object]
 """A JSON object on its way to the apiserver."""
 MANAGER = "nimblet-test-cluster"
+ANSWER_SECONDS = 60.0
+"""For an answer: a busy machine is no fault, and who is not there refuses at once."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Endpoint:
 class Api:
     """Requests to one apiserver, a fresh connection each."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, endpoint: Endpoint, *, timeout_seconds: float = ANSWER_SECONDS) -> None:
         self.endpoint = endpoint
         self._timeout = timeout_seconds
         self._context = ssl.create_default_context(cafile=str(endpoint.authority))

@@ -172,7 +172,7 @@ class ControlPlane:
         """Return the log file of a component."""
         return self._commands[name].log
 
-    def add_node(self, node: FakeNode, *, seconds: float = 20.0) -> None:
+    def add_node(self, node: FakeNode, *, seconds: float = 60.0) -> None:
         """Create a make-believe node and return once it is Ready and free of start-up taints."""
         if not self._options.kwok:
             message = "expected a control plane with kwok to add nodes; start it with kwok=True"

@@ -13,7 +13,7 @@ from nimblet import labels
 ROOT = Path(__file__).parents[2]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DRY_RUN = "dryRun=All&fieldValidation=Strict"
-ESTABLISHED_SECONDS = 20.0
+ESTABLISHED_SECONDS = 60.0
 
 Object = dict[str, object]
 

@@ -147,6 +147,8 @@ def _grant(api: Api, kind: str, base: str, permissions: Sequence[Permission]) ->
     api.create(f"{root}bindings", {**head, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]})
 
 
+ANSWER_SECONDS: Final = 60.0
+"""For an answer of the operator's own port: who takes none for a 0 counts resyncs from nothing."""
 PORT_LINE: Final = re.compile(r"metrics and probes on port (\d+)")
 
 
@@ -169,7 +171,9 @@ class Process:
     def metric(self, line: str) -> float:
         """Return the value of a metric's sample, 0 where it is not exposed yet."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/metrics", timeout=ANSWER_SECONDS
+            ) as response:
                 text = response.read().decode()
         except OSError:
             return 0.0
@@ -179,7 +183,7 @@ class Process:
     def probe(self, path: str) -> int:
         """Return the HTTP status of a probe, 0 while nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_SECONDS) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             with error:

@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 QUICK = 15
 """Seconds within which trouble must show."""
+LOOK = 30
+"""Seconds within which something shows that no event tells of: it is looked at every eight."""
 NO_RESYNC = {**TIMING, "resyncSeconds": 600}
 GENERATION = {"name": "g000001", "embedding": "e", "documents": 2, "chunks": 12, "sealed": True, "gate": None}
 ILL = {"ok": False, "reason": "NoToken", "message": "the model answered without a single token"}
@@ -36,9 +38,9 @@ def documents(view: View, text: str) -> None:
     view.api.apply(view.path("ConfigMap", "handbook"), manifest)
 
 
-def shows(view: View, name: str, type_: str, status: str, reason: str) -> None:
+def shows(view: View, name: str, type_: str, status: str, reason: str, *, seconds: float = QUICK) -> None:
     eventually(
-        lambda: view.condition(name, type_) == (status, reason), seconds=QUICK, what=f"{type_}={status} {reason}"
+        lambda: view.condition(name, type_) == (status, reason), seconds=seconds, what=f"{type_}={status} {reason}"
     )
 
 
@@ -71,11 +73,11 @@ def test_an_index_looks_again_when_something_changed_and_only_then(alone: Proces
             [job["metadata"]["labels"][labels.BUILD_GENERATION] for job in view.children("Job").values()]
             == ["g000002"]
         ),
-        seconds=QUICK,
-        what="a build of the changed documents",
+        seconds=LOOK,
+        what="a build of the changed documents, and of them alone",
     )
     view.api.delete(view.path("ConfigMap", "handbook"))
-    shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing")
+    shows(indexes, "handbook", "Resolved", "False", "ConfigMapMissing", seconds=LOOK)
 
 
 def test_trouble_of_a_gateway_that_shows_in_no_object_is_told(alone: Process, view: View, stub: Stub) -> None:

@@ -16,15 +16,13 @@ from e2e.cluster.api import Api, Endpoint, Manifest
 from e2e.cluster.errors import ApiError
 
 POLL_SECONDS: Final = 0.25
-PATIENCE_SECONDS: Final = 60.0
-"""For an answer: a busy machine is no fault."""
 
 
 class SteadyApi(Api):
     """As Api, over connections that stay open."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint, timeout_seconds=PATIENCE_SECONDS)
+        super().__init__(endpoint)
         self._tls = ssl.create_default_context(cafile=str(endpoint.authority))
         self._tls.load_cert_chain(endpoint.certificate, endpoint.key)
         self._local = threading.local()

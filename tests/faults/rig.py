@@ -322,7 +322,7 @@ def _prepared(world: World, scenario: Scenario, reference: Reference | None, out
     grant_own_rights(api, own)
     for name in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
         path = f"/api/v1/namespaces/{team}/{name}"
-        api.wait_for(path, lambda _: True, seconds=20, what="a settled namespace")
+        api.wait_for(path, lambda _: True, seconds=WAIT_SECONDS, what="a settled namespace")
     directory = world.directory / token
     directory.mkdir()
     view, story = View(api=api, namespace=team), scenario.story
