@@ -85,7 +85,7 @@ def test_a_cached_adapter_that_another_pod_changed_is_found_and_healed_alone(sta
     kube.patch("compactmodel", NAME, namespace, merge={"spec": {"replicas": 1}})
     kube.wait_ready(NAME, namespace)  # it answers, and its server lists the adapter
     assert filled(kube, namespace) == [1, 2], "the adapter's folder was filled again, and it alone"
-    assert egress(kube, namespace) == []
+    until(lambda: egress(kube, namespace) == [], what="no egress once the last fetching pod is gone", seconds=120)
     volumes = {str(volume["name"]) for volume in server(kube, namespace).spec.volumes}
     assert volumes == {"artifact", f"artifact-{ADAPTER}", "models", "key", "tmp"}
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from e2e.models import SMOLLM2
-from e2e.support.asking import Endpoint, ask, endpoint_of
+from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, ask, endpoint_of
 from e2e.support.kube import Kube
 from e2e.support.manifests import autoscaler_manifest, model_manifest
 from e2e.support.objects import Model
@@ -46,7 +46,7 @@ def check_key(endpoint: Endpoint) -> None:
     """Without the key, or with another, nothing is answered."""
     url = f"{endpoint.url}/v1/chat/completions"
     body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}]}
-    assert httpx.post(url, json=body).status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.post(url, json=body, timeout=TIMEOUT_SECONDS).status_code == httpx.codes.UNAUTHORIZED
     with endpoint.client(api_key="wrong") as client, pytest.raises(openai.AuthenticationError):
         client.models.list()
 
@@ -54,7 +54,8 @@ def check_key(endpoint: Endpoint) -> None:
 def check_metrics(endpoint: Endpoint) -> None:
     """The server's own metrics count the tokens of the answer."""
     headers = {"Authorization": f"Bearer {endpoint.api_key}"}
-    text = httpx.get(f"{endpoint.url}/metrics", headers=headers).raise_for_status().text
+    answer = httpx.get(f"{endpoint.url}/metrics", headers=headers, timeout=TIMEOUT_SECONDS)
+    text = answer.raise_for_status().text
     predicted = next(line for line in text.splitlines() if line.startswith("llamacpp:tokens_predicted_total"))
     assert float(predicted.split()[-1]) > 1
 

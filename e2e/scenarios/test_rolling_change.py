@@ -12,12 +12,11 @@ import httpx
 import openai
 
 from e2e.models import GEMMA3_270M, SMOLLM2
-from e2e.support.asking import Endpoint, ask, endpoint_of, is_routed
+from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, ask, await_route, endpoint_of
 from e2e.support.kube import Kube
 from e2e.support.manifests import GEMMA_URI, model_manifest
 from e2e.support.objects import Model, Pod
 from e2e.support.stack import Stack
-from e2e.support.wait import until
 from e2e.support.watching import Watch, watch
 
 NAME = "chat"
@@ -47,7 +46,7 @@ def traffic(
     endpoint: Endpoint, *, key: Callable[[], str] | None = None, pause_seconds: float = PAUSE_SECONDS
 ) -> Iterator[Traffic]:
     """Ask in a loop, plainly and by streams, while the block runs; `key` gives the API key of each request."""
-    until(lambda: is_routed(endpoint), what="a way to a pod", seconds=60)
+    await_route(endpoint.url)
     met, stop = Traffic(), threading.Event()
     current = key or (lambda: endpoint.api_key)
 
@@ -168,8 +167,8 @@ def finish(met: Traffic) -> None:
 def loaded_file(endpoint: Endpoint) -> str:
     """Return the file that the server loaded, by its own word."""
     headers = {"Authorization": f"Bearer {endpoint.api_key}"}
-    path = httpx.get(f"{endpoint.url}/props", headers=headers).raise_for_status().json()["model_path"]
-    return str(path).rpartition("/")[2]
+    answer = httpx.get(f"{endpoint.url}/props", headers=headers, timeout=TIMEOUT_SECONDS)
+    return str(answer.raise_for_status().json()["model_path"]).rpartition("/")[2]
 
 
 def versions(watched: Watch) -> list[Model]:

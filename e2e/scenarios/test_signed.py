@@ -11,7 +11,7 @@ from loader_testing.signing import a_key, public_pem, sign_with_key
 from nimblet import labels
 
 NAME = "signed"
-REFUSED_SECONDS = 60
+REFUSED_SECONDS = 120
 
 
 def texts_manifest(namespace: str, data: dict[str, str]) -> dict[str, object]:

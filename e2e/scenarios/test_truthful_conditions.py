@@ -17,6 +17,7 @@ from e2e.support.manifests import Manifest, model_manifest
 from e2e.support.objects import Model, Pod
 from e2e.support.stack import Stack, upgrade
 from e2e.support.watching import Sighting, Watch, watch
+from nimblet import labels
 from nimblet.api.common import Condition
 from nimblet.conditions import Reason
 from nimblet.nextstep import NEXT_STEP
@@ -73,12 +74,19 @@ def assert_soon(told: Told, recorded: datetime) -> None:
     assert -CLOCK_GRAIN <= delay <= SOON, f"told {delay.total_seconds():.1f} s after {recorded}"
 
 
-def first_end(kube: Kube, namespace: str, *, component: str, reason: str = "") -> datetime:
-    """Return when the first container of a component's pods ended in failure."""
-    containers = [item for pod in kube.pods(namespace, model=NAME, component=component) for item in pod.containers]
-    ends = [ended for item in containers for ended in (item.state.terminated, item.last_state.terminated) if ended]
-    failed = [ended for ended in ends if ended.exit_code != 0 and reason in ("", ended.reason)]
-    return min(ended.finished_at for ended in failed if ended.finished_at is not None)
+def first_end(pods: Watch, *, component: str, reason: str = "") -> datetime:
+    """Return when a container of a component's pods ended in failure first: a later try takes its place soon."""
+
+    def ends(sighting: Sighting) -> list[datetime]:
+        pod = Pod.model_validate(sighting.body)
+        if pod.metadata.labels.get(labels.COMPONENT) != component:
+            return []
+        states = [state for item in pod.containers for state in (item.state, item.last_state)]
+        ended = [state.terminated for state in states if state.terminated is not None]
+        failed = [item for item in ended if item.exit_code != 0 and reason in ("", item.reason)]
+        return [item.finished_at for item in failed if item.finished_at is not None]
+
+    return min(ends(pods.first(lambda item: bool(ends(item)), what=f"a container of a {component} that failed")))
 
 
 def first_event(kube: Kube, namespace: str, *, reason: str) -> datetime:
@@ -89,26 +97,32 @@ def first_event(kube: Kube, namespace: str, *, reason: str) -> datetime:
 def test_unknown_repository(stack: Stack, namespace: str) -> None:
     manifest = model_manifest(NAME, namespace, uri="hf://nobody/no-such-model")
     step = "Correct source.uri, or reference a Secret with a token."
-    told = provoke(stack, namespace, manifest, reason=Reason.REPOSITORY_NOT_FOUND, step=step)
+    with watch(stack.cluster, "pods", namespace) as pods:
+        told = provoke(stack, namespace, manifest, reason=Reason.REPOSITORY_NOT_FOUND, step=step)
+        ended = first_end(pods, component="resolver")
     assert "nobody/no-such-model" in told.condition.message
-    assert_soon(told, first_end(stack.kube, namespace, component="resolver"))
+    assert_soon(told, ended)
 
 
 def test_digest_of_the_spec_that_the_source_does_not_have(stack: Stack, namespace: str) -> None:
     integrity = {"sha256": {SMOLLM2.file: "0" * 64}}
     manifest = model_manifest(NAME, namespace, integrity=integrity)
     step = "Correct integrity.sha256, or do not use"
-    told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
-    assert_soon(told, first_end(stack.kube, namespace, component="resolver"))
+    with watch(stack.cluster, "pods", namespace) as pods:
+        told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
+        ended = first_end(pods, component="resolver")
+    assert_soon(told, ended)
     assert stack.kube.pods(namespace, model=NAME, component="model") == []
 
 
 def test_bytes_that_differ_from_the_digest_the_source_reports(stack: Stack, namespace: str) -> None:
     manifest = model_manifest(NAME, namespace, uri="hf://faults/wrong-digest")
     step = "The file was replaced or tampered with: do not use it"
-    told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
+    with watch(stack.cluster, "pods", namespace) as pods:
+        told = provoke(stack, namespace, manifest, reason=Reason.DIGEST_MISMATCH, step=step)
+        ended = first_end(pods, component="model")
     assert SMOLLM2.sha256 in told.condition.message
-    assert_soon(told, first_end(stack.kube, namespace, component="model"))
+    assert_soon(told, ended)
     assert stack.kube.model(NAME, namespace).shown("Verified") == ("False", Reason.DIGEST_MISMATCH.value)
 
 
@@ -130,7 +144,9 @@ def test_image_that_can_not_be_pulled(stack: Stack, namespace: str) -> None:
     with missing_server_image(stack), watch(stack.cluster, "pods", namespace) as pods:
         told = provoke(stack, namespace, model_manifest(NAME, namespace), reason=Reason.IMAGE_PULL_FAILED)
         assert MISSING_IMAGE in told.condition.message
-        assert_soon(told, pods.first(pull_failed, what="a pod whose image can't be pulled").seen_at)
+        # two watchers, either of which may be late: what is told before it is seen was told at once
+        seen_at = pods.first(pull_failed, what="a pod whose image can't be pulled").seen_at
+        assert_soon(told, min(seen_at, told.seen_at))
         event = first_event(stack.kube, namespace, reason="Failed")
         print(f"the kubelet's event came {(told.seen_at - event).total_seconds():.1f} s before")
 
@@ -142,8 +158,10 @@ def pull_failed(sighting: Sighting) -> bool:
 
 def test_server_that_needs_more_memory_than_its_limit(stack: Stack, namespace: str) -> None:
     manifest = model_manifest(NAME, namespace, resources={"memory": "40Mi"})
-    told = provoke(stack, namespace, manifest, reason=Reason.OOM_KILLED)
-    assert_soon(told, first_end(stack.kube, namespace, component="model", reason="OOMKilled"))
+    with watch(stack.cluster, "pods", namespace) as pods:
+        told = provoke(stack, namespace, manifest, reason=Reason.OOM_KILLED)
+        ended = first_end(pods, component="model", reason="OOMKilled")
+    assert_soon(told, ended)
 
 
 def test_server_that_ends_again_and_again(stack: Stack, namespace: str) -> None:

@@ -9,7 +9,7 @@ import httpx
 from openai.types.chat import ChatCompletion
 from pydantic import Field
 
-from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, service_url
+from e2e.support.asking import TIMEOUT_SECONDS, Endpoint, await_route, service_url
 from e2e.support.kube import Kube
 from e2e.support.objects import Parsed
 from e2e.support.secure import secure_of
@@ -116,6 +116,7 @@ def answers_of(kube: Kube, name: str, namespace: str) -> Iterator[Answers]:
     key = _key(kube, status.key_secret, namespace)
     secure = secure_of(kube, service, namespace, endpoint=status.endpoint)
     with service_url(kube, service, namespace, secure=secure) as url:
+        await_route(url)
         yield Answers(endpoint=Endpoint(url=url, api_key=key, model=name, secure=secure))
 
 
@@ -171,6 +172,7 @@ def searching(kube: Kube, index: str, namespace: str) -> Iterator[Searching]:
     """Give an index, with the key from the Secret that its status names."""
     key = _key(kube, kube.resource(INDEX, index, namespace).status.key_secret, namespace)
     with service_url(kube, f"{index}-retriever", namespace) as url:
+        await_route(url)
         yield Searching(url=url, key=key)
 
 

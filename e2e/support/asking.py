@@ -17,11 +17,14 @@ import openai
 
 from e2e.support.kube import Kube
 from e2e.support.secure import Secure, secure_of
+from e2e.support.wait import until
 from nimblet import names
 from nimblet.manifests.configuration import API_KEY
 
 CONNECT_SECONDS = 5.0
 TIMEOUT_SECONDS = 60.0
+ROUTED_SECONDS = 60.0
+PORTS = {"http": 80, "https": 443}
 _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
@@ -50,20 +53,24 @@ class Endpoint:
 
 @contextmanager
 def endpoint_of(kube: Kube, model: str, namespace: str) -> Iterator[Endpoint]:
-    """Give a model's endpoint; its key comes from the Secret that the status names."""
+    """Give the endpoint of a model that serves; its key comes from the Secret that the status names."""
     status = kube.model(model, namespace).status
     key = kube.secret_value(status.key_secret, API_KEY, namespace).splitlines()[0]
     service = names.server(model)
     secure = secure_of(kube, service, namespace, endpoint=status.endpoint)
     with service_url(kube, service, namespace, secure=secure) as url:
+        await_route(url)
         yield Endpoint(url=url, api_key=key, model=model, secure=secure)
 
 
-def is_routed(endpoint: Endpoint) -> bool:
-    """Tell whether the Service leads to a pod: a busy node learns of it seconds after the pod is Ready."""
-    url = httpx.URL(endpoint.url)
+def await_route(url: str) -> None:
+    """Return once a Service leads to a pod: a busy node learns of it seconds after the pod is Ready."""
+    until(lambda: _is_routed(httpx.URL(url)), what=f"a way to a pod at {url}", seconds=ROUTED_SECONDS)
+
+
+def _is_routed(url: httpx.URL) -> bool:
     try:
-        with socket.create_connection((url.host, url.port or 80), timeout=CONNECT_SECONDS):
+        with socket.create_connection((url.host, url.port or PORTS[url.scheme]), timeout=CONNECT_SECONDS):
             return True
     except OSError:
         return False
