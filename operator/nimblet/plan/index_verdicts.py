@@ -12,6 +12,7 @@ from nimblet.api.common import ConditionStatus, duration_of
 from nimblet.api.indexstatus import GateStatus
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ConditionType, Reason, Verdict, verdict
+from nimblet.merging import find
 from nimblet.plan.facts import WriteFailure
 from nimblet.plan.index_build import BuildPlan
 from nimblet.plan.index_snapshots import snapshotted
@@ -121,6 +122,9 @@ def serving(judgement: IndexJudgement, state: Problem | Progress | None) -> Verd
     if judgement.index.spec.suspend and not rollout.answering:
         return verdict(ConditionType.SERVING, FALSE, Reason.SUSPENDED, "spec.suspend is true: no pod is wanted.")
     if told is None or not rollout.answering:
+        kept = _stood(judgement, ConditionType.SERVING, Reason.ANSWERING)
+        if kept is not None and rollout.answering and _broken(judgement) is None:
+            return kept
         return _silent(state, otherwise=(Reason.STARTING, "No retriever has answered yet."))
     broken = _broken(judgement)
     if broken is not None:
@@ -131,6 +135,14 @@ def serving(judgement: IndexJudgement, state: Problem | Progress | None) -> Verd
         return _silent(waits, otherwise=(Reason.PENDING, "No generation has been built yet."))
     message = f"Generation {generation.name} answers, with {generation.chunks} passages."
     return verdict(ConditionType.SERVING, TRUE, Reason.ANSWERING, message)
+
+
+def _stood(judgement: IndexJudgement, type_: ConditionType, reason: Reason) -> Verdict | None:
+    """Return a condition that was True: it stands while a retriever that was seen to answer is too busy to."""
+    stored = find(judgement.index.status.conditions, type_)
+    if stored is None or stored.status is not TRUE:
+        return None
+    return verdict(type_, TRUE, reason, stored.message)
 
 
 def _silent(state: Problem | Progress | None, *, otherwise: tuple[Reason, str]) -> Verdict:
@@ -161,7 +173,11 @@ def _ready(judgement: IndexJudgement, state: Problem | Progress | None) -> Verdi
     if now.status is not TRUE:
         return verdict(ConditionType.READY, FALSE, now.reason, now.message)
     told = judgement.retriever
-    name = told.serving if told is not None else ""
+    if told is None:
+        kept = _stood(judgement, ConditionType.READY, Reason.READY)
+        silent = verdict(ConditionType.READY, UNKNOWN, Reason.STARTING, "No retriever has answered yet.")
+        return kept if kept is not None and judgement.rollout.state is None else silent
+    name = told.serving
     why = (
         "is the one that spec.generation pins"
         if judgement.index.spec.generation is not None

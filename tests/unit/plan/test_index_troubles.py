@@ -2,6 +2,7 @@
 """What an index names, what its models, store and retriever say, and what is left alone meanwhile."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -205,6 +206,22 @@ def test_retriever_that_ends_because_of_its_store_is_told_by_the_reason() -> Non
     assert shown(plan, "Serving") == ("False", "StoreRefused")
     assert shown(plan, "Ready") == ("False", "StoreRefused")
     assert "the Qdrant server refuses the key. Put a key" in message(plan, "Ready")
+
+
+def test_a_restarted_operator_tells_no_doubt_of_a_retriever_that_is_too_busy_to_answer_at_once() -> None:
+    # Given an index that stands Ready, and an operator that has asked its retriever for the first time
+    index, facts = built(an_index())
+    busy = replace(facts.pods[0], observation=Observation(answer=Answer.BUSY, detail="has not answered yet"))
+    plan = index_plan(index, replace(facts, pods=(busy,), retriever=None))
+    # Then what was told stands
+    assert plan.status == index.status
+    # But not of a pod that came since, nor of servers whose model is gone
+    later = replace(busy, created_at=NOW + timedelta(seconds=1))
+    assert not is_true(index_plan(index, replace(facts, pods=(later,), retriever=None)), "Serving")
+    gone = replace(
+        facts, pods=(busy,), retriever=None, embedding=replace(MINILM, serving=False, reason="Starting")
+    )
+    assert not is_true(index_plan(index, gone), "Serving")
 
 
 def test_retriever_that_does_not_answer_takes_serving_away() -> None:
