@@ -51,6 +51,8 @@ class Mirror:
     _owned: dict[Key, set[tuple[str, Name]]] = field(default_factory=dict)
     _revisions: Counter[str] = field(default_factory=Counter)
     _referrers: dict[Key, set[Key]] = field(default_factory=dict)
+    _gone: dict[str, dict[Name, int]] = field(default_factory=lambda: {kind: {} for kind in TRIMS})
+    """At which version objects were reported deleted, until a list is newer: one under way may still have them."""
 
     def holds(self, kind: str) -> bool:
         """Tell whether objects of this kind are kept at all."""
@@ -97,6 +99,8 @@ class Mirror:
         version = _version(metadata)
         if old is not None and old.version >= version:
             return UNCHANGED
+        if version <= self._gone[kind].get(name, -1):
+            return UNCHANGED
         trimmed = TRIMS[kind](body)
         changed = old is None or significant(kind, old.body) != significant(kind, trimmed)
         told = kind in OWN_KINDS and (changed or old is None or old.body.get("status") != trimmed.get("status"))
@@ -115,6 +119,9 @@ class Mirror:
         """Drop an object that was reported deleted, unless it was made anew since."""
         metadata = metadata_of(body)
         name = (metadata.namespace, metadata.name)
+        version = _version(metadata)
+        if version:  # our own deletions have none: what they are of may go later
+            self._gone[kind][name] = max(version, self._gone[kind].get(name, version))
         old = self._kinds[kind].get(name)
         if old is None or (old.uid != metadata.uid and metadata.uid):
             return UNCHANGED
@@ -136,6 +143,7 @@ class Mirror:
                 self._drop(kind, name, entry)
                 if entry.owner is not None:
                     touched.add(entry.owner)
+        self._gone[kind] = {name: gone for name, gone in self._gone[kind].items() if gone > limit}
         return frozenset(touched)
 
     def _drop(self, kind: str, name: Name, entry: _Entry) -> None:

@@ -105,6 +105,28 @@ def test_prune_drops_what_the_list_lacks_and_keeps_what_is_newer_than_it() -> No
     assert mirror.sizes()["Service"] == 2
 
 
+def test_a_list_that_was_read_before_a_deletion_brings_nothing_back() -> None:
+    # Given a list that the server wrote at version 10, and a deletion that the watch brings before it is read
+    mirror = Mirror()
+    mirror.put("Service", service(version=9))
+    mirror.remove("Service", service(version=11))
+    # When the list is read, then what is gone stays gone, for a later list too
+    assert mirror.put("Service", service(version=9)) == UNCHANGED
+    assert mirror.prune("Service", seen={("team", "small-model")}, version="10") == frozenset()
+    assert mirror.put("Service", service(version=9)) == UNCHANGED
+    assert mirror.sizes()["Service"] == 0
+    # And what is made anew under its name is there
+    assert mirror.put("Service", service(version=12)).changed
+
+
+def test_what_we_deleted_ourselves_is_there_until_the_server_says_that_it_went() -> None:
+    mirror = Mirror()
+    mirror.put("Service", service(version=9))
+    mirror.remove("Service", {"metadata": {"name": "small-model", "namespace": "team"}})
+    assert mirror.sizes()["Service"] == 0
+    assert mirror.put("Service", service(version=10)).changed
+
+
 def test_prune_of_one_namespace_leaves_the_others() -> None:
     mirror = Mirror()
     mirror.put("Service", service())
