@@ -7,7 +7,7 @@ import pytest
 
 from nimblet import labels
 from tests.cluster.operator_support import TIMING, Launcher, Process, View, eventually
-from tests.cluster.settling import passes, ready, started
+from tests.cluster.settling import RESYNCS, passes, ready, started
 from tests.cluster.stub_server import GATEWAY_STATUS, RETRIEVER_STATUS, Stub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -23,9 +23,11 @@ ILL = {"ok": False, "reason": "NoToken", "message": "the model answered without 
 
 @pytest.fixture
 def alone(launcher: Launcher) -> Process:
-    """An operator that reads everything once and never again."""
+    """An operator that has read everything, and once more when its watches were there, and never does again."""
     launcher.timing = NO_RESYNC
-    return started(launcher)
+    process = started(launcher)
+    eventually(lambda: process.metric(RESYNCS) >= 2, what="the second read")
+    return process
 
 
 def documents(view: View, text: str) -> None:

@@ -15,6 +15,8 @@ from nimblet.cluster.resync import rebuild
 from nimblet.shell.metrics import Metrics
 from nimblet.shell.queue import Queue
 
+SETTLE_SECONDS: Final = 15.0
+"""From the first read to the next, at most: no watch tells what went between the read and the watch's own list."""
 RETRY_SECONDS: Final = 10.0
 """After a resync that failed; liveness watches how long none succeeds."""
 SPREAD: Final = 0.1
@@ -56,7 +58,7 @@ class Resync:
 
     async def run(self) -> Never:
         """Resync for ever. A failed one is tried again; liveness ends a process in which none succeeds."""
-        wait = self.interval
+        wait = min(self.interval, SETTLE_SECONDS)
         while True:
             await asyncio.sleep(wait * (1.0 - SPREAD * self.rng.random()))
             try:
