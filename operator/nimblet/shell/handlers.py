@@ -85,10 +85,14 @@ class Intake:
 
     mirror: Mirror
     queue: Queue
+    listing: Callable[[], None] = lambda: None
+    """Called for each object that a watch lists before it watches, at its start and when it begins anew."""
 
     def take(self, kind: str, event: Mapping[str, object]) -> None:
         """Record one watch event and wake whom it concerns."""
         body = cast("Object", event["object"])
+        if event["type"] is None:
+            self.listing()
         deleted = event["type"] == "DELETED"
         change = self.mirror.remove(kind, body) if deleted else self.mirror.put(kind, body)
         for key in self._concerned(kind, change, body):

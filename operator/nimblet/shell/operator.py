@@ -343,7 +343,7 @@ async def _run_parts(operator: Operator, reconciler: Reconciler, certification: 
         wake=operator.queue.add,
     )
     registry = registry_for(
-        Intake(mirror=operator.mirror, queue=operator.queue),
+        Intake(mirror=operator.mirror, queue=operator.queue, listing=operator.resync.soon),
         login=partial(read_login, operator.options.kubeconfig),
     )
     # in this order: each of the queue's workers must be there before kopf looks which tasks are not its own

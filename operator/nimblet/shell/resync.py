@@ -5,7 +5,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Never
 
 from nimblet.cluster.client import Client
@@ -16,7 +16,7 @@ from nimblet.shell.metrics import Metrics
 from nimblet.shell.queue import Queue
 
 SETTLE_SECONDS: Final = 15.0
-"""From the first read to the next, at most: no watch tells what went between the read and the watch's own list."""
+"""From the first read to the next, and from a watch that begins anew: no event tells what went before its list."""
 RETRY_SECONDS: Final = 10.0
 """After a resync that failed; liveness watches how long none succeeds."""
 SPREAD: Final = 0.1
@@ -38,6 +38,7 @@ class Resync:
     clock: Callable[[], float]
     metrics: Metrics
     ended: float | None = None
+    _anew: asyncio.Event = field(default_factory=asyncio.Event)
 
     def age(self) -> float | None:
         """Return the seconds since the last good resync."""
@@ -56,11 +57,25 @@ class Resync:
         self.metrics.resyncs.labels(outcome="done").inc()
         log.debug("resync: %d objects, %d keys changed unnoticed", sum(self.mirror.sizes().values()), len(touched))
 
+    def soon(self) -> None:
+        """Read everything soon: a watch lists its kind anew, and may have missed what went meanwhile."""
+        self._anew.set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Return after these seconds, or when watches that began anew have had the time to."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._anew.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(min(seconds, SETTLE_SECONDS))
+        self._anew.clear()
+
     async def run(self) -> Never:
         """Resync for ever. A failed one is tried again; liveness ends a process in which none succeeds."""
         wait = min(self.interval, SETTLE_SECONDS)
         while True:
-            await asyncio.sleep(wait * (1.0 - SPREAD * self.rng.random()))
+            await self._rest(wait * (1.0 - SPREAD * self.rng.random()))
             try:
                 await self.once(spread=SPREAD * self.interval)
                 wait = self.interval

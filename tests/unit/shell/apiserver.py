@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A little API server on loopback: discovery of our kinds, lists without objects, watches as a test wants them.
+"""A little API server on loopback: discovery of our kinds, lists of one node, watches as a test wants them.
 
 Only for tests.
 """
@@ -21,6 +21,8 @@ Watch = Callable[[Resource], AsyncIterator[Mapping[str, object]]]
 """The events of each watch of a kind; its end ends the watch."""
 VERBS: Final = ("list", "watch", "get")
 VERSION: Final = "10"
+NODE: Final[Mapping[str, object]] = {"metadata": {"name": "node-1", "uid": "node-1", "resourceVersion": "9"}}
+"""What every list of nodes has."""
 
 
 async def silence(_: Resource) -> AsyncIterator[Mapping[str, object]]:
@@ -110,7 +112,8 @@ def _discovered(resource: Resource) -> Mapping[str, object]:
 def _answering(resource: Resource, watch: Watch) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") != "true":
-            return web.json_response({"metadata": {"resourceVersion": VERSION}, "items": []})
+            items = [NODE] if resource.kind == "Node" else []
+            return web.json_response({"metadata": {"resourceVersion": VERSION}, "items": items})
         response = web.StreamResponse()
         await response.prepare(request)
         async for event in watch(resource):

@@ -50,6 +50,16 @@ async def test_a_childs_event_wakes_its_owner_once_per_change(intake: Intake) ->
 
 
 @pytest.mark.asyncio
+async def test_what_a_watch_lists_is_told_of_and_what_it_sees_is_not() -> None:
+    told: list[str] = []
+    intake = Intake(mirror=Mirror(), queue=Queue(rng=dice()), listing=lambda: told.append("listing"))
+    intake.take("Service", {"type": "ADDED", "object": child("Service", "small-model")})
+    assert told == []
+    intake.take("Service", {"type": None, "object": child("Service", "small-model")})
+    assert told == ["listing"]
+
+
+@pytest.mark.asyncio
 async def test_a_deleted_child_wakes_its_owner(intake: Intake) -> None:
     body = child("Service", "small-model")
     intake.mirror.put("Service", body)

@@ -47,6 +47,10 @@ async def test_what_went_before_the_watches_were_there_is_found_long_before_the_
         running = asyncio.create_task(resync.run())
         async with asyncio.timeout(LATE):
             seen = {await asked.get() for _ in range(2 * len(WATCHED))}
+            # And once more when a watch begins anew
+            resync.soon()
+            again = {await asked.get() for _ in range(len(WATCHED))}
         running.cancel()
         await asyncio.wait((running,))
     assert len(seen) == len(WATCHED)
+    assert again == seen

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import kopf
 import pytest
@@ -39,12 +39,18 @@ class Watched:
             yield event
 
 
-def watching(login: Login, stop: asyncio.Event, settings: kopf.OperatorSettings) -> "asyncio.Task[None]":
+def watching(
+    login: Login,
+    stop: asyncio.Event,
+    settings: kopf.OperatorSettings,
+    *,
+    listing: Callable[[], None] = lambda: None,
+) -> "asyncio.Task[None]":
     async def log_in() -> Login:
         await asyncio.sleep(0)
         return login
 
-    registry = registry_for(Intake(mirror=Mirror(), queue=Queue(rng=dice())), login=log_in)
+    registry = registry_for(Intake(mirror=Mirror(), queue=Queue(rng=dice()), listing=listing), login=log_in)
     return asyncio.create_task(
         watch(registry, settings=settings, namespaces=(), stop=stop, started=lambda: None), name="watches"
     )
@@ -93,6 +99,21 @@ async def test_watches_that_begin_anew_all_the_time_end_too(caplog: pytest.LogCa
             await ends(task)
             await task
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_watch_that_begins_anew_is_told_of_since_it_may_have_missed_what_went() -> None:
+    told: asyncio.Queue[None] = asyncio.Queue()
+    settings = watch_settings()
+    settings.watching.reconnect_backoff = 0.0
+    watched, stop = Watched(expired), asyncio.Event()
+    async with api_server(watched) as login:
+        task = watching(login, stop, settings, listing=lambda: told.put_nowait(None))
+        async with asyncio.timeout(END_SECONDS):
+            for _ in range(3):
+                await told.get()
+        stop.set()
+        await ends(task)
+        await task
 
 
 async def test_a_fatal_error_ends_busy_watches_at_once() -> None:
