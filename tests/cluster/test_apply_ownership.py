@@ -15,9 +15,9 @@ from nimblet.cluster.resources import COMPACT_MODEL, resource_of
 from nimblet.cluster.sightings import Recent
 from nimblet.plan.facts import ChildRef
 from tests.cluster.apply_support import Rig, config_map, deployment, version_of
+from tests.cluster.crd_support import model_manifest, valid_spec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio]
-FOREIGN_UID = "11111111-2222-3333-4444-555555555555"
 
 
 def service() -> dict[str, object]:
@@ -50,14 +50,17 @@ async def test_an_object_without_owner_is_refused_and_left_as_it_is(rig: Rig) ->
 
 
 async def test_an_object_of_another_owner_is_refused_even_with_our_labels(rig: Rig) -> None:
-    stolen = config_map(other="theirs")
+    # an owner that lives, or the garbage collector takes the child
+    older = model_manifest(valid_spec(), name="older")
+    older["metadata"] = {"name": "older", "namespace": rig.owner.namespace}
     reference = {
         "apiVersion": labels.API_VERSION,
         "kind": "CompactModel",
         "name": "older",
-        "uid": FOREIGN_UID,
+        "uid": (await rig.client.create(older))["metadata"]["uid"],
         "controller": True,
     }
+    stolen = config_map(other="theirs")
     stolen["metadata"] = {
         "name": "child",
         "labels": {labels.MODEL: "owner", labels.MANAGED_BY: labels.MANAGED_BY_VALUE},
