@@ -30,7 +30,7 @@ from nimblet_loader.contract import (
     fetch_report,
 )
 from nimblet_loader.fetch import Fetch, check_uid, fetch
-from nimblet_loader.folder import Partial, measured, open_place, translated
+from nimblet_loader.folder import Partial, file_size, measured, open_place, reading, translated
 
 RECORD: Final = ".nimblet-cache.json"
 FOLDER: Final = re.compile(r"^[0-9a-f]{32}$")
@@ -98,7 +98,7 @@ def verify(check: Check) -> FetchReport:
     record = _awaited(check, folder)
     recorded = {file.path: file for file in record.files}
     for file in check.artifact.files:
-        _verify_file(folder, file, recorded.get(file.path))
+        _verify_file(check, file, recorded.get(file.path))
     known = {file.path: recorded[file.path].sha256 for file in check.artifact.files}
     return fetch_report(check.artifact, sha256=known, seconds=check.now() - began)
 
@@ -114,12 +114,23 @@ def check_folder(name: str) -> None:
 
 
 def read_record(folder: Path) -> CacheRecord | None:
-    """Return the record of a complete folder; None where there is none or it can't be read."""
+    """Return the record of a complete folder; None where there is none or it can't be read.
+
+    A link is none, be it the record or the folder; nor is a pipe, whose reader would wait for ever.
+    """
     try:
-        with (folder / RECORD).open("rb") as file:
-            return CacheRecord.model_validate_json(file.read(_RECORD_BYTES))
-    except (OSError, ValidationError):
+        content = _record_bytes(folder)
+        return CacheRecord.model_validate_json(content) if content is not None else None
+    except (OSError, SourceError, ValidationError):
         return None
+
+
+def _record_bytes(folder: Path) -> bytes | None:
+    with open_place(folder.parent, f"{folder.name}/{RECORD}", uid="", make=False) as place:
+        if file_size(place, place.name) is None:
+            return None
+        with reading(place, place.name) as descriptor:
+            return os.read(descriptor, _RECORD_BYTES)
 
 
 def _awaited(check: Check, folder: Path) -> CacheRecord:
@@ -132,12 +143,12 @@ def _awaited(check: Check, folder: Path) -> CacheRecord:
     return record
 
 
-def _verify_file(folder: Path, file: ArtifactFile, recorded: CachedFile | None) -> None:
+def _verify_file(check: Check, file: ArtifactFile, recorded: CachedFile | None) -> None:
     what = f"Expected the cached {quoted(file.path)}"
     if recorded is None or recorded.size != file.size or file.sha256 not in (None, recorded.sha256):
         raise _corrupted(f"{what} as the artifact says; the cache's record says otherwise.")
     try:
-        size, found = measured(folder, file.path, size=file.size)
+        size, found = measured(check.root, f"{check.folder}/{file.path}", size=file.size)
     except (OSError, SourceError) as error:
         raise _corrupted(f"{what}; it can't be read ({type(error.__cause__ or error).__name__}).") from error
     if size != file.size:
@@ -154,7 +165,7 @@ def _corrupted(what: str) -> SourceError:
 def _volume_time(root: Path, uid: str) -> float:
     """Return the time by the volume's own clock, which is another machine's on a network file system."""
     with open_place(root, "clock", uid=uid) as place, translated("clock"):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(place.temporary, flags, 0o644, dir_fd=place.folder)
         try:
             os.utime(descriptor)

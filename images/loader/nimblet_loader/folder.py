@@ -74,8 +74,8 @@ def read_chunks(descriptor: int) -> Iterator[bytes]:
 
 @contextmanager
 def reading(place: Place, name: str) -> Iterator[int]:
-    """Open a file of the place for reading, refusing links."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
+    """Open a file of the place for reading, refusing links; a pipe that took its place is not waited for."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place.folder)
     try:
         yield descriptor
     finally:

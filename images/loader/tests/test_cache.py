@@ -135,6 +135,34 @@ def test_a_record_that_was_changed_is_refused(bench: Bench) -> None:
     assert "record is missing" in corruption(bench)
 
 
+@pytest.mark.timeout(20)
+def test_a_record_that_is_no_plain_file_holds_nobody_up(bench: Bench) -> None:
+    # given a pipe that nobody writes to, in place of the record: reading it would wait for ever
+    filled(bench)
+    path = bench.root / FOLDER / RECORD
+    path.unlink()
+    os.mkfifo(path)
+    # when it is looked at, then it is no record, and the next fill makes one
+    assert "record is missing" in corruption(bench)
+    assert filled(bench, uid="uid-2").files == 1
+    assert verify(check_of(bench)).files == 1
+    # and one under a name that a filler is about to write to ends its try
+    os.mkfifo(bench.root / ".clock.uid-3.part")
+    with pytest.raises(SourceError):
+        filled(bench, uid="uid-3")
+
+
+def test_a_record_or_folder_that_is_a_link_is_none(bench: Bench) -> None:
+    filled(bench)
+    folder = bench.root / FOLDER
+    for path in (folder / RECORD, folder):
+        link_it(path)
+        assert "record is missing" in corruption(bench)
+        path.unlink()
+        path.with_name("elsewhere").rename(path)
+    assert verify(check_of(bench)).files == 1
+
+
 def test_no_folder_at_all_is_told(bench: Bench) -> None:
     assert "record is missing" in corruption(bench)
 
