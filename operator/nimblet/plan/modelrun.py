@@ -173,12 +173,15 @@ def _placed(basis: Basis) -> "_Placed | Problem | None":
 def _held_back(basis: Basis, run: Run) -> Problem | None:
     """Return why new pods could not mount a Secret of the source's; pods that have it already need it no more.
 
-    With a cache the filler mounts it, and no pod of the server.
+    A template alone has nothing: one that was written while the model was suspended was not looked at. With a
+    cache the filler mounts it, and no pod of the server.
     """
     model, facts = basis.model, basis.facts
     revision = revision_of(run.deployment)
     current = facts.deployment.revision if facts.deployment is not None else None
-    if revision is None or revision == current or model.spec.suspend or model.spec.cache is not None:
+    if revision is None or model.spec.suspend or model.spec.cache is not None:
+        return None
+    if revision == current and any(pod.revision == revision and not pod.ended for pod in facts.pods):
         return None
     own = secret_problem(model, facts) or weights_key_problem(model, facts)
     return own or held_secret(basis.adapters, facts) or draft_secret_problem(basis.draft, facts)

@@ -132,6 +132,20 @@ def test_a_secret_that_was_not_meant_to_decrypt_stops_before_any_pod(
     assert plan.requeue_after is not None
 
 
+@pytest.mark.parametrize("make", [with_adapter, with_draft])
+def test_no_pod_gets_a_secret_that_was_named_while_the_model_was_suspended(make: Any) -> None:
+    # given a model whose template names what nobody lends, and that has no pods yet
+    asleep, unlent = make(MOUNTED, suspend=True), {"adapter_secrets": {"opener": replace(KEY, usable=False)}}
+    made = child(plan_of(asleep, resolved(asleep, **unlent)).children, "Deployment")
+    assert made["spec"]["replicas"] == 0
+    # when it is woken
+    awake, standing = make(MOUNTED), a_deployment(made["metadata"]["labels"]["nimblet.dev/revision"])
+    plan = plan_of(awake, resolved(awake, **unlent, deployment=standing))
+    # then it stays without
+    assert "Deployment" not in kinds(plan)
+    assert shown(plan, "Stalled") == ("True", "SecretNotUsable")
+
+
 def test_the_status_tells_where_each_key_is_and_when_it_was_released() -> None:
     for make in (with_adapter, with_draft):
         model = make(BROKER)
