@@ -185,6 +185,29 @@ def test_a_label_put_on_later_and_a_debug_container_are_refused(yard: Yard) -> N
     assert PLACE in refusal(yard.tenant, f"{pods}/kept/ephemeralcontainers", spied, verb="replace")
 
 
+def test_a_pod_of_ours_keeps_its_images_and_labels(yard: Yard) -> None:
+    # given a pod of ours in its place, and a tenant who may edit pods
+    pods, given = yard.pods(), {**OURS, "pod-template-hash": "a"}
+    ours = a_pod(given, CLASS, initContainers=[{"name": "i", "image": "example.com/i:1"}])
+    ours["metadata"]["name"] = "placed-ours"
+    made: Any = yard.controller.create(pods, ours)
+
+    def edit(*, spec: Mapping[str, object] | None = None, labels_: Mapping[str, str] | None = None) -> str:
+        metadata = {**made["metadata"], "labels": given if labels_ is None else dict(labels_)}
+        edited = {**made, "metadata": metadata, "spec": {**made["spec"], **(spec or {})}}
+        return refusal(yard.tenant, f"{pods}/placed-ours", edited, verb="replace")
+
+    # when they put a program of their own behind its mounts
+    for part in ("containers", "initContainers"):
+        other = [{**made["spec"][part][0], "image": "example.com/theirs:1"}]
+        eventually(lambda part=part, other=other: ORIGIN in edit(spec={part: other}), what=f"a refusal of {part}")  # type: ignore[misc]
+    # or have it escape its resource and its workload, with all that is mounted
+    for left in ({}, {"pod-template-hash": "a"}, {labels.MODEL: "other", "pod-template-hash": "a"}, OURS):
+        assert ORIGIN in edit(labels_=left), left
+    # then it is refused; labels of their own are not
+    assert edit(labels_={**given, "mine": "too"}) == ""
+
+
 @pytest.mark.parametrize(
     ("kind", "group", "plural"),
     [
@@ -241,6 +264,7 @@ def test_a_bound_secret_goes_to_its_runtime_classes_alone(yard: Yard) -> None:
             {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": name}}]}}]},
             {"containers": [{**reading, "env": [item]}]},
             {"initContainers": [{**reading, "name": "i", "envFrom": [{"secretRef": {"name": name}}]}]},
+            {"volumes": [{"name": "v", "csi": {"driver": "d.example", "nodePublishSecretRef": {"name": name}}}]},
         ]
 
     def refused(spec: dict[str, Any]) -> bool:
@@ -251,6 +275,19 @@ def test_a_bound_secret_goes_to_its_runtime_classes_alone(yard: Yard) -> None:
         assert refusal(yard.tenant, yard.pods(), a_pod({}, CLASS, **spec)) == ""
     for spec in ways("free-key"):
         assert refusal(yard.tenant, yard.pods(), a_pod({}, **spec)) == ""
+
+    # a debug container can read one too, in a pod that was there without it
+    for class_, told in (("", "Secret small-key is bound by a TEEPolicy"), (CLASS, "")):
+        mine = a_pod({"app": "mine"}, class_)
+        mine["metadata"]["name"] = f"reader-{class_ or 'plain'}"
+        made: Any = yard.tenant.create(yard.pods(), mine)
+        path = f"{yard.pods()}/{mine['metadata']['name']}/ephemeralcontainers"
+        item = {"name": "K", "valueFrom": {"secretKeyRef": {"name": "small-key", "key": "api-key"}}}
+        for way in ({"env": [item]}, {"envFrom": [{"secretRef": {"name": "small-key"}}]}, {}):
+            debug = {"name": "debug", "image": "example.com/shell:1", **way}
+            spied = {**made, "spec": {**made["spec"], "ephemeralContainers": [debug]}}
+            found = refusal(yard.tenant, path, spied, verb="replace")
+            assert (told in found and bool(found) == bool(told)) if way else found == "", (class_, way, found)
 
 
 @pytest.mark.parametrize(

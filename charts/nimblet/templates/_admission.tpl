@@ -28,3 +28,13 @@ namespaceSelector:
 {{- define "nimblet.admission.stranger" -}}
 request.userInfo.username != 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "nimblet.name" . }}' && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:') && !(request.userInfo.username in {{ toJson .Values.admission.controllers | replace "\"" "'" }})
 {{- end }}
+
+{{/* CEL: whether a volume of the pod holds the Secret that is the parameter, or has a CSI driver read it. */}}
+{{- define "nimblet.admission.mounted" -}}
+has(object.spec.volumes) && object.spec.volumes.exists(volume, (has(volume.secret) && volume.secret.secretName == params.metadata.name) || (has(volume.csi) && has(volume.csi.nodePublishSecretRef) && volume.csi.nodePublishSecretRef.name == params.metadata.name) || (has(volume.projected) && has(volume.projected.sources) && volume.projected.sources.exists(source, has(source.secret) && source.secret.name == params.metadata.name)))
+{{- end }}
+
+{{/* CEL: whether a container (variables.containers) has an entry of that Secret in its environment. */}}
+{{- define "nimblet.admission.read" -}}
+variables.containers.exists(container, (has(container.env) && container.env.exists(item, has(item.valueFrom) && has(item.valueFrom.secretKeyRef) && item.valueFrom.secretKeyRef.name == params.metadata.name)) || (has(container.envFrom) && container.envFrom.exists(source, has(source.secretRef) && source.secretRef.name == params.metadata.name)))
+{{- end }}
