@@ -327,6 +327,7 @@ def workload_facts(body: Object) -> DeploymentFacts:
         refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
         cache_folder=cache_folder_of(found.spec.template.metadata),
         further_folders=further_folders_of(found.spec.template.metadata),
+        images=found.spec.template.images,
         weights_image=template.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),

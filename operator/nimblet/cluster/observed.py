@@ -146,8 +146,23 @@ class Job(Observed):
     status: JobStatus = JobStatus()
 
 
+class TemplateContainer(Observed):
+    image: str = ""
+
+
+class TemplateSpec(Observed):
+    init_containers: Listed[TemplateContainer] = ()
+    containers: Listed[TemplateContainer] = ()
+
+
 class PodTemplate(Observed):
     metadata: Metadata = Metadata()
+    spec: TemplateSpec = TemplateSpec()
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Return the images of its containers."""
+        return frozenset(item.image for item in (*self.spec.init_containers, *self.spec.containers))
 
 
 class DeploymentSpec(Observed):

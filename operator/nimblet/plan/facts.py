@@ -222,6 +222,8 @@ class DeploymentFacts:
     progress_deadline_exceeded: bool = False
     refused: str = ""
     """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
+    images: frozenset[str] | None = None
+    """Of the live template's containers; None where they are not looked at."""
     weights_image: str = ""
     cache_folder: str = ""
     """Folder of the cache that the live pod template uses."""
@@ -235,6 +237,10 @@ class DeploymentFacts:
     """Keyed hash of the user's own keys in the live template."""
     certificate: str = ""
     """First digits of the certificate that the live template was made for."""
+
+    def runs(self, *images: str) -> bool:
+        """Tell whether its pods have these images: a status that says so may be of somebody else's hand."""
+        return self.images is None or self.images.issuperset(images)
 
 
 @dataclass(frozen=True, kw_only=True)

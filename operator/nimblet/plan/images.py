@@ -42,6 +42,8 @@ def choose_images(model: CompactModel, facts: ModelFacts, settings: Settings) ->
     before = model.status.resolved
     if facts.deployment is None or before is None or before.spec_hash != spec_hash_of(model, facts):
         return Images(loader=wanted, wanted_loader=wanted)
+    if not facts.deployment.runs(before.image, before.loader_image):
+        return Images(loader=wanted, wanted_loader=wanted)
     return Images(
         loader=before.loader_image,
         wanted_loader=wanted,

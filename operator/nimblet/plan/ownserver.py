@@ -28,7 +28,8 @@ def choose_image(owner: Owner, facts: WorkloadFacts, *, wanted: str) -> OwnImage
     """Keep the image that the pods have as long as the spec stays: an upgrade of the operator restarts nobody."""
     hashed = spec_hash(owner.spec, restarted_at=restart_of(owner.restarted_at, facts))
     before = owner.status
-    if facts.deployment is None or not before.image or before.spec_hash != hashed:
+    live = facts.deployment
+    if live is None or not live.runs(before.image) or not before.image or before.spec_hash != hashed:
         return OwnImage(name=wanted, spec_hash=hashed, newer=False)
     return OwnImage(name=before.image, spec_hash=hashed, newer=before.image != wanted)
 

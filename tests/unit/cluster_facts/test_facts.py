@@ -141,7 +141,11 @@ def test_artifacts_are_config_maps_of_their_component() -> None:
 
 def test_a_deployment_as_observed() -> None:
     mirror = Mirror()
-    template = {"metadata": {"labels": {"nimblet.dev/revision": "r2", "nimblet.dev/source-hash": "src1"}}}
+    containers = {"containers": [{"image": "server:1"}], "initContainers": [{"image": "loader:1"}]}
+    template = {
+        "metadata": {"labels": {"nimblet.dev/revision": "r2", "nimblet.dev/source-hash": "src1"}},
+        "spec": containers,
+    }
     body = child("Deployment", "small-model", spec={"replicas": 2, "template": template})
     body["metadata"]["generation"] = 3  # type: ignore[index]
     body["status"] = {
@@ -160,6 +164,7 @@ def test_a_deployment_as_observed() -> None:
     assert (facts.replicas, facts.updated_replicas) == (2, 1)
     assert facts.progress_deadline_exceeded
     assert facts.refused == "exceeded quota"
+    assert facts.images == frozenset({"server:1", "loader:1"})
 
 
 def test_a_model_pod_as_observed() -> None:

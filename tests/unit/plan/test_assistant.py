@@ -356,6 +356,17 @@ def test_newer_images_wait_for_an_edit() -> None:
     assert planned(asked, serving(assistant), settings=settings).status.image == "registry.example/gateway:2"
 
 
+def test_a_status_that_names_another_image_than_the_pods_have_is_not_believed() -> None:
+    assistant = served(an_assistant())
+    facts = serving(assistant)
+    assert facts.deployment is not None
+    images = frozenset({assistant.status.image})
+    forged = assistant.status.model_copy(update={"image": "evil.example/thief:1"})
+    known = replace(facts, deployment=replace(facts.deployment, images=images))
+    plan = planned(assistant.model_copy(update={"status": forged}), known)
+    assert plan.status.image == SETTINGS.images.gateway
+
+
 def test_a_refused_write_is_told_with_the_object() -> None:
     failure = WriteFailure(kind="Service", name="help-gateway", category="Conflict", message="not ours.")
     plan = planned(an_assistant(), serving(an_assistant(), write_failures=(failure,)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes of a model: rolling, broken and undone edits, scaling, newer images."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +159,24 @@ def test_newer_images_wait_for_an_edit() -> None:
     assert child(plan.children, "Deployment") == before
     assert shown(plan, "UpdateAvailable") == ("True", "NewerImages")
     assert shown(plan, "Ready") == ("True", "Ready")
+
+
+@pytest.mark.parametrize("field", ["image", "loader_image"])
+def test_a_status_that_names_other_images_than_the_pods_have_is_not_believed(field: str) -> None:
+    # given a status that somebody wrote who may, and what the Deployment really runs
+    model = served(a_model())
+    found = model.status.resolved
+    assert found is not None
+    real = frozenset({found.image, found.loader_image})
+    forged = found.model_copy(update={field: "evil.example/thief:1"})
+    lying = model.model_copy(update={"status": model.status.model_copy(update={"resolved": forged})})
+    # when it is planned with, then no pod runs what it names
+    deployment = a_deployment(revision_of(model), images=real)
+    plan = plan_of(lying, serving_facts(model, deployment=deployment))
+    assert "evil.example" not in json.dumps(plan.children)
+    # and what the pods have is kept, as before
+    newer = plan_of(model, serving_facts(model, deployment=deployment), settings=NEWER)
+    assert shown(newer, "UpdateAvailable") == ("True", "NewerImages")
 
 
 def test_scaling_is_no_reason_for_newer_images() -> None:
