@@ -21,7 +21,7 @@ from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.pki import ENTROPY_BYTES, Authority, issue, secret_data
 from nimblet.cluster.resources import Resource
-from nimblet.cluster.trust import Trust
+from nimblet.cluster.trust import MOST_BYTES, Trust
 from nimblet.manifests.certificate import ISSUER_NAME
 from nimblet.plan.transport import Wanted
 from nimblet.plan.transportfacts import RequestFacts, SecretFacts, TransportFacts
@@ -270,3 +270,21 @@ def believes(trust: Trust, host: str, signer: Authority, folder: Path) -> bool:
         return False
     assert client.version() == "TLSv1.3"
     return True
+
+
+def test_authorities_that_are_changed_again_and_again_cost_a_bounded_memory() -> None:
+    # given a Secret whose authority somebody replaces without end
+    first, last = new_authority().certificate, new_authority().certificate
+    filler = "# " + "x" * 60_000 + "\n"
+    trust = Trust()
+    trust.learn("team", first)
+    for _ in range(MOST_BYTES // len(filler) + 4):
+        trust.learn("team", filler + new_authority().certificate)
+        trust.learn("team", first)  # which another server of the namespace shows all the while
+    trust.learn("team", last)
+    # then the oldest are forgotten, and what is in use is not
+    context = trust.of(WANTED.host)
+    assert context is not None
+    held = {ssl.DER_cert_to_PEM_cert(item) for item in context.get_ca_certs(binary_form=True)}
+    assert {first, last} <= held
+    assert len(held) <= MOST_BYTES // len(filler) + 3
