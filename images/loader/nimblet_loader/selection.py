@@ -96,6 +96,20 @@ def choose(entries: Sequence[Entry], source: Source) -> Selection:
     return Selection("GGUF", chosen)
 
 
+def stray(paths: Sequence[str], source: Source) -> str | None:
+    """Return the first of an artifact's files that `files` or `quantization` do not choose; None where all fit.
+
+    Of safetensors `files` choose the tensors, and what lies beside them comes along whatever its name.
+    """
+    ggufs = [path for path in paths if path.lower().endswith(".gguf")]
+    tensors = ggufs or [path for path in paths if split_path(path)[1] == ADAPTER_WEIGHTS or _is_tensors(path)]
+    wanted = [path for path in tensors if _globbed(path, source.files)]
+    if not wanted or (ggufs and len(wanted) < len(ggufs)):
+        return next(path for path in tensors or paths if path not in wanted)
+    quantization = source.quantization
+    return next((path for path in ggufs if quantization and not has_quantization(path, quantization)), None)
+
+
 def _adapter(entries: Sequence[Entry], source: Source) -> Selection:
     """Return the files of the one adapter: a GGUF file, or in one folder what PEFT writes."""
     matching = [entry for entry in entries if _matches(entry, source.files)]
@@ -216,7 +230,11 @@ def _offered(entries: Sequence[Entry], globs: Sequence[str]) -> list[Entry]:
 
 
 def _matches(entry: Entry, globs: Sequence[str]) -> bool:
-    return not globs or any(fnmatchcase(entry.path, glob) for glob in globs)
+    return _globbed(entry.path, globs)
+
+
+def _globbed(path: str, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(path, glob) for glob in globs)
 
 
 def _refuse_unsafe(entries: Sequence[Entry]) -> None:
@@ -231,7 +249,11 @@ def _refuse_unsafe(entries: Sequence[Entry]) -> None:
 
 
 def _is_shard(entry: Entry) -> bool:
-    return is_weights(split_path(entry.path)[1])
+    return _is_tensors(entry.path)
+
+
+def _is_tensors(path: str) -> bool:
+    return is_weights(split_path(path)[1])
 
 
 def _repository(entries: Sequence[Entry], globs: Sequence[str]) -> Selection:

@@ -13,6 +13,7 @@ from datetime import datetime
 from nimblet_egress.errors import Reason, SourceError, listed, quoted
 from nimblet_loader.connectors import DIGEST_REQUIRED
 from nimblet_loader.contract import Artifact, Signer, Source, url_file_name
+from nimblet_loader.selection import stray
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
@@ -83,7 +84,7 @@ def require_digests(source: Source, paths: Iterable[str]) -> None:
 
 
 def check_artifact(source: Source, artifact: Artifact) -> None:
-    """Raise unless the artifact can be of this source: URI, revision, encryption, and the user's digests."""
+    """Raise unless the artifact can be of this source: URI, revision, files, encryption, the given digests."""
     if artifact.uri != source.uri:
         raise SourceError(
             Reason.ConfigInvalid,
@@ -102,6 +103,7 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
             "the other. Delete the artifact's ConfigMap, so that the source is resolved again.",
         )
     _check_encryption(source, artifact)
+    _check_choice(source, artifact)
     require_url_digest(source)
     # of encrypted files the digests are the manifest's, which is read again before a byte of them (sealed.py)
     checked = artifact.files if artifact.manifest is None else (artifact.manifest,)
@@ -120,6 +122,17 @@ def check_artifact(source: Source, artifact: Artifact) -> None:
                 f"Expected sha256 {wanted} of {quoted(file.path)}; the artifact says {file.sha256}. "
                 "Delete the artifact's ConfigMap, and see who could write it.",
             )
+
+
+def _check_choice(source: Source, artifact: Artifact) -> None:
+    """Raise where the artifact names what the spec did not choose: one signature may cover several models."""
+    unchosen = stray([file.path for file in artifact.files], source) if artifact.manifest is None else None
+    if unchosen is not None:
+        raise SourceError(
+            Reason.ConfigInvalid,
+            "Expected an artifact of the files that source.files and source.quantization choose; it names "
+            f"{quoted(unchosen)}. Delete the artifact's ConfigMap, and see who could write it.",
+        )
 
 
 def _check_encryption(source: Source, artifact: Artifact) -> None:

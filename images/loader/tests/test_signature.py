@@ -280,6 +280,25 @@ def test_an_artifact_that_was_forged_after_resolving(bench: Bench, signed: Docum
         assert caught.value.reason is reason
 
 
+OTHER = "tiny-Q8_0.gguf"
+
+
+@pytest.mark.parametrize("chosen", [{"quantization": "Q4_0"}, {"files": [MODEL]}, {"files": ["*-Q4*"]}])
+def test_another_signed_file_than_the_spec_chooses_is_no_artifact(
+    bench: Bench, tmp_path: Path, chosen: dict[str, object]
+) -> None:
+    # given two models under one signature, and an artifact of the one in place of the other's
+    bench.hub.files[OTHER] = bench.content
+    digests = {MODEL: bench.digest, OTHER: bench.digest}
+    signature = {"method": "Key", "bundle": sign_with_key(digests, KEY, tmp_path), "trust": public_pem(KEY)}
+    source = trusted(bench.source(signature=signature, **chosen), bench.now).source
+    check_artifact(source, bench.resolve(signature=signature, **chosen))
+    # when the loader is given it, then it is not taken for what the spec chooses
+    with pytest.raises(SourceError) as caught:
+        check_artifact(source, bench.resolve(signature=signature, quantization="Q8_0"))
+    assert caught.value.reason is Reason.ConfigInvalid
+
+
 @pytest.fixture
 def pod(bench: Bench, tmp_path: Path) -> Pod:
     return Pod(bench, tmp_path)
