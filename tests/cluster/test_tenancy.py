@@ -160,11 +160,14 @@ def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
     sealed = {"model": "small", "revision": "1", "keySecretRef": {"name": secret_name}}
     listed = {"integrity": {"sha256": {"nimblet-encryption.json": "0" * 64}}}
     store = {"type": "External", "url": "https://huggingface.co/q", "keySecretRef": {"name": secret_name}}
+    drafting = {"type": "Draft", "source": {"uri": "hf://org/draft", **named}}
     return {
         "hub": ("CompactModel", {"source": {"uri": "hf://org/repo", **named}}),
         "web": ("CompactModel", {"source": {"uri": "https://huggingface.co/m.gguf", **named}, **pinned}),
         "bucket": ("CompactModel", {"source": {"uri": "s3://weights/small", **named}}),
         "registry": ("CompactModel", {"source": {"uri": "oci://huggingface.co/weights/small:1", **named}}),
+        "adapter": ("CompactModel", {"adapters": [{"name": "a", "source": {"uri": "hf://org/lora", **named}}]}),
+        "draft": ("CompactModel", {"runtime": {"speculative": drafting}}),
         "weights-key": ("CompactModel", {"source": {"uri": "hf://org/repo", "encryption": sealed}, **listed}),
         "model-keys": ("CompactModel", {"access": {"apiKeysSecretRef": {"name": secret_name}}}),
         "assistant-keys": ("Assistant", {"apiKeysSecretRef": {"name": secret_name}}),
@@ -174,7 +177,7 @@ def naming(secret_name: str) -> Mapping[str, tuple[str, dict[str, object]]]:
     }
 
 
-KEEPS_ITS_HOSTS: Final = ("hub", "web", "bucket", "registry", "s3-source")
+KEEPS_ITS_HOSTS: Final = ("hub", "web", "bucket", "registry", "adapter", "draft", "s3-source")
 """The Secret is mounted with the hosts that it names itself, and whoever connects sends it nowhere else."""
 KEYS: Final = ("model-keys", "assistant-keys")
 """Keys that callers show us: they are sent to nobody."""
