@@ -89,6 +89,11 @@ async def test_write_that_was_cut_off_is_as_if_it_never_was(tmp_path: Path, lost
     await last.close()
 
 
+def open_files() -> set[Path]:
+    """Return what this process has open."""
+    return {descriptor.resolve() for descriptor in Path("/proc/self/fd").iterdir()}
+
+
 async def test_damaged_log_is_told_and_not_cut(tmp_path: Path) -> None:
     # Given a log with a byte changed in its first batch
     overlay = opened(tmp_path)
@@ -103,6 +108,8 @@ async def test_damaged_log_is_told_and_not_cut(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="damaged at byte 0"):
         opened(tmp_path)
     assert log.read_bytes() == content
+    # And nobody holds it
+    assert log not in open_files()
 
 
 @contextmanager

@@ -204,7 +204,9 @@ async def test_full_disk_of_servers_that_are_left_stops_no_build() -> None:
 async def test_configuration_opens_one_place_or_all(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("k")
     one = ServerConfig(url="http://127.0.0.1:1", prefix="docs", key_file=tmp_path / "key")
-    assert isinstance(open_servers(one), ServerStore)
+    alone = open_servers(one)
+    assert isinstance(alone, ServerStore)
+    await alone.close()
     both = one.model_copy(update={"former": ("http://127.0.0.1:2",)})
     store = open_servers(both)
     assert isinstance(store, MovingStore)

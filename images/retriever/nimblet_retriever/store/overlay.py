@@ -95,8 +95,13 @@ class EmbeddedOverlay:
         tombstones: int = TOMBSTONES,
     ) -> "EmbeddedOverlay":
         """Read the log. Blocks for as long as that takes."""
-        overlay = cls(PushLog(folder), check_space=check_space, limit=limit, tombstones=tombstones)
-        overlay._replay()
+        log = PushLog(folder)
+        overlay = cls(log, check_space=check_space, limit=limit, tombstones=tombstones)
+        try:
+            overlay._replay()
+        except BaseException:  # whoever gets no overlay can't close it
+            log.close()
+            raise
         return overlay
 
     def _replay(self) -> None:
