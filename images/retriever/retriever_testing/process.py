@@ -10,8 +10,9 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError
 
 from starlette.applications import Starlette
 
@@ -19,7 +20,9 @@ from e2e.cluster.controlplane import free_ports
 from nimblet_tls.folder import TLSFolder
 from nimblet_tls.serving import Place, server_at
 
-START_SECONDS = 60
+START_SECONDS = 100
+"""A process may take a minute to start where the machine is busy."""
+ASK_SECONDS = 5
 
 
 def free_port() -> int:
@@ -64,11 +67,12 @@ def wait_for(url: str, *, tls: Path | None = None) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(url, timeout=1, context=context):  # noqa: S310 - loopback
+            with urllib.request.urlopen(url, timeout=ASK_SECONDS, context=context):  # noqa: S310 - loopback
                 return
-        except urllib.request.HTTPError:  # an answer all the same
+        except HTTPError as answer:  # an answer all the same
+            answer.close()
             return
-        except URLError:
+        except (OSError, HTTPException):  # nobody listens yet, or is too busy to answer in time
             time.sleep(0.05)
     raise TimeoutError(f"nothing answered at {url} within {START_SECONDS} s")
 

@@ -19,9 +19,9 @@ from mcp_types import TextContent
 
 from nimblet_retriever.store.layout import Layout
 from retriever_testing.otlp import Receiver
-from retriever_testing.process import free_port, serving, wait_for
+from retriever_testing.process import START_SECONDS, free_port, serving, wait_for
 
-START_SECONDS = 45
+pytestmark = pytest.mark.timeout(240)
 
 
 def config(folder: Path, **changes: object) -> Path:
@@ -55,7 +55,7 @@ def test_starts_answers_and_ends(tmp_path: Path) -> None:
     with program("--config", str(config(tmp_path)), "--host", "127.0.0.1", "--port", str(port)) as process:
         wait_for(f"http://127.0.0.1:{port}/livez")
         for path in ("livez", "readyz", "metrics"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=START_SECONDS) as answer:
                 assert answer.status == 200
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=START_SECONDS)
