@@ -67,7 +67,7 @@ class Bench:
     def call(self, method: str, path: str, body: object, *, key: str = BUILDER) -> httpx.Response:
         """Ask the retriever."""
         headers = {"Authorization": f"Bearer {key}"}
-        answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer
 

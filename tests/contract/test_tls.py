@@ -111,7 +111,7 @@ def test_a_build_a_search_and_an_answer_pass_over_https(plane: Plane, tmp_path: 
         found = running.post("/v1/retrieve", {"query": "bicycle"}).json()
         assert [item["text"] for item in found["passages"]] == ["A bicycle may be parked in the yard."]
         with pytest.raises(httpx.HTTPError):  # plain HTTP is not answered
-            httpx.get(running.url.replace("https://", "http://") + "/livez", timeout=10)
+            httpx.get(running.url.replace("https://", "http://") + "/livez", timeout=60)
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
@@ -157,8 +157,8 @@ def test_a_rotation_under_load_fails_no_request(plane: Plane, tmp_path: Path) ->
                 before = _shown(url, trust)
                 asked = load.done
                 secret.mount(plane.authority)
-                eventually(partial(_differs, url, trust, before), seconds=60)
-                eventually(partial(load.is_past, asked + 1), seconds=60)
+                eventually(partial(_differs, url, trust, before))
+                eventually(partial(load.is_past, asked + 1))
         load.stop()
     assert load.failed == []
     assert load.done > ROTATIONS
@@ -178,7 +178,7 @@ def test_a_program_without_its_certificate_says_so_and_ends(tmp_path: Path) -> N
     empty.mkdir()
     config = gateway_config(tmp_path, model_url="https://localhost:1")
     command = [sys.executable, "-m", "nimblet_gateway", "--config", str(config), "--tls", str(empty)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 2
     assert "ca.crt" in done.stderr
 
@@ -229,7 +229,7 @@ def _shown(url: str, trust: ssl.SSLContext) -> str:
     """Return a hash of the certificate that a server shows to a new connection."""
     port = int(url.rpartition(":")[2])
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
         trust.wrap_socket(plain, server_hostname=HOST) as connection,
     ):
         shown = connection.getpeercert(binary_form=True)

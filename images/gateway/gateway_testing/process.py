@@ -18,11 +18,13 @@ from typing import Any
 import httpx
 
 from nimblet_tls.folder import TLSFolder
-from retriever_testing.process import free_port
+from retriever_testing.process import START_SECONDS, free_port
 
 ASSISTANT, KEY, OPERATOR = "helpdesk", "client-key", "operator-key"
 BUILDER, SEARCHER = "builder", "searcher"
-END_SECONDS = 15
+END_SECONDS = 60
+HOLD_SECONDS = 60.0
+"""What comes about within a moment may take this long where the machine is busy."""
 PORTS = 3
 Json = dict[str, Any]
 
@@ -148,12 +150,12 @@ def _started(config: Path, tls: Path | None) -> "tuple[subprocess.Popen[bytes], 
             stdout=out,
             env={**os.environ, "PYTHONWARNINGS": "error"},
         )
-    eventually(lambda: process.poll() is not None or b"Uvicorn running" in log.read_bytes(), seconds=60)
+    eventually(lambda: process.poll() is not None or b"Uvicorn running" in log.read_bytes(), seconds=START_SECONDS)
     url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     return (process, url) if process.poll() is None else None
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 15.0) -> float:
+def eventually(condition: Callable[[], bool], *, seconds: float = HOLD_SECONDS) -> float:
     """Wait until a condition holds; return how long it took."""
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:

