@@ -100,7 +100,7 @@ class Bench:
             "token": "t",
             "retriever": {"url": self.url, "keyFile": str(self.folder / "key"), "patienceSeconds": 30},
             "sources": [{"access": ["all"], **source} for source in sources],
-            "egress": {"allow": [LOOPBACK], "stallTimeoutSeconds": 30, "connectTimeoutSeconds": 2},
+            "egress": {"allow": [LOOPBACK], "stallTimeoutSeconds": 30, "connectTimeoutSeconds": 30},
             "scratch": str(self.folder),
             "parsers": 1,
             **fields,

@@ -110,7 +110,7 @@ def test_file_that_becomes_a_link_after_listing_is_refused(tree: Path, tmp_path:
     (tree / "sub").rename(tmp_path / "aside")
     (tree / "sub").symlink_to(secret.parent)
     # Then what is behind them is not read
-    with ParserProcess(Limits(seconds=20.0)) as parser:
+    with ParserProcess(Limits()) as parser:
         for name in ("a.md", "b.txt", "sub/c.MD"):
             with reader.fetch(files[name]) as fetched, pytest.raises(FileRefused) as refused:
                 parser.parse(fetched.path, name=fetched.parse_as)

@@ -10,7 +10,7 @@ from indexer_testing.files import docx_file
 from nimblet_indexer.document import FileRefused, Refusal
 from nimblet_indexer.parse.worker import Limits, ParserProcess
 
-LIMITS = Limits(file_bytes=8 * 2**20, memory_bytes=600 * 2**20, seconds=2.0)
+LIMITS = Limits(file_bytes=8 * 2**20, memory_bytes=600 * 2**20, seconds=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_file_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
     # Given a process with little memory and a page of millions of paragraphs
     path = tmp_path / "wide.html"
     path.write_bytes(b"<p>x" * 2**20)
-    limits = Limits(memory_bytes=350 * 2**20, seconds=30.0)
+    limits = Limits(memory_bytes=350 * 2**20, seconds=100.0)
     with ParserProcess(limits) as parser:
         # Then it is refused, and the next is parsed
         with pytest.raises(FileRefused):

@@ -13,6 +13,9 @@ from loader_testing.bench import Bench
 from loader_testing.hub import REPO
 from nimblet_loader.contract import Artifact, FailureReport, encode
 
+START_SECONDS = 100
+"""For a run from its start to its end, on a busy machine."""
+
 
 @dataclass
 class Pod:
@@ -56,7 +59,7 @@ class Pod:
     def run(self, command: str, *options: str, uid: str = "uid-1", **source: object) -> tuple[int, str]:
         """Run a command to its end; return exit code and log."""
         process = self.start(command, *options, uid=uid, within=(), **source)
-        log = process.communicate(timeout=30)[1].decode()
+        log = process.communicate(timeout=START_SECONDS)[1].decode()
         return process.returncode, log
 
     @property

@@ -20,7 +20,7 @@ from e2e.cluster.tools import REGISTRY
 USER, PASSWORD = "reader", "s3cret-pass"
 _BCRYPT = "$2b$05$I53H5PsH7CDBSIWy31d.S.AZizYAcXwU6iTB.IpY007y.6IC8P0yy"
 """The password as the registry's password file wants it."""
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def serving_registry(folder: Path, *, login: bool) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def _wait(base: str, process: subprocess.Popen[bytes]) -> None:

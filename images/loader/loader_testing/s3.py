@@ -48,14 +48,14 @@ def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
     with (folder / "s3.log").open("wb") as log:
         process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=log, stderr=log)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 _wait(client, process)
                 key = _fill(client, objects)
                 admit(port, unsigned=0)
                 yield S3(port, key)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def admit(port: int, *, unsigned: int) -> None:

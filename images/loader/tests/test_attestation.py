@@ -21,6 +21,7 @@ import pytest
 
 from attestation_testing.verifier import Verifier
 from loader_testing.guest import NONCE, SESSION, Guest, Places, listening
+from loader_testing.pod import START_SECONDS
 from loader_testing.server import Reply
 from nimblet_attestation.demands import Gate
 from nimblet_attestation.flaws import Flaw, Refused
@@ -205,7 +206,7 @@ def process(places: Places, gate: str, result: Path) -> "Iterator[subprocess.Pop
 def test_the_program_ends_with_a_code_for_each_reason(tmp_path: Path) -> None:
     guest = Guest(replays=True)
     with listening(guest, tmp_path) as places, process(places, places.gate(guest), tmp_path / "r") as running:
-        log = running.communicate(timeout=30)[1].decode()
+        log = running.communicate(timeout=START_SECONDS)[1].decode()
     assert running.returncode == Reason.NonceMismatch.exit_code
     told = FailureReport.model_validate_json((tmp_path / "r").read_bytes()).error
     assert told.reason == "NonceMismatch"
@@ -220,7 +221,7 @@ def test_the_program_opens_answers_and_ends_when_asked(tmp_path: Path) -> None:
         assert any(b"simulated: a token of" in line for line in lines)
         assert any(b"answering at port" in line for line in lines)
         running.send_signal(signal.SIGTERM)
-        log = running.communicate(timeout=30)[1].decode()
+        log = running.communicate(timeout=START_SECONDS)[1].decode()
     assert running.returncode == TERMINATED_EXIT_CODE, log
 
 

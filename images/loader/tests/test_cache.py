@@ -13,7 +13,7 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import stall
-from loader_testing.pod import Pod
+from loader_testing.pod import START_SECONDS, Pod
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.cache import RECORD, Cache, Check, fill, read_record, verify
 from nimblet_loader.connectors import connect
@@ -171,7 +171,7 @@ def test_verifying_waits_for_a_filler_at_work(bench: Bench) -> None:
     later = threading.Timer(0.2, filled, args=(bench,))
     later.start()
     try:
-        assert verify(check_of(bench, patience=20)).files == 1
+        assert verify(check_of(bench, patience=START_SECONDS)).files == 1
     finally:
         later.join()
 
@@ -196,12 +196,12 @@ def test_a_filler_killed_half_way_leaves_no_record_and_the_next_one_completes(po
     pod.write(artifact=bench.artifact())
     bench.hub.fail("file", stall(100_000))
     process = pod.start("fill", f"--folder={FOLDER}", uid="dead")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_SECONDS
     while not (temporary.exists() and temporary.stat().st_size == 100_000):
         assert time.monotonic() < deadline
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=START_SECONDS)
     assert "record is missing" in corruption(bench)
 
     os.utime(temporary, (0, 0))  # nobody wrote to it for long
@@ -246,7 +246,7 @@ def test_a_filler_whose_file_was_swept_fails_and_harms_nothing(
 def test_a_full_volume_is_told_and_leaves_no_record(pod: Pod) -> None:
     pod.write(artifact=pod.bench.artifact())
     process = pod.start("fill", f"--folder={FOLDER}", within=("prlimit", "--fsize=100000"))
-    process.communicate(timeout=30)
+    process.communicate(timeout=START_SECONDS)
     assert process.returncode == Reason.DiskFull.exit_code
     assert pod.failure()[0] == "DiskFull"
     assert "record is missing" in corruption(pod.bench)

@@ -14,13 +14,15 @@ import pytest
 
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import REPO, stall, status
-from loader_testing.pod import Pod
+from loader_testing.pod import START_SECONDS, Pod
 from loader_testing.signing import a_key, public_pem, sign_with_key
 from nimblet_egress.errors import TERMINATED_EXIT_CODE, Reason
 from nimblet_loader.cli import Paths, run
 from nimblet_loader.contract import Artifact, FetchReport
 
 CANARY = "hf_canary_0123456789"
+PROMPT_SECONDS = 20
+"""Of a source that is silent for longer."""
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_a_defect_of_our_own_is_reported_without_values(tmp_path: Path, caplog: 
 def test_a_full_volume_is_told(pod: Pod) -> None:
     pod.write(artifact=pod.bench.artifact())
     process = pod.start("fetch", within=("prlimit", "--fsize=100000"))
-    process.communicate(timeout=30)
+    process.communicate(timeout=START_SECONDS)
     assert process.returncode == Reason.DiskFull.exit_code
 
 
@@ -97,12 +99,12 @@ def test_sigterm_ends_promptly_and_the_next_run_resumes(pod: Pod) -> None:
     pod.write(artifact=pod.bench.artifact())
     pod.bench.hub.fail("file", stall(100_000))
     process = pod.start("fetch")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_SECONDS
     while not (pod.bench.partial.exists() and pod.bench.partial.stat().st_size == 100_000):
         assert time.monotonic() < deadline
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=PROMPT_SECONDS)
     assert process.returncode == TERMINATED_EXIT_CODE
     assert pod.run("fetch")[0] == 0
     assert pod.bench.server.requests[-1].headers["range"] == "bytes=100000-"
@@ -130,5 +132,5 @@ def test_memory_stays_bounded_over_a_real_model(
     path = os.pathsep.join(sys.path)
     environment = {**os.environ, "NIMBLET_SOURCE": spec, "POD_UID": "uid-1", "PYTHONPATH": path}
     argv = [sys.executable, "-W", "ignore", "-c", program, "fetch", *flags]
-    done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(argv, env=environment, capture_output=True, timeout=START_SECONDS, check=True)
     assert int(done.stdout) < mebibytes * 1024

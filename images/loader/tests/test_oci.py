@@ -337,7 +337,7 @@ def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A registry process that holds one model as artifact, plain image and compressed image."""
     with serving_registry(tmp_path_factory.mktemp("registry"), login=request.param) as base:
         login = (USER, PASSWORD) if request.param else None
-        with httpx.Client(base_url=base, auth=login, timeout=10) as client:
+        with httpx.Client(base_url=base, auth=login, timeout=60) as client:
             push(client, "acme/model", "raw", model_pack(MODEL, CONTENT))
             push(client, "acme/model", "tar", model_car(MODEL, CONTENT, zipped=False))
             push(client, "acme/model", "gzip", model_car(MODEL, CONTENT, zipped=True))
