@@ -16,7 +16,7 @@ from nimblet.cli.live import Target
 from nimblet.cluster.login import Login
 from tests.loopback import served
 
-QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=5)
+QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=60)
 TARGET = Target(name="smollm2", namespace="team", kubeconfig=None)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

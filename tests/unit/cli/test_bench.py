@@ -44,7 +44,7 @@ def text(content: str) -> dict[str, object]:
     return {"choices": [{"delta": {"content": content}}]}
 
 
-async def sent(answer: Answer, *, count: int = 1, in_flight: int = 8, seconds: float = 5.0) -> list[Sample]:
+async def sent(answer: Answer, *, count: int = 1, in_flight: int = 8, seconds: float = 60.0) -> list[Sample]:
     async with serving(answer) as url:
         target = Target(
             endpoint=direct_endpoint(url, api_key="nk-1"),
@@ -115,7 +115,7 @@ async def _hang(request: web.Request) -> web.StreamResponse:
 )
 @pytest.mark.asyncio
 async def test_what_is_no_whole_answer_is_an_error_of_its_kind(answer: Answer, error: str) -> None:
-    [sample] = await sent(answer, seconds=0.2 if answer is _hang else 5.0)
+    [sample] = await sent(answer, seconds=0.2 if answer is _hang else 60.0)
     assert (sample.error, sample.texts, sample.tokens) == (error, (), 0)
 
 

@@ -69,7 +69,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(stub: Stub, *, wait: float = 5.0) -> AsyncIterator[Bench]:
+async def bench(stub: Stub, *, wait: float = 60.0) -> AsyncIterator[Bench]:
     clock, woken = [100.0], asyncio.Queue[Key]()
     async with aiohttp.ClientSession() as session:
         observer = Observer(
@@ -135,7 +135,7 @@ async def test_a_slow_answer_holds_nobody_and_wakes_the_resource() -> None:
     async with stub_server(held=True) as stub, bench(stub, wait=0.01) as b:
         assert answers(await b.look()) == [Answer.BUSY]
         stub.release.set()
-        assert await asyncio.wait_for(b.woken.get(), 5) == SMALL
+        assert await asyncio.wait_for(b.woken.get(), 60) == SMALL
         assert answers(await b.look()) == [Answer.ANSWERED]
         assert len(stub.asked) == 1
 
@@ -178,7 +178,7 @@ async def test_no_server_is_a_failed_answer() -> None:
     async with stub_server() as stub:
         gone = stub.url
     async with aiohttp.ClientSession() as session:
-        observation = await ask(session, Asking(url=gone, api_key="nk-1", timeout=5))
+        observation = await ask(session, Asking(url=gone, api_key="nk-1", timeout=60))
     assert observation.answer is Answer.FAILED
     assert "connection" in observation.detail
 
@@ -194,7 +194,7 @@ async def test_no_answer_in_time_is_busy() -> None:
 async def test_a_redirect_is_not_followed() -> None:
     async with stub_server() as stub, aiohttp.ClientSession() as session:
         stub.status = 307
-        observation = await ask(session, Asking(url=stub.url, api_key="nk-1", timeout=5))
+        observation = await ask(session, Asking(url=stub.url, api_key="nk-1", timeout=60))
     assert observation == Observation(answer=Answer.FAILED, detail="HTTP 307")
 
 

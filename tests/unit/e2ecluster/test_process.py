@@ -68,7 +68,7 @@ def test_one_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
     stubborn = start(
         Command(name="stubborn", argv=("sh", "-c", "trap '' TERM; echo up; sleep 60 & wait; wait"), log=log)
     )
-    wait_until(lambda: "up" in log_tail(log), seconds=5, what="the trap")
+    wait_until(lambda: "up" in log_tail(log), seconds=60, what="the trap")
     stop_all([stubborn], grace_seconds=0.1)
     assert not is_alive(stubborn)
 
@@ -81,18 +81,18 @@ def test_a_process_may_die_with_its_starter(tmp_path: Path) -> None:
         (tmp_path / "record").write_text(records_to_json([made]))
         # long enough for setpriv to have become sleep
         comm = Path(f"/proc/{made.pid}/comm")
-        wait_until(lambda: comm.read_text().strip() == "sleep", seconds=5, what="sleep")
+        wait_until(lambda: comm.read_text().strip() == "sleep", seconds=60, what="sleep")
         os._exit(0)
     os.waitpid(child, 0)
     (record,) = records_from_json((tmp_path / "record").read_text())
-    wait_until(lambda: not is_alive(record), seconds=5, what="the grandchild's end")
+    wait_until(lambda: not is_alive(record), seconds=60, what="the grandchild's end")
 
 
 def test_waiting_ends_at_once_with_the_log_when_a_watched_process_dies(tmp_path: Path) -> None:
     log = tmp_path / "broken.log"
     broken = start(Command(name="broken", argv=("sh", "-c", "echo no such flag; exit 1"), log=log))
     with pytest.raises(ClusterError, match=r"broken ended while waiting for readiness(.|\n)*no such flag"):
-        wait_until(lambda: False, seconds=30, what="readiness", watched=[(broken, log)])
+        wait_until(lambda: False, seconds=60, what="readiness", watched=[(broken, log)])
     stop_all([broken], grace_seconds=0)
 
 

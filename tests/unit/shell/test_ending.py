@@ -27,7 +27,7 @@ def test_a_process_that_hangs_is_ended_with_its_code_and_tells_where(how: str, w
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == CODE, ended.stderr
@@ -48,7 +48,7 @@ def test_the_first_beginning_counts() -> None:
         ending = Ending(seconds=0.01, leave=leave)
         ending.begin(lambda: 1)
         ending.begin(lambda: 2)
-        await asyncio.to_thread(left.wait, 10)
+        await asyncio.to_thread(left.wait, 60)
 
     asyncio.run(begin_twice())
     assert set(codes) == {1}

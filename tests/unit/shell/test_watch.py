@@ -18,7 +18,7 @@ from tests.unit.shell.apiserver import Watch, api_server, changes, failure, sile
 from tests.unit.shell.virtual import dice
 
 pytestmark = [pytest.mark.asyncio]
-END_SECONDS = 5.0
+END_SECONDS = 30.0
 STOPS = 5
 
 
