@@ -11,13 +11,21 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from itertools import pairwise
 from typing import Final
 
+from nimblet_gateway.grounding.asking import (
+    Sort,
+    is_of,
+    named_sorts,
+    numbers_of,
+    other_names,
+    ranges_in,
+    sort_of,
+)
 from nimblet_gateway.grounding.passage import Passage, Span
 from nimblet_relevance.relevance import DOUBT, coverage, score_passage
-from nimblet_relevance.text import Word, content, words
+from nimblet_relevance.text import content, words
 
 EXTRACT_WORDS: Final = 20
 """From here on a sentence is cut at its commas: an answer is short."""
@@ -34,55 +42,10 @@ _NEAR: Final = 0.5
 """The part of a word's weight that counts where it stands in the sentence before, or in another clause."""
 _PASSAGE: Final = 5.0
 """What a passage's score weighs beside its sentence's: a passage better by 0.1 outweighs half of the words."""
-_QUANTITIES: Final = frozenset(
-    [
-        "many",
-        "much",
-        "long",
-        "old",
-        "far",
-        "high",
-        "tall",
-        "big",
-        "deep",
-        "heavy",
-        "large",
-        "often",
-        "wide",
-        "fast",
-    ]
-)
-_MEASURES: Final = frozenset(
-    [
-        "price",
-        "cost",
-        "costs",
-        "fee",
-        "fine",
-        "fare",
-        "rate",
-        "temperature",
-        "dose",
-        "number",
-        "percentage",
-        "amount",
-    ]
-)
-_TIMES: Final = frozenset(["when", "date", "year", "month", "time", "day"])
-_PERSONS: Final = frozenset(["who", "whom", "whose", "who's"])
-_CALENDAR: Final = frozenset(
-    """january february march april may june july august september october november december
-    monday tuesday wednesday thursday friday saturday sunday""".split()  # noqa: SIM905 - read as text
-)
-
-
-class Sort(Enum):
-    """What a question asks for, as far as its words tell."""
-
-    NUMBER = auto()
-    TIME = auto()
-    NAME = auto()
-    OTHER = auto()
+_HEAD: Final = 0.3
+"""What is taken from a table's head, which names what its rows tell: not all, a passage may begin amid a table."""
+_NAMED: Final = 0.3
+"""What a word of the question weighs that names the sort asked for alone, as "time" behind "what"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +58,24 @@ class Extract:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A question as sentences are compared with it."""
+
+    forms: frozenset[str]
+    sort: Sort
+    named: frozenset[str]
+    """Words that name the sort alone."""
+    names: Mapping[str, frozenset[str]]
+    """What else may stand for a word."""
+    numbers: Mapping[str, int]
+    """What a range may hold, by the words for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Sought:
     weights: Mapping[str, float]
     """Of the question's words."""
-    sort: "Sort"
+    asked: _Asked
 
 
 def plan_extract(question: str, passages: Sequence[Passage]) -> Extract | None:
@@ -108,24 +85,39 @@ def plan_extract(question: str, passages: Sequence[Passage]) -> Extract | None:
     covered = [place for place in ranked if coverage(question, passages[place])]
     if covered[:1] != ranked[:1]:
         return None
-    asked = frozenset(word.form for word in content(question))
-    rarity, sort = _rarity(asked, passages), sort_of(question)
+    asked = _read(question)
+    rarity = _rarity(asked.forms, passages)
     best: tuple[float, Extract] | None = None
     for place in covered:
         passage = passages[place]
-        weights = {form: rarity[form] * (_HEADING if form in passage.headings else 1.0) for form in asked}
-        for score, span, sentence in _scored(passage, _Sought(weights=weights, sort=sort)):
+        weights = {
+            form: rarity[form]
+            * (_HEADING if form in passage.headings else 1.0)
+            * (_NAMED if form in asked.named else 1.0)
+            for form in asked.forms
+        }
+        for score, span, sentence in _scored(passage, _Sought(weights=weights, asked=asked)):
             whole = score + _PASSAGE * likeness[place]
             if best is None or whole > best[0]:  # the first of equals stays
                 best = whole, Extract(passage_index=place, span=span, sentence=sentence)
     return None if best is None else best[1]
 
 
+def _read(question: str) -> _Asked:
+    return _Asked(
+        forms=frozenset(word.form for word in content(question)),
+        sort=sort_of(question),
+        named=named_sorts(question),
+        names=other_names(question),
+        numbers=numbers_of(question),
+    )
+
+
 def _scored(passage: Passage, sought: _Sought) -> Iterator[tuple[float, Span, Span]]:
     """Yield what may be the answer with its score, and the sentence that it is of."""
-    for sentence, near in _surrounded(passage):
+    for sentence, near, is_head in _surrounded(passage):
         for piece in _pieces(passage, sentence):
-            yield _score(passage, piece, near, sought), piece, sentence
+            yield _score(passage, piece, near, sought) - (_HEAD if is_head else 0.0), piece, sentence
 
 
 def grown(passage: Passage, extract: Extract) -> Span:
@@ -156,36 +148,33 @@ def _rarity(asked: Collection[str], passages: Sequence[Passage]) -> dict[str, fl
     return {form: math.log((2 + len(told)) / (1 + sum(form in forms for forms in told))) / most for form in asked}
 
 
-def sort_of(question: str) -> Sort:
-    """Return what a question asks for; OTHER where its words don't tell."""
-    said = [word.raw.replace("\u2019", "'").casefold() for word in words(question)]
-    if _PERSONS & set(said):
-        return Sort.NAME
-    follows = set(pairwise(said))
-    if any(one == "how" and other in _QUANTITIES for one, other in follows) or _MEASURES & set(said):
-        return Sort.NUMBER
-    return Sort.TIME if _TIMES & set(said) else Sort.OTHER
-
-
 def holds_sort(question: str, sentence: str) -> bool:
     """Tell whether a sentence can be the answer by its sort: a number or a date where one is asked for."""
     sort, asked = sort_of(question), {word.form for word in content(question)}
     if sort not in (Sort.NUMBER, Sort.TIME):
         return True  # names can't be told from what begins a sentence
-    return any(_is_of(sort, word) for word in words(sentence) if word.form not in asked)
+    return any(is_of(sort, word) for word in words(sentence) if word.form not in asked)
 
 
-def _surrounded(passage: Passage) -> Iterator[tuple[Span, frozenset[str]]]:
-    """Yield each sentence with its words and those of the one before; a row of a table with those of its head."""
+def _surrounded(passage: Passage) -> Iterator[tuple[Span, frozenset[str], bool]]:
+    """Yield each sentence with its words and those of the one before, and whether it is a table's head.
+
+    A row of a table has the words of its head instead of those before it.
+    """
     before = head = frozenset[str]()
     in_table = False
-    for sentence in passage.units:
-        forms = passage.forms_in(sentence)
-        is_row = _CELLS in sentence.of(passage.text)
-        if is_row and not in_table:
+    for sentence, after in pairwise([*passage.units, Span(start=len(passage.text), end=len(passage.text))]):
+        forms, is_row = passage.forms_in(sentence), _is_row(passage, sentence)
+        is_head = is_row and not in_table
+        if is_head:
             head = before | forms
-        yield sentence, forms | (head if is_row else before)
+        has_rows = _is_row(passage, after) and "\n" in passage.text[sentence.end : after.start]
+        yield sentence, forms | (head if is_row else before), is_head and has_rows
         before, in_table = forms, is_row
+
+
+def _is_row(passage: Passage, sentence: Span) -> bool:
+    return _CELLS in sentence.of(passage.text)
 
 
 def _pieces(passage: Passage, span: Span) -> Iterator[Span]:
@@ -215,22 +204,26 @@ def _windows(text: str, span: Span) -> Iterator[Span]:
 
 def _score(passage: Passage, piece: Span, near: frozenset[str], sought: _Sought) -> float:
     said = passage.words_in(piece)
-    forms = {word.form for word in said}
-    held = sum(weight for form, weight in sought.weights.items() if form in forms)
-    others = near - forms
+    forms = frozenset(word.form for word in said)
+    inside = forms | _meant(forms, sought.asked) | _between(passage, piece, sought.asked)
+    held = sum(weight for form, weight in sought.weights.items() if form in inside)
+    others = (near | _meant(near, sought.asked)) - inside
     beside = sum(weight for form, weight in sought.weights.items() if form in others)
     share = (held + _NEAR * beside) / (sum(sought.weights.values()) + DOUBT)
-    fits = any(_is_of(sought.sort, word) for word in said if word.form not in sought.weights)
+    fits = any(is_of(sought.asked.sort, word) for word in said if word.form not in sought.weights)
     return share + (_SORT if fits else 0.0)
 
 
-def _is_of(sort: Sort, word: Word) -> bool:
-    match sort:
-        case Sort.NUMBER:
-            return word.number
-        case Sort.TIME:
-            return word.number or word.raw.casefold() in _CALENDAR
-        case Sort.NAME:
-            return word.name
-        case Sort.OTHER:
-            return False
+def _meant(forms: frozenset[str], asked: _Asked) -> frozenset[str]:
+    """Return the question's words that stand there under another name."""
+    return frozenset(form for form, names in asked.names.items() if not names.isdisjoint(forms))
+
+
+def _between(passage: Passage, piece: Span, asked: _Asked) -> frozenset[str]:
+    """Return the question's numbers that lie within a range: 3 within 2 to 5 years."""
+    if not asked.numbers:
+        return frozenset()
+    ranges = list(ranges_in(passage.text, passage.words_in(piece)))
+    return frozenset(
+        form for form, number in asked.numbers.items() if any(one <= number <= other for one, other in ranges)
+    )

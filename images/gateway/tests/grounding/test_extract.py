@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimblet_gateway.grounding.extract import EXTRACT_WORDS, Sort, grown, plan_extract, sort_of
+from nimblet_gateway.grounding.extract import EXTRACT_WORDS, grown, plan_extract
 from nimblet_gateway.grounding.passage import Passage
 
 MANUAL = Passage(
@@ -30,21 +30,6 @@ def test_sentence_of_the_sort_asked_for_is_chosen(question: str, sentence: str) 
     extract = plan_extract(question, [OTHER, MANUAL])
     assert extract is not None
     assert (extract.passage_index, extract.span.of(MANUAL.text)) == (1, sentence)
-
-
-@pytest.mark.parametrize(
-    ("question", "sort"),
-    [
-        ("Who runs it?", Sort.NAME),
-        ("how many boats", Sort.NUMBER),
-        ("spin speed price", Sort.NUMBER),
-        ("When is the fair?", Sort.TIME),
-        ("Why is it closed?", Sort.OTHER),
-        ("", Sort.OTHER),
-    ],
-)
-def test_question_tells_what_it_asks_for(question: str, sort: Sort) -> None:
-    assert sort_of(question) is sort
 
 
 def test_long_sentence_is_cut_at_its_clauses() -> None:
@@ -81,6 +66,47 @@ def test_head_of_a_table_speaks_for_each_of_its_rows() -> None:
     extract = plan_extract("How many crowns a week is the skiff?", [Passage(id="a", text=text)])
     assert extract is not None
     assert extract.span.of(text) == "Skiff | 14"
+
+
+def test_head_of_a_table_is_no_answer_itself() -> None:
+    text = "Lamp | Bulb | Fuse\nPorch | E27 | 2 A\nCellar | E14 | 5 A"
+    extract = plan_extract("Which fuse and bulb has the lamp on the porch?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "Porch | E27 | 2 A"
+
+
+def test_single_row_is_no_head() -> None:
+    text = "The hut is open.\nHut | Beds"
+    extract = plan_extract("Which beds?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "Hut | Beds"
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("How heavy is the raft?", "Weight | 80 kg"),
+        ("What does a guest of 9 years pay for the raft?", "6 to 11 years | 4 crowns"),
+        ("What does the tenth guest pay for the raft?", "6 to 11 years | 4 crowns"),
+        ("What time of the day may the raft leave with guests?", "Guests leave | 9:00"),
+    ],
+    ids=["other name", "number in a range", "ordinal in a range", "sort's own name"],
+)
+def test_row_answers_in_other_words_than_were_asked(question: str, said: str) -> None:
+    text = (
+        "Raft | Facts\nColour | red\nWeight | 80 kg\nup to 5 years | free\n6 to 11 years | 4 crowns\n"
+        "12 to 90 years | 7 crowns\nGuests leave | 9:00\nSafe this time | yes"
+    )
+    extract = plan_extract(question, [Passage(id="a", text=text, title="Raft and guest")])
+    assert extract is not None
+    assert extract.span.of(text) == said
+
+
+def test_ordinal_word_is_a_time() -> None:
+    text = "The rent is due. It must be there by the fifth day.\nFor repairs call B-4."
+    extract = plan_extract("When is the rent due?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert "fifth day" in extract.span.of(text)
 
 
 def test_passage_that_is_about_it_by_its_heading_alone_answers() -> None:
