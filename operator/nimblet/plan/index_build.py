@@ -6,7 +6,7 @@ good build in the status, so that a crash between any two writes makes no second
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -300,14 +300,13 @@ def _next_generation(stage: Stage) -> str:
 
 def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest, ...]:
     index, wanted, resources = stage.index, stage.wanted, stage.index.spec.resources.indexer
-    hashed = names.content_hash([wanted.inputs, wanted.request, generation])
+    build = Build(generation=generation, token="", serve=index.spec.generation is None)
+    # all that it is told: a ConfigMap that a try left before its Job was made can't be changed
+    told = indexer_config(index, stage.facts, stage.settings, build)
+    hashed = names.content_hash([wanted.inputs, wanted.request, wanted.circumstances, told])
     name = names.build(index.name, build_hash=hashed, attempt=attempt)
-    build = Build(
-        generation=generation,
-        token=names.content_hash([index.uid, generation, name, wanted.circumstances]),
-        serve=index.spec.generation is None,
-    )
-    text = indexer_config(index, stage.facts, stage.settings, build)
+    token = names.content_hash([index.uid, generation, name, wanted.circumstances])
+    text = indexer_config(index, stage.facts, stage.settings, replace(build, token=token))
     config = config_manifest(
         retriever_part(index.name, index.namespace, BUILD),
         name=name,

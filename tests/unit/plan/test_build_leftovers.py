@@ -3,10 +3,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from nimblet import labels
+from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.index_build import BUILD
 from nimblet.plan.indexfacts import BuildFacts
+from tests.builders import child
 from tests.indexes import a_retriever, an_index, build_of, ended, index_plan, job_of, running_facts
 
 
@@ -56,3 +60,21 @@ def test_a_config_map_stays_while_its_job_is_not_seen() -> None:
     assert gone(configs=(first,)) == []
     assert gone(ended(first), configs=(first, second)) == []
     assert gone(ended(first), configs=(first, again)) == []
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [an_index(retainGenerations=3), an_index(maxShrinkPercent=80), an_index(generation=1)],
+    ids=["more kept", "more may shrink", "none"],
+)
+def test_a_config_map_whose_job_was_never_made_is_no_name_for_another_one(edited: RetrievalIndex) -> None:
+    # given the ConfigMap of a try whose Job was refused, or taken away by suspending: it can't be changed
+    before = index_plan(an_index(), running_facts(an_index()))
+    left = job_of(before)["metadata"]["name"]
+    # when the same generation is begun again
+    plan = index_plan(edited, running_facts(edited))
+    # then the one that it reads is this one as it is, or has a name of its own
+    name = job_of(plan)["metadata"]["name"]
+    same = child(plan.children, "ConfigMap", name)["data"] == child(before.children, "ConfigMap", left)["data"]
+    assert same == (name == left)
+    assert job_of(plan)["metadata"]["labels"] == job_of(before)["metadata"]["labels"], "the same generation"
