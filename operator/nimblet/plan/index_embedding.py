@@ -57,10 +57,14 @@ def known_embeddings(index: RetrievalIndex, facts: IndexFacts) -> tuple[Embeddin
         return before
     if before and before[0].fingerprint == wanted.fingerprint:
         return (wanted, *before[1:])
-    kept = {item.embedding for item in facts.retriever.generations} if facts.retriever is not None else None
-    others = (item for item in before if item.fingerprint != wanted.fingerprint)
-    older = (item for item in others if kept is None or item.fingerprint in kept)
-    return (wanted, *older)[:MAX_EMBEDDINGS]
+    others = [item for item in before if item.fingerprint != wanted.fingerprint]
+    told, most = facts.retriever, MAX_EMBEDDINGS - 1
+    if told is None or not told.store.ok:  # which are kept nobody knows: the oldest had time to be built
+        return (wanted, *others[-most:])
+    kept, serving = {item.embedding for item in told.generations}, told.generation(told.serving)
+    older = [item for item in others if item.fingerprint in kept]
+    older.sort(key=lambda item: serving is None or item.fingerprint != serving.embedding)
+    return (wanted, *older[:most])
 
 
 def secret_of(embedding: EmbeddingStatus, *, place: int) -> SecretFile | None:
