@@ -131,10 +131,15 @@ def _plan_retriever(
     index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, store: StorePlan, flawed: bool
 ) -> Retriever:
     known = known_embeddings(index, facts)
-    if flawed or store.store is None or not known:
+    if flawed or store.store is None or not known or _has_no_address(index, facts):
         return Retriever(known=tuple(index.status.embeddings) if flawed else known)
     config, workload = plan_retriever(index, facts, settings, store=store.store, known=known)
     return Retriever(children=(config, workload), known=known, revision=revision_of(workload))
+
+
+def _has_no_address(index: RetrievalIndex, facts: IndexFacts) -> bool:
+    """Tell whether the reranker was made a moment ago: its status does not tell yet where it answers."""
+    return index.spec.search.reranker_ref is not None and facts.reranker is not None and not facts.reranker.url
 
 
 def _guarded(guard: Guard, retriever: Retriever, transport: Transport) -> Retriever:
