@@ -38,15 +38,22 @@ from nimblet.plan.failure import loader_told
 from nimblet.plan.further import Further, own_facts, said_of, together
 from nimblet.plan.resolve import SUSPENDED, secret_problem
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
-from nimblet.plan.tries import Tries, job_refs, newest, plan_next, plan_tries, retry_delay, told_problem
+from nimblet.plan.tries import (
+    LEAVING_SECONDS,
+    Tries,
+    job_refs,
+    newest,
+    plan_next,
+    plan_tries,
+    retry_delay,
+    told_problem,
+)
 from nimblet.settings import Settings
 
 FOLDER_LENGTH: Final = 32
 """Hex digits of a folder's name: 128 bits, since its content is the name's only claim."""
 
 CLASS_LOOK_SECONDS: Final = 5.0
-LEAVING_SECONDS: Final = 2.0
-"""After which it is looked whether a Job that was deleted is gone: no event tells of one that we deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ The resolver and the cache's filler run in this frame; what a finished try means
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from nimblet.api.common import Condition, ConditionStatus
 from nimblet.conditions import Reason
@@ -17,6 +18,9 @@ from nimblet.plan.facts import ChildRef, JobFacts
 from nimblet.plan.failure import code_message, failure_problem, loader_reason
 from nimblet.plan.stage import Problem, Progress, StageOutcome, problem
 from nimblet.settings import Timing
+
+LEAVING_SECONDS: Final = 2.0
+"""After which it is looked whether a Job that was deleted is gone: no event tells of one that we deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +54,20 @@ def plan_tries(tries: Tries, timing: Timing, *, now: datetime) -> StageOutcome:
     """Return the first try, a look at the one under way, or the next one when its time has come."""
     job = tries.latest
     if job is None:
-        return StageOutcome(children=(tries.make(1),), deletions=job_refs(tries.jobs), state=tries.working)
+        return _first(tries)
     if not (job.failed or job.succeeded):
         # A Job's template can't change and a try runs once, so a Job that exists is left as it is.
         return StageOutcome(deletions=job_refs(tries.jobs, but=job), state=_under_way(tries, job))
     return plan_next(tries, job, job_problem(job), wait=retry_delay(job.attempt, timing), now=now)
+
+
+def _first(tries: Tries) -> StageOutcome:
+    """Return the first try. What has its name was for something else, a claim that is gone: it goes before."""
+    made, gone = tries.make(1), job_refs(tries.jobs)
+    metadata = made["metadata"]
+    if isinstance(metadata, dict) and metadata["name"] in {ref.name for ref in gone}:
+        return StageOutcome(deletions=gone, state=tries.working, requeue_after=LEAVING_SECONDS)
+    return StageOutcome(children=(made,), deletions=gone, state=tries.working)
 
 
 def plan_next(tries: Tries, job: JobFacts, failed: Problem, *, wait: float, now: datetime) -> StageOutcome:

@@ -131,10 +131,16 @@ def test_a_job_that_vanished_is_made_again_and_the_model_stays_ready() -> None:
 
 def test_a_claim_made_anew_is_filled_anew() -> None:
     model = a_model(**RWX)
-    plan = plan_of(model, facts_of(model, claim=a_claim(uid="uid-new"), fills=(filled(),)))
-    job = child(plan.children, "Job")
-    assert job["metadata"]["annotations"][labels.CLAIM_UID] == "uid-new"
+    facts = facts_of(model, claim=a_claim(uid="uid-new"), fills=(filled(),))
+    # when the Job of the claim before is there, which has the name of the one that is to come
+    plan = plan_of(model, facts)
+    # then it goes first, so that it is never written over and taken for one that filled the new claim
+    assert "Job" not in kinds(plan)
     assert [item.uid for item in plan.deletions] == ["uid-fill-1"]
+    assert plan.requeue_after is not None
+    # and the other one comes
+    job = child(plan_of(model, replace(facts, fills=())).children, "Job")
+    assert job["metadata"]["annotations"][labels.CLAIM_UID] == "uid-new"
 
 
 def test_a_corrupted_folder_is_told_and_filled_anew_at_once() -> None:
