@@ -104,6 +104,26 @@ async def test_all_that_binds_is_read() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("owner", "counts"),
+    [
+        ({}, True),
+        ({"kind": "Canary", "apiVersion": "flagger.app/v1beta1"}, False),
+        ({"kind": "CompactModel", "apiVersion": "nimblet.dev/v1alpha1", "name": "other"}, False),
+    ],
+    ids=["ours", "of another operator, with our labels", "another model's"],
+)
+async def test_a_workload_that_somebody_else_controls_is_not_ours_to_end(owner: Json, counts: bool) -> None:
+    body = child("Deployment", "small-model", version=3)
+    metadata = body["metadata"]
+    assert isinstance(metadata, dict)
+    metadata["ownerReferences"] = [{**metadata["ownerReferences"][0], **owner}]
+    mirror = Mirror()
+    mirror.put("Deployment", body)
+    found = (await read(Cluster(), mirror)).workloads
+    assert [item.name for item in found] == (["small-model"] if counts else [])
+
+
 def a_node(version: int, **labels: str) -> Json:
     return {"metadata": {"name": "n", "uid": "uid-n", "resourceVersion": str(version), "labels": labels}}
 
