@@ -85,9 +85,14 @@ async def apply_children(context: ApplyContext, children: Sequence[Manifest]) ->
 
 
 async def delete_children(client: Client, *, namespace: str, refs: Iterable[ChildRef]) -> None:
-    """Delete exactly these objects: one that is gone, or whose name has another object now, is left alone."""
+    """Delete exactly these objects: one that is gone, or whose name has another object now, is left alone.
+
+    Transient where one that may only go as it was seen has changed since.
+    """
     for ref in refs:
-        deleted = await client.delete(resource_of(ref.kind), namespace=namespace, name=ref.name, uid=ref.uid)
+        deleted = await client.delete(
+            resource_of(ref.kind), namespace=namespace, name=ref.name, uid=ref.uid, version=ref.version
+        )
         log.info("%s %s/%s: %s", ref.kind, namespace, ref.name, "deleted" if deleted else "gone already")
 
 

@@ -197,15 +197,17 @@ class Client:
             )
         )
 
-    async def delete(self, resource: Resource, *, namespace: str | None = None, name: str, uid: str) -> bool:
-        """Delete that very object, its dependents in the background.
+    async def delete(
+        self, resource: Resource, *, namespace: str | None = None, name: str, uid: str, version: str = ""
+    ) -> bool:
+        """Delete that very object, its dependents in the background; with `version` only as that one.
 
-        False where it is gone already, or where another one has its name now.
+        False where it is gone already, or where another one has its name now. Transient where it has changed.
         """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})},
             "propagationPolicy": "Background",
         }
         target = path(resource, namespace=namespace, name=name)
@@ -215,7 +217,9 @@ class Client:
             if is_object_missing(error):
                 return False
             raise
-        except Conflict:
+        except Conflict as error:
+            if version:
+                raise Transient(f"{resource.kind} {name} changed since it was seen: {error.detail}") from error
             return False
         return True
 

@@ -188,6 +188,7 @@ def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
                     keeps_claims=bool(item.spec.volume_claim_templates),
                     component=item.metadata.labels.get(labels.COMPONENT, ""),
                     created_at=item.metadata.creation_timestamp,
+                    version=item.metadata.resource_version,
                 )
             )
     return tuple(found)

@@ -22,6 +22,8 @@ class ChildRef:
     name: str
     uid: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    """resourceVersion by which it was judged, where it may only be deleted as it was seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def hold(guard: Guard, tee: TEEFacts, *, children: Sequence[Manifest], deletions
     kept = tuple(child for child in made if child is not None)
     scaled = {("StatefulSet", _name(child)) for child in kept if child["kind"] == "StatefulSet"}
     gone = tuple(
-        ChildRef(kind=item.kind, name=item.name, uid=item.uid)
+        ChildRef(kind=item.kind, name=item.name, uid=item.uid, version=item.version)
         for item in evicted
         if (item.kind, item.name) not in scaled and not item.keeps_claims
     )

@@ -30,6 +30,8 @@ class LiveWorkload:
     """A StatefulSet whose claims may go with it."""
     component: str = ""
     created_at: datetime | None = None
+    version: str = ""
+    """resourceVersion as which it was seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

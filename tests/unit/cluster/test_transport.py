@@ -214,6 +214,20 @@ async def test_a_delete_names_the_uid_and_outlives_a_missing_object(client: Clie
     ]
 
 
+async def test_what_may_only_go_as_it_was_seen_stays_when_it_changed(client: Client, server: Server) -> None:
+    bodies: list[dict[str, object]] = []
+
+    async def keep(request: web.Request) -> web.StreamResponse:
+        bodies.append(json.loads(await request.text()))
+        return web.json_response({"kind": "Status"})
+
+    server.answers = [keep, failure(409, "Conflict", "the ResourceVersion differs")]
+    assert await client.delete(CONFIG_MAP, namespace="n", name="a", uid="u", version="7")
+    assert bodies[0]["preconditions"] == {"uid": "u", "resourceVersion": "7"}
+    with pytest.raises(Transient):
+        await client.delete(CONFIG_MAP, namespace="n", name="a", uid="u", version="7")
+
+
 async def test_the_token_is_asked_for_with_every_request(server: Server) -> None:
     tokens = iter(["one", "two"])
 

@@ -121,7 +121,7 @@ async def test_a_workload_that_somebody_else_controls_is_not_ours_to_end(owner: 
     mirror = Mirror()
     mirror.put("Deployment", body)
     found = (await read(Cluster(), mirror)).workloads
-    assert [item.name for item in found] == (["small-model"] if counts else [])
+    assert [(item.name, item.version) for item in found] == ([("small-model", "3")] if counts else [])
 
 
 def a_node(version: int, **labels: str) -> Json:

@@ -267,10 +267,10 @@ def test_kept_pods_serve_on_and_nothing_is_made() -> None:
 
 def test_evicted_pods_end_and_come_back_in_the_place() -> None:
     model = a_model()
-    live = LiveWorkload(kind="Deployment", name="smollm2-model", uid="uid-deployment")
+    live = LiveWorkload(kind="Deployment", name="smollm2-model", uid="uid-deployment", version="7")
     tee = facts(policy(onViolation="Evict"), workloads=(live,), pods=(LivePod(name="pod-1"),))
     plan = plan_of(model, serving_facts(model, tee=tee, nodes=nodes_of("TDX")))
-    assert [ref.uid for ref in plan.deletions] == ["uid-deployment"]
+    assert [(ref.uid, ref.version) for ref in plan.deletions] == [("uid-deployment", "7")], "as it was judged"
     assert [item for item in plan.children if item["kind"] == "Deployment"] == []
     after = replace(tee, workloads=(), pods=())
     again = plan_of(model, base_facts(model, tee=after, nodes=nodes_of("TDX")))
