@@ -144,8 +144,10 @@ async def gather_model_facts(
     keys = {at: api_key(gatherer.master_key, uid=model.uid, version=at) for at in versions}
     jobs = await _jobs(gatherer, key, uid=model.uid, pods=owned, now=now)
     cached = model.spec.cache is not None
+    # a suspended model waits for no try, and without its artifact its Deployment would go
+    tries = () if model.spec.suspend else jobs.resolving
     for hash_ in wanted.hashes:
-        found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=hash_, jobs=jobs.resolving)
+        found = await gather_artifacts(gatherer, key, uid=model.uid, wanted=hash_, jobs=tries)
     seen = await gatherer.observer.observe(
         key,
         (*pods, *filling_pods(owned)),

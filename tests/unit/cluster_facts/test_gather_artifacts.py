@@ -9,12 +9,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from nimblet.cluster.facts import Gatherer, gather_artifacts
+from nimblet.cluster.facts import Gatherer, WantedSources, gather_artifacts, gather_model_facts
 from nimblet.cluster.key import Key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observe import Observer, Patience
 from nimblet.cluster.poll import Poller, Ways
 from nimblet.plan.facts import JobFacts
+from tests.builders import NOW, a_model
 from tests.unit.cluster_facts.builders import Json, child
 from tests.unit.loopback import connected
 from tests.unit.shell.virtual import dice
@@ -55,6 +56,8 @@ class Cluster:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if request.path.endswith("/teepolicies"):
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
         return web.json_response(self.stored or MISSING, status=200 if self.stored else 404)
 
 
@@ -119,3 +122,20 @@ async def test_nothing_is_asked_where_the_mirror_has_it() -> None:
         found = await gather_artifacts(made, SMALL, uid="uid-small", wanted="src1", jobs=())
     assert len(found) == 1
     assert cluster.asked == []
+
+
+@pytest.mark.parametrize(("suspended", "seen"), [(True, ["small-artifact-src1"]), (False, [])])
+async def test_a_suspended_model_waits_for_no_try_and_keeps_what_its_deployment_is_made_of(
+    suspended: bool, seen: list[str]
+) -> None:
+    # given lists that lag: a Job that runs still, and no artifact
+    model = a_model(name="small", suspend=suspended).model_copy(update={"uid": "uid-small"})
+    async with gatherer(Cluster(artifact())) as made:
+        marks = {"app.kubernetes.io/component": "resolver", "nimblet.dev/source-hash": "src1"}
+        running = child("Job", "small-resolve-src1-1", version=3)
+        running["metadata"]["labels"] |= marks  # type: ignore[index]
+        made.mirror.put("Job", running)
+        wanted = WantedSources(hashes=("src1",), trust={})
+        gathered = await gather_model_facts(made, model, wanted, write_failures=(), now=NOW)
+    assert [job.source_hash for job in gathered.facts.jobs] == ["src1"]
+    assert [item.name for item in gathered.facts.artifacts] == seen
