@@ -3,6 +3,7 @@
 
 from nimblet import names
 from nimblet.api.compactmodel import CompactModel
+from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import COMPACT_MODEL
@@ -19,7 +20,15 @@ async def gather_model_reference(client: Reader, *, namespace: str, name: str) -
         return ModelReference(name=name, found=False)
     parsed = parse_compactmodel(body)
     if isinstance(parsed, InvalidModel):
-        return ModelReference(name=name, found=True, reason=Reason.INVALID_SPEC, message=parsed.errors)
+        deleting = metadata_of(body).deletion_timestamp is not None
+        return ModelReference(
+            name=name,
+            found=True,
+            # nothing of it is touched, so that what served serves on
+            serving=was_true(parsed.status.conditions, ConditionType.SERVING) and not deleting,
+            reason=Reason.INVALID_SPEC,
+            message=parsed.errors,
+        )
     return model_reference(parsed)
 
 
