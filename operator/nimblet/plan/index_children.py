@@ -42,9 +42,17 @@ def wanted_replicas(index: RetrievalIndex) -> int:
 
 
 def plan_surroundings(
-    index: RetrievalIndex, settings: Settings, *, transport: Transport, sets: Sequence[int] = (1,)
+    index: RetrievalIndex,
+    settings: Settings,
+    *,
+    transport: Transport,
+    sets: Sequence[int] = (1,),
+    outside: bool = False,
 ) -> tuple[Manifest, ...]:
-    """Return identity and network of the pods: what no reference decides. `sets`: of a store's own servers."""
+    """Return identity and network of the pods: what no reference decides. `sets`: of a store's own servers.
+
+    `outside`: the retriever still asks a model there that the spec no longer names.
+    """
     retriever = retriever_part(index.name, index.namespace)
     indexer = retriever_part(index.name, index.namespace, INDEXER)
     return (
@@ -54,7 +62,7 @@ def plan_surroundings(
             retriever,
             name=names.retriever(index.name),
             ingress=[ingress_rule(caller_peers(_callers(index, settings)), HTTP_PORT)],
-            egress=_retriever_egress(index, settings, sets),
+            egress=_retriever_egress(index, settings, sets, outside=outside),
         ),
         policy_manifest(
             indexer,
@@ -107,9 +115,11 @@ def _callers(index: RetrievalIndex, settings: Settings) -> Callers:
     )
 
 
-def _retriever_egress(index: RetrievalIndex, settings: Settings, sets: Sequence[int]) -> list[Manifest]:
+def _retriever_egress(
+    index: RetrievalIndex, settings: Settings, sets: Sequence[int], *, outside: bool
+) -> list[Manifest]:
     """Return what the retriever may reach: models of the namespace, and the network where an address is named."""
-    outside = index.spec.embedding.url is not None or index.spec.store.url is not None
+    outside = outside or index.spec.embedding.url is not None or index.spec.store.url is not None
     rules = [*(_fetching(settings) if outside else [dns_rule()]), _models_rule()]
     traces = settings.tracing
     if traces.endpoint and traces.namespaces:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which embedding models the retriever must know: the spec's, and those of generations that are kept. Pure."""
 
+from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from nimblet import names
 from nimblet.api.indexstatus import MAX_EMBEDDINGS, EmbeddingStatus
@@ -65,6 +67,14 @@ def known_embeddings(index: RetrievalIndex, facts: IndexFacts) -> tuple[Embeddin
     older = [item for item in others if item.fingerprint in kept]
     older.sort(key=lambda item: serving is None or item.fingerprint != serving.embedding)
     return (wanted, *older[:most])
+
+
+def asks_outside(index: RetrievalIndex, facts: IndexFacts, known: Sequence[EmbeddingStatus]) -> bool:
+    """Tell whether a model of before that is no CompactModel is asked still: a generation of its is kept."""
+    told, own = facts.retriever, names.service_host(names.server(""), index.namespace)
+    kept = {item.embedding for item in told.generations} if told is not None and told.store.ok else None
+    former = (item for item in known[1:] if kept is None or item.fingerprint in kept)
+    return any(not (urlsplit(item.url).hostname or "").endswith(own) for item in former)
 
 
 def secret_of(embedding: EmbeddingStatus, *, place: int) -> SecretFile | None:

@@ -29,10 +29,9 @@ from nimblet.plan.facts import ChildRef
 from nimblet.plan.guarded import CLAIMS, QDRANT, Held, hold, policy_status, policy_verdicts
 from nimblet.plan.index_basis import IndexBasis, Retriever, build_stage, index_basis
 from nimblet.plan.index_build import BuildPlan, plan_build
-from nimblet.plan.index_children import (
-    plan_surroundings,
-)
+from nimblet.plan.index_children import plan_surroundings
 from nimblet.plan.index_config import StorePlan
+from nimblet.plan.index_embedding import asks_outside
 from nimblet.plan.index_point import operating_point
 from nimblet.plan.index_servers import held_by, released
 from nimblet.plan.index_snapshots import known_snapshots
@@ -92,7 +91,13 @@ def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
         facts.tee,
         children=(
             *basis.keys.children,
-            *plan_surroundings(index, basis.settings, transport=transport, sets=store.sets),
+            *plan_surroundings(
+                index,
+                basis.settings,
+                transport=transport,
+                sets=store.sets,
+                outside=asks_outside(index, facts, basis.retriever.known),
+            ),
             *store.outcome.children,
             *(store.retire.children if retires else ()),
             *(basis.retriever.children if transport.ready or index.spec.suspend else ()),

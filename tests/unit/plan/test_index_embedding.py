@@ -2,6 +2,7 @@
 """Who counts the tokens of an index's texts, and which models the retriever must know."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,9 @@ from nimblet.api.indexstatus import MAX_EMBEDDINGS
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.plan.index_embedding import known_embeddings, wanted_embedding
 from nimblet.plan.indexfacts import PartFacts, RetrieverFacts
-from tests.indexes import MINILM, a_generation, a_retriever, an_index, built, first_facts
+from nimblet.settings import AllowEntry, Fetch
+from tests.builders import SETTINGS, child
+from tests.indexes import MINILM, a_generation, a_retriever, an_index, built, first_facts, index_plan
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,35 @@ def test_the_model_of_the_serving_generation_is_kept_however_many_there_are() ->
     # then
     assert found[-1] in after
     assert len(after) == MAX_EMBEDDINGS
+
+
+OUTSIDE: Any = {"embedding": {"url": "https://models.example/v1", "model": "e5", "revision": "1"}}
+ALLOWED = SETTINGS.model_copy(update={"fetch": Fetch(allow=(AllowEntry(host="models.example"),))})
+
+
+def retriever_egress(index: RetrievalIndex, told: RetrieverFacts | None) -> object:
+    plan = index_plan(index, first_facts(retriever=told), settings=ALLOWED)
+    return child(plan.children, "NetworkPolicy", "handbook-retriever")["spec"]["egress"]
+
+
+def test_the_network_stays_open_to_a_model_that_the_serving_generation_was_embedded_by() -> None:
+    # given an index that serves by a model outside of the cluster
+    before = an_index(**OUTSIDE)
+    status = index_plan(before, first_facts(), settings=ALLOWED).status
+    [served_by] = [item.fingerprint for item in status.embeddings]
+    told = a_retriever("g000001", generations=(a_generation(embedding=served_by),))
+    # when it is edited to name a CompactModel, of which no generation was built yet
+    edited_to = an_index(generation=2, status=status)
+    # then the retriever may ask the old one until none of its generations is kept
+    wide, narrow = retriever_egress(before, told), retriever_egress(an_index(), None)
+    assert retriever_egress(edited_to, told) == wide != narrow
+    assert retriever_egress(edited_to, None) == wide, "nobody knows what is kept"
+    assert retriever_egress(edited_to, a_retriever("g000002")) == narrow
+
+
+def test_the_network_stays_shut_where_models_of_the_namespace_take_turns() -> None:
+    index, _ = built(an_index())
+    told = a_retriever("g000001", generations=(a_generation(embedding=fingerprints(index)[0]),))
+    named = edited(index, told, digest="e")
+    assert len(fingerprints(named)) > 1
+    assert retriever_egress(named, told) == retriever_egress(an_index(), None)
