@@ -18,6 +18,7 @@ S3_KEYS: Final = ("accessKeyId", "secretAccessKey")
 SESSION_KEY: Final = "sessionToken"
 LOGIN_KEYS: Final = ("username", "password")
 RESOURCE_SCHEME: Final = "kbs:///"
+CLAIM_SCHEME: Final = "pvc://"
 _WHOLE: Final = frozenset({"oci", "pvc"})
 """Sources whose resolver may have to read every byte: to hash an image's layer, or a claim's file."""
 _WHOLE_SECONDS: Final = 3600

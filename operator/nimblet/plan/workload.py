@@ -27,7 +27,7 @@ from nimblet.manifests.network import (
     service_manifest,
 )
 from nimblet.plan.adapters import Adapters, adapters_label, views
-from nimblet.plan.artifact import Artifact, Header
+from nimblet.plan.artifact import Artifact, Header, parse_artifact
 from nimblet.plan.cache import filler_children
 from nimblet.plan.draft import Draft
 from nimblet.plan.facts import FIRST_KEY, ChildRef, ModelFacts, WorkloadFacts
@@ -42,7 +42,7 @@ from nimblet.plan.sizing import (
     scratch_volume_bytes,
     startup_seconds,
 )
-from nimblet.plan.source import claim_of, policy_text, scheme_of
+from nimblet.plan.source import CLAIM_SCHEME, claim_of, policy_text, scheme_of
 from nimblet.plan.speculative import draft_view, speculation_of
 from nimblet.plan.task import head_outputs, physical_batch, pooling_of
 from nimblet.plan.transport import Transport
@@ -80,10 +80,10 @@ def plan_common(
     allow = settings.fetch.allow
     blocks = sorted({entry.cidr for entry in allow if entry.cidr is not None})
     any_private = any(entry.allow_private and entry.cidr is None for entry in allow)
-    # a claim is read without any network
     further = _further(model)
-    offline = all(claim_of(view.spec) is not None for view in (model, *further.values()))
-    egress = [] if offline else fetch_egress(private_blocks=blocks, any_private=any_private)
+    fetching = fetch_egress(private_blocks=blocks, any_private=any_private)
+    # a claim is read without any network
+    egress = [] if all(claim_of(view.spec) is not None for view in (model, *further.values())) else fetching
     policy = policy_text(
         settings,
         credential_hosts=hosts,
@@ -98,7 +98,7 @@ def plan_common(
         server_policy_manifest(
             server,
             callers=callers_of(model.spec.access, settings),
-            egress=egress if needs_egress(model, facts, image=image) else (),
+            egress=(egress or _older_ways(facts, fetching)) if needs_egress(model, facts, image=image) else (),
         ),
         *filler_children(model, settings, egress=egress),
         transport.service(service_manifest(server, name=names.server(name))),
@@ -109,6 +109,13 @@ def plan_common(
     if model.spec.replicas >= BUDGET_FROM_REPLICAS:
         children.append(disruption_budget_manifest(server, name=names.server(name)))
     return tuple(children)
+
+
+def _older_ways(facts: ModelFacts, fetching: Sequence[Manifest]) -> Sequence[Manifest]:
+    """Return the egress of pods of an earlier source: while they serve, one that is lost is fetched for anew."""
+    live = {item.source_hash for item in (*facts.pods, facts.deployment) if item is not None}
+    known = (parse_artifact(item.text) for item in facts.artifacts if item.source_hash in live)
+    return fetching if any(item is not None and not item.uri.startswith(CLAIM_SCHEME) for item in known) else ()
 
 
 def _further(model: CompactModel) -> dict[str, CompactModel]:

@@ -18,7 +18,11 @@ from tests.builders import (
     artifact_text,
     base_facts,
     child,
+    edited,
+    hash_of,
     plan_of,
+    served,
+    serving_facts,
     stored,
 )
 
@@ -149,3 +153,19 @@ def test_egress_stays_until_the_last_pod_with_a_loader_is_gone() -> None:
 )
 def test_repository_loses_tag_and_digest(uri: str, expected: str) -> None:
     assert repository_of(uri) == expected
+
+
+def test_egress_stays_for_pods_of_a_source_that_an_edit_to_a_claim_leaves() -> None:
+    # given a model that serves what its loader fetched, edited to a claim that is never resolved
+    before = a_model()
+    digest = hash_of(before)
+    pod = replace(serving_facts(before).pods[0], source_hash=digest)
+    live = a_deployment(pod.revision, source_hash=digest)
+    facts = serving_facts(before, pods=(pod,), deployment=live)
+    after = edited(served(before), source={"uri": "pvc://nothing/model"})
+    # then a pod that takes the place of a lost one can fetch, and the resolver has no network
+    assert egress_of(plan_of(after, facts)) == egress_of(plan_of(before, facts)) != []
+    resolver = child(plan_of(after, facts).children, "NetworkPolicy", "smollm2-resolve")
+    assert resolver["spec"]["egress"] == []
+    # and where no such pod can come any more there is none
+    assert egress_of(plan_of(after, replace(facts, pods=(), deployment=None))) == []
