@@ -116,6 +116,14 @@ async def test_a_change_that_the_server_refuses_is_told(rig: Rig) -> None:
     assert [each.name for each in failures] == [NAME]
 
 
+async def test_a_class_that_was_applied_cannot_be_left_out_again(rig: Rig) -> None:
+    unnamed = replace(PLAIN, storage_class=None)
+    await rig.apply(manifest(rig, PLAIN))
+    [refused] = await rig.apply_fresh(manifest(rig, unnamed))
+    assert refused.category == "ImmutableField"
+    assert await rig.apply_fresh(manifest(rig, PLAIN)) == ()
+
+
 async def test_a_claim_is_deleted_by_its_uid(rig: Rig) -> None:
     await rig.apply(manifest(rig, PLAIN))
     uid = (await live(rig))["metadata"]["uid"]

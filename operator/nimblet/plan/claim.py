@@ -77,10 +77,18 @@ def wanted_claim(cache: Cache, facts: ModelFacts, *, file_bytes: int) -> Claim:
         size = live.requested if live is not None and keeps else computed
     return Claim(
         access_mode=cache.access_mode,
-        storage_class=cache.storage_class_name,
+        storage_class=class_name(cache.storage_class_name, live),
         size=size,
         retained=cache.retention == "Retain",
     )
+
+
+def class_name(named: str | None, live: ClaimFacts | None) -> str | None:
+    """Return the StorageClass to apply: where the spec names none any more, the one that the claim has.
+
+    To leave out what was applied once would take it away, which the cluster refuses.
+    """
+    return named or (live.storage_class if live is not None else None) or None
 
 
 def claim_gibibytes(file_bytes: int) -> int:

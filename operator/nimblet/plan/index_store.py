@@ -9,7 +9,7 @@ from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import Reason
 from nimblet.manifests.cache import Claim, claim_manifest
 from nimblet.manifests.retriever import SecretFile, retriever_part
-from nimblet.plan.claim import Wish, binding, claim_problem
+from nimblet.plan.claim import Wish, binding, claim_problem, class_name
 from nimblet.plan.index_config import ServerStore, StorePlan, embedded_store, server_store
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_servers import CLASS_LOOK_SECONDS, plan_servers
@@ -53,7 +53,7 @@ def _embedded(index: RetrievalIndex, facts: IndexFacts, now: datetime) -> StoreP
     name = names.index_claim(index.name)
     claim = Claim(
         access_mode=READ_WRITE_ONCE,
-        storage_class=spec.storage_class_name,
+        storage_class=class_name(spec.storage_class_name, live),
         size=spec.size,
         retained=spec.retention == "Retain",
     )

@@ -109,6 +109,18 @@ def test_an_edit_that_the_claim_does_not_take_is_told_and_nothing_is_written(
     assert "PersistentVolumeClaim" not in kinds(plan)
 
 
+def test_a_class_that_the_spec_names_no_more_is_not_taken_from_the_claim() -> None:
+    # given a claim of a class that the spec named, or that a retained claim came with
+    model = a_model(cache={})
+    plan = plan_of(model, facts_of(model, claim=a_claim()))
+    # then it is applied as it is: leaving out what was applied once is refused as a change
+    assert child(plan.children, "PersistentVolumeClaim")["spec"]["storageClassName"] == "shared"
+    assert shown(plan, "Stalled") is None
+    # and where there is no claim yet, the cluster chooses
+    first = child(plan_of(model, facts_of(model)).children, "PersistentVolumeClaim")
+    assert "storageClassName" not in first["spec"]
+
+
 def test_another_access_mode_is_told() -> None:
     model = a_model(**RWO)
     plan = plan_of(model, facts_of(model, claim=a_claim()))

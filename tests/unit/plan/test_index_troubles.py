@@ -386,3 +386,9 @@ def test_configurations_of_older_builds_go() -> None:
 
 def test_status_of_nothing_parses() -> None:
     assert RetrievalIndexStatus.model_validate({"newer": 1}).serving_generation == ""
+
+
+def test_a_class_that_the_spec_names_no_more_is_not_taken_from_the_claim() -> None:
+    index = an_index()
+    plan = index_plan(index, running_facts(index))
+    assert child(plan.children, "PersistentVolumeClaim")["spec"]["storageClassName"] == "standard"
