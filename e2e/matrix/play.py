@@ -90,17 +90,18 @@ def play(scene: Scene, fault: Fault) -> Outcome:
         wait_ready(scene, since=0)
     if fault.restored is not None:
         return _restore(scene, fault, fault.restored)
-    message, told = _break(scene, fault)
+    message, told, mark = _break(scene, fault)
     uid = scene.kube.model(NAME, scene.namespace).metadata.uid
-    mark, began = scene.mark(), now()
+    began = now()
     fault.mend(scene)
     generation = scene.apply(fault.good) if fault.good is not None else 0
+    # from the sight of the reason on: some heal by themselves, before this has looked
     healed = wait_ready(scene, since=mark, generation=generation)
     model = Model.model_validate(healed.body)
     assert model.condition("Stalled") is None
     assert model.metadata.uid == uid
     answered = _edit(scene, fault, fault.edit) if fault.edit is not None else None
-    return Outcome(message, told, (healed.seen_at - began).total_seconds(), answered)
+    return Outcome(message, told, max((healed.seen_at - began).total_seconds(), 0.0), answered)
 
 
 def _restore(scene: Scene, fault: Fault, restored: Callable[[Scene], bool]) -> Outcome:
@@ -114,8 +115,8 @@ def _restore(scene: Scene, fault: Fault, restored: Callable[[Scene], bool]) -> O
     return Outcome("They are there again; the pods serve on.", seconds, seconds, None)
 
 
-def _break(scene: Scene, fault: Fault) -> tuple[str, float]:
-    """Bring the fault about; return the message that told it, and after how many seconds."""
+def _break(scene: Scene, fault: Fault) -> tuple[str, float, int]:
+    """Bring the fault about; return the message that told it, after how many seconds, and where the watch was."""
     mark, applied = scene.mark(), now()
     fault.spoil(scene)
     if fault.start is None:
@@ -141,7 +142,7 @@ def _break(scene: Scene, fault: Fault) -> tuple[str, float]:
         recorded = min(recorded, sighting.seen_at)
     delay = sighting.seen_at - recorded
     assert -CLOCK_GRAIN <= delay <= SOON, f"told {delay.total_seconds():.1f} s after {fault.record.words}"
-    return ready.message, max(delay.total_seconds(), 0.0)
+    return ready.message, max(delay.total_seconds(), 0.0), scene.after(sighting)
 
 
 def wait_ready(scene: Scene, *, since: int, generation: int = 0) -> Sighting:

@@ -63,6 +63,10 @@ class Scene:
         """Return where the watch of the model stands: what comes later was seen later."""
         return len(self.models.sightings)
 
+    def after(self, sighting: Sighting) -> int:
+        """Return where the watch of the model stood once it had seen this."""
+        return 1 + next(place for place, seen in enumerate(self.models.sightings) if seen is sighting)
+
     def wait(self, holds: Callable[[Model], bool], *, since: int, what: str, seconds: float) -> Sighting:
         """Return the first sighting of the model from `since` on of which `holds` is true."""
         place = since
