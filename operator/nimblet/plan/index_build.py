@@ -23,7 +23,7 @@ from nimblet.manifests.retriever import config_manifest, retriever_part
 from nimblet.merging import find
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.failure import failure_problem
-from nimblet.plan.index_config import Build, build_volumes, credentials_of, indexer_config
+from nimblet.plan.index_config import Build, build_terms, build_volumes, credentials_of, indexer_config
 from nimblet.plan.index_report import LASTING, Report, build_failure, report_of
 from nimblet.plan.indexfacts import BuildFacts, IndexFacts
 from nimblet.plan.schedule import last_due, next_due
@@ -301,11 +301,12 @@ def _next_generation(stage: Stage) -> str:
 def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest, ...]:
     index, wanted, resources = stage.index, stage.wanted, stage.index.spec.resources.indexer
     build = Build(generation=generation, token="", serve=index.spec.generation is None)
-    # all that it is told: a ConfigMap that a try left before its Job was made can't be changed
-    told = indexer_config(index, stage.facts, stage.settings, build)
-    hashed = names.content_hash([wanted.inputs, wanted.request, wanted.circumstances, told])
+    # all that it is told: a ConfigMap that a try left before its Job was made can't be changed. But nothing that
+    # is only observed, as the claim's room: a Job that is not seen yet, after a crash, must be met by its name
+    terms = build_terms(index, stage.facts, stage.settings, build)
+    hashed = names.content_hash([wanted.inputs, wanted.request, stage.settings.tls.mode, terms])
     name = names.build(index.name, build_hash=hashed, attempt=attempt)
-    token = names.content_hash([index.uid, generation, name, wanted.circumstances])
+    token = names.content_hash([index.uid, generation, name])
     text = indexer_config(index, stage.facts, stage.settings, replace(build, token=token))
     config = config_manifest(
         retriever_part(index.name, index.namespace, BUILD),

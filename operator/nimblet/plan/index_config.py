@@ -225,18 +225,26 @@ class Build:
 
 def indexer_config(index: RetrievalIndex, facts: IndexFacts, settings: Settings, build: Build) -> str:
     """Return the indexer's file of one build."""
-    spec = index.spec
     scheme = "http" if settings.tls.mode == "Off" else "https"
     before = {item.name: item.documents for item in index.status.sources}
-    document: dict[str, object] = {
-        "version": VERSION,
-        "generation": build.generation,
+    told = {
         "token": build.token,
         "retriever": {
             "url": f"{scheme}://{names.service_host(names.retriever(index.name), index.namespace)}:{HTTP_PORT}",
             "keyFile": f"{KEY_DIR}/{API_KEY}",
         },
-        "sources": [_source(source, facts, previous=before.get(source.name)) for source in spec.sources],
+        "sources": [_source(source, facts, previous=before.get(source.name)) for source in index.spec.sources],
+    }
+    return _text({**build_terms(index, facts, settings, build), **told})
+
+
+def build_terms(index: RetrievalIndex, facts: IndexFacts, settings: Settings, build: Build) -> dict[str, object]:
+    """Return what a build is told, but for its token, where its retriever is, and what the one before found."""
+    spec = index.spec
+    document: dict[str, object] = {
+        "version": VERSION,
+        "generation": build.generation,
+        "sources": [_source(source, facts, previous=None) for source in spec.sources],
         "scratch": SCRATCH_DIR,
         "chunking": {"tokens": spec.chunking.tokens, "overlap": spec.chunking.overlap},
         "maxShrink": spec.max_shrink_percent,
@@ -250,7 +258,7 @@ def indexer_config(index: RetrievalIndex, facts: IndexFacts, settings: Settings,
             mode="json", by_alias=True, exclude_none=True, exclude={"golden_ref"}
         )
         document["gate"] = {"file": f"{GOLDEN_DIR}/{GOLDEN_FILE}", **bounds}
-    return _text(document)
+    return document
 
 
 def fetches(source: Source) -> bool:

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from nimblet import labels
+from nimblet.api.indexstatus import SourceStatus
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.plan.facts import ChildRef
 from nimblet.plan.index_build import BUILD
 from nimblet.plan.indexfacts import BuildFacts
 from tests.builders import child
-from tests.indexes import a_retriever, an_index, build_of, ended, index_plan, job_of, running_facts
+from tests.indexes import a_claim, a_retriever, an_index, build_of, ended, index_plan, job_of, running_facts
 
 
 def a_config(build: BuildFacts) -> ChildRef:
@@ -78,3 +79,15 @@ def test_a_config_map_whose_job_was_never_made_is_no_name_for_another_one(edited
     same = child(plan.children, "ConfigMap", name)["data"] == child(before.children, "ConfigMap", left)["data"]
     assert same == (name == left)
     assert job_of(plan)["metadata"]["labels"] == job_of(before)["metadata"]["labels"], "the same generation"
+
+
+def test_a_build_has_one_name_whatever_is_observed_meanwhile() -> None:
+    # given a build begun before the claim told its room, and one planned anew by who does not see its Job yet
+    index = an_index()
+    facts = running_facts(index)
+    begun = job_of(index_plan(index, replace(facts, claim=a_claim(capacity=""))))
+    counted = [SourceStatus(name=source.name, documents=7) for source in index.spec.sources]
+    later = index.model_copy(update={"status": index.status.model_copy(update={"sources": counted})})
+    again = job_of(index_plan(later, facts))
+    # then it is the same Job, and no second one
+    assert again["metadata"]["name"] == begun["metadata"]["name"]
