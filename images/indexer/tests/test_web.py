@@ -2,6 +2,7 @@
 """A site as a source: what its robots.txt forbids, what belongs to it, and in which form its pages come."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from itertools import repeat
 
@@ -136,6 +137,29 @@ def test_content_type_tells_the_format(bench: Bench, places: Places, reply: Repl
     found = [item["text"] for (document, _), item in bench.retriever.passages.items() if document == "site/x"]
     assert found == ([] if text is None else [text])
     assert ending.report.refused == (1 if text is None else 0)
+
+
+@pytest.mark.parametrize(
+    ("charset", "data"),
+    [
+        ("zlib", zlib.compress(b"Plain" * 1000)),
+        ("hex", b"506c61696e"),
+        ("base64", b"Plain"),
+        ("rot13", b"Plain"),
+        ("utf-7", b"+2AA-"),
+        ("unicode_escape", rb"\ud800"),
+        ("punycode", b"Plain-" + b"a" * 1000),
+    ],
+)
+def test_page_of_a_charset_that_is_none_ends_no_build(
+    bench: Bench, places: Places, charset: str, data: bytes
+) -> None:
+    places.pages["/odd"] = sized(data, Content_Type=f"text/html; charset={charset}")
+    ending = bench.build(source(places, "/", "/odd"))
+    # Then nothing was unpacked, and the other page is there
+    assert (ending.failed, ending.report.served) == (None, True)
+    assert bench.retriever.documents() >= {"site/index"}
+    assert not [item for item in bench.retriever.passages.values() if "PlainPlain" in str(item["text"])]
 
 
 def test_pages_beyond_the_limit_are_told(bench: Bench, places: Places) -> None:
