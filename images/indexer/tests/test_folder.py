@@ -91,6 +91,39 @@ def test_volume_of_too_many_files_is_refused_before_it_fills_the_memory(tree: Pa
     assert caught.value.reason is Reason.TooManyFiles
 
 
+def test_link_that_leads_to_itself_is_told(tree: Path) -> None:
+    (tree / "ring.md").symlink_to("ring.md")
+    listing = listed(tree)
+    assert len(listing.files) == 4
+    assert [(error.file, error.reason) for error in listing.refused] == [("wiki/ring.md", "Link")]
+
+
+def test_folder_that_can_not_be_listed_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given folders within each other, deeper than a path may be long
+    monkeypatch.chdir(tree)
+    for _ in range(25):
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    Path("deep.md").write_text("x")
+    # Then the others' files are listed, and it is said that some could not be
+    listing = listed(tree)
+    assert len(listing.files) == 4
+    assert [error.reason for error in listing.refused] == ["Unreadable"]
+
+
+def test_file_that_can_not_be_looked_at_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a folder whose path is just short enough, and a file in it
+    monkeypatch.chdir(tree)
+    while len(str(Path.cwd())) < 3850:
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    Path(f"{'f' * 247}.md").write_text("x")
+    # Then it is left out alone
+    listing = listed(tree)
+    assert len(listing.files) == 4
+    assert [error.reason for error in listing.refused] == ["Unreadable"]
+
+
 def test_volume_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         names(tmp_path / "none")
