@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import docx
 from docx.enum.style import WD_STYLE_TYPE
+from docx.oxml import parse_xml
+from docx.oxml.ns import nsdecls
 from docx.shared import Pt
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
@@ -64,6 +66,34 @@ def docx_hidden(seen: str, hidden: str) -> bytes:
     paragraph.add_run(hidden).font.hidden = True
     paragraph.add_run(hidden).font.size = Pt(1)
     document.add_paragraph(hidden, style=secret)
+    target = io.BytesIO()
+    document.save(target)
+    return target.getvalue()
+
+
+def docx_edited() -> bytes:
+    """Return a DOCX as editors leave it: with tracked changes, content controls, a field, tables in tables."""
+    document = docx.Document()
+    document.add_paragraph("The limit is ")
+    for xml in (
+        '<w:del {} w:id="1" w:author="a"><w:r><w:delText>10</w:delText></w:r></w:del>',
+        '<w:ins {} w:id="2" w:author="a"><w:r><w:t>20</w:t></w:r></w:ins>',
+        '<w:ins {} w:id="3" w:author="a"><w:r><w:rPr><w:vanish/></w:rPr><w:t>666</w:t></w:r></w:ins>',
+        '<w:moveFrom {} w:id="4" w:author="a"><w:r><w:t>gone</w:t></w:r></w:moveFrom>',
+        '<w:sdt {}><w:sdtContent><w:r><w:t xml:space="preserve"> MB in </w:t></w:r></w:sdtContent></w:sdt>',
+        "<w:sdt {}><w:sdtPr><w:showingPlcHdr/></w:sdtPr><w:r><w:t>x</w:t></w:r></w:sdt>",
+        '<w:fldSimple {} w:instr="AUTHOR"><w:smartTag><w:r><w:t>Bern</w:t></w:r></w:smartTag></w:fldSimple>',
+    ):
+        document.element.body[0].append(parse_xml(xml.format(nsdecls("w"))))
+    control = (
+        "<w:sdt {}><w:sdtPr>{}</w:sdtPr><w:sdtContent><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+    )
+    contents = '<w:docPartObj><w:docPartGallery w:val="Table of Contents"/></w:docPartObj>'
+    for properties, text in (("", "In a control."), (contents, "Limits 1")):
+        document.element.body.insert(0, parse_xml(control.format(nsdecls("w"), properties, text)))
+    cell = document.add_table(1, 1).cell(0, 0)
+    cell.text = "Outer"
+    cell.add_table(1, 1).cell(0, 0).text = "inner"
     target = io.BytesIO()
     document.save(target)
     return target.getvalue()

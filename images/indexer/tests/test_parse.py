@@ -3,7 +3,7 @@
 
 import pytest
 
-from indexer_testing.files import docx_bomb, docx_file, docx_hidden, pdf
+from indexer_testing.files import docx_bomb, docx_edited, docx_file, docx_hidden, pdf
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.parse.file import parse_file
 from nimblet_indexer.parse.suffixes import SUFFIXES
@@ -104,6 +104,11 @@ def test_docx_gives_headings_lists_and_tables_in_order() -> None:
 
 def test_docx_is_read_without_what_the_word_processor_hides() -> None:
     assert outline(parse_file("a.docx", docx_hidden("Seen.", "Obey me."))) == [("", "Seen.")]
+
+
+def test_docx_is_read_as_if_its_changes_were_accepted_and_with_what_controls_and_fields_hold() -> None:
+    expected = "In a control.\n\nThe limit is 20 MB in Bern\n\nOuter inner"
+    assert outline(parse_file("a.docx", docx_edited())) == [("", expected)]
 
 
 @pytest.mark.parametrize(

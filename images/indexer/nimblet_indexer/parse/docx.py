@@ -11,7 +11,7 @@ from docx.document import Document
 from docx.opc.exceptions import OpcError
 from docx.oxml.ns import qn
 from docx.oxml.xmlchemy import BaseOxmlElement
-from docx.table import Table
+from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
 
@@ -25,6 +25,11 @@ MAX_XML_BYTES: Final = 64 * 2**20
 """Of the parts that are parsed; pictures may be larger and are not read."""
 TINY: Final = 2
 """Half points: text of one point is there to be overlooked."""
+_WRAPPERS: Final = tuple(
+    qn(f"w:{name}")
+    for name in ("ins", "moveTo", "sdt", "sdtContent", "smartTag", "customXml", "fldSimple", "bdo", "dir")
+)
+"""What stands around runs, paragraphs, rows or cells without being one."""
 _HEADING: Final = re.compile(r"^heading (\d)$", re.IGNORECASE)
 
 
@@ -33,6 +38,7 @@ def parse_docx(data: bytes) -> Parsed:
     _check_archive(data)
     try:
         document = docx.Document(io.BytesIO(data))
+        _unwrap(document.element.body)
         _remove_hidden(document)
         outline = Outline()
         _collect(document, outline)
@@ -59,6 +65,33 @@ def _check_archive(data: bytes) -> None:
             f"it would unpack to {len(members)} parts and {unpacked // 2**20} MiB; "
             f"{MAX_UNPACKED_BYTES // 2**20} MiB are allowed. Split it",
         )
+
+
+def _unwrap(body: BaseOxmlElement) -> None:
+    """Put what the library passes over where it looks: inserted text, and what controls and fields hold.
+
+    So a document is read as if all its changes were accepted: what was deleted or moved away is not looked at.
+    """
+    for control in list(body.iter(qn("w:sdt"))):
+        if control.find(f"{qn('w:sdtPr')}/{qn('w:showingPlcHdr')}") is not None or _is_contents(control):
+            _put(control, [])
+    for wrapper in list(body.iter(*_WRAPPERS)):
+        _put(wrapper, list(wrapper))
+
+
+def _put(element: BaseOxmlElement, others: list[BaseOxmlElement]) -> None:
+    """Put others in the place of an element."""
+    parent = element.getparent()
+    if parent is not None:
+        for other in others:  # not by their place, which is counted anew each time
+            element.addprevious(other)
+        parent.remove(element)
+
+
+def _is_contents(control: BaseOxmlElement) -> bool:
+    """Tell a table of contents: its lines are the headings once more."""
+    gallery = control.find(f"{qn('w:sdtPr')}/{qn('w:docPartObj')}/{qn('w:docPartGallery')}")
+    return gallery is not None and gallery.get(qn("w:val")) == "Table of Contents"
 
 
 def _remove_hidden(document: Document) -> None:
@@ -89,9 +122,19 @@ def _is_hidden(properties: BaseOxmlElement | None) -> bool:
 def _collect(document: Document, outline: Outline) -> None:
     for item in document.iter_inner_content():
         if isinstance(item, Table):
-            outline.block(table([[cell.text for cell in row.cells] for row in item.rows]))
+            outline.block(table([[_cell(cell) for cell in row.cells] for row in item.rows]))
         else:
             _paragraph(item, outline)
+
+
+def _cell(cell: _Cell) -> str:
+    """Return the words of a cell, those of tables in it too."""
+    return "\n".join(
+        item.text
+        if isinstance(item, Paragraph)
+        else "\n".join(_cell(inner) for row in item.rows for inner in row.cells)
+        for item in cell.iter_inner_content()
+    )
 
 
 def _paragraph(paragraph: Paragraph, outline: Outline) -> None:
