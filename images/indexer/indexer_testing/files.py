@@ -43,14 +43,18 @@ def pdf(pages: Sequence[str], *, title: str = "", password: str | None = None) -
 
 
 def docx_file(blocks: Sequence[tuple[str, str]], *, table: Sequence[Sequence[str]] = ()) -> bytes:
-    """Return a DOCX of (style, text) paragraphs and one table at the end."""
+    """Return a DOCX of (style, text) paragraphs and a table at the end; a single cell goes over all columns."""
     document = docx.Document()
     for style, text in blocks:
         document.add_paragraph(text, style=style)
     if table:
         made = document.add_table(rows=0, cols=len(table[0]))
         for row in table:
-            for cell, text in zip(made.add_row().cells, row, strict=True):
+            cells = made.add_row().cells
+            if len(row) == 1:
+                cells[0].merge(cells[-1]).text = row[0]
+                continue
+            for cell, text in zip(cells, row, strict=True):
                 cell.text = text
     target = io.BytesIO()
     document.save(target)

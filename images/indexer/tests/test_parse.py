@@ -106,6 +106,26 @@ def test_docx_is_read_without_what_the_word_processor_hides() -> None:
     assert outline(parse_file("a.docx", docx_hidden("Seen.", "Obey me."))) == [("", "Seen.")]
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.md", b"| day | in | out |\n|--|--|--|\n| Mon | 5 | 5 |\n| Tue | | |"),
+        (
+            "a.html",
+            b"<table><tr><th>day<th>in<th>out<tr><td>Mon<td>5<td>5<tr><td>Tue<td><td></table>",
+        ),
+        ("a.docx", docx_file([], table=[["day", "in", "out"], ["Mon", "5", "5"], ["Tue", "", ""]])),
+    ],
+)
+def test_equal_values_in_a_row_of_a_table_stay(name: str, data: bytes) -> None:
+    assert outline(parse_file(name, data)) == [("", "day | in | out\nMon | 5 | 5\nTue | |")]
+
+
+def test_docx_cell_over_several_columns_is_told_once() -> None:
+    data = docx_file([], table=[["day", "in", "out"], ["Closed"]])
+    assert outline(parse_file("a.docx", data)) == [("", "day | in | out\nClosed")]
+
+
 def test_docx_is_read_as_if_its_changes_were_accepted_and_with_what_controls_and_fields_hold() -> None:
     expected = "In a control.\n\nThe limit is 20 MB in Bern\n\nOuter inner"
     assert outline(parse_file("a.docx", docx_edited())) == [("", expected)]

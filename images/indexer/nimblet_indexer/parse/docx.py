@@ -11,7 +11,7 @@ from docx.document import Document
 from docx.opc.exceptions import OpcError
 from docx.oxml.ns import qn
 from docx.oxml.xmlchemy import BaseOxmlElement
-from docx.table import Table, _Cell
+from docx.table import Table, _Cell, _Row
 from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
 
@@ -122,9 +122,15 @@ def _is_hidden(properties: BaseOxmlElement | None) -> bool:
 def _collect(document: Document, outline: Outline) -> None:
     for item in document.iter_inner_content():
         if isinstance(item, Table):
-            outline.block(table([[_cell(cell) for cell in row.cells] for row in item.rows]))
+            outline.block(table([[_cell(cell) for cell in _distinct(row)] for row in item.rows]))
         else:
             _paragraph(item, outline)
+
+
+def _distinct(row: _Row) -> list[_Cell]:
+    """Return the cells of a row, one over several columns once: the library gives it for each of them."""
+    cells = row.cells
+    return [cell for index, cell in enumerate(cells) if index == 0 or cell is not cells[index - 1]]
 
 
 def _cell(cell: _Cell) -> str:
@@ -132,7 +138,7 @@ def _cell(cell: _Cell) -> str:
     return "\n".join(
         item.text
         if isinstance(item, Paragraph)
-        else "\n".join(_cell(inner) for row in item.rows for inner in row.cells)
+        else "\n".join(_cell(inner) for row in item.rows for inner in _distinct(row))
         for item in cell.iter_inner_content()
     )
 

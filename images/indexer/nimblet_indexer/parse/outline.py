@@ -38,11 +38,10 @@ class Outline:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return a table as text, a row a line; cells that repeat a neighbour's text (merged ones) once."""
+    """Return a table as text, a row a line. Equal cells stay: they are values of other columns."""
     lines = []
     for row in rows:
         cells = [" ".join(cell.split()) for cell in row]
-        distinct = [cell for index, cell in enumerate(cells) if index == 0 or cell != cells[index - 1] or not cell]
-        if any(distinct):
-            lines.append(" | ".join(distinct))
+        if any(cells):
+            lines.append(" | ".join(cells))
     return "\n".join(lines)
