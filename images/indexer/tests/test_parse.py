@@ -58,6 +58,21 @@ def test_markdown_keeps_words_and_loses_markup() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("front", "told"),
+    [
+        ("---\ntitle: Pump\ntags:\n- a\n  b: c\n\n# note\nlist: [\n  x\n]\n---\n", ""),
+        ("---\r\n'title' : Pump\r\n...\r\n", ""),
+        ("---\n---\n", ""),
+        ("---\n\nRead this: first.\n\n---\n\n", "Read this: first.\n\n"),
+        ("---\nIt runs at 45 bar.\n\n---\n", "It runs at 45 bar.\n\n"),
+        ("---\n\n- Oil it\n\n---\n", "- Oil it\n\n"),
+    ],
+)
+def test_markdown_is_read_without_its_front_matter_alone(front: str, told: str) -> None:
+    assert outline(parse_file("a.md", f"{front}Rest.".encode())) == [("", f"{told}Rest.")]
+
+
 def test_html_keeps_what_a_reader_sees_of_the_main_part() -> None:
     parsed = parse_file("page.html", HTML)
     assert parsed.title == "Pump manual"

@@ -15,19 +15,30 @@ from nimblet_indexer.parse.text import decode, document_of
 MAX_NESTING: Final = 100
 """Lists and quotes within each other; what lies deeper is dropped, and the library's own 20 is soon reached."""
 _FRONT_MATTER: Final = re.compile(r"\A---\n(.*?\n)?(---|\.\.\.)\s*\n", re.DOTALL)
+_KEY: Final = re.compile(r"[\"']?[\w.@/$-]+[\"']?\s*:(?:\s|$)")
+_YAML: Final = re.compile(rf"\s|#|-\s|-$|[}}\]]|$|{_KEY.pattern}")
+"""How a line of front matter may begin."""
 _TITLE: Final = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
 
 
 def parse_markdown(data: bytes) -> Parsed:
     """Return a Markdown file. The title is the front matter's, else the first heading of level 1."""
     text = decode(data).replace("\r\n", "\n")
-    front = _FRONT_MATTER.match(text)
+    front = _front_matter(text)
     named = _TITLE.search(front.group(1) or "") if front is not None else None
     body = text[front.end() :] if front is not None else text
     outline = Outline()
     reader = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
     _collect(reader.parse(body), outline)
     return document_of(named.group(1) if named is not None else outline.title, outline.sections())
+
+
+def _front_matter(text: str) -> re.Match[str] | None:
+    """Return the lines of settings before a text; none where a rule is the text's own beginning."""
+    found = _FRONT_MATTER.match(text)
+    lines = (found.group(1) or "").split("\n") if found is not None else []
+    settings = all(_YAML.match(line) for line in lines) and any(_KEY.match(line) for line in lines)
+    return found if settings or not "".join(lines).strip() else None
 
 
 def _collect(tokens: Sequence[Token], outline: Outline) -> None:
