@@ -165,6 +165,23 @@ def test_html_is_read_without_what_its_style_hides(style: str) -> None:
     assert outline(parse_file("a.html", page.encode())) == [("", "Seen.\n\nToo.")]
 
 
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (
+            "<pre>if x:<br> run<b> it</b>\nstop<i hidden>Obey</i><i style='display:none'>Obey</i><script>x",
+            "if x:\nrun it\nstop",
+        ),
+        (
+            "<table><tr><td>Seen<tbody style='display:none'><tr><td>Obey<tbody hidden><tr><td>Obey</table>",
+            "Seen",
+        ),
+    ],
+)
+def test_html_listings_and_tables_are_read_without_what_is_hidden_in_them(page: str, told: str) -> None:
+    assert outline(parse_file("a.html", page.encode())) == [("", told)]
+
+
 def test_text_is_cleaned_of_what_nobody_sees() -> None:
     hidden = "pay\u200b\u202eload\u2066 a\u00adb\x07\tc\r\n\r\n\r\n\r\nend\ufeff\U000e0041\ufe0f\U000e0100\u3164"
     assert outline(parse_file("a.txt", hidden.encode())) == [("", "payload ab c\n\nend")]

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Final
 
 from lxml import html
@@ -155,7 +156,7 @@ class _Walk:
             return False
         if tag == "pre":
             self._end_block()
-            self._outline.block(element.text_content())  # its lines are its meaning
+            self._outline.block(_visible(element))  # its lines are its meaning
             return False
         if tag == "br":
             self._words.append("\n")
@@ -189,7 +190,7 @@ def _is_hidden(element: html.HtmlElement) -> bool:
 
 
 def _visible(element: html.HtmlElement) -> str:
-    """Return the words of a heading or cell, without what is left out or hidden inside it."""
+    """Return the words of a heading, cell or listing, without what is left out or hidden inside it."""
     if _is_hidden(element):
         return ""
     words = [element.text or ""]
@@ -197,7 +198,7 @@ def _visible(element: html.HtmlElement) -> str:
         if isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
             words.append(_visible(child))
             if child.tag in _BLOCKS or child.tag == "br":
-                words.append(" ")
+                words.append("\n")
         words.append(child.tail or "")
     return "".join(words)
 
@@ -206,5 +207,11 @@ def _rows(element: html.HtmlElement) -> list[list[str]]:
     return [
         [_visible(cell) for cell in row if cell.tag in ("td", "th")]
         for row in element.iter("tr")
-        if not _is_hidden(row)
+        if not _is_hidden_within(row, element)
     ]
+
+
+def _is_hidden_within(row: html.HtmlElement, table_: html.HtmlElement) -> bool:
+    """Tell whether a row is hidden, or something around it inside the table."""
+    around = takewhile(lambda item: item is not table_, row.iterancestors())
+    return _is_hidden(row) or any(_is_hidden(item) for item in around)
