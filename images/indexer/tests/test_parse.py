@@ -187,6 +187,11 @@ def test_text_is_cleaned_of_what_nobody_sees() -> None:
     assert outline(parse_file("a.txt", hidden.encode())) == [("", "payload ab c\n\nend")]
 
 
+def test_ligatures_are_read_as_the_letters_that_questions_have() -> None:
+    text = "con\ufb01guration: o\ufb03ce \ufb02ow \ufb06, x\u00b2"
+    assert outline(parse_file("a.txt", text.encode())) == [("", "configuration: office flow st, x\u00b2")]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_encodings_that_say_so_are_read(encoding: str) -> None:
     assert outline(parse_file("a.txt", "Maß ✓".encode(encoding))) == [("", "Maß ✓")]

@@ -24,6 +24,8 @@ _MARKS: Final = 30
 """Marks on one letter that are kept, as many as Unicode's Stream-Safe Text Format (UAX #15) has: composing sorts
 them in time by the square of their number, and nothing else of the process runs meanwhile."""
 _MARKED: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MARKS + 1},}}")
+_LIGATURES: Final = re.compile("[\ufb00-\ufb06]+")
+"""Latin ones, as type setters' PDF files hold them: neither the words' index nor most models know them."""
 _KEPT_CONTROLS: Final = frozenset("\n\t")
 MAX_TITLE: Final = 200
 
@@ -47,11 +49,13 @@ def decode(data: bytes) -> str:
 def clean(text: str) -> str:
     """Return what a reader sees: composed, without control, zero-width and direction characters, spaces single.
 
-    What is invisible to people must not reach a model: it is how instructions are hidden in documents.
+    What is invisible to people must not reach a model: it is how instructions are hidden in documents. Typeset
+    ligatures are spelled out.
     """
     lined = text.replace("\r\n", "\n").replace("\r", "\n")
     composed = unicodedata.normalize("NFC", _MARKED.sub(_thinned, lined))
-    seen = "".join(char for char in composed if char in _KEPT_CONTROLS or _is_seen(char))
+    spelled = _LIGATURES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), composed)
+    seen = "".join(char for char in spelled if char in _KEPT_CONTROLS or _is_seen(char))
     lines = (line.strip() for line in _SPACES.sub(" ", seen).split("\n"))
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
 
