@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nimblet_retriever.store.chunk import Mode, StoreUnavailable
+from nimblet_retriever.store.chunk import GenerationUnknown, Mode, StoreUnavailable
 from nimblet_retriever.store.generation import Gate, Notes
 from nimblet_retriever.store.moving import MovingStore
 from nimblet_retriever.store.qdrant import REQUEST_BYTES
@@ -142,6 +142,19 @@ async def test_notes_are_not_lost_to_a_server_that_tells_them_late(server: RestS
     server.former.clear()
     assert (await store.generations())[0].notes.served_at is None
     await other.close()
+    await store.close()
+
+
+async def test_a_generation_that_was_dropped_is_known_no_more(server: RestServer) -> None:
+    # Given a generation that serves, and one before it
+    store = on_rest(server, None)
+    first, second = await sealed(store, [PUMP]), await sealed(store, [PUMP], number=2)
+    await store.serve(second)
+    # When the older one is dropped, then it is refused before the alias is taken from the one that serves
+    await store.drop(first)
+    with pytest.raises(GenerationUnknown):
+        await store.check_servable(first)
+    assert await store.serving() == second
     await store.close()
 
 

@@ -146,10 +146,10 @@ class ServerStore:
         """Remove a generation's collections."""
         if await self.serving() == name:
             raise GenerationServing(f"generation {name} serves; swap to another before you drop it")
-        self._known.pop(name, None)
         for collection, generation in await self._collections():
             if generation.name == name:
                 await self.site.delete(collection)
+        self._known.pop(name, None)  # not before: whoever lists what is there takes it for known
 
     async def search(self, name: str, search: Search) -> tuple[Hit, ...]:
         """Search one generation."""
@@ -280,8 +280,7 @@ class ServerStore:
     async def _collections(self) -> list[tuple[str, Generation]]:
         listed = await answered(self._client.get_collections())
         names = [item.name for item in listed.collections if item.name.startswith(f"{self._prefix}-g")]
-        told = [(name, generation) for name in names if (generation := await self._manifest(name)) is not None]
-        return [(name, self._newest(name, generation)) for name, generation in told]
+        return [(name, generation) for name in names if (generation := await self._manifest(name)) is not None]
 
     def _newest(self, collection: str, told: Generation) -> Generation:
         """Return what is known of a generation: a server may tell it as it was before we changed it on another."""
@@ -308,11 +307,12 @@ class ServerStore:
         except GenerationUnknown:
             return None
         try:
-            return Generation.model_validate((info.config.metadata or {}).get(METADATA_KEY))
+            told = Generation.model_validate((info.config.metadata or {}).get(METADATA_KEY))
         except ValidationError as error:
             raise StoreError(
                 f"collection {collection} bears no manifest of ours; remove it, or run a server of 1.16 or newer"
             ) from error
+        return self._newest(collection, told)
 
 
 class ServerBuild:
