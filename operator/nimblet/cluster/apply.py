@@ -17,7 +17,7 @@ from nimblet.cluster.child import Child, Owner, controller_of, is_ours, prepare,
 from nimblet.cluster.client import Client, Json
 from nimblet.cluster.contest import Contest, ContestLedger
 from nimblet.cluster.drift import Drift, drift
-from nimblet.cluster.errors import Conflict, Forbidden, Invalid, NotFound, Transient
+from nimblet.cluster.errors import Changed, Conflict, Forbidden, Invalid, NotFound, Transient
 from nimblet.cluster.refusal import (
     conflict_failure,
     contested_failure,
@@ -84,16 +84,34 @@ async def apply_children(context: ApplyContext, children: Sequence[Manifest]) ->
     return tuple(failures)
 
 
-async def delete_children(client: Client, *, namespace: str, refs: Iterable[ChildRef]) -> None:
+def _unseen(kind: str, body: Json) -> None:
+    """Keep nothing of what was read."""
+
+
+async def delete_children(
+    client: Client, *, namespace: str, refs: Iterable[ChildRef], seen: Callable[[str, Json], object] = _unseen
+) -> None:
     """Delete exactly these objects: one that is gone, or whose name has another object now, is left alone.
 
-    Transient where one that may only go as it was seen has changed since.
+    Changed, once all others are deleted, where one that may only go as it was seen is another by now. `seen` gets
+    its kind and how it is: a watch that lags would have it judged as it was again and again.
     """
+    changed: Changed | None = None
     for ref in refs:
-        deleted = await client.delete(
-            resource_of(ref.kind), namespace=namespace, name=ref.name, uid=ref.uid, version=ref.version
-        )
+        resource = resource_of(ref.kind)
+        try:
+            deleted = await client.delete(
+                resource, namespace=namespace, name=ref.name, uid=ref.uid, version=ref.version
+            )
+        except Changed as error:
+            changed = error
+            body = await client.get(resource, namespace=namespace, name=ref.name)
+            if body is not None:
+                seen(ref.kind, body)
+            continue
         log.info("%s %s/%s: %s", ref.kind, namespace, ref.name, "deleted" if deleted else "gone already")
+    if changed is not None:
+        raise changed
 
 
 class _Pass:

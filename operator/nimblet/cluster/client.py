@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from nimblet.cluster.errors import Conflict, Gone, Invalid, NotFound, Transient, is_object_missing
+from nimblet.cluster.errors import Changed, Conflict, Gone, Invalid, NotFound, Transient, is_object_missing
 from nimblet.cluster.resources import LEASE, Resource, path, resource_for
 from nimblet.cluster.transport import (
     APPLY_PATCH,
@@ -202,7 +202,7 @@ class Client:
     ) -> bool:
         """Delete that very object, its dependents in the background; with `version` only as that one.
 
-        False where it is gone already, or where another one has its name now. Transient where it has changed.
+        False where it is gone already, or another one has its name. Changed where it is no more that version.
         """
         options = {
             "apiVersion": "v1",
@@ -219,7 +219,7 @@ class Client:
             raise
         except Conflict as error:
             if version:
-                raise Transient(f"{resource.kind} {name} changed since it was seen: {error.detail}") from error
+                raise Changed(f"{resource.kind} {name} changed since it was seen: {error.detail}") from error
             return False
         return True
 

@@ -74,6 +74,10 @@ class Transient(ApiError):  # noqa: N818
     """429, 401, 5xx, time-outs, resets: worth trying again, after `retry_after` seconds where that is told."""
 
 
+class Changed(Transient):
+    """What may only be deleted as it was seen has changed since: worth judging again."""
+
+
 class LeadershipLost(Exception):  # noqa: N818
     """The lease is not ours any more, or ends before a write would: nothing may be written, the process ends."""
 

@@ -116,12 +116,13 @@ class Reconciler:
     async def _delete(self, key: Key, plan: Plan[StatusModel]) -> None:
         if not plan.deletions:
             return
-        await delete_children(self.gatherer.client, namespace=key.namespace, refs=plan.deletions)
+        mirror = self.gatherer.mirror
+        await delete_children(self.gatherer.client, namespace=key.namespace, refs=plan.deletions, seen=mirror.put)
         for ref in plan.deletions:
             self.metrics.wrote("delete", ref.kind)
-            if self.gatherer.mirror.holds(ref.kind):
+            if mirror.holds(ref.kind):
                 identity = {"name": ref.name, "namespace": key.namespace, "uid": ref.uid}
-                self.gatherer.mirror.remove(ref.kind, {"metadata": identity})
+                mirror.remove(ref.kind, {"metadata": identity})
 
     async def _tell(self, key: Key, body: Json, before: StatusModel, plan: Plan[StatusModel]) -> None:
         """Write the status where it differs, and log each condition that flips."""
