@@ -99,7 +99,8 @@ class Mirror:
         version = _version(metadata)
         if old is not None and old.version >= version:
             return UNCHANGED
-        if version <= self._gone[kind].get(name, -1):
+        # as new as that is what lost our label alone: a deletion has a version of its own
+        if version < self._gone[kind].get(name, -1):
             return UNCHANGED
         trimmed = TRIMS[kind](body)
         changed = old is None or significant(kind, old.body) != significant(kind, trimmed)

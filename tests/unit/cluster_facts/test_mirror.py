@@ -119,6 +119,16 @@ def test_a_list_that_was_read_before_a_deletion_brings_nothing_back() -> None:
     assert mirror.put("Service", service(version=12)).changed
 
 
+def test_what_lost_our_label_alone_is_there_when_it_is_read_by_its_name() -> None:
+    # Given an object that left what is watched: the watch tells of it as deleted, at the version that it has
+    mirror = Mirror()
+    mirror.put("Service", service(version=9))
+    mirror.remove("Service", service(version=10))
+    # When it is read all the same, then it is known, though the server has nothing newer of it
+    assert mirror.put("Service", service(version=10)).changed
+    assert mirror.sizes()["Service"] == 1
+
+
 def test_what_we_deleted_ourselves_is_there_until_the_server_says_that_it_went() -> None:
     mirror = Mirror()
     mirror.put("Service", service(version=9))
