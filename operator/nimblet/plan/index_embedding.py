@@ -70,11 +70,14 @@ def known_embeddings(index: RetrievalIndex, facts: IndexFacts) -> tuple[Embeddin
 
 
 def asks_outside(index: RetrievalIndex, facts: IndexFacts, known: Sequence[EmbeddingStatus]) -> bool:
-    """Tell whether a model of before that is no CompactModel is asked still: a generation of its is kept."""
+    """Tell whether a model that is no CompactModel is asked still: a generation of its is kept.
+
+    It may be the only one that is known: the CompactModel that the spec names now has to be Ready first.
+    """
     told, own = facts.retriever, names.service_host(names.server(""), index.namespace)
     kept = {item.embedding for item in told.generations} if told is not None and told.store.ok else None
-    former = (item for item in known[1:] if kept is None or item.fingerprint in kept)
-    return any(not (urlsplit(item.url).hostname or "").endswith(own) for item in former)
+    asked = (item for item in known if kept is None or item.fingerprint in kept)
+    return any(not (urlsplit(item.url).hostname or "").endswith(own) for item in asked)
 
 
 def secret_of(embedding: EmbeddingStatus, *, place: int) -> SecretFile | None:

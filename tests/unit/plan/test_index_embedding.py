@@ -10,6 +10,7 @@ from nimblet.api.indexstatus import MAX_EMBEDDINGS
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.plan.index_embedding import known_embeddings, wanted_embedding
 from nimblet.plan.indexfacts import PartFacts, RetrieverFacts
+from nimblet.plan.modelfacts import ModelReference
 from nimblet.settings import AllowEntry, Fetch
 from tests.builders import SETTINGS, child
 from tests.indexes import MINILM, a_generation, a_retriever, an_index, built, first_facts, index_plan
@@ -69,8 +70,10 @@ OUTSIDE: Any = {"embedding": {"url": "https://models.example/v1", "model": "e5",
 ALLOWED = SETTINGS.model_copy(update={"fetch": Fetch(allow=(AllowEntry(host="models.example"),))})
 
 
-def retriever_egress(index: RetrievalIndex, told: RetrieverFacts | None) -> object:
-    plan = index_plan(index, first_facts(retriever=told), settings=ALLOWED)
+def retriever_egress(
+    index: RetrievalIndex, told: RetrieverFacts | None, *, model: ModelReference = MINILM
+) -> object:
+    plan = index_plan(index, first_facts(retriever=told, embedding=model), settings=ALLOWED)
     return child(plan.children, "NetworkPolicy", "handbook-retriever")["spec"]["egress"]
 
 
@@ -86,6 +89,8 @@ def test_the_network_stays_open_to_a_model_that_the_serving_generation_was_embed
     wide, narrow = retriever_egress(before, told), retriever_egress(an_index(), None)
     assert retriever_egress(edited_to, told) == wide != narrow
     assert retriever_egress(edited_to, None) == wide, "nobody knows what is kept"
+    for model in (replace(MINILM, ready=False, serving=False), ModelReference(name="minilm", found=False)):
+        assert retriever_egress(edited_to, told, model=model) == wide, "it is all that can embed a question"
     assert retriever_egress(edited_to, a_retriever("g000002")) == narrow
 
 
