@@ -137,11 +137,11 @@ def check_proxied(target: Target, status: CompactModelStatus) -> None:
     chosen = RUNTIMES.get(status.resolved.runtime) if status.resolved is not None else None
     if chosen is None or chosen.reads_x_api_key:
         return
-    scheme = "https" if status.endpoint.startswith("https:") else "http"
+    scheme = "https" if status.endpoint.startswith("https:") else "http"  # the port is called like the scheme
     service = names.server(target.name)
     raise CommandError(
         f"expected --url for a model on {TITLES[chosen.name]}, which reads no key that the API server's proxy "
-        f"lets pass, found none; run `kubectl port-forward -n {target.namespace} service/{service} 8080` "
+        f"lets pass, found none; run `kubectl port-forward -n {target.namespace} service/{service} 8080:{scheme}` "
         f"and give --url {scheme}://127.0.0.1:8080"
     )
 

@@ -14,6 +14,7 @@ from nimblet.cli.ask import Question, ask, check_proxied, direct_endpoint, proxi
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.login import Login
+from tests.builders import a_model, base_facts, child, plan_of
 from tests.loopback import served
 
 QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=60)
@@ -89,8 +90,12 @@ def test_servers_that_read_no_key_behind_the_proxy_are_asked_by_an_address(runti
     # when it is to be asked through the API server, then the way that works is told, not a refusal of the server's
     with pytest.raises(CommandError, match=f"expected --url for a model on {title}") as told:
         check_proxied(TARGET, status)
-    wanted = "kubectl port-forward -n team service/smollm2-model 8080` and give --url http://127.0.0.1:8080"
+    wanted = "kubectl port-forward -n team service/smollm2-model 8080:http` and give --url http://127.0.0.1:8080"
     assert wanted in str(told.value)
+    # by a port that the Service has
+    model = a_model()
+    service = child(plan_of(model, base_facts(model)).children, "Service", "smollm2-model")
+    assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
 
 
 def test_llamacpp_and_a_model_of_which_nothing_is_known_yet_are_asked_through_the_proxy() -> None:
