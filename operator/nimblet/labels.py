@@ -34,6 +34,9 @@ hash of the names of the resources that it answers from."""
 
 APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 """Annotation on every child: hash of the manifest last applied; equal hash and equal leaves mean no write."""
+APPLIED_IMAGES: Final = f"{GROUP}/applied-images"
+"""Annotation on Deployments and StatefulSets: the images of the template last applied, which admission may have
+written otherwise."""
 ATTEMPT: Final = f"{GROUP}/attempt"
 """Annotation on a resolver Job: which try it is, from 1."""
 CREDENTIALS_HASH: Final = f"{GROUP}/credentials-hash"

@@ -4,12 +4,17 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from nimblet.cluster.contest import ChildKey
-from nimblet.cluster.resources import CLAIM, SECRET, Resource, resource_for
-from nimblet.labels import APPLIED_HASH, ISSUED_FOR, RETAINED_FOR, retained_for
+from nimblet.cluster.observed import Deployment
+from nimblet.cluster.resources import CLAIM, DEPLOYMENT, SECRET, STATEFUL_SET, Resource, resource_for
+from nimblet.labels import APPLIED_HASH, APPLIED_IMAGES, ISSUED_FOR, RETAINED_FOR, retained_for
 from nimblet.names import content_hash
 from nimblet.plan.result import Manifest
+
+KEEPS_IMAGES: Final = frozenset({DEPLOYMENT, STATEFUL_SET})
+"""Kinds whose images an upgrade of the operator leaves as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +81,9 @@ def prepare(manifest: Manifest, owner: Owner) -> Child:
     meta = {**metadata, "namespace": owner.namespace}
     if RETAINED_FOR not in given:
         meta["ownerReferences"] = [_reference(owner)]
+    if resource in KEEPS_IMAGES:
+        template = Deployment.model_validate(manifest).spec.template
+        given = meta["annotations"] = {**given, APPLIED_IMAGES: ",".join(sorted(template.images))}
     hash_ = content_hash({**body, "metadata": meta})
     annotations = {**given, APPLIED_HASH: hash_}
     return Child(
@@ -92,6 +100,12 @@ def stored_hash(live: Mapping[str, object]) -> str | None:
     annotations = _mapping(_mapping(live.get("metadata")).get("annotations"))
     value = annotations.get(APPLIED_HASH)
     return value if isinstance(value, str) else None
+
+
+def known_images(live: Deployment) -> frozenset[str]:
+    """Return the images of a live workload's template, as it is and as it was applied."""
+    told = live.metadata.annotations.get(APPLIED_IMAGES, "")
+    return live.spec.template.images.union(told.split(",") if told else ())
 
 
 def controller_of(live: Mapping[str, object]) -> Controller | None:

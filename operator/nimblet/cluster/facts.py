@@ -16,6 +16,7 @@ from nimblet.api.compactmodel import CompactModel
 from nimblet.cluster.adapterquestion import adapter_question
 from nimblet.cluster.attestation import Challenger, challenger_of
 from nimblet.cluster.certificates import Bearer, Certifier, tls_host
+from nimblet.cluster.child import known_images
 from nimblet.cluster.claimfacts import (
     JOB_NAME,
     cache_folder_of,
@@ -329,7 +330,7 @@ def workload_facts(body: Object) -> DeploymentFacts:
         refused=refusal_words(refused.message) if refused is not None and refused.status == "True" else "",
         cache_folder=cache_folder_of(found.spec.template.metadata),
         further_folders=further_folders_of(found.spec.template.metadata),
-        images=found.spec.template.images,
+        images=known_images(found),
         weights_image=template.get(labels.WEIGHTS_IMAGE, ""),
         key_versions=key_versions(template),
         restarted_at=annotations.get(labels.RESTARTED_AT, ""),

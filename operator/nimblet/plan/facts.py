@@ -225,7 +225,7 @@ class DeploymentFacts:
     refused: str = ""
     """Message of ReplicaFailure: quota, LimitRange or Pod Security refused the pods."""
     images: frozenset[str] | None = None
-    """Of the live template's containers; None where they are not looked at."""
+    """Of the live template's containers, as they are and as they were applied; None where nobody looked."""
     weights_image: str = ""
     cache_folder: str = ""
     """Folder of the cache that the live pod template uses."""

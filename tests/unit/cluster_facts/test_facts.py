@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nimblet import labels
+from nimblet.cluster.child import Owner, prepare
 from nimblet.cluster.facts import (
     artifacts,
     children,
     deployment_facts,
     model_pods,
     pod_facts,
+    workload_facts,
 )
 from nimblet.cluster.jobfacts import job_facts, lacks_result
 from nimblet.cluster.key import Key
@@ -165,6 +168,22 @@ def test_a_deployment_as_observed() -> None:
     assert facts.progress_deadline_exceeded
     assert facts.refused == "exceeded quota"
     assert facts.images == frozenset({"server:1", "loader:1"})
+
+
+def test_images_that_admission_wrote_otherwise_are_known_as_they_were_applied_too() -> None:
+    # given a Deployment of ours whose image a webhook took to a mirror
+    def template(image: str) -> Json:
+        return {"template": {"spec": {"containers": [{"name": "server", "image": image}]}}}
+
+    whose = Owner(api_version=labels.API_VERSION, kind="CompactModel", name="small", uid="uid", namespace="team")
+    ours = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "small-model"}}
+    applied = prepare({**ours, "spec": template("server:1")}, whose).manifest
+    # when it is seen
+    found = workload_facts({**applied, "spec": template("mirror.example/server:1")})
+    # then both are its images, and an upgrade of the operator keeps the one that the status names
+    assert found.runs("server:1")
+    assert found.runs("mirror.example/server:1")
+    assert not found.runs("evil.example/thief:1")
 
 
 def test_a_model_pod_as_observed() -> None:
