@@ -2,6 +2,7 @@
 """What is left of older builds goes, ConfigMap before Job, and never on what is seen of ConfigMaps alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,18 @@ def test_a_build_has_one_name_whatever_is_observed_meanwhile() -> None:
     again = job_of(index_plan(later, facts))
     # then it is the same Job, and no second one
     assert again["metadata"]["name"] == begun["metadata"]["name"]
+
+
+def test_the_config_map_that_a_refused_job_left_is_used_as_it_is() -> None:
+    # given the ConfigMap of a build whose Job was refused, and a status that tells the counts of the build before
+    index = an_index()
+    begun = job_of(index_plan(index, running_facts(index)))["metadata"]["name"]
+    counted = [SourceStatus(name=source.name, documents=7) for source in index.spec.sources]
+    later = index.model_copy(update={"status": index.status.model_copy(update={"sources": counted})})
+    left = a_config(replace(build_of(index), name=begun))
+    # when the Job is made again
+    plan = index_plan(later, replace(running_facts(later), children=(left,)))
+    # then what can't be changed is not written anew with these counts, which would be refused for ever
+    assert job_of(plan)["metadata"]["name"] == begun
+    written: list[Any] = [item for item in plan.children if item["kind"] == "ConfigMap"]
+    assert begun not in [item["metadata"]["name"] for item in written]
