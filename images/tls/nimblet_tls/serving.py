@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from nimblet_tls.folder import TLSError, TLSFolder
+from nimblet_tls.heads import BoundedHeads
 
 STOPPED: Final = 0
 MISCONFIGURED: Final = 2
@@ -84,7 +85,13 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def server_at(place: Place, app: ASGIApp) -> uvicorn.Server:
     """Return a server of the application; it logs no request, since paths and queries hold what users wrote."""
     settings = uvicorn.Config(
-        app, host=place.host, port=place.port, access_log=False, log_config=None, lifespan="off"
+        app,
+        host=place.host,
+        port=place.port,
+        http=BoundedHeads,
+        access_log=False,
+        log_config=None,
+        lifespan="off",
     )
     if place.tls is not None:
         settings.load()
