@@ -41,6 +41,8 @@ class Exchange:
     headers: Mapping[str, str] = field(init=False)
     status: HTTPStatus | None = field(init=False, default=None)
     """What was answered; None while nothing was sent."""
+    _is_whole: bool = field(init=False, default=False)
+    """Whether all of it was answered: from then on servers say that the client is gone, whether it is or not."""
     _sent: int = field(init=False, default=0)
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
@@ -82,7 +84,7 @@ class Exchange:
         watch = asyncio.ensure_future(self._gone())
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
+            if not task.done() and not self._is_whole:
                 raise Gone
             await task
         finally:
@@ -98,7 +100,7 @@ class Exchange:
         if retry_after is not None:
             headers.append((b"retry-after", str(retry_after).encode()))
         await self._start(status, headers)
-        await self.send({"type": "http.response.body", "body": body})
+        await self._finish(body)
 
     @asynccontextmanager
     async def kept_alive(self, *, quiet_seconds: float = QUIET_SECONDS) -> AsyncIterator[None]:
@@ -117,7 +119,7 @@ class Exchange:
     async def end(self) -> None:
         """End the stream."""
         await self._data(b"[DONE]")
-        await self.send({"type": "http.response.body", "body": b""})
+        await self._finish(b"")
 
     async def fail(self, error: ApiError) -> None:
         """Tell an error: as an answer, or, once a stream has begun, as its last event."""
@@ -126,7 +128,7 @@ class Exchange:
             await self.answer(error.status, body, retry_after=error.retry_after)
             return
         await self._data(body)
-        await self.send({"type": "http.response.body", "body": b""})
+        await self._finish(b"")
 
     async def _keep_alive(self, quiet_seconds: float) -> None:
         while True:
@@ -153,6 +155,10 @@ class Exchange:
     async def _start(self, status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
         await self.send({"type": "http.response.start", "status": int(status), "headers": headers})
+
+    async def _finish(self, body: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": body})
+        self._is_whole = True
 
     async def _gone(self) -> None:
         message: Message = {"type": ""}

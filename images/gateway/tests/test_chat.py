@@ -63,6 +63,17 @@ def test_stream_ends_with_usage_only_where_asked(running: Running, model: ModelS
     assert plain[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+def test_a_stream_that_was_read_to_its_end_counts_as_answered(running: Running, model: ModelServer) -> None:
+    def ended(outcome: str) -> float:
+        return running.metric("nimblet_gateway_requests_total", path="/v1/chat/completions", outcome=outcome)
+
+    answered, gone = ended("ok"), ended("gone")
+    for _ in range(3):
+        assert text_of(running.stream("How is it?")) == "All is well."
+    eventually(lambda: ended("ok") + ended("gone") == answered + gone + 3)
+    assert (ended("ok"), ended("gone")) == (answered + 3, gone)
+
+
 def test_servers_own_parameters_are_stripped(running: Running, model: ModelServer) -> None:
     hostile: dict[str, Any] = {
         "grammar": 'root ::= "x"',
