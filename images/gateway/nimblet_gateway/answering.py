@@ -111,9 +111,10 @@ class Answering:
     async def _relevant(self, ask: Ask, asked: Sequence[str], record: Record) -> tuple[Passage, ...]:
         """Return the passages to answer from.
 
-        None are looked for where the model may call tools: a document's words must not reach them.
+        None are looked for where the model may call tools: a document's words must not reach them; and none
+        where nothing is asked, as in a message without a word.
         """
-        if ask.request.has_tools:
+        if ask.request.has_tools or not asked:
             return ()
         search = Search(questions=asked, top_k=self.config.retrieval.top_k, access=ask.caller.access)
         found = await self._retrieve(search, record, ask.trace)
@@ -141,7 +142,7 @@ class Answering:
         required = self.config.grounding is Grounding.REQUIRED
         checker = Checker(
             passages=used.shown,
-            question=asked[0],
+            question=asked[0] if asked else "",
             keeps_unsupported=not required,
             # a follow-up's own words say too little to find its sentence by
             agreeing=len(asked) == 1 and self._needs_agreement(record),

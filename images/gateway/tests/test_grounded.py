@@ -136,6 +136,19 @@ def test_nothing_relevant_is_a_refusal_without_the_model(required: Running, mode
     assert model.requests == []
 
 
+@pytest.mark.parametrize("content", ["", " \n", None, []])
+def test_a_message_without_a_word_looks_for_nothing(
+    required: Running, preferred: Running, model: ModelServer, content: object
+) -> None:
+    body = chat_body() | {"messages": [{"role": "user", "content": content}]}
+    refused = required.post("/v1/chat/completions", body)
+    assert (refused.status_code, refused.json()["nimblet"]["refusal"]) == (200, "NothingRelevant")
+    answered = preferred.post("/v1/chat/completions", body)
+    assert answered.status_code == 200
+    assert answered.json()["choices"][0]["message"]["content"] == "All is well."
+    assert len(model.requests) == 1
+
+
 def test_follow_up_is_retrieved_by_the_conversation(required: Running, model: ModelServer) -> None:
     model.answers("It was built in Tromsdal in 1987.")
     body = required.chat(
