@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from nimblet_gateway.answers import joined_calls
 from nimblet_gateway.chat import ChatRequest, Message, parameters
 from nimblet_gateway.config import GatewayConfig, Grounding
 from nimblet_gateway.conversation import questions
@@ -56,7 +57,7 @@ class Answering:
     async def answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
         """Yield the answer's events and fill its record. ApiError ends it."""
         conversation = [
-            {"role": _guard_role(message), "content": message.text} for message in ask.request.messages
+            {"role": _guard_role(message), "content": _all_of(message)} for message in ask.request.messages
         ]
         if not await self._allowed(conversation, ask.trace):
             async for event in self._refuse("BlockedQuestion", BLOCKED, record, ending="content_filter"):
@@ -205,13 +206,25 @@ def _guard_role(message: Message) -> str:
     return "system" if message.role == "developer" else message.role
 
 
+def _all_of(message: Message) -> str:
+    """Return a message's text and the calls in it: all that the client says and the model reads."""
+    calls = [f"{call.function.name} {call.function.arguments}" for call in message.tool_calls or ()]
+    return "\n".join([*([message.text] if message.text else []), *calls])
+
+
 def _said(events: Sequence[Event]) -> list[dict[str, str]]:
-    """Return everything that would be released, calls of tools too, as the last turn of a conversation."""
-    texts = [event.text for event in events if isinstance(event, Text)]
-    calls = [
-        str(call.get("function", "")) for event in events if isinstance(event, ToolCalls) for call in event.calls
-    ]
-    return [{"role": "assistant", "content": "".join([*texts, *calls])}]
+    """Return everything that would be released, calls of tools too, as the last turn of a conversation.
+
+    Each answer, and each call's arguments, in one piece: of several answers the pieces come by turns.
+    """
+    parts: list[str] = []
+    for choice in sorted({event.choice for event in events}):
+        own = [event for event in events if event.choice == choice]
+        parts.append("".join(event.text for event in own if isinstance(event, Text)))
+        for call in joined_calls([call for event in own if isinstance(event, ToolCalls) for call in event.calls]):
+            function = call.get("function")
+            parts.append(" ".join(map(str, function.values())) if isinstance(function, dict) else str(call))
+    return [{"role": "assistant", "content": "\n".join(part for part in parts if part)}]
 
 
 async def _counted(chunks: AsyncIterator[Chunk], record: Record) -> AsyncIterator[Chunk]:

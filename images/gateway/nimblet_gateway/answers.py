@@ -120,14 +120,14 @@ def _extension(record: Record, grounding: Grounding) -> Json:
 
 def _choice(events: Sequence[Event], index: int) -> JsonValue:
     texts = [event for event in events if isinstance(event, Text)]
-    calls = _calls([call for event in events if isinstance(event, ToolCalls) for call in event.calls])
+    calls = joined_calls([call for event in events if isinstance(event, ToolCalls) for call in event.calls])
     content = "".join(event.text for event in texts)
     message: Json = {"role": "assistant", "content": content if content or not calls else None, "refusal": None}
     annotations = [annotation(item) for event in texts for item in event.marks]
     if annotations:
         message["annotations"] = annotations
     if calls:
-        message["tool_calls"] = calls
+        message["tool_calls"] = [*calls]
     reasons = [event.reason for event in events if isinstance(event, Ended)]
     return {
         "index": index,
@@ -137,7 +137,7 @@ def _choice(events: Sequence[Event], index: int) -> JsonValue:
     }
 
 
-def _calls(parts: Sequence[Mapping[str, JsonValue]]) -> list[JsonValue]:
+def joined_calls(parts: Sequence[Mapping[str, JsonValue]]) -> list[Json]:
     """Return calls put together from their parts: strings grow, everything else is set once."""
     calls: dict[JsonValue, Json] = {}
     for part in parts:

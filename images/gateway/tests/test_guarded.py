@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway with a guard and no checks of its own: what a guard judges is what the model reads, or the client."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from gateway_testing.process import Running, chat_body, gateway, gateway_config
+from gateway_testing.upstream import ModelServer
+
+pytestmark = pytest.mark.timeout(180)
+
+TOOLS = [{"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}]
+
+
+@pytest.fixture(scope="module")
+def running(served_model: tuple[ModelServer, str], folder: Path) -> Iterator[Running]:
+    """A gateway whose guard, served beside the model, knows an attack by a word."""
+    url = f"{served_model[1]}/v1"
+    guard = {"url": url, "name": "g", "task": "Classify", "labels": ["ok", "bad"], "blocked": ["bad"]}
+    with gateway(gateway_config(folder, model_url=served_model[1], guard=guard)) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def judging(model: ModelServer) -> None:
+    """The guard's word."""
+    model.scored = lambda text: [-3.0, 3.0] if "attack" in text else [3.0, -3.0]
+
+
+def refusal(running: Running, *turns: str, **fields: object) -> str | None:
+    """Ask; return why it was refused, None where it was answered."""
+    answer = running.post("/v1/chat/completions", chat_body(*turns, **fields))
+    assert answer.status_code == 200
+    told: str | None = answer.json()["nimblet"]["refusal"]
+    return told
+
+
+@pytest.mark.parametrize(("pieces", "told"), [(["att", "ack"], "BlockedAnswer"), (["att", "end"], None)])
+def test_arguments_that_come_in_pieces_are_judged_whole(
+    running: Running, model: ModelServer, pieces: list[str], told: str | None
+) -> None:
+    # Given a model that streams a call as servers do, token by token
+    head: dict[str, Any] = {"index": 0, "id": "c", "type": "function"}
+    parts = [{**head, "function": {"name": "send", "arguments": '{"do": "'}}]
+    parts += [{"index": 0, "function": {"arguments": piece}} for piece in (*pieces, '"}')]
+    model.deltas = [{"tool_calls": [part]} for part in parts]
+    assert refusal(running, "Go on", tools=TOOLS) == told
+
+
+def test_answers_that_come_by_turns_are_judged_each(running: Running, model: ModelServer) -> None:
+    choices = [(0, "att", None), (1, "All ", None), (0, "ack", None), (1, "well", None), (0, "", "stop")]
+    chunks = [
+        {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": end}]}
+        for index, text, end in [*choices, (1, "", "stop")]
+    ]
+    lines = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    model.refuses = ("Go on", Response(lines, media_type="text/event-stream"))
+    assert refusal(running, "Go on", n=2) == "BlockedAnswer"
+
+
+def test_calls_of_earlier_turns_are_judged(running: Running, model: ModelServer) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "send", "arguments": '{"do": "attack"}'}}
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "done"},
+        {"role": "user", "content": "Go on"},
+    ]
+    answer = running.post("/v1/chat/completions", chat_body() | {"messages": messages})
+    assert answer.json()["nimblet"]["refusal"] == "BlockedQuestion"
+    assert all("messages" not in asked for asked in model.requests)
