@@ -16,7 +16,7 @@ from nimblet_gateway.config import GatewayConfig, Grounding
 from nimblet_gateway.conversation import questions
 from nimblet_gateway.errors import ApiError, too_long, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
-from nimblet_gateway.generation import Generator, Wanted, estimate
+from nimblet_gateway.generation import Generator, Wanted
 from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
 from nimblet_gateway.grounding.answer import SMALL_MODEL
 from nimblet_gateway.guard import TEXT_TOO_LONG, Guard
@@ -99,7 +99,6 @@ class Answering:
         )
         async with self.generator.answer(wanted, record, ask.trace) as (prompted, chunks):
             record.shown = tuple(passage.id for passage in prompted.shown)
-            record.prompt_tokens = estimate(prompted.messages) // 2  # until the model says it, if it does
             counted = _counted(chunks, record)
             if grounding is Grounding.OFF or ask.request.has_tools:
                 events = _unchecked(counted)
@@ -230,7 +229,7 @@ def _said(events: Sequence[Event]) -> list[dict[str, str]]:
 async def _counted(chunks: AsyncIterator[Chunk], record: Record) -> AsyncIterator[Chunk]:
     """Count tokens as they come; where the model tells the sum, that is it. What nobody read was paid for too."""
     async for chunk in chunks:
-        record.completion_tokens += sum(1 for choice in chunk.choices if choice.delta.content)
+        record.completion_tokens += sum(1 for choice in chunk.choices if choice.delta.has_token)
         if chunk.usage is not None:
             record.prompt_tokens = chunk.usage.prompt_tokens
             record.completion_tokens = chunk.usage.completion_tokens

@@ -65,14 +65,14 @@ class Generator:
         """Yield the prompt and the chunks of its answer. ApiError says why there is none."""
         async with AsyncExitStack() as stack:
             try:
-                begun = await self._begin("model", self.model, wanted, stack, trace)
+                begun = await self._begin(self.model, wanted, record, stack, trace)
             except Failed as failed:
                 if self.fallback is None or failed.reason == REQUEST_REFUSED:
                     raise _api_error(failed) from failed
                 self.metrics.fallbacks.inc()
                 record.is_fallback = True
                 try:
-                    begun = await self._begin("fallback", self.fallback, wanted, stack, trace)
+                    begun = await self._begin(self.fallback, wanted, record, stack, trace)
                 except Failed as second:
                     raise _api_error(second) from second
             record.model = (self.fallback if record.is_fallback and self.fallback else self.model).config.name
@@ -86,10 +86,15 @@ class Generator:
                 raise _does_not_fit() from error
 
     async def _begin(
-        self, name: str, model: Model, wanted: Wanted, stack: AsyncExitStack, trace: Trace
+        self, model: Model, wanted: Wanted, record: Record, stack: AsyncExitStack, trace: Trace
     ) -> tuple[Prompted, Chunk | None, AsyncIterator[Chunk]]:
-        """Ask and wait for the first chunk, so that a model that fails before it costs no answer."""
+        """Ask and wait for the first chunk, so that a model that fails before it costs no answer.
+
+        The prompt counts from here on, by estimate: who hangs up while the model reads it had that done, too.
+        """
+        name = "fallback" if record.is_fallback else "model"
         fitted = await fit(model, wanted)
+        record.prompt_tokens = estimate(fitted.prompted.messages) // 2  # until the model says it, if it does
         parameters = {**wanted.parameters, "max_tokens": fitted.answer_tokens}
         attempt = AsyncExitStack()
         try:
@@ -98,10 +103,12 @@ class Generator:
             chunks = await attempt.enter_async_context(asked)
             first = await anext(chunks, None)
         except Failed as failed:
+            record.prompt_tokens = 0
             self._note(name, failed)
             await attempt.aclose()
             raise
         except PromptTooLong as error:
+            record.prompt_tokens = 0
             await attempt.aclose()
             raise _does_not_fit() from error
         except BaseException:

@@ -45,6 +45,14 @@ class Delta(_Loose):
 
     content: str | None = None
     tool_calls: tuple[dict[str, JsonValue], ...] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """A thought, as llama.cpp tells it apart, and as vLLM does."""
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the model made something for it."""
+        return bool(self.content or self.tool_calls or self.reasoning_content or self.reasoning)
 
 
 class Choice(_Loose):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that go, and limits of time and place: the model is free within a second, wherever the request was."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway_testing.process import KEY, Running, chat_body, eventually, gateway, gateway_config, index_config
@@ -157,6 +158,41 @@ def test_answer_without_end_is_cut_off_in_time(running: Running, model: ModelSer
     assert events[-1]["error"]["code"] == "timeout"
     assert running.chat("What colour?").status_code == 504
     eventually(lambda: model.running == 0, seconds=FREE_SECONDS)
+
+
+def used(running: Running, kind: str) -> float:
+    """Return what a key was charged."""
+    return running.metric("nimblet_gateway_tokens_total", caller="client", kind=kind)
+
+
+def test_prompt_that_nobody_waited_for_is_charged(running: Running, model: ModelServer) -> None:
+    # Given a model that reads a prompt for long, and says nothing yet
+    async def silent() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    words_, before = "colour " * 90, used(running, "prompt")
+    model.refuses = ("colour", StreamingResponse(silent(), media_type="text/event-stream"))
+    # When the request ends before its first token, then the key pays for what was read
+    assert running.chat(words_).status_code == 504
+    eventually(lambda: used(running, "prompt") >= before + 90)
+    # And nothing where the model was never asked anything it took
+    model.refuses = ("colour", Response(status_code=503))
+    before = used(running, "prompt")
+    assert running.chat(words_).status_code == 503
+    assert used(running, "prompt") == before
+
+
+@pytest.mark.parametrize(
+    "delta", [{"reasoning_content": "So"}, {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}]
+)
+def test_thoughts_and_calls_that_nobody_waited_for_are_charged(
+    running: Running, model: ModelServer, delta: dict[str, Any]
+) -> None:
+    before = used(running, "completion")
+    model.deltas = [delta, delta, delta, {"content": STALL}]
+    assert running.chat("What colour?").status_code == 504
+    eventually(lambda: used(running, "completion") == before + 3)
 
 
 def test_rate_of_a_key_is_told(running: Running, model: ModelServer) -> None:
