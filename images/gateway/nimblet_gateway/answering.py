@@ -7,8 +7,10 @@ whole answer was judged.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from pydantic import JsonValue
 
 from nimblet_gateway.answers import joined_calls
 from nimblet_gateway.chat import ChatRequest, Message, parameters
@@ -22,7 +24,7 @@ from nimblet_gateway.grounding.answer import SMALL_MODEL
 from nimblet_gateway.guard import TEXT_TOO_LONG, Guard
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
-from nimblet_gateway.model import Chunk
+from nimblet_gateway.model import Choice, Chunk
 from nimblet_gateway.passage import Passage
 from nimblet_gateway.search import Indexes, Results, Search
 from nimblet_gateway.telemetry import Metrics, Trace
@@ -236,17 +238,40 @@ async def _counted(chunks: AsyncIterator[Chunk], record: Record) -> AsyncIterato
         yield chunk
 
 
+@dataclass(kw_only=True)
+class _Spoken:
+    """One answer without its thoughts, and without their words in its logprobs: those were judged by nobody."""
+
+    thoughts: ThinkFilter = field(default_factory=ThinkFilter)
+    held: list[JsonValue] = field(default_factory=list)
+    """Logprobs of what may yet turn out to begin a thought."""
+
+    def feed(self, choice: Choice) -> Text | None:
+        """Return what may be read by now, if anything."""
+        thought = self.thoughts.thinking or choice.delta.is_thought
+        text = self.thoughts.feed(choice.delta.content or "")
+        if self.thoughts.thinking:
+            self.held.clear()
+        elif not thought and isinstance(choice.logprobs, dict):
+            found = choice.logprobs.get("content")
+            self.held += found if isinstance(found, list) else []
+        if choice.finish_reason is not None:
+            text += self.thoughts.finish()
+        if not text and (choice.finish_reason is None or not self.held):
+            return None
+        logprobs: JsonValue = {"content": [*self.held]} if self.held else None
+        self.held.clear()
+        return Text(text=text, choice=choice.index, logprobs=logprobs)
+
+
 async def _unchecked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Event, None]:
     """Pass on what the model says, its thoughts apart."""
-    thoughts: dict[int, ThinkFilter] = {}
+    spoken: dict[int, _Spoken] = {}
     async for chunk in chunks:
         for choice in chunk.choices:
-            thought = thoughts.setdefault(choice.index, ThinkFilter())
-            text = thought.feed(choice.delta.content or "")
-            if choice.finish_reason is not None:
-                text += thought.finish()
-            if text or choice.logprobs is not None:
-                yield Text(text=text, choice=choice.index, logprobs=choice.logprobs)
+            text = spoken.setdefault(choice.index, _Spoken()).feed(choice)
+            if text is not None:
+                yield text
             if choice.delta.tool_calls:
                 yield ToolCalls(calls=choice.delta.tool_calls, choice=choice.index)
             if choice.finish_reason is not None:

@@ -50,9 +50,14 @@ class Delta(_Loose):
     """A thought, as llama.cpp tells it apart, and as vLLM does."""
 
     @property
+    def is_thought(self) -> bool:
+        """Whether it is told apart from the answer."""
+        return bool(self.reasoning_content or self.reasoning)
+
+    @property
     def has_token(self) -> bool:
         """Whether the model made something for it."""
-        return bool(self.content or self.tool_calls or self.reasoning_content or self.reasoning)
+        return bool(self.content or self.tool_calls or self.is_thought)
 
 
 class Choice(_Loose):

@@ -16,6 +16,11 @@ class ThinkFilter:
     _thinking: bool = False
     _at_start: bool = field(default=True)
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is a thought."""
+        return self._thinking
+
     def feed(self, text: str) -> str:
         """Return the part of all text so far that is certainly no thought and was not returned before."""
         self._held += text

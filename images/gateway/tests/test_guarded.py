@@ -63,6 +63,31 @@ def test_answers_that_come_by_turns_are_judged_each(running: Running, model: Mod
     assert refusal(running, "Go on", n=2) == "BlockedAnswer"
 
 
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [{"content": piece} for piece in ("<th", "ink>", "attack", "</thi", "nk>", "1 ", "<", " 2")],
+        [{"reasoning_content": "attack"}, *({"content": piece} for piece in ("1 ", "<", " 2"))],
+    ],
+    ids=["tags", "apart"],
+)
+def test_logprobs_hold_no_thought_that_was_not_judged(
+    running: Running, model: ModelServer, deltas: list[dict[str, str]]
+) -> None:
+    def chunk(delta: dict[str, str], *, end: str | None = None) -> str:
+        logprobs = {"content": [{"token": token, "logprob": -0.5} for token in delta.values()]}
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": end}
+        return f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+    lines = "".join(map(chunk, deltas)) + chunk({}, end="stop") + "data: [DONE]\n\n"
+    model.refuses = ("Go on", Response(lines, media_type="text/event-stream"))
+    answer = running.chat("Go on", logprobs=True)
+    (choice,) = answer.json()["choices"]
+    assert choice["message"]["content"] == "1 < 2"
+    assert [item["token"] for item in choice["logprobs"]["content"]] == ["1 ", "<", " 2"]
+    assert "attack" not in answer.text + running.chat("Go on", logprobs=True, stream=True).text
+
+
 def test_calls_of_earlier_turns_are_judged(running: Running, model: ModelServer) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "send", "arguments": '{"do": "attack"}'}}
     messages = [
