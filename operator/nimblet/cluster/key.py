@@ -4,7 +4,7 @@
 from typing import NamedTuple
 
 from nimblet import labels
-from nimblet.cluster.observed import Metadata, OwnerReference
+from nimblet.cluster.observed import Metadata
 
 
 class Key(NamedTuple):
@@ -24,15 +24,18 @@ KIND_LABELS = {labels.MODEL: "CompactModel", labels.ASSISTANT: "Assistant", labe
 
 def owner_key(metadata: Metadata) -> Key | None:
     """Return the resource an object belongs to: its controller ownerRef of our group, else our label."""
-    owner = metadata.controller()
-    if owner is not None and is_of_group(owner):
-        return Key(owner.kind, metadata.namespace, owner.name)
+    controlled = controller_key(metadata)
+    if controlled is not None:
+        return controlled
     for label, kind in KIND_LABELS.items():
         if name := metadata.labels.get(label):
             return Key(kind, metadata.namespace, name)
     return None
 
 
-def is_of_group(owner: OwnerReference) -> bool:
-    """Tell whether an owner is of our API group."""
-    return owner.api_version.split("/")[0] == labels.GROUP
+def controller_key(metadata: Metadata) -> Key | None:
+    """Return the resource of our group that controls an object: labels alone make nothing ours to end."""
+    owner = metadata.controller()
+    if owner is None or owner.api_version.split("/")[0] != labels.GROUP:
+        return None
+    return Key(owner.kind, metadata.namespace, owner.name)

@@ -15,7 +15,7 @@ from nimblet.api.teepolicy import TEEPolicy, TEEPolicySpec
 from nimblet.cluster.attestation import Challenger, GatedPod
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import ApiError, Transient
-from nimblet.cluster.key import Key, is_of_group
+from nimblet.cluster.key import Key, controller_key
 from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.observed import ConfigMap, ContainerStatus, Job, Pod, RuntimeClass, Workload, metadata_of
 from nimblet.cluster.parse import parse_spec
@@ -177,7 +177,8 @@ def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
     for kind in WORKLOAD_KINDS:
         for body in mirror.owned(key, kind):
             item = Workload.model_validate(body)
-            if not _is_of(item, key) or (kind == "Job" and _has_ended(Job.model_validate(body))):
+            ours = controller_key(item.metadata) == key
+            if not ours or (kind == "Job" and _has_ended(Job.model_validate(body))):
                 continue
             found.append(
                 LiveWorkload(
@@ -192,12 +193,6 @@ def _workloads(mirror: Mirror, key: Key) -> tuple[LiveWorkload, ...]:
                 )
             )
     return tuple(found)
-
-
-def _is_of(item: Workload, key: Key) -> bool:
-    """Tell whether a resource controls a workload: our labels alone make nothing ours to end."""
-    owner = item.metadata.controller()
-    return owner is not None and (owner.kind, owner.name) == (key.kind, key.name) and is_of_group(owner)
 
 
 def _has_ended(job: Job) -> bool:
