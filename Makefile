@@ -29,6 +29,8 @@ FUZZ_SECONDS ?= 60
 ARGS ?=
 # How many tests go at the same time where everything is tested (tests/lanes.py); 0: one after the other.
 LANES ?= 2
+# So many failed tests are asked once more, with their whole files (tests/again.py). CI has 3; by default none is.
+AGAIN ?= 0
 
 .PHONY: help
 help: ## List the targets
@@ -40,7 +42,8 @@ demo: sync ## Cluster, operator, a real small model, an answer with its source, 
 
 .PHONY: test
 test: check prepare ## Everything: check, then unit, golden, contract, cluster, fault, loader and end-to-end tests
-	$(RUN) pytest --numprocesses=$(LANES) $(ARGS)
+	$(RUN) pytest --numprocesses=$(LANES) $(ARGS) || \
+	  $(RUN) python -m tests.again --status $$? --most $(AGAIN) --numprocesses=$(LANES)
 
 .PHONY: check
 check: sync ## Format, lint, types, import directions, generated files; no test
