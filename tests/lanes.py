@@ -112,8 +112,7 @@ class Progress:
         piece = self.under_way.setdefault(worker, Piece(file))
         piece.seconds[report.nodeid] += report.duration
         if report.failed:
-            where = (report.longreprtext.strip().splitlines() or ["?"])[-1]
-            self._tell(worker, f"FAILED {report.nodeid} ({report.when}): {where}")
+            self._tell(worker, f"FAILED {report.nodeid} ({report.when}): {_cause(report)}")
         if report.when == "teardown":
             piece.tests += 1
             self.done += 1
@@ -134,3 +133,10 @@ class Progress:
         minutes, seconds = divmod(int(self.clock() - self.began), 60)
         share = 100 * self.done // max(self.total, 1)
         self.say(f"[{minutes:3}:{seconds:02} {share:3} % {worker}] {text}")
+
+
+def _cause(report: pytest.TestReport) -> str:
+    """Return one line: the last of the text would be a frame where several exceptions came at once."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = (report.longreprtext.strip() if crash is None else str(crash)).splitlines() or ["?"]
+    return lines[-1] if crash is None else lines[0]

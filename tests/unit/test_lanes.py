@@ -74,3 +74,20 @@ def test_progress_tells_time_share_and_slow_tests() -> None:
         "[  1:15  50 % gw1] tests/x.py::test_a took 12 s",
         "[  2:10  50 % gw1] tests/x.py: 1 tests in 12 s",
     ]
+
+
+def test_failure_is_told_by_its_cause() -> None:
+    # Given a test whose exceptions are two, and one whose worker went
+    lines: list[str] = []
+    progress = Progress(say=lines.append, clock=lambda: 0.0)
+    worker = SimpleNamespace(gateway=SimpleNamespace(id="gw0"), _workerinfocache="gw0")
+    with pytest.raises(ExceptionGroup) as caught:
+        raise ExceptionGroup("at once", [ValueError(), OSError()])
+    for told in (caught.getrepr(), "first line\nworker crashed"):
+        # When each is told
+        report = pytest.TestReport("a.py::a", ("a.py", 0, ""), {}, "failed", told, "call", node=worker)
+        progress.pytest_runtest_logreport(report)
+    # Then the line has its cause
+    assert "(call): " in lines[0]
+    assert lines[0].endswith("ExceptionGroup: at once (2 sub-exceptions)")
+    assert lines[1].endswith("(call): worker crashed")
