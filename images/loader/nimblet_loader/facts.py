@@ -41,6 +41,9 @@ _OTHER_KEYS = (
     "ssm.inner_size",
     "ssm.group_count",
     "ssm.time_step_rank",
+    "shortconv.l_cache",
+    "wkv.head_size",
+    "token_shift_count",
 )
 """Integers of unusual architectures (windowed head sizes, latent attention, recurrent layers) kept as they are."""
 

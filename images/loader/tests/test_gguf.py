@@ -121,6 +121,13 @@ def test_labels_of_a_head_are_told_where_they_are_few_and_short() -> None:
     assert header_facts("m", [(parsed(raw), len(raw))]).classifier is None
 
 
+def test_what_recurrent_layers_keep_is_told() -> None:
+    kept = {"shortconv.l_cache": 3, "wkv.head_size": 64, "token_shift_count": 1, "ssm.state_size": 16}
+    pairs = (*model_pairs(), *(u32(f"llama.{key}", value) for key, value in kept.items()))
+    raw = TinyModel(pairs=pairs).file()
+    assert header_facts("m", [(parsed(raw), len(raw))]).other == kept
+
+
 def test_split_parts_are_summed() -> None:
     first, second = TinyModel(), TinyModel(pairs=(), tensors=(("output.weight", (64, 10)),))
     headers = [(parsed(part.file()), len(part.file())) for part in (first, second)]

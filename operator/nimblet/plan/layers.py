@@ -15,6 +15,8 @@ SWA_PERIODS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt
 (set per architecture in llama.cpp's model loader)."""
 KEEPING_LAYERS: Final = {"gemma3n": 20}
 """Layers from the start that keep keys and values of their own, where no key tells (llama.cpp, gemma3n.cpp)."""
+SHIFTED_TOKENS: Final = 2
+"""Last inputs that a layer of RWKV keeps, where no key tells (llama_hparams::token_shift_count)."""
 BOTH: Final = frozenset({"falcon-h1"})
 """Architectures whose layers attend and recur side by side."""
 
@@ -96,6 +98,10 @@ def _window_width(header: Header) -> int:
 def _keeping(header: Header, heads: tuple[int, ...]) -> tuple[bool, ...]:
     """Return for each layer whether it has keys and values of its own."""
     count = header.block_count
+    if (
+        "wkv.head_size" in header.other
+    ):  # RWKV attends nowhere, also where it names the heads of what it was made of
+        return (False,) * count
     shared = header.other.get("attention.shared_kv_layers", 0)
     until = count - shared if shared else KEEPING_LAYERS.get(header.architecture, count)
     interval = header.other.get("full_attention_interval", 0)
@@ -121,10 +127,12 @@ def _recurring(header: Header, heads: tuple[int, ...]) -> tuple[bool, ...]:
 def state_of(header: Header) -> int:
     """Return the numbers of one recurrent layer's state: past inputs of its convolution, and its memory.
 
-    Source: llama.cpp b11434, llama_hparams::n_embd_r and n_embd_s; the sizes of Mamba, Mamba 2, gated delta nets
-    and short convolutions all follow.
+    Source: llama.cpp b11434, llama_hparams::n_embd_r and n_embd_s; the sizes of RWKV, Mamba, Mamba 2, gated delta
+    nets and short convolutions all follow.
     """
     other = header.other
+    if wkv := other.get("wkv.head_size", 0):
+        return header.embedding_length * (other.get("token_shift_count", SHIFTED_TOKENS) + wkv)
     if short := other.get("shortconv.l_cache", 0):
         return header.embedding_length * (short - 1)
     inner, size = other.get("ssm.inner_size", 0), other.get("ssm.state_size", 0)

@@ -226,6 +226,15 @@ def test_short_convolutions_keep_their_last_inputs() -> None:
     assert [layer.state for layer in layers_of(header)] == [576 * 2, 0]
 
 
+def test_receptance_models_keep_states_alone() -> None:
+    # RWKV 7's like, without heads: two shifted tokens and a matrix of 64 x width a layer; QRWKV names heads, too
+    wkv = {"wkv.head_size": 64}
+    header = a_header(blockCount=24, headCount=0, headCountKv=0, embeddingLength=2048, other=wkv)
+    assert kv_cache_bytes(header, DEMAND) == 24 * (2 + 64) * 2048 * 4 * 2
+    named = a_header(architecture="arwkv7", headCount=0, headCountKv=4, other={**wkv, "token_shift_count": 1})
+    assert {(layer.heads, layer.state) for layer in layers_of(named)} == {(0, 576 * (1 + 64))}
+
+
 def test_latent_attention_keeps_one_vector_a_token() -> None:
     # DeepSeek-V2-Lite: 512 + 64 numbers in each of 27 layers; unfolded files keep heads, keys and values
     mla = {"attention.kv_lora_rank": 512, "rope.dimension_count": 64}
