@@ -100,7 +100,12 @@ def test_definitions_are_kept_on_uninstall_and_can_be_left_out() -> None:
     definitions = list(of_kind(render(), "CustomResourceDefinition"))
     assert {at(item, "metadata", "name") for item in definitions} == {kind.crd_name for kind in KINDS}
     for item in definitions:
-        assert at(item, "metadata", "annotations") == {"helm.sh/resource-policy": "keep"}
+        annotations = at(item, "metadata", "annotations")
+        # Argo CD keeps what helm keeps when an application is deleted, and not when it prunes
+        assert annotations == {
+            "argocd.argoproj.io/sync-options": "Prune=false",
+            "helm.sh/resource-policy": "keep",
+        }
     assert not list(of_kind(render(sets=["crds.enabled=false"]), "CustomResourceDefinition"))
 
 

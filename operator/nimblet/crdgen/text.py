@@ -13,8 +13,12 @@ HEADER: Final = (
     "# Generated from operator/nimblet/api by `make gen`: edit the models, not this file.\n"
 )
 LINE_WIDTH: Final = 115
-KEEP: Final[JsonDict] = {"helm.sh/resource-policy": "keep"}
-"""Uninstalling the chart must not delete every model of the cluster with their definition."""
+KEEP: Final[JsonDict] = {
+    "argocd.argoproj.io/sync-options": "Prune=false",
+    "helm.sh/resource-policy": "keep",
+}
+"""Uninstalling the chart, or leaving its definitions out, must not delete every model of the cluster with them.
+Argo CD looks at helm's annotation where an application is deleted, and not where it prunes."""
 
 
 def crd_text(manifest: JsonDict) -> str:
