@@ -28,6 +28,7 @@ from tests.bench import (
     retriever,
     scale,
     settled,
+    shapes,
     speculative,
 )
 from tests.bench.matrix import matrix, soaks
@@ -50,6 +51,7 @@ BENCHES = {
     "load": "an open-loop load on a server as the operator sets it up, beside its own defaults at equal memory",
     "speculative": "tokens a second with and without guessing ahead: free chat, and answers that repeat",
     "sizing": "predicted against measured memory",
+    "shapes": "predicted against the server's own buffers, for kinds of models without a small file",
     "answers": "grounded answers on the frozen corpus: right, refused, quoted, beside controls",
     "soak": "each model under load at its computed memory: no kill",
 }
@@ -132,6 +134,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         "gateway": gateway.main,
         "ingest": lambda: _told(ingest.table(ingest.run(arguments.documents))),
         "sizing": lambda: bench_sizing(arguments.only),
+        "shapes": lambda: shapes.main(binary=_binary()),
         "answers": lambda: _told(answers.measure(answers.options_of(arguments), binary=_binary())),
         "load": lambda: load.main(
             binary=_binary(),

@@ -116,8 +116,9 @@ def compute_bytes(header: Header, demand: Demand) -> int:
     """Return the scratch memory of the graph for one ubatch, in f32, with masks, outputs and the work buffer.
 
     Per token of the ubatch: three feed-forward wide tensors (gate, up, their product; encoders have no gate) of
-    each expert used, or the queries twice beside keys and values, whichever is more; and five of the
-    embedding's width (input, residual, norm, result, next). Flash attention needs no context x ubatch scores,
+    each expert used, beside what each of these gives where it finds no room in two of the former; or the queries
+    twice beside keys and values, whichever is more; and five of the embedding's width (input, residual, norm,
+    result, next). Flash attention needs no context x ubatch scores,
     only an f16 mask over one slot's context and one over the window; without a cache over the ubatch itself.
     The work buffer holds the widest input once more, quantized to at most 9/8 byte an element.
     Chat asks for logits of one token a slot, kept twice (graph and output). For the other tasks each token is an
@@ -128,17 +129,18 @@ def compute_bytes(header: Header, demand: Demand) -> int:
     """
     ubatch, vocabulary, width = _ubatch(header, demand), header.vocab_size or 0, header.embedding_length
     feed_forward, attention, work = _widths(header)
+    inner = max(3 * feed_forward, _expert_tensors(header), attention)
     context = _pad(demand.context_length)
     masks = 2 * (context + (_window(header, demand) if any(windowed_layers(header)) else 0))
     if demand.task == "Chat":
-        widest = max(3 * feed_forward, attention) + 5 * width
+        widest = inner + 5 * width
         graph = ubatch * (4 * widest + masks + work) + 2 * 4 * vocabulary * demand.parallel
         return graph + _guess_bytes(header, demand, layer_bytes=4 * ubatch * widest)
     if header.architecture in CACHELESS:
         widest = max(2 * feed_forward + width, attention + 5 * width)
         masks = 2 * ubatch
     else:
-        widest = max(3 * feed_forward, attention, vocabulary) + 5 * width
+        widest = max(inner, vocabulary) + 5 * width
     return ubatch * (4 * widest + masks + work) + 4 * ubatch * (vocabulary + width)
 
 
@@ -166,6 +168,19 @@ def _widths(header: Header) -> tuple[int, int, int]:
     key, value = lengths(header)
     attention = 2 * heads * max(key, value) + kv_heads * (key + value)
     return wide, attention, 9 * max(wide, heads * value) // 8
+
+
+def _expert_tensors(header: Header) -> int:
+    """Return elements a token of the experts used: gate, up, their product, and the results before they are added.
+
+    Source: llama.cpp b11434, llama-graph.cpp (build_moe_ffn) and ggml-alloc.c, which puts the results where gate
+    and up were if they fit, else behind them; agrees with the sizes its log prints (tests/bench/shapes.py).
+    """
+    used = header.expert_used_count or 0
+    if used <= 1:
+        return 0
+    wide, results = _expert_width(header) * used, header.embedding_length * used
+    return 3 * wide + (results if results > 2 * wide else 0)
 
 
 def runtime_bytes(header: Header, demand: Demand) -> int:

@@ -226,6 +226,40 @@ def test_short_convolutions_keep_their_last_inputs() -> None:
     assert [layer.state for layer in layers_of(header)] == [576 * 2, 0]
 
 
+LOGGED_BY_THE_SERVER = {
+    (768, 8): 88.52,
+    (768, 4): 54.52,
+    (1536, 8): 92.52,
+    (3072, 2): 56.52,
+    (1024, 8): 68.52,
+    (1408, 6): 70.02,
+}
+"""MiB of the compute buffer that llama.cpp b11434 tells for a Qwen 3 MoE of width 2048, 32 heads of 128, 4 of keys
+and values, at a context of 512, by an expert's width and the experts used (`python -m tests.bench shapes`)."""
+
+
+@pytest.mark.parametrize(("expert", "logged"), LOGGED_BY_THE_SERVER.items())
+def test_experts_hold_what_each_of_them_gives(expert: tuple[int, int], logged: float) -> None:
+    width, used = expert
+    header = a_header(
+        architecture="qwen3moe",
+        embeddingLength=2048,
+        headCount=32,
+        headCountKv=4,
+        keyLength=128,
+        valueLength=128,
+        feedForwardLength=6144,
+        vocabSize=32000,
+        expertCount=32,
+        expertUsedCount=used,
+        other={"expert_feed_forward_length": width},
+    )
+    demand = replace(DEMAND, context_length=512, parallel=1)
+    work = 512 * 9 * max(width * used, 32 * 128) // 8
+    graph = compute_bytes(header, demand) - work - 4 * 32000
+    assert 0.99 < graph / MEBIBYTE / logged < 1.07
+
+
 def test_receptance_models_keep_states_alone() -> None:
     # RWKV 7's like, without heads: two shifted tokens and a matrix of 64 x width a layer; QRWKV names heads, too
     wkv = {"wkv.head_size": 64}
