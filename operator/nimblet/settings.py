@@ -58,6 +58,9 @@ class Images(SettingsModel):
     pull_policy: str = Field(
         default="IfNotPresent", description="imagePullPolicy of the data plane; tags are never `latest`."
     )
+    pull_secrets: tuple[str, ...] = Field(
+        default=(), description="Secrets with registry credentials, each in every namespace that is served."
+    )
 
 
 class AllowEntry(SettingsModel):

@@ -2,7 +2,7 @@
 """ConfigMaps, the key Secret and ServiceAccounts. Pure: values in, dict out."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from nimblet import labels, names
 from nimblet.manifests.common import Manifest, Part, metadata, model_labels
@@ -64,3 +64,17 @@ def service_account_manifest(part: Part, *, name: str) -> Manifest:
         "metadata": metadata(name, part.namespace, labels_=part.labels),
         "automountServiceAccountToken": False,
     }
+
+
+def with_pull_secrets(
+    children: Iterable[Mapping[str, object]], secrets: Sequence[str]
+) -> tuple[Mapping[str, object], ...]:
+    """Return the children, their ServiceAccounts with registry credentials: pods get them from there when made.
+
+    Not in the templates: naming other credentials must roll no pod that has its image already.
+    """
+    found = tuple(children)
+    if not secrets:
+        return found
+    named: Manifest = {"imagePullSecrets": [{"name": secret} for secret in secrets]}
+    return tuple({**child, **named} if child["kind"] == "ServiceAccount" else child for child in found)

@@ -14,7 +14,12 @@ from nimblet.api.assistant import Assistant, AssistantStatus, UsedIndexStatus
 from nimblet.api.common import ConditionStatus
 from nimblet.conditions import ConditionType, Reason, Verdict
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.configuration import API_KEY, api_key_manifest, service_account_manifest
+from nimblet.manifests.configuration import (
+    API_KEY,
+    api_key_manifest,
+    service_account_manifest,
+    with_pull_secrets,
+)
 from nimblet.manifests.gateway import (
     GENERATED,
     Gateway,
@@ -117,7 +122,7 @@ def plan_assistant(
     polled = guard.blocked is not None or (isinstance(state, Problem) and state.reason in POLLED)
     allowed = _allowed(basis, run, rollout)
     return Plan(
-        children=allowed.children,
+        children=with_pull_secrets(allowed.children, settings.images.pull_secrets),
         deletions=allowed.deletions,
         status=_status(basis, run, rollout).model_copy(update={"conditions": list(conditions)}),
         requeue_after=earliest(

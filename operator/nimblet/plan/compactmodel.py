@@ -14,6 +14,7 @@ from nimblet.api.adapter import AdapterStatus
 from nimblet.api.compactmodel import CompactModel, CompactModelStatus, ResolvedStatus
 from nimblet.conditions import ConditionType, Reason
 from nimblet.manifests.common import Part, pod_selector
+from nimblet.manifests.configuration import with_pull_secrets
 from nimblet.manifests.template import revision_of
 from nimblet.merging import merge
 from nimblet.plan.adapters import Adapters, adapter_statuses, joined, others_facts, plan_adapters, unverified
@@ -62,7 +63,7 @@ def plan_compactmodel(
     held = _held_plan(basis, run, rollout)
     polled = basis.guard.blocked is not None or (run.state is not None and run.state.reason in POLLED)
     return Plan(
-        children=held.children,
+        children=with_pull_secrets(held.children, settings.images.pull_secrets),
         deletions=held.deletions,
         status=_judged(basis, run, rollout, now=now),
         requeue_after=earliest(

@@ -23,6 +23,7 @@ from nimblet.api.indexstatus import (
 )
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import ABNORMAL_TRUE, ConditionType, Reason, verdict
+from nimblet.manifests.configuration import with_pull_secrets
 from nimblet.manifests.network import HTTP_PORT
 from nimblet.merging import merge
 from nimblet.plan.facts import ChildRef
@@ -69,7 +70,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     flaws = (basis.guard.blocked, basis.references, basis.sources)
     outcomes = (basis.store.outcome, build.outcome, basis.rollout, basis.keys, basis.transport, basis.proof)
     return IndexPlan(
-        children=held.children,
+        children=with_pull_secrets(held.children, settings.images.pull_secrets),
         deletions=held.deletions,
         status=_judged(basis, build, swap),
         requeue_after=earliest(
