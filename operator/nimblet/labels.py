@@ -76,6 +76,8 @@ BUILD_GENERATION: Final = f"{GROUP}/generation"
 """Label on a build Job: the generation that it makes."""
 BUILD_INPUTS: Final = f"{GROUP}/build-inputs"
 """Label on a build Job: hash of what it reads and how."""
+BUILD_SWAPS: Final = f"{GROUP}/build-swaps"
+"""Annotation on a build Job: "false" where it leaves the swap to `spec.generation`; absent where it swaps."""
 
 SERVERS: Final = f"{GROUP}/servers"
 """Annotation on the StatefulSet of Qdrant servers: how many there are, also while it is scaled to none."""

@@ -207,6 +207,7 @@ def build_facts(job: Job, facts: JobFacts) -> BuildFacts:
         inputs=meta.labels.get(labels.BUILD_INPUTS, ""),
         request=meta.annotations.get(labels.BUILD_REQUESTED_AT, ""),
         attempt=facts.attempt,
+        swaps=meta.annotations.get(labels.BUILD_SWAPS) != "false",
         credentials_hash=facts.credentials_hash,
         created_at=facts.created_at,
         succeeded=facts.succeeded,

@@ -61,6 +61,8 @@ class BuildJob:
     cpu: str
     volumes: Sequence[Volume] = ()
     scheduling: Scheduling = field(default_factory=Scheduling)
+    swaps: bool = True
+    """What it built serves when it ends well."""
 
 
 def build_job_manifest(build: BuildJob) -> Manifest:
@@ -68,6 +70,8 @@ def build_job_manifest(build: BuildJob) -> Manifest:
     annotations = {labels.ATTEMPT: str(build.attempt), labels.CREDENTIALS_HASH: build.credentials_hash}
     if build.request:
         annotations[labels.BUILD_REQUESTED_AT] = build.request
+    if not build.swaps:
+        annotations[labels.BUILD_SWAPS] = "false"
     volumes = [
         Volume(name="config", source={"configMap": {"name": build.name}}, path=CONFIG_DIR),
         Volume(

@@ -6,7 +6,7 @@ good build in the status, so that a crash between any two writes makes no second
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -140,7 +140,7 @@ def plan_build(stage: Stage) -> BuildPlan:
     return BuildPlan(
         outcome=StageOutcome(
             children=outcome.children,
-            deletions=_leftovers(stage, job, outcome),
+            deletions=_leftovers(stage, job, outcome, ends=job is not None and _must_end(stage, job, done)),
             state=outcome.state,
             requeue_after=requeue,
         ),
@@ -217,8 +217,23 @@ def _again(stage: Stage, job: BuildFacts) -> StageOutcome:
 
 
 def _superseded(stage: Stage, job: BuildFacts) -> bool:
-    """Tell whether what a running build reads is no longer what the spec says."""
-    return job.inputs != stage.wanted.inputs
+    """Tell whether what a running build reads, or does at its end, is no longer what the spec says."""
+    return job.inputs != stage.wanted.inputs or _defies_pin(stage, job)
+
+
+def _defies_pin(stage: Stage, job: BuildFacts) -> bool:
+    """Tell whether a build was begun before the index was pinned: it would swap, and drop older ones."""
+    return job.swaps and stage.index.spec.generation is not None
+
+
+def _must_end(stage: Stage, job: BuildFacts, done: BuildStatus | None) -> bool:
+    """Tell whether a running build may not come to its swap, also where none can take its place.
+
+    One of an older spec may while nothing of the current one was built: a broken edit ends no build.
+    """
+    if job.ended or stage.index.spec.suspend or not _superseded(stage, job):
+        return False
+    return _defies_pin(stage, job) or (done is not None and done.inputs == stage.wanted.inputs)
 
 
 def _changed(stage: Stage, job: BuildFacts) -> bool:
@@ -300,14 +315,14 @@ def _next_generation(stage: Stage) -> str:
 
 def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest, ...]:
     index, wanted, resources = stage.index, stage.wanted, stage.index.spec.resources.indexer
-    build = Build(generation=generation, token="", serve=index.spec.generation is None)
+    build = Build(generation=generation, serve=index.spec.generation is None)
     # all that it is told: a ConfigMap that a try left before its Job was made can't be changed. But nothing that
     # is only observed, as the claim's room: a Job that is not seen yet, after a crash, must be met by its name
     terms = build_terms(index, stage.facts, stage.settings, build)
     hashed = names.content_hash([wanted.inputs, wanted.request, stage.settings.tls.mode, terms])
     name = names.build(index.name, build_hash=hashed, attempt=attempt)
     token = names.content_hash([index.uid, generation, name])
-    text = indexer_config(index, stage.facts, stage.settings, replace(build, token=token))
+    text = indexer_config(index, stage.facts, stage.settings, terms=terms, token=token)
     config = config_manifest(
         retriever_part(index.name, index.namespace, BUILD),
         name=name,
@@ -329,20 +344,21 @@ def _children(stage: Stage, *, generation: str, attempt: int) -> tuple[Manifest,
         cpu=resources.cpu or DEFAULT_CPU,
         volumes=build_volumes(index),
         scheduling=index.spec.scheduling,
+        swaps=build.serve,
     )
     # one that a try left can't be changed, and tells the same but for the counts of its time
     left = any(child.kind == "ConfigMap" and child.name == name for child in stage.facts.children)
     return (build_job_manifest(job),) if left else (config, build_job_manifest(job))
 
 
-def _leftovers(stage: Stage, job: BuildFacts | None, outcome: StageOutcome) -> tuple[ChildRef, ...]:
-    """Return the ConfigMaps and Jobs of older builds; those of the latest tell how it ended.
+def _leftovers(stage: Stage, job: BuildFacts | None, outcome: StageOutcome, *, ends: bool) -> tuple[ChildRef, ...]:
+    """Return the ConfigMaps and Jobs of older builds; those of the latest tell how it ended, unless it `ends`.
 
     A ConfigMap goes before its Job, so that none is left over after a crash, and without a Job only where a later
     build is known: what is seen of Jobs may be older than what is seen of ConfigMaps.
     """
     latest_name, latest_generation = (job.name, job.generation) if job is not None else ("", "")
-    name = _made(outcome) or latest_name
+    name = _made(outcome) or ("" if ends else latest_name)
     old = [build for build in stage.facts.builds if build.name != name]
     ended = {build.name for build in old}
     configs = (

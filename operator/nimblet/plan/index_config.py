@@ -219,23 +219,24 @@ class Build:
     """What differs between the builds of one index."""
 
     generation: str
-    token: str
     serve: bool
 
 
-def indexer_config(index: RetrievalIndex, facts: IndexFacts, settings: Settings, build: Build) -> str:
+def indexer_config(
+    index: RetrievalIndex, facts: IndexFacts, settings: Settings, *, terms: Mapping[str, object], token: str
+) -> str:
     """Return the indexer's file of one build."""
     scheme = "http" if settings.tls.mode == "Off" else "https"
     before = {item.name: item.documents for item in index.status.sources}
     told = {
-        "token": build.token,
+        "token": token,
         "retriever": {
             "url": f"{scheme}://{names.service_host(names.retriever(index.name), index.namespace)}:{HTTP_PORT}",
             "keyFile": f"{KEY_DIR}/{API_KEY}",
         },
         "sources": [_source(source, facts, previous=before.get(source.name)) for source in index.spec.sources],
     }
-    return _text({**build_terms(index, facts, settings, build), **told})
+    return _text({**terms, **told})
 
 
 def build_terms(index: RetrievalIndex, facts: IndexFacts, settings: Settings, build: Build) -> dict[str, object]:

@@ -154,6 +154,8 @@ class BuildFacts:
     request: str
     """The request for a build that it answers."""
     attempt: int
+    swaps: bool = True
+    """What it built serves when it ends well, whatever is pinned by then."""
     credentials_hash: str = ""
     created_at: datetime | None = None
     succeeded: bool = False
