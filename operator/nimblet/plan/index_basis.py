@@ -14,7 +14,7 @@ from nimblet.manifests.template import revision_of
 from nimblet.plan.attest import Proof
 from nimblet.plan.guarded import confined, judge_proof
 from nimblet.plan.index_build import Stage, wanted_build
-from nimblet.plan.index_children import plan_retriever, wanted_replicas
+from nimblet.plan.index_children import plan_retriever, wanted_replicas, workload_kind
 from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import known_embeddings
 from nimblet.plan.index_keys import IndexKeys, plan_index_keys
@@ -160,7 +160,7 @@ def _expectation(index: RetrievalIndex, retriever: Retriever) -> Expectation:
         ready_since=ready_since(conditions, told=index.status.observed_generation, generation=index.generation),
         proof="status",
         polled=True,
-        workload="StatefulSet" if index.spec.store.type == "Embedded" else "Deployment",
+        workload=workload_kind(index),
     )
 
 

@@ -41,6 +41,11 @@ def wanted_replicas(index: RetrievalIndex) -> int:
     return 0 if index.spec.suspend else 1
 
 
+def workload_kind(index: RetrievalIndex) -> str:
+    """Return the kind of the retriever's workload: only one pod at a time may have an Embedded store."""
+    return "StatefulSet" if index.spec.store.type == "Embedded" else "Deployment"
+
+
 def plan_surroundings(
     index: RetrievalIndex,
     settings: Settings,

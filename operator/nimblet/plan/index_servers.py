@@ -19,7 +19,8 @@ from nimblet.api.indexstore import Dedicated
 from nimblet.api.retrievalindex import RetrievalIndex
 from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
-from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, server_url, servers_url
+from nimblet.manifests.parts import part
+from nimblet.manifests.qdrant import START_TRIES, QdrantKeys, component_of, server_url, servers_url
 from nimblet.manifests.retriever import SecretFile, retriever_part
 from nimblet.nextstep import NEXT_STEP
 from nimblet.plan.claim import Wish, claim_problem
@@ -83,12 +84,7 @@ def plan_servers(
     current = _set_of(sets, plan.number) if plan.number in {item.number for item in sets} else None
     refused = _refusal(index, facts, plan) if current is None else None
     if refused is not None:
-        known = tuple(item.number for item in sets) or (1,)
-        outcome = StageOutcome(state=refused, requeue_after=_look(refused))
-        plain = any(not item.tls for item in sets)
-        return StorePlan(
-            outcome=outcome, blocks=True, lost=_lost(seen), sets=known, answering=answering, plain=plain
-        )
+        return _refused(seen, plan, refused)
     replicas = max(shape.replicas, current.replicas if current is not None else 0)
     target = _stand(seen, number=plan.number, replicas=replicas)
     # the target's first
@@ -121,6 +117,30 @@ def plan_servers(
         plain=any(not item.encrypted for item in ways),
         note=f"{plan.moving} {plan.short}".strip(),
     )
+
+
+def _refused(seen: _Seen, plan: QdrantPlan, refused: Problem) -> StorePlan:
+    """Return what is left where no new set can be made: those that are there stand, or end with the index."""
+    sets = seen.facts.servers.sets
+    return StorePlan(
+        outcome=StageOutcome(
+            children=_others(seen, plan) if seen.index.spec.suspend else (),
+            state=refused,
+            requeue_after=_look(refused),
+        ),
+        blocks=True,
+        lost=_lost(seen),
+        sets=tuple(item.number for item in sets) or (1,),
+        answering=seen.answering,
+        plain=any(not item.tls for item in sets),
+    )
+
+
+def _others(seen: _Seen, plan: QdrantPlan) -> tuple[Manifest, ...]:
+    """Return the sets that are there, and not the one that is to be made."""
+    made = component_of(plan.number)
+    children = _children(seen.facts, plan.children)
+    return tuple(item for item in children if part(part(item, "metadata"), "labels")[labels.COMPONENT] != made)
 
 
 def _store(seen: _Seen, plan: QdrantPlan, ways: Sequence[Transport], *, replicas: int) -> ServerStore:

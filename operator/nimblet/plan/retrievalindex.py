@@ -30,7 +30,7 @@ from nimblet.plan.facts import ChildRef
 from nimblet.plan.guarded import CLAIMS, QDRANT, Held, hold, policy_status, policy_verdicts
 from nimblet.plan.index_basis import IndexBasis, Retriever, build_stage, index_basis
 from nimblet.plan.index_build import BuildPlan, plan_build
-from nimblet.plan.index_children import plan_surroundings
+from nimblet.plan.index_children import plan_surroundings, workload_kind
 from nimblet.plan.index_config import StorePlan
 from nimblet.plan.index_embedding import asks_outside
 from nimblet.plan.index_point import operating_point
@@ -44,6 +44,7 @@ from nimblet.plan.rollout import Rollout
 from nimblet.plan.stage import Problem, Progress, earliest, problem
 from nimblet.plan.transport import Transport
 from nimblet.plan.verdicts import kept_serving
+from nimblet.plan.workload import unstoppable
 from nimblet.settings import Settings
 
 SWAP_SECONDS: Final = 1.0
@@ -86,6 +87,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
 def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
     """Return children and deletions, as far as the policies allow them."""
     index, facts, store, transport = basis.index, basis.facts, basis.store, basis.transport
+    suspended = index.spec.suspend
     retires = released(index, facts, store, steady=basis.rollout.state is None)
     return hold(
         basis.guard,
@@ -101,7 +103,7 @@ def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
             ),
             *store.outcome.children,
             *(store.retire.children if retires else ()),
-            *(basis.retriever.children if transport.ready or index.spec.suspend else ()),
+            *(basis.retriever.children if transport.ready or suspended else ()),
             *(transport.pods(item) if item["kind"] == "Job" else item for item in build.outcome.children),
         ),
         deletions=(
@@ -110,6 +112,11 @@ def _held_plan(basis: IndexBasis, build: BuildPlan) -> Held:
             *transport.deletions,
             *store.certificates.deletions,
             *_stopped(index, facts),
+            *(
+                ()
+                if basis.retriever.children
+                else unstoppable(facts, suspended=suspended, kind=workload_kind(index))
+            ),
         ),
     )
 

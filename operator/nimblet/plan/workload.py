@@ -177,11 +177,11 @@ def pointless_budget(facts: WorkloadFacts, *, replicas: int) -> tuple[ChildRef, 
     return tuple(child for child in facts.children if child.kind == "PodDisruptionBudget")
 
 
-def unstoppable(facts: WorkloadFacts, *, suspended: bool) -> tuple[ChildRef, ...]:
-    """Return the Deployment of a suspended resource whose spec renders none: it can't be scaled, so it goes."""
+def unstoppable(facts: WorkloadFacts, *, suspended: bool, kind: str = "Deployment") -> tuple[ChildRef, ...]:
+    """Return the workload of a suspended resource whose spec renders none: it can't be scaled, so it goes."""
     if not suspended or facts.deployment is None:
         return ()
-    return (ChildRef(kind="Deployment", name=facts.deployment.name, uid=facts.deployment.uid),)
+    return (ChildRef(kind=kind, name=facts.deployment.name, uid=facts.deployment.uid),)
 
 
 def restart_of(asked: str, facts: WorkloadFacts) -> str:
