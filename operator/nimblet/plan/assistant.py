@@ -12,7 +12,7 @@ from typing import Final
 from nimblet import labels, names
 from nimblet.api.assistant import Assistant, AssistantStatus, UsedIndexStatus
 from nimblet.api.common import ConditionStatus
-from nimblet.conditions import ConditionType, Reason, Verdict
+from nimblet.conditions import Reason, Verdict
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.configuration import (
     API_KEY,
@@ -55,8 +55,8 @@ from nimblet.plan.verdicts import (
     passing_verdicts,
     ready_since,
     ready_verdict,
+    served_at,
     serving_verdict,
-    was_true,
     write_problem,
 )
 from nimblet.plan.workload import (
@@ -252,7 +252,7 @@ def _expectation(assistant: Assistant, run: _Run) -> Expectation:
     return Expectation(
         revision=run.revision,
         replicas=_wanted(assistant),
-        served_before=was_true(stored, ConditionType.SERVING),
+        served_at=served_at(stored),
         ready_since=ready_since(
             stored, told=assistant.status.observed_generation, generation=assistant.generation
         ),

@@ -38,7 +38,7 @@ from nimblet.plan.stage import Problem, earliest, problem
 from nimblet.plan.task import PROOF
 from nimblet.plan.tee import plan_guard
 from nimblet.plan.transport import Wanted, plan_transport
-from nimblet.plan.verdicts import Judgement, kept_serving, model_verdicts, ready_since, was_true
+from nimblet.plan.verdicts import Judgement, kept_serving, model_verdicts, ready_since, served_at
 from nimblet.plan.weights import weights_image
 from nimblet.plan.workload import (
     context_length,
@@ -134,7 +134,7 @@ def _expectation(model: CompactModel, run: Run) -> Expectation:
     return Expectation(
         revision=revision_of(run.deployment),
         replicas=wanted_replicas(model),
-        served_before=was_true(conditions, ConditionType.SERVING),
+        served_at=served_at(conditions),
         ready_since=ready_since(conditions, told=model.status.observed_generation, generation=model.generation),
         proof=PROOF[model.spec.task],
         words={Reason.ADAPTER_NOT_LOADED: Reason.ADAPTER_NOT_LOADED},

@@ -7,7 +7,7 @@ from datetime import datetime
 from nimblet import names
 from nimblet.api.indexstatus import EmbeddingStatus
 from nimblet.api.retrievalindex import RetrievalIndex
-from nimblet.conditions import ConditionType, Reason
+from nimblet.conditions import Reason
 from nimblet.manifests.common import Manifest
 from nimblet.manifests.retriever import retriever_part
 from nimblet.manifests.template import revision_of
@@ -28,7 +28,7 @@ from nimblet.plan.rollout import Expectation, Rollout, judge_rollout
 from nimblet.plan.stage import Problem, Progress, problem
 from nimblet.plan.tee import Guard, plan_guard
 from nimblet.plan.transport import Transport, Wanted, plan_transport
-from nimblet.plan.verdicts import ready_since, was_true
+from nimblet.plan.verdicts import ready_since, served_at
 from nimblet.settings import Settings
 
 
@@ -156,7 +156,7 @@ def _expectation(index: RetrievalIndex, retriever: Retriever) -> Expectation:
     return Expectation(
         revision=retriever.revision,
         replicas=wanted_replicas(index),
-        served_before=was_true(conditions, ConditionType.SERVING),
+        served_at=served_at(conditions),
         ready_since=ready_since(conditions, told=index.status.observed_generation, generation=index.generation),
         proof="status",
         polled=True,

@@ -297,7 +297,7 @@ def _stand(seen: _Seen, *, number: int, replicas: int) -> _Servers:
     wanted = 0 if index.spec.suspend else replicas
     rollout = judge_rollout(
         WorkloadFacts(deployment=workload, pods=tuple(pods), nodes=facts.nodes),
-        Expectation(revision="", replicas=wanted, served_before=True, ready_since=None, workload="StatefulSet"),
+        Expectation(revision="", replicas=wanted, served_at=None, ready_since=None, workload="StatefulSet"),
         seen.settings.timing,
         now=now,
     )

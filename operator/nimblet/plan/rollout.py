@@ -44,8 +44,9 @@ class Expectation:
 
     revision: str | None
     replicas: int
-    served_before: bool
-    """The stored status says Serving True: a busy pod of an older template that is ready still counts."""
+    served_at: datetime | None
+    """When the stored status, which says Serving True, last changed: a busy pod of an older template still counts
+    that ran then."""
     ready_since: datetime | None
     """Since when the stored status says Ready True of this generation: a busy pod of then still counts."""
     proof: str = "token"
@@ -142,11 +143,9 @@ def _answers(pod: PodFacts, expected: Expectation) -> bool:
 
 def _was_seen(pod: PodFacts, expected: Expectation) -> bool:
     """Tell whether a stored status speaks of this run of a pod: one that began later was never seen to answer."""
-    if pod.revision != expected.revision:
-        return expected.served_before
+    since = expected.ready_since if pod.revision == expected.revision else expected.served_at
     restarted = pod.failure.at if pod.failure is not None and pod.failure.running_again else None
     begun = [moment for moment in (pod.created_at, restarted) if moment is not None]
-    since = expected.ready_since
     return since is not None and all(moment <= since for moment in begun)
 
 

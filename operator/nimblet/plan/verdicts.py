@@ -71,6 +71,13 @@ def was_true(stored: Iterable[Condition], type_: ConditionType) -> bool:
     return condition is not None and condition.status is TRUE
 
 
+def served_at(stored: Sequence[Condition]) -> datetime | None:
+    """Return when a stored condition last flipped, where Serving is True: what ran by then was looked at."""
+    if not was_true(stored, ConditionType.SERVING):
+        return None
+    return max(item.last_transition_time for item in stored)
+
+
 def ready_since(stored: Iterable[Condition], *, told: int, generation: int) -> datetime | None:
     """Return since when the stored Ready is True of this generation; `told` is the one that it was told of."""
     condition = find(stored, ConditionType.READY)

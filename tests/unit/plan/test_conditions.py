@@ -127,6 +127,22 @@ def test_busy_pod_that_came_up_while_no_operator_looked_proves_nothing(name: str
     assert shown(plan, "Ready") == ("Unknown", "Starting")
 
 
+@pytest.mark.parametrize("name", ["replaced", "restarted"])
+def test_busy_pod_of_an_older_spec_that_came_up_while_no_operator_looked_proves_nothing(name: str) -> None:
+    # Given an edit, and a status that was last written before this run of the older pod began
+    model, later = edited(served(a_model()), runtime={"contextLength": 1024}), NOW + timedelta(hours=1)
+    killed = ContainerFailure(
+        kind=FailureKind.OOM_KILLED, container="server", message="killed", at=later, running_again=True
+    )
+    older = a_pod("older", observation=BUSY)
+    older = replace(older, created_at=later) if name == "replaced" else replace(older, failure=killed)
+    plan = plan_of(model, serving_facts(model, pods=(older,)), now=later + timedelta(hours=1))
+    # Then nobody says that it answers; of one that ran then the status still holds
+    assert shown(plan, "Serving") == ("False", "Progressing")
+    ran = serving_facts(model, pods=(a_pod("older", observation=BUSY),))
+    assert shown(plan_of(model, ran, now=later), "Serving") == ("True", "Answering")
+
+
 def test_busy_pod_that_never_answered_proves_nothing() -> None:
     model = a_model()
     plan = plan_of(model, serving_facts(model, pods=(a_pod(revision_of(model), observation=BUSY),)))
