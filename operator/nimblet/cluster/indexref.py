@@ -10,6 +10,7 @@ from nimblet.cluster.trim import Object
 from nimblet.conditions import ConditionType
 from nimblet.merging import find
 from nimblet.plan.assistantfacts import IndexReference
+from nimblet.plan.modelfacts import DELETING
 
 
 async def gather_index_reference(client: Client, *, namespace: str, name: str) -> IndexReference:
@@ -27,12 +28,14 @@ def index_reference(body: Object) -> IndexReference:
 def reference_of(name: str, status: RetrievalIndexStatus, *, deleting: bool = False) -> IndexReference:
     """Return an index of this status as others see it."""
     serving = find(status.conditions, ConditionType.SERVING)
+    told = (serving.reason, serving.message) if serving is not None else ("", "")
+    reason, message = DELETING if deleting else told
     return IndexReference(
         name=name,
         found=True,
         serving=serving is not None and serving.status == "True" and not deleting,
-        reason=serving.reason if serving is not None else "",
-        message=serving.message if serving is not None else "",
+        reason=reason,
+        message=message,
         key_secret=status.key_secret,
         generation=status.serving_generation,
         documents=status.documents,

@@ -9,7 +9,7 @@ from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import COMPACT_MODEL
 from nimblet.conditions import ConditionType, Reason
 from nimblet.merging import find
-from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.modelfacts import DELETING, ModelReference
 from nimblet.plan.verdicts import was_true
 
 
@@ -36,14 +36,16 @@ def model_reference(model: CompactModel) -> ModelReference:
     """Return a model as others see it."""
     status = model.status
     serving = find(status.conditions, ConditionType.SERVING)
+    told = (serving.reason, serving.message) if serving is not None else ("", "")
+    reason, message = DELETING if model.deleting else told
     files = status.artifact.files if status.artifact is not None else []
     return ModelReference(
         name=model.name,
         found=True,
         serving=serving is not None and serving.status == "True" and not model.deleting,
         ready=was_true(status.conditions, ConditionType.READY) and status.observed_generation == model.generation,
-        reason=serving.reason if serving is not None else "",
-        message=serving.message if serving is not None else "",
+        reason=reason,
+        message=message,
         task=model.spec.task,
         url=status.endpoint,
         served_name=model.spec.served_model_name or model.name,

@@ -150,11 +150,12 @@ def trim_waker(body: Object) -> dict[str, object]:
 def trim_resource(body: Object) -> dict[str, object]:
     """Keep of our own resources what decides on a new reconcile, and the conditions for the metrics.
 
-    Of an index also its age, for the metrics, and what it serves: whoever names it looks again when that changes.
+    Whoever names it looks again when one of them has another status or reason. Of an index also its age, for the
+    metrics, and what it serves: that counts as they do.
     """
     status = _part(body, "status")
     conditions = _items(status.get("conditions"))[:MAX_CONDITIONS]
-    kept = {"conditions": [_only(item, ("type", "status")) for item in conditions]}
+    kept = {"conditions": [_only(item, ("type", "status", "reason")) for item in conditions]}
     return {
         "metadata": _metadata(body),
         "status": {**kept, **_only(status, ("lastIndexedTime", "servingGeneration"))},

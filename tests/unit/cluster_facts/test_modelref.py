@@ -4,12 +4,25 @@
 import pytest
 from aiohttp import web
 
-from nimblet.cluster.modelref import gather_model_reference
-from nimblet.plan.modelfacts import ModelReference
+from nimblet.api.common import Condition, ConditionStatus
+from nimblet.api.compactmodel import CompactModelStatus
+from nimblet.api.indexstatus import RetrievalIndexStatus
+from nimblet.cluster.indexref import reference_of
+from nimblet.cluster.modelref import gather_model_reference, model_reference
+from nimblet.plan.modelfacts import ModelReference, not_serving
+from nimblet.plan.stage import Problem
+from tests.builders import NOW, a_model
 from tests.unit.cluster_facts.builders import Json, condition
 from tests.unit.loopback import connected
 
-pytestmark = pytest.mark.asyncio
+SERVING = Condition(
+    type="Serving",
+    status=ConditionStatus.TRUE,
+    reason="Answering",
+    message="1 of 1 pods gave a token when asked.",
+    observed_generation=1,
+    last_transition_time=NOW,
+)
 
 
 async def told(*conditions: Json, **metadata: object) -> ModelReference:
@@ -29,6 +42,7 @@ async def told(*conditions: Json, **metadata: object) -> ModelReference:
         return await gather_model_reference(client, namespace="team", name="small")
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(("status", "serves"), [("True", True), ("False", False)])
 async def test_a_model_that_cannot_be_read_is_told_to_serve_where_it_does(status: str, serves: bool) -> None:
     found = await told(condition("Serving", status, "Answering"))
@@ -36,7 +50,23 @@ async def test_a_model_that_cannot_be_read_is_told_to_serve_where_it_does(status
     assert (found.reason, "someday" in found.message) == ("InvalidSpec", True)
 
 
+@pytest.mark.asyncio
 async def test_one_that_is_being_deleted_or_was_never_looked_at_does_not_serve() -> None:
     serving = condition("Serving", "True", "Answering")
     assert not (await told(serving, deletionTimestamp="2026-01-01T10:00:00Z")).serving
     assert not (await told()).serving
+
+
+def test_what_is_being_deleted_is_not_told_as_not_serving_because_it_answers() -> None:
+    # given a model and an index that serve, and are on their way out by a deletion in the foreground
+    ready = RetrievalIndexStatus(conditions=[SERVING])
+    model = a_model().model_copy(update={"deleting": True, "status": CompactModelStatus(conditions=[SERVING])})
+    # when they are referred to
+    index, waits = (
+        reference_of("docs", ready, deleting=True),
+        not_serving(model_reference(model), field="modelRef"),
+    )
+    # then who names them tells why they are missed
+    assert isinstance(waits, Problem)
+    assert "is not Serving: Deleting: it is being deleted." in waits.message
+    assert (index.serving, index.reason, index.message) == (False, "Deleting", "it is being deleted.")

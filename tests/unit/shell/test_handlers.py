@@ -13,7 +13,7 @@ from nimblet.cluster.mirror import Mirror
 from nimblet.cluster.trim import WATCHED
 from nimblet.shell.handlers import Intake, connection_of, registry_for, unplaced, watch_settings
 from nimblet.shell.queue import Queue
-from tests.unit.cluster_facts.builders import child, model, pod
+from tests.unit.cluster_facts.builders import child, condition, model, pod
 from tests.unit.shell.virtual import dice
 
 SMALL = Key("CompactModel", "team", "small")
@@ -72,6 +72,19 @@ async def test_our_own_status_write_wakes_nobody(intake: Intake) -> None:
     intake.mirror.put("CompactModel", model(version=1))
     intake.take("CompactModel", {"type": "MODIFIED", "object": model(version=2, placed="True")})
     assert intake.queue.depth == 0
+
+
+@pytest.mark.asyncio
+async def test_who_names_a_resource_looks_again_when_it_fails_for_another_reason(intake: Intake) -> None:
+    # given an Assistant, and its model that does not serve
+    named = {"metadata": {"name": "help", "namespace": "team", "uid": "h", "resourceVersion": "1"}}
+    intake.mirror.put("Assistant", {**named, "spec": {"modelRef": {"name": "small"}}})
+    failed = {"conditions": [condition("Serving", "False", "ImagePullFailed")]}
+    intake.mirror.put("CompactModel", {**model("small"), "status": failed})
+    # when that is for another reason by now, then the Assistant has to tell it
+    failed = {"conditions": [condition("Serving", "False", "OOMKilled")]}
+    intake.take("CompactModel", {"type": "MODIFIED", "object": {**model("small", version=2), "status": failed}})
+    assert list(intake.queue._ready["team"]) == [Key("Assistant", "team", "help")]
 
 
 @pytest.mark.asyncio
