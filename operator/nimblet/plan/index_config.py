@@ -87,6 +87,8 @@ class StorePlan:
     newer_image: bool = False
     target: str = ""
     """Address of the set that builds go to."""
+    asked: frozenset[str] = frozenset()
+    """Addresses of all servers of ours that the retriever is to ask; empty where there are none."""
     plain: bool = False
     """Some of our own servers speak plain HTTP."""
     note: str = ""

@@ -8,7 +8,7 @@ refused, and then nothing of theirs is written.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from nimblet import labels, names
@@ -27,7 +27,7 @@ from nimblet.plan.claim import Wish, claim_problem
 from nimblet.plan.facts import Answer, Observation, PodFacts, WorkloadFacts
 from nimblet.plan.index_config import ServerStore, SnapshotShape, StorePlan, server_store
 from nimblet.plan.index_sets import authorities_file, server_transports, spec_shape
-from nimblet.plan.indexfacts import IndexFacts
+from nimblet.plan.indexfacts import BuildFacts, IndexFacts
 from nimblet.plan.qdrant import QdrantLoad, QdrantOwner, QdrantPlan, QdrantSets, QdrantShape, SetFacts, plan_qdrant
 from nimblet.plan.rollout import Expectation, judge_rollout
 from nimblet.plan.stage import Problem, Progress, StageOutcome, earliest, problem
@@ -114,6 +114,7 @@ def plan_servers(
         else None,
         newer_image=image != settings.images.qdrant,
         target=plan.target,
+        asked=frozenset((plan.target, *plan.former)),
         plain=any(not item.encrypted for item in ways),
         note=f"{plan.moving} {plan.short}".strip(),
     )
@@ -162,12 +163,28 @@ def _planned(owner: QdrantOwner, seen: _Seen, shape: QdrantShape, *, edited: boo
     """Plan with the image that the target has; which set that is, the plan says, whatever the image."""
     servers, load = seen.facts.servers, _load(seen.index, seen.facts)
     serving = seen.answering if seen.answering is not None else (None if servers.sets else 0)
-    sets = QdrantSets(live=servers.sets, serving=serving, first=servers.retained or 1)
+    sets = QdrantSets(live=servers.sets, serving=serving, first=servers.retained or 1, swapping=_swapping(seen))
     plan = plan_qdrant(owner, shape, load, sets)
     kept = next((item.image for item in servers.sets if item.number == plan.number), "")
     if edited or not kept:
         return plan
     return plan_qdrant(replace(owner, image=kept), shape, load, sets)
+
+
+def _swapping(seen: _Seen) -> frozenset[int]:
+    """Return the sets that are asked while a build runs, or ended well after the retriever was."""
+    told, builds = seen.facts.retriever, seen.facts.builds
+    asked_at = seen.now - timedelta(seconds=told.age) if told is not None else None
+    if not any(not job.ended or (job.succeeded and _since(job, asked_at)) for job in builds):
+        return frozenset()
+    asked = {item.url for item in told.servers} if told is not None else None
+    sets = seen.facts.servers.sets
+    return frozenset(item.number for item in sets if asked is None or _url(seen.index, item) in asked)
+
+
+def _since(job: BuildFacts, moment: datetime | None) -> bool:
+    """Tell whether a build ended after a moment, or may have."""
+    return moment is None or job.finished_at is None or job.finished_at >= moment
 
 
 def _answering(index: RetrievalIndex, facts: IndexFacts) -> int | None:

@@ -18,8 +18,22 @@ class SwapPlan:
     state: Problem | Progress | None = None
 
 
-def plan_swap(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> SwapPlan:
-    """Return the swap that is wanted. A build swaps by itself; this one rolls back, and forth again."""
+def plan_swap(
+    index: RetrievalIndex, facts: IndexFacts, build: BuildPlan, *, asked: frozenset[str] = frozenset()
+) -> SwapPlan:
+    """Return the swap that is wanted. A build swaps by itself; this one rolls back, and forth again.
+
+    `asked`: the servers that the retriever is to ask. One that lets go of others is given no order: it would be
+    for a generation there, and what answers next would serve nothing.
+    """
+    told, found = facts.retriever, _wanted(index, facts, build)
+    if told is None or found.serve is None or not asked or asked.issuperset(item.url for item in told.servers):
+        return found
+    message = f"The retriever lets go of servers before it is told to serve {found.serve}."
+    return SwapPlan(state=Progress(reason=Reason.SWAPPING, message=message))
+
+
+def _wanted(index: RetrievalIndex, facts: IndexFacts, build: BuildPlan) -> SwapPlan:
     told, pinned = facts.retriever, index.spec.generation
     if told is None or index.spec.suspend or not told.store.ok:
         return SwapPlan()

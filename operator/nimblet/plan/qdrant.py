@@ -174,6 +174,8 @@ class QdrantSets:
     """The one that answers: 0 for none yet, None while nobody knows."""
     first: int = 1
     """Number of a set where there is none, which takes up the claims that one of that number left."""
+    swapping: frozenset[int] = frozenset()
+    """Those that are asked while a build may swap to one that was made after the one that answers, or has."""
 
 
 def plan_qdrant(owner: QdrantOwner, shape: QdrantShape, load: QdrantLoad, sets: QdrantSets) -> QdrantPlan:
@@ -187,8 +189,9 @@ def plan_qdrant(owner: QdrantOwner, shape: QdrantShape, load: QdrantLoad, sets: 
     number = _target(shape, live, answering=answering) if live else sets.first
     current = next((item for item in live if item.number == number), None)
     target = _wanted(owner, shape, number, sizing=sizing, current=current)
-    kept = [item for item in live if item.number != number and (serving is None or item.number == answering)]
-    leaving = [item for item in live if item.number not in {number, answering} and serving is not None]
+    others = [item for item in live if item.number != number]
+    kept = [item for item in others if serving is None or _may_answer(item, answering, sets.swapping)]
+    leaving = [item for item in others if item not in kept]
     children = [qdrant_keys_manifest(_keys_part(owner), owner.keys)]
     resting = leaving if owner.suspended else []  # else they would be made again while they go
     for servers in (target, *(_left_alone(owner, item) for item in (*kept, *resting))):
@@ -212,6 +215,11 @@ def plan_qdrant(owner: QdrantOwner, shape: QdrantShape, load: QdrantLoad, sets: 
         moving=_moving(target, kept),
         short=_short(shape, sizing),
     )
+
+
+def _may_answer(live: SetFacts, answering: int, swapping: frozenset[int]) -> bool:
+    """Tell whether a set answers, or may before the retriever has let go of it, and would be out of reach then."""
+    return live.number == answering or (live.number in swapping and live.number > answering)
 
 
 def collection_shape(shape: QdrantShape) -> CollectionShape:

@@ -66,7 +66,7 @@ def plan_retrievalindex(index: RetrievalIndex, facts: IndexFacts, settings: Sett
     """Return the children, deletions and status of one index. Same arguments, same plan."""
     basis = index_basis(index, facts, settings, now)
     build = plan_build(build_stage(basis))
-    swap = plan_swap(index, facts, build)
+    swap = plan_swap(index, facts, build, asked=basis.store.asked)
     held = _held_plan(basis, build)
     flaws = (basis.guard.blocked, basis.references, basis.sources)
     outcomes = (basis.store.outcome, build.outcome, basis.rollout, basis.keys, basis.transport, basis.proof)
