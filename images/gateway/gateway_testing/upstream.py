@@ -56,7 +56,12 @@ class ModelServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
     ended: int = 0
-    """Streams that are over, however."""
+    """Streams that are over, however. The self-test's counts in neither."""
+
+    def renew(self) -> None:
+        """Be as new; streams of before, whose clients have just gone, are counted to their end."""
+        fresh = vars(ModelServer())
+        vars(self).update({name: value for name, value in fresh.items() if name not in {"running", "ended"}})
 
     def answers(self, text: str) -> None:
         """Answer everything with a text from now on."""
@@ -71,40 +76,46 @@ class ModelServer:
         body = await request.json()
         if self.refuses is not None and self.refuses[0] in json.dumps(body["messages"]):
             return self.refuses[1]
-        if body["messages"][-1]["content"] != QUESTION:  # the self-test's, which comes when it will
+        tested = body["messages"][-1]["content"] == QUESTION  # by a gateway's self-test, which comes when it will
+        if not tested:
             self.requests.append(body)
             self.headers.append(dict(request.headers))
         if body.get("stream"):
-            return StreamingResponse(self._stream(body), media_type="text/event-stream")
+            stream = self._stream([{"content": "Yes."}]) if tested else self._counted(body)
+            return StreamingResponse(stream, media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(self.reply(body))}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return JSONResponse(
             {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
         )
 
-    async def _stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+    async def _counted(self, body: dict[str, Any]) -> AsyncIterator[str]:
         self.running += 1
         try:
             pieces = self.deltas or [{"content": piece} for piece in self.reply(body)]
-            yield _event({"role": "assistant", "content": None})
-            for delta in pieces:
-                await asyncio.sleep(self.pause)
-                if delta.get("content") == STALL:
-                    await asyncio.Event().wait()
-                if delta.get("content") == BREAK:
-                    return
-                if delta.get("content") == ERROR:
-                    yield f"data: {json.dumps({'error': {'message': 'slot lost', 'type': 'server_error'}})}\n\n"
-                    return
-                yield _event(delta)
-            tools = any("tool_calls" in delta for delta in pieces)
-            yield _event({}, finish_reason="tool_calls" if tools else "stop")
-            usage = {"prompt_tokens": 7, "completion_tokens": len(pieces), "total_tokens": 7 + len(pieces)}
-            yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
-            yield "data: [DONE]\n\n"
+            async for event in self._stream(pieces):
+                yield event
         finally:
             self.running -= 1
             self.ended += 1
+
+    async def _stream(self, pieces: Sequence[dict[str, Any]]) -> AsyncIterator[str]:
+        yield _event({"role": "assistant", "content": None})
+        for delta in pieces:
+            await asyncio.sleep(self.pause)
+            if delta.get("content") == STALL:
+                await asyncio.Event().wait()
+            if delta.get("content") == BREAK:
+                return
+            if delta.get("content") == ERROR:
+                yield f"data: {json.dumps({'error': {'message': 'slot lost', 'type': 'server_error'}})}\n\n"
+                return
+            yield _event(delta)
+        tools = any("tool_calls" in delta for delta in pieces)
+        yield _event({}, finish_reason="tool_calls" if tools else "stop")
+        usage = {"prompt_tokens": 7, "completion_tokens": len(pieces), "total_tokens": 7 + len(pieces)}
+        yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
+        yield "data: [DONE]\n\n"
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models."""

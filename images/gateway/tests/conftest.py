@@ -37,7 +37,7 @@ def model(served_model: tuple[ModelServer, str]) -> Iterator[ModelServer]:
     """The stub model, as new."""
     model, _ = served_model
     yield model
-    vars(model).update(vars(ModelServer()))
+    model.renew()
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def bench(everything: Bench) -> Iterator[Bench]:
     everything.fallback.answers(ANSWER)
     yield everything
     for server in (everything.model, everything.guard, everything.fallback):
-        vars(server).update(vars(ModelServer()))
+        server.renew()
     everything.guard.answers("safe")
 
 
