@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A retriever in process, over a real embedded store and a made embedding model: keys, a clock, requests."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from retriever_testing.embeddings import EmbeddingServer
 
 MODEL = EmbeddingConfig(url="http://model/v1", model="m", fingerprint="digest@1", batch=2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOLD_SECONDS = 60.0
+"""What comes about within a moment may take this long where the machine is busy."""
 READER, BOARD, BUILDER, OPERATOR = "reader-key", "board-key", "builder-key", "operator-key"
 PUSHER, CHIEF = "pusher-key", "chief-key"
 PUMP: dict[str, object] = {"document": "pump", "text": "The pump runs at 45 bar.", "access": ["public"]}
@@ -103,6 +106,13 @@ class Bench:
     async def get(self, path: str, *, key: str = OPERATOR) -> httpx.Response:
         """Send a request without a body."""
         return await self.client.get(path, headers={"Authorization": f"Bearer {key}"})
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds; it lets others have their turn."""
+    async with asyncio.timeout(HOLD_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True, kw_only=True)

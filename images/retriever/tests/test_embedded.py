@@ -6,12 +6,14 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nimblet_retriever.store.ballast import BALLAST_BYTES, Ballast
 from nimblet_retriever.store.chunk import GenerationUnknown, StoreBusy, StoreError, StoreFull
 from nimblet_retriever.store.embedded import EmbeddedStore
 from nimblet_retriever.store.layout import write_durably
+from retriever_testing.bench import eventually
 from retriever_testing.stores import asked, chunk, found, manifest, sealed
 
 pytestmark = pytest.mark.asyncio
@@ -44,6 +46,7 @@ async def test_killed_while_it_seals_leaves_a_build_that_resumes(tmp_path: Path)
     store = EmbeddedStore(tmp_path, reserve=0)
     build = await store.begin(manifest(token="one"))
     await build.add(MANY)
+    os.kill(build.pid, signal.SIGSTOP)  # or it might be done before it is killed
     sealing = asyncio.create_task(build.seal())
     await asyncio.sleep(0)
     os.kill(build.pid, signal.SIGKILL)
@@ -159,6 +162,11 @@ async def test_builder_that_wants_too_much_memory_dies_alone(tmp_path: Path) -> 
     starved = EmbeddedStore(tmp_path, reserve=0, memory=2**20)
     # When a build begins, then it fails with what happened, and queries are answered
     build = await starved.begin(manifest(2))
+
+    async def is_killed() -> bool:
+        return not psutil.pid_exists(build.pid)
+
+    await eventually(is_killed)
     with pytest.raises(StoreError, match=r"more than the 1 MiB of memory.*begin the build again"):
         await build.add(MANY)
     assert await found(starved, serving, asked("pump")) == ["doc0"]

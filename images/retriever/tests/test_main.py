@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import httpx2
 import pytest
 from mcp.client import Client
@@ -70,7 +71,8 @@ def test_last_spans_are_sent_before_it_ends(tmp_path: Path) -> None:
         with program("--config", str(settings), "--host", "127.0.0.1", "--port", str(port)) as process:
             wait_for(f"http://127.0.0.1:{port}/livez")
             # a request that is refused is a span, too; a batch of them would leave seconds later
-            wait_for(f"http://127.0.0.1:{port}/v1/status")
+            refused = httpx.get(f"http://127.0.0.1:{port}/v1/status", timeout=START_SECONDS)
+            assert refused.status_code == httpx.codes.UNAUTHORIZED
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=START_SECONDS)
     assert process.returncode == 0

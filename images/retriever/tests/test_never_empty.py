@@ -21,6 +21,8 @@ pytestmark = pytest.mark.timeout(240)
 BUILDER, READER, PUSHER = "builder", "reader", "pusher"
 DOCUMENTS = 12
 ALL = 50
+BRIEFLY_KEPT = httpx.Limits(keepalive_expiry=1.0)
+"""The server closes a connection that rests for five seconds, just when a question goes out on it perhaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,9 @@ def test_no_answer_fails_is_empty_or_mixed(tmp_path: Path) -> None:
         config = configured(tmp_path, stack.enter_context(serving(EmbeddingServer().app())))
         port = free_port()
         process = stack.enter_context(retriever(config, port=port))
-        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+        client = stack.enter_context(
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=BRIEFLY_KEPT)
+        )
         life = Life(client=client)
         # Given a serving generation, and questions from now on
         life.begin("g000001", "a")

@@ -11,7 +11,19 @@ import pytest
 import pytest_asyncio
 
 from indexer_testing.files import docx_bomb, pdf
-from retriever_testing.bench import BOARD, BUILDER, CHIEF, PUMP, PUSHER, READER, SECRET, Around, Bench, running
+from retriever_testing.bench import (
+    BOARD,
+    BUILDER,
+    CHIEF,
+    PUMP,
+    PUSHER,
+    READER,
+    SECRET,
+    Around,
+    Bench,
+    eventually,
+    running,
+)
 
 pytestmark = pytest.mark.asyncio
 BOTH: dict[str, object] = {"document": "wiki/both", "text": "Both see the winch.", "access": ["public", "board"]}
@@ -183,11 +195,12 @@ async def test_pushed_documents_follow_a_change_of_the_embedding_model(bench: Be
     # When it is searched for by its vector, then it is embedded anew soon, and found
     bench.model.embedded.clear()
     await bench.ask("crane", mode="Dense")
-    for _ in range(1000):
+
+    async def is_found() -> bool:
         answer = await bench.ask("The crane lifts nine tons.", mode="Dense", topK=1)
-        if answer.json()["passages"][0]["document"] == "push:app/a":
-            break
-    assert answer.json()["passages"][0]["document"] == "push:app/a"
+        return bool(answer.json()["passages"][0]["document"] == "push:app/a")
+
+    await eventually(is_found)
     assert bench.model.embedded.count("a\nThe crane lifts nine tons.") == 1
 
 
@@ -197,20 +210,21 @@ async def test_document_that_the_new_model_refuses_is_told_and_holds_up_no_other
     await bench.push("short", "The crane lifts nine tons.")
     bench.model.salt, bench.model.context = "another", 20
     await bench.index(PUMP, SECRET, BOTH, name="g000002")
-    # When they are embedded anew
-    for _ in range(1000):
+
+    async def is_told() -> bool:
         await bench.ask("crane", mode="Dense")
-        pushes = (await bench.get("/v1/status")).json()["pushes"]
-        if pushes["unembedded"]:
-            break
-    # Then the short one is found by its vector, the long one by its words, and the status says why
-    for _ in range(1000):
-        found = (await bench.ask("short The crane lifts nine tons.", mode="Dense", topK=1)).json()["passages"]
-        if found[0]["document"] == "push:app/short":
-            break
-    assert found[0]["document"] == "push:app/short"
+        return bool((await bench.get("/v1/status")).json()["pushes"]["unembedded"])
+
+    async def is_found() -> bool:
+        answer = await bench.ask("short The crane lifts nine tons.", mode="Dense", topK=1)
+        return bool(answer.json()["passages"][0]["document"] == "push:app/short")
+
+    # When they are embedded anew, then the short one is found by its vector, the long one by its words
+    await eventually(is_told)
+    await eventually(is_found)
     assert "push:app/long" in await bench.documents("derrick")
-    (refusal,) = pushes["refusals"]
+    # And the status says why
+    (refusal,) = (await bench.get("/v1/status")).json()["pushes"]["refusals"]
     assert refusal["document"] == "push:app/long"
     assert "longer than the embedding model takes" in refusal["message"]
     # And it is not asked for again and again
