@@ -23,6 +23,7 @@ from openai import OpenAI
 from text_generation import Client as TextGeneration
 from text_generation.errors import GenerationError, OverloadedError, ValidationError
 
+from e2e.cluster.controlplane import free_ports
 from nimblet import labels
 from nimblet.cluster.adapterquestion import adapter_question
 from nimblet.cluster.observe import Asking, ask
@@ -32,7 +33,7 @@ from nimblet.plan.adapters import adapters_label
 from nimblet.plan.facts import Answer
 from nimblet.plan.runtime.choice import RUNTIMES
 from nimblet.plan.runtime.interface import Runtime
-from tests.contract.servers.common import KEY, WORDS, ContractServer, LaunchError, free_port, launch, listening
+from tests.contract.servers.common import KEY, WORDS, ContractServer, LaunchError, launch, listening
 from tests.contract.servers.tgi import TGIServer
 from tests.contract.servers.vllm import WIDTH, VLLMServer
 from tests.golden.cases import OUTPUTS
@@ -162,7 +163,7 @@ async def test_openai_embeds_with_vllm() -> None:
 @deprecated
 async def test_text_generation_asks_and_streams() -> None:
     def all_ways(url: str) -> tuple[str, str, str]:
-        client = TextGeneration(url, headers={"Authorization": f"Bearer {KEY}"})
+        client = TextGeneration(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
         whole = client.generate("Hello", max_new_tokens=3)
         assert whole.details.generated_tokens == 3
         parts = list(client.generate_stream("Hello", max_new_tokens=3))
@@ -179,7 +180,7 @@ async def test_text_generation_meets_tgis_refusals() -> None:
     server = tgi()
 
     def asked(url: str, text: str) -> None:
-        TextGeneration(url, headers={"Authorization": f"Bearer {KEY}"}).generate(text)
+        TextGeneration(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60).generate(text)
 
     async with listening(server) as url:
         with pytest.raises(ValidationError, match="must have less than 2047 tokens"):
@@ -220,7 +221,7 @@ async def test_inference_client_chats_with_vllm() -> None:
 
 @pytest.mark.parametrize("runtime", ["VLLM", "TGI"])
 async def test_we_observe_start_up_service_and_failure(runtime: str) -> None:
-    server, port = of(runtime), free_port()
+    server, (port,) = of(runtime), free_ports(1)
     url = f"http://127.0.0.1:{port}"
     # Given a server that loads its weights: nothing listens yet
     assert await observed(url) is Answer.FAILED

@@ -189,11 +189,10 @@ def test_old_generations_go_after_the_swap(bench: Bench, wiki: dict[str, object]
 
 def test_progress_and_metrics_are_served(bench: Bench, wiki: dict[str, object]) -> None:
     port = free_port()
-    with served(bench.progress, port):
-        url = f"http://127.0.0.1:{port}"
-        assert httpx.get(f"{url}/progress").json()["phase"] == "Listing"
+    with served(bench.progress, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        assert client.get("/progress").json()["phase"] == "Listing"
         bench.build(wiki)
-        assert httpx.get(f"{url}/progress").json() == {
+        assert client.get("/progress").json() == {
             "percent": 100,
             "phase": "Done",
             "files": 4,
@@ -201,7 +200,7 @@ def test_progress_and_metrics_are_served(bench: Bench, wiki: dict[str, object]) 
             "embedded": 4,
             "reused": 0,
         }
-        metrics = httpx.get(f"{url}/metrics").text
+        metrics = client.get("/metrics").text
         assert 'nimblet_indexer_passages_total{vector="embedded"} 4.0' in metrics
         assert "wiki" not in metrics
-        assert httpx.get(f"{url}/else").status_code == 404
+        assert client.get("/else").status_code == 404

@@ -5,7 +5,6 @@ They follow what vLLM and TGI publish of their API; they load no model and prove
 """
 
 import json
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,13 +91,6 @@ async def stream(request: web.Request, events: Sequence[Mapping[str, Any] | str]
         await response.write(f"data: {text}\n\n".encode())
     await response.write_eof()
     return response
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager
