@@ -56,7 +56,7 @@ class Bench:
     login: tuple[str, str] | None = None
     claim: Path = Path("/nowhere")
     registries: tuple[str, ...] = ()
-    stall_seconds: float = 5.0
+    stall_seconds: float = 60.0
     now: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
     @property

@@ -60,7 +60,8 @@ def serving_s3(objects: Mapping[str, bytes], *, folder: Path) -> Iterator[S3]:
 
 def admit(port: int, *, unsigned: int) -> None:
     """Let the next requests pass unsigned: the server knows no other way for the exchange of a token."""
-    httpx.post(f"http://127.0.0.1:{port}/moto-api/reset-auth", content=str(unsigned)).raise_for_status()
+    url = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+    httpx.post(url, content=str(unsigned), timeout=60).raise_for_status()
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:

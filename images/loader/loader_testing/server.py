@@ -69,7 +69,7 @@ class LoopbackServer:
                     for chunk in reply.body:
                         self.wfile.write(chunk)
                     if reply.hold:
-                        outer.stopping.wait(30)
+                        outer.stopping.wait(90)
                 except OSError:
                     return  # the loader hung up, as it should
 

@@ -7,6 +7,7 @@ Both are stand-ins without hardware; signatures, keys and TLS are real.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,10 +158,11 @@ def test_a_broker_of_another_authority_learns_nothing(tmp_path: Path) -> None:
 
 def test_nobody_listening_is_told_by_who_it_is(tmp_path: Path) -> None:
     guest = Guest()
-    with listening(guest, tmp_path) as places:
+    with listening(guest, tmp_path) as places, socket.socket() as held:
         gate = Gate.model_validate_json(places.gate(guest))
-    with pytest.raises(SourceError) as told:
-        obtain(gate, agent=places.agent)
+        held.bind(("127.0.0.1", 0))  # and never listens: a port that was left may be somebody else's by now
+        with pytest.raises(SourceError) as told:
+            obtain(gate, agent=f"http://127.0.0.1:{held.getsockname()[1]}")
     assert told.value.reason is Reason.EvidenceUnavailable
 
 
@@ -230,7 +232,8 @@ def test_the_operator_is_answered_by_the_guests_key(tmp_path: Path) -> None:
     with listening(guest, tmp_path) as places:
         held = holder(places, places.gate(guest))
         held.renew()
-        with answering(held, 0) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        base = "http://127.0.0.1:{}"
+        with answering(held, 0) as port, httpx.Client(base_url=base.format(port), timeout=60) as client:
             assert client.get("/healthz").status_code == 200
             answer = client.get("/attestation", params={"nonce": CHALLENGE.nonce})
             codes = [client.get(path).status_code for path in ("/attestation", "/attestation?nonce=short", "/x")]

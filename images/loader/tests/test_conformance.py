@@ -221,14 +221,14 @@ def trickle(_request: Request, reply: Reply) -> Reply:
 
 
 def slow_but_steady(trial: Trial) -> None:
-    trial.bench.stall_seconds = 0.3
     trial.fail(trickle)
+    trial.bench.stall_seconds = 0.3
     trial.arrives()
 
 
 def silent(trial: Trial) -> None:
-    trial.bench.stall_seconds = 0.2
     trial.fail(*[stall(0)] * 3)
+    trial.bench.stall_seconds = 0.2
     assert trial.refused() is Reason.DownloadStalled
 
 

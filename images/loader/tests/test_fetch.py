@@ -2,7 +2,6 @@
 """Fetching, the same for every connector: verified files or none, resumed where that is sound."""
 
 import hashlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from loader_testing.hub import Fault, body, cut, endless, flip, header, sound, s
 from nimblet_egress.errors import Reason, SourceError
 from nimblet_loader.contract import Artifact, ArtifactFile
 from nimblet_loader.progress import Progress, served
+from retriever_testing.process import free_port
 
 
 @dataclass
@@ -254,17 +254,11 @@ def test_the_redirect_carries_no_token_and_the_digest_is_checked(bench: Bench) -
 def test_progress_is_served_in_percent(bench: Bench) -> None:
     progress = Progress()
     bench.fetch(progress=progress)
-    with served(progress, free_port()) as port, httpx.Client() as client:
+    with served(progress, free_port()) as port, httpx.Client(timeout=60) as client:
         answer = client.get(f"http://127.0.0.1:{port}/progress").json()
         assert client.get(f"http://127.0.0.1:{port}/").status_code == 404
     size = len(bench.content)
     assert answer == {"percent": 100, "bytes": size, "total": size, "phase": "Done"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_each_tenth_is_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
