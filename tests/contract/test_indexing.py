@@ -16,6 +16,7 @@ import pytest
 
 from e2e.data import corpus
 from e2e.data.records import Split
+from gateway_testing.process import eventually
 from indexer_testing.files import docx_bomb, docx_file, pdf
 from nimblet_indexer.parse.file import parse_file
 from nimblet_indexer.report import Report
@@ -70,6 +71,12 @@ class Bench:
         answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer
+
+    def taken(self) -> float:
+        """Return how many batches of passages the retriever has kept so far."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
+        counts = [line for line in lines if line.startswith("nimblet_retriever_requests_total{")]
+        return sum(float(line.split()[-1]) for line in counts if '/passages"' in line and 'reason="ok"' in line)
 
     def found(self, query: str) -> dict[str, str]:
         """Return texts of the found passages by their citation's id."""
@@ -151,13 +158,15 @@ def test_killed_build_goes_on_where_it_was(bench: Bench) -> None:
         path.unlink()
     for number in range(200):
         (bench.documents / f"{number:03}.txt").write_text(f"Document number {number} tells fact {number * 7}.")
-    before = len(bench.model.embedded)
+    before, taken = len(bench.model.embedded), bench.taken()
     command = [sys.executable, "-m", "nimblet_indexer", "--config", str(bench.config("g000004"))]
     command += ["--progress-port", "0"]
     with subprocess.Popen([*command, "--report", os.devnull]) as indexer:
         while len(bench.model.embedded) < before + 60:
             assert indexer.poll() is None
         indexer.kill()
+    # (what was on its way goes on without it, and counts when it is kept)
+    eventually(lambda: bench.taken() > taken)
     # When it runs again
     report = bench.build("g000004")
     # Then everything is there, and what was embedded is not embedded again

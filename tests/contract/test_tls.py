@@ -54,8 +54,8 @@ class Plane:
     index_url: str
     folder: Path
 
-    def build(self, trusted: Path) -> "subprocess.CompletedProcess[bytes]":
-        """Run the indexer, which trusts what a folder says."""
+    def build(self, trusted: Path, *, patience: float = 60) -> "subprocess.CompletedProcess[bytes]":
+        """Run the indexer, which trusts what a folder says, and waits so many seconds for a retriever."""
         documents, key = self.folder / "documents", self.folder / "key"
         documents.mkdir(exist_ok=True)
         (documents / "bike.md").write_text("# Bicycles\n\nA bicycle may be parked in the yard.\n")
@@ -64,7 +64,7 @@ class Plane:
             "version": 1,
             "generation": "g000001",
             "token": "t1",
-            "retriever": {"url": self.index_url, "keyFile": str(key), "patienceSeconds": 1},
+            "retriever": {"url": self.index_url, "keyFile": str(key), "patienceSeconds": patience},
             "sources": [{"name": "wiki", "folder": str(documents), "access": ["public"]}],
             "serve": True,
         }
@@ -170,7 +170,7 @@ def test_who_trusts_another_authority_gets_nothing(plane: Plane, tmp_path: Path)
     with gateway(plane.gateway_config(tmp_path), tls=own.folder) as running:
         refused = running.chat("hello")
         assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    assert plane.build(own.folder).returncode != 0
+    assert plane.build(own.folder, patience=1).returncode != 0
 
 
 def test_a_program_without_its_certificate_says_so_and_ends(tmp_path: Path) -> None:

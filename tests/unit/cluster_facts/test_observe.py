@@ -2,6 +2,7 @@
 """Asking pods, against a real HTTP server on loopback."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -74,7 +75,7 @@ async def bench(stub: Stub, *, wait: float = 60.0) -> AsyncIterator[Bench]:
     async with aiohttp.ClientSession() as session:
         observer = Observer(
             session=session,
-            patience=Patience(timeout=10.0, retry=5.0, wait=wait),
+            patience=Patience(timeout=60.0, retry=5.0, wait=wait),
             wake=woken.put_nowait,
             clock=lambda: clock[0],
             url_of=lambda pod, port: stub.url,  # noqa: ARG005
@@ -175,10 +176,11 @@ async def test_what_is_forgotten_is_asked_again() -> None:
 
 @pytest.mark.asyncio
 async def test_no_server_is_a_failed_answer() -> None:
-    async with stub_server() as stub:
-        gone = stub.url
-    async with aiohttp.ClientSession() as session:
-        observation = await ask(session, Asking(url=gone, api_key="nk-1", timeout=60))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and never listens: a port that was left may be somebody else's by now
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        async with aiohttp.ClientSession() as session:
+            observation = await ask(session, Asking(url=url, api_key="nk-1", timeout=60))
     assert observation.answer is Answer.FAILED
     assert "connection" in observation.detail
 

@@ -20,7 +20,7 @@ from tests.unit.shell.virtual import dice
 
 pytestmark = pytest.mark.asyncio
 DOCS = Key("RetrievalIndex", "team", "docs")
-LATE = 10.0
+LATE = 60.0
 """Seconds after which something that must happen has not."""
 
 

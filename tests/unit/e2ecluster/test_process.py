@@ -77,12 +77,14 @@ def test_a_process_may_die_with_its_starter(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     child = os.fork()
     if child == 0:
-        made = start(Command(name="grandchild", argv=("sleep", "60"), log=log, dies_with_parent=True))
-        (tmp_path / "record").write_text(records_to_json([made]))
-        # long enough for setpriv to have become sleep
-        comm = Path(f"/proc/{made.pid}/comm")
-        wait_until(lambda: comm.read_text().strip() == "sleep", seconds=60, what="sleep")
-        os._exit(0)
+        try:
+            made = start(Command(name="grandchild", argv=("sleep", "60"), log=log, dies_with_parent=True))
+            (tmp_path / "record").write_text(records_to_json([made]))
+            # long enough for setpriv to have become sleep
+            comm = Path(f"/proc/{made.pid}/comm")
+            wait_until(lambda: comm.read_text().strip() == "sleep", seconds=60, what="sleep")
+        finally:  # or a second pytest would go on from here
+            os._exit(0)
     os.waitpid(child, 0)
     (record,) = records_from_json((tmp_path / "record").read_text())
     wait_until(lambda: not is_alive(record), seconds=60, what="the grandchild's end")

@@ -143,7 +143,7 @@ def test_client_that_leaves_in_the_middle_is_no_error(
         raw.sendall(b"GET /files/tiny.gguf HTTP/1.1\r\n\r\nGET ")
         raw.recv(1)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    assert httpx.get(f"{mirror.url}/healthz", trust_env=False).status_code == 200
+    assert httpx.get(f"{mirror.url}/healthz", trust_env=False, timeout=60).status_code == 200
     assert capfd.readouterr().err == ""
 
 
@@ -170,7 +170,7 @@ def test_https_serves_and_redirects_to_https(hub: Hub, certificate: Path, model_
     trust = ssl.create_default_context(cafile=str(certificate))
     with (
         serve(hub, listener=Listener(certificate=certificate)) as server,
-        httpx.Client(verify=trust, trust_env=False, follow_redirects=True) as http,
+        httpx.Client(verify=trust, trust_env=False, follow_redirects=True, timeout=60) as http,
     ):
         response = http.get(f"{server.url}/org/tiny/resolve/main/tiny.gguf")
     assert response.url.scheme == "https"
@@ -183,6 +183,6 @@ def test_observer_sees_each_answer_and_no_secret_in_its_target(hub: Hub) -> None
     def observe(method: str, request: Request, response: Response) -> None:
         seen.append((method, request.target, response.status))
 
-    with serve(hub, observe=observe) as server, httpx.Client(trust_env=False) as http:
+    with serve(hub, observe=observe) as server, httpx.Client(trust_env=False, timeout=60) as http:
         http.get(f"{server.url}/healthz", headers={"Authorization": f"Bearer {TOKEN}"})
     assert seen == [("GET", "/healthz", 200)]
