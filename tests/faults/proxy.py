@@ -262,8 +262,11 @@ class Proxy:
                 self._log(incoming, answer.status)
                 response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
                 await response.prepare(request)
-                async for line in self.faults.lines(incoming, _lines_of(answer)):
-                    await response.write(line + b"\n")
+                try:
+                    async for line in self.faults.lines(incoming, _lines_of(answer)):
+                        await response.write(line + b"\n")
+                finally:
+                    _abort(answer)
             await response.write_eof()
         except (aiohttp.ClientError, ConnectionError):
             return _cut(request)
@@ -319,6 +322,12 @@ def _cut(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=HTTPStatus.BAD_GATEWAY)
+
+
+def _abort(answer: aiohttp.ClientResponse) -> None:
+    """Let go of a watch that has not ended: TLS would be said goodbye to, which may outlast the proxy's loop."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 async def _lines_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
