@@ -35,6 +35,8 @@ from nimblet_loader.folder import Partial, file_size, measured, open_place, read
 RECORD: Final = ".nimblet-cache.json"
 FOLDER: Final = re.compile(r"^[0-9a-f]{32}$")
 _TEMPORARY: Final = re.compile(r"^\..+\.([A-Za-z0-9-]{1,64})\.part$")
+_PASSING: Final = re.compile(rf"{_TEMPORARY.pattern}|^\.nfs[0-9a-f]+$")
+"""What may lie beside a folder's files: what fillers write, and what NFS keeps of a removed file that is open."""
 _RECORD_BYTES: Final = 65536
 _POLL_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ def fill(run: Fetch, cache: Cache) -> FetchReport:
     with translated(cache.folder):
         _sweep(run.root, cache, uid=run.uid, began=began)
         folder = _made(run.root, cache.folder)
+        _sweep_strays(folder, run.artifact)
     record = read_record(folder)
     known = {file.path: file.sha256 for file in record.files} if record is not None else {}
     report = fetch(replace(run, root=folder, known=known, changing=lambda: _unrecord(folder)))
@@ -91,7 +94,10 @@ def fill(run: Fetch, cache: Cache) -> FetchReport:
 
 
 def verify(check: Check) -> FetchReport:
-    """Compare every file of the folder with its record and the artifact; CacheCorrupted if one differs."""
+    """Compare every file of the folder with its record and the artifact; CacheCorrupted if one differs.
+
+    Nothing else may lie there: a server that is given a folder reads all that has the name of tensors.
+    """
     check_folder(check.folder)
     began = check.now()
     folder = check.root / check.folder
@@ -99,6 +105,8 @@ def verify(check: Check) -> FetchReport:
     recorded = {file.path: file for file in record.files}
     for file in check.artifact.files:
         _verify_file(check, file, recorded.get(file.path))
+    for entry in _strays(folder, check.artifact):
+        raise _corrupted(f"Expected nothing but the model's files in the cache; found {quoted(entry.name)} too.")
     known = {file.path: recorded[file.path].sha256 for file in check.artifact.files}
     return fetch_report(check.artifact, sha256=known, seconds=check.now() - began)
 
@@ -206,6 +214,30 @@ def _sweep_temporaries(folder: Path, *, uid: str, before: float) -> None:
                 _log.info("removed %s, left by a filler that is gone", entry.name)
         except FileNotFoundError:
             continue  # its filler finished or another one was faster
+
+
+def _strays(folder: Path, artifact: Artifact, *, below: str = "") -> Iterator[os.DirEntry[str]]:
+    """Yield what lies in a folder and is not of the artifact. Of GGUF servers are given files, not folders."""
+    if artifact.format == "GGUF":
+        return
+    known = {file.path for file in artifact.files}
+    for entry in list(os.scandir(folder)):
+        path = f"{below}{entry.name}"
+        if path in known or (not below and entry.name == RECORD) or _PASSING.match(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False) and any(file.startswith(f"{path}/") for file in known):
+            yield from _strays(folder / entry.name, artifact, below=f"{path}/")
+        else:
+            yield entry
+
+
+def _sweep_strays(folder: Path, artifact: Artifact) -> None:
+    for entry in _strays(folder, artifact):
+        _log.warning("removing %s, which is no file of the model", entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def _recorded_since(folder: Path, began: float) -> bool:

@@ -205,8 +205,9 @@ def _verify(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Ba
 
 def _check(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:
     artifact = parse_artifact(_read(arguments.artifact, "the artifact"))
-    check_artifact(_uncached(_trusted(environment).source), artifact)
-    return check(artifact, arguments.dest, now=time.monotonic)
+    source = _uncached(_trusted(environment).source)
+    check_artifact(source, artifact)
+    return check(artifact, source, arguments.dest, now=time.monotonic)
 
 
 def _attest(arguments: argparse.Namespace, environment: Mapping[str, str]) -> BaseModel:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loader_testing import tensors
 from loader_testing.bench import MODEL, Bench
 from loader_testing.hub import stall
 from loader_testing.pod import START_SECONDS, Pod
@@ -299,3 +300,52 @@ def test_a_record_names_what_was_there(bench: Bench) -> None:
     assert record == CacheRecord.model_validate(
         {"version": 1, "files": ({"path": MODEL, "size": len(bench.content), "sha256": bench.digest},)}
     )
+
+
+def put_tensors(folder: Path, name: str) -> None:
+    """Put a file of tensors beside the model's; what is named as a folder becomes one."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tensors.file())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zzz.safetensors",
+        ".zzz.safetensors",
+        "model-00001-of-00001.safetensors",
+        "params.json",
+        "2_Dense/model.safetensors",
+    ],
+)
+def test_what_lies_beside_a_repositorys_files_is_refused_and_the_next_fill_removes_it(
+    bench: Bench, name: str
+) -> None:
+    # given a filled folder, which vLLM and TGI are given whole: they load every file of tensors in it
+    bench.hub.files = tensors.repository()
+    artifact = bench.resolve()
+    filled(bench, artifact=artifact)
+    folder = bench.root / FOLDER
+    check = check_of(bench, artifact=artifact)
+    verify(check)
+    # when another pod of the namespace puts tensors of its own beside the verified ones
+    put_tensors(folder, name)
+    # then no server starts on them
+    with pytest.raises(SourceError) as caught:
+        verify(check)
+    assert caught.value.reason is Reason.CacheCorrupted
+    assert name.partition("/")[0] in caught.value.message
+    # and the fill that follows takes them away, and fetches nothing anew
+    assert filled(bench, uid="uid-2", artifact=artifact).downloaded_bytes == 0
+    assert verify(check).files == len(artifact.files)
+    assert not (folder / name.partition("/")[0]).exists()
+
+
+def test_what_a_filler_or_the_file_system_keeps_beside_the_files_is_no_stray(bench: Bench) -> None:
+    bench.hub.files = tensors.repository()
+    artifact = bench.resolve()
+    filled(bench, artifact=artifact)
+    for name in (".model.safetensors.uid-9.part", ".nfs00000000000a1b2c"):
+        (bench.root / FOLDER / name).write_bytes(b"x")
+    assert verify(check_of(bench, artifact=artifact)).files == len(artifact.files)
