@@ -10,6 +10,8 @@ import pytest
 
 from nimblet.cluster.permissions import ISSUER_PERMISSIONS, PERMISSIONS, Permission, Scope
 from nimblet.crdgen.crd import KINDS
+from nimblet.manifests.gate import GATE_PORT
+from nimblet.manifests.network import HTTP_PORT, PROGRESS_PORT
 from nimblet.plan.places import PLACES
 from nimblet.shell.options import parser
 from tests.contract.chart_support import CHART, NAMESPACE, Object, at, helm, of_kind, only, render
@@ -165,6 +167,14 @@ def test_a_service_monitor_is_made_on_request() -> None:
     assert isinstance(selected, dict)
     assert isinstance(labelled, dict)
     assert selected.items() <= labelled.items()
+
+
+def test_the_operator_may_ask_pods_at_every_port_that_it_asks() -> None:
+    policies = {str(at(item, "metadata", "name")): item for item in of_kind(render(), "NetworkPolicy")}
+    rules = at(policies["nimblet-operator"], "spec", "egress")
+    assert isinstance(rules, list)
+    (to_pods,) = [rule for rule in rules if any("podSelector" in peer for peer in rule.get("to", []))]
+    assert {item["port"] for item in to_pods["ports"]} == {HTTP_PORT, PROGRESS_PORT, GATE_PORT}
 
 
 def test_templates_are_short() -> None:
