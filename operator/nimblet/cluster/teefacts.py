@@ -210,7 +210,7 @@ def _pods(mirror: Mirror, key: Key) -> tuple[LivePod, ...]:
             created_at=pod.metadata.creation_timestamp,
             uid=pod.metadata.uid,
             gated=not pod.status.container_statuses or pod.container(GATE) is not None,
-            opened=_is_open(pod),
+            opened=_is_open(pod) or _works(pod),
             gate_exit=_gate_exit(pod.container(GATE)),
         )
         for pod in _live(mirror, key)
@@ -225,6 +225,13 @@ def _live(mirror: Mirror, key: Key) -> list[Pod]:
 def _is_open(pod: Pod) -> bool:
     gate = pod.container(GATE)
     return gate is not None and gate.ready
+
+
+def _works(pod: Pod) -> bool:
+    """Tell whether a container beside a gate runs: while the gate is down, nothing proves what it let through."""
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    gated = pod.container(GATE) is not None
+    return gated and any(item.state.running is not None for item in statuses if item.name != GATE)
 
 
 def _gate_exit(gate: ContainerStatus | None) -> int | None:

@@ -198,6 +198,10 @@ async def test_gates_are_seen_and_the_texts_that_they_need_are_read() -> None:
     mirror = Mirror()
     mirror.put("Pod", gated_pod("open", ready=True, state={"running": {}}))
     mirror.put("Pod", gated_pod("shut", ready=False, lastState={"terminated": {"exitCode": 90}}))
+    # a gate that was killed, with what it had let through before still at work
+    down = gated_pod("down", ready=False, lastState={"terminated": {"exitCode": 137}})
+    working = {"name": "model", "ready": True, "state": {"running": {}}}
+    mirror.put("Pod", {**down, "status": {**down["status"], "containerStatuses": [working]}})
     begun = {"phase": "Running", "containerStatuses": [{"name": "model", "ready": True}]}
     mirror.put("Pod", {**child("Pod", "older", version=4, spec={"nodeName": "n"}), "status": begun})
     cluster = Cluster()
@@ -205,7 +209,12 @@ async def test_gates_are_seen_and_the_texts_that_they_need_are_read() -> None:
     cluster.answers[GUEST] = {"metadata": {"name": "guest"}, "data": {"k": "the keys"}}
     facts = await read(cluster, mirror)
     pods = {pod.name: (pod.gated, pod.opened, pod.gate_exit) for pod in facts.pods}
-    assert pods == {"open": (True, True, None), "shut": (True, False, 90), "older": (False, False, None)}
+    assert pods == {
+        "open": (True, True, None),
+        "shut": (True, False, 90),
+        "down": (True, True, 137),
+        "older": (False, False, None),
+    }
     assert facts.texts == {"p": AttestationTexts(keys="the keys")}
     assert (facts.reports, facts.operator_namespace) == (
         {},
