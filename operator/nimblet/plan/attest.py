@@ -112,10 +112,15 @@ def gate_flaw(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
     if wanted.kbs is not None and wanted.kbs.ca_ref is not None and texts.ca is None:
         found = f"TEEPolicy {name}: the ConfigMap of attestation.kbs.caRef, or its key, is not there."
         return problem(Reason.ATTESTATION_UNAVAILABLE, found)
-    if wanted.initdata is not None and measured(tee.initdata.get(name, "")) is None:
-        found = f"TEEPolicy {name}: the initdata names no hash (algorithm) by which a token could be compared."
-        return problem(Reason.INITDATA_REFUSED, found)
-    return None
+    return _initdata_flaw(policy, tee)
+
+
+def _initdata_flaw(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
+    """Return why no token could be held against a policy's initdata."""
+    if policy.spec.attestation.initdata is None or measured(tee.initdata.get(policy.name, "")) is not None:
+        return None
+    found = f"TEEPolicy {policy.name}: the initdata names no hash (algorithm) by which a token could be compared."
+    return problem(Reason.INITDATA_REFUSED, found)
 
 
 def plan_gate(
@@ -132,6 +137,10 @@ def plan_gate(
         what = "verifiers" if len(keys) > 1 else "key brokers" if len(brokers) > 1 else "too many referenceValues"
         found = f"TEEPolicy {', '.join(policy.name for policy in having)} name different {what}."
         return problem(Reason.POLICIES_CONFLICT, found.replace("different too", "too"))
+    # also of policies that have no verifier themselves: the pods carry their initdata through this gate
+    unmeasured = next((flaw for flaw in (_initdata_flaw(policy, tee) for policy in policies) if flaw), None)
+    if unmeasured is not None:
+        return unmeasured
     pinned = keys.pop()
     hardware = any(policy.spec.attestation.mode == "Hardware" for policy in policies)
     texts = [tee.initdata.get(policy.name, "") for policy in policies if policy.spec.attestation.initdata]

@@ -270,6 +270,10 @@ def test_of_a_guest_without_words_the_exit_code_tells_the_reason(code: int, reas
 def test_a_gate_that_was_stopped_tells_nothing_of_its_guest(code: int) -> None:
     stopped = replace(POD, name="smollm2-2", uid="uid-2", opened=False, gate_exit=code)
     assert shown(planned(pods=(POD, stopped), uid_1=report()), "PolicyEnforced") == ("True", "Attested")
+    # but what it had let through before is proved by nobody while it is away
+    going_on = replace(stopped, opened=True)
+    waiting = planned(pods=(POD, going_on), uid_1=report())
+    assert shown(waiting, "PolicyEnforced") == ("Unknown", "AttestationPending")
 
 
 def test_a_pod_from_before_the_gate_is_told() -> None:
@@ -320,3 +324,18 @@ def test_initdata_without_a_hash_that_hardware_holds_is_refused(algorithm: str) 
     blocked = guard_of(policy(attestation={**HARDWARE, "initdata": wanted}), initdata={"a": text}).blocked
     assert blocked is not None
     assert blocked.reason == Reason.INITDATA_REFUSED
+
+
+def test_initdata_of_another_policy_is_not_passed_over_for_want_of_a_hash() -> None:
+    # given a policy with a gate, and one without that names initdata which no token could be compared with
+    text, document = initdata("md5")
+    wanted = {"configMapRef": {"name": "i", "key": "i"}, "sha256": hashlib.sha256(document).hexdigest()}
+    other = policy("b", attestation={"mode": "Simulated", "initdata": wanted})
+    # when both bind a pod
+    guard = guard_of(policy(), other, initdata={"b": text})
+    # then none is made whose gate would not look at its initdata
+    assert guard.blocked is not None
+    assert guard.blocked.reason == Reason.INITDATA_REFUSED
+    # while without any gate it is put on the pods as it is
+    alone = policy(attestation={"mode": "Simulated", "initdata": wanted})
+    assert guard_of(alone, initdata={"a": text}).blocked is None
