@@ -83,13 +83,13 @@ async def test_what_the_operator_renders_the_gate_obeys_and_its_answer_proves(tm
                 reports = await challenger.reports(Key("CompactModel", "t", "m"), [GatedPod(uid=POD.uid, ip="x")])
     told = TEEFacts(pods=(POD,), reports=reports)
     now = datetime.now(UTC)
-    proof = judge_pods(guard.gate, told, server_class="kata-qemu-tdx", now=now)
+    proof = judge_pods(guard.gate, told, now=now)
     assert (proof.flaw, proof.pending, proof.hardware) == (None, None, False)
     assert proof.status is not None
     assert (proof.status.mode, proof.status.proved_pods) == ("Simulated", 1)
     # the same tokens prove nothing to a policy that wants hardware
     strict = plan_guard(Bindable(ref=None), tee_of(places, guest, mode="Hardware"), nodes_of("TDX")).gate
-    flaw = judge_pods(strict, told, server_class="kata-qemu-tdx", now=now).flaw
+    flaw = judge_pods(strict, told, now=now).flaw
     assert flaw is not None
     assert flaw.reason == "TechnologyMismatch"
 

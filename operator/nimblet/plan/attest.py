@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from nimblet.api.attestation import AttestationStatus
 from nimblet.api.teepolicy import Technology, TEEPolicy
 from nimblet.conditions import Reason
+from nimblet.manifests.confine import SERVER_COMPONENT
 from nimblet.manifests.gate import GATE, GateForm
 from nimblet.plan.initdata import measured
 from nimblet.plan.stage import Problem, Progress, problem
 from nimblet.plan.teefacts import AttestationTexts, LivePod, TEEFacts
+from nimblet_attestation.claims import CPU
 from nimblet_attestation.demands import MAX_KEYS, MAX_REFERENCES, Demands, Gate, Kbs, Reference
 from nimblet_attestation.flaws import Refused
 from nimblet_attestation.keys import VerifierKey, parse_keys
@@ -98,8 +100,9 @@ def gate_flaw(policy: TEEPolicy, tee: TEEFacts) -> Problem | None:
     name, wanted = policy.name, policy.spec.attestation
     if wanted.mode == "Hardware":
         lacks = "verifier" if wanted.verifier is None else ""
-        if not lacks and wanted.initdata is None and not wanted.reference_values:
-            lacks = "initdata or referenceValues"
+        measures = any(item.device == CPU for item in wanted.reference_values)
+        if not lacks and wanted.initdata is None and not measures:
+            lacks = f"initdata or referenceValues of {CPU}"
         if lacks:
             found = f"TEEPolicy {name} asks for attestation.mode Hardware without {lacks}."
             return problem(Reason.ATTESTATION_UNAVAILABLE, found)
@@ -144,14 +147,16 @@ def plan_gate(
     pinned = keys.pop()
     hardware = any(policy.spec.attestation.mode == "Hardware" for policy in policies)
     texts = [tee.initdata.get(policy.name, "") for policy in policies if policy.spec.attestation.initdata]
+    # what has no device can't show what one of them must be
+    of_guest = tuple(item for item in references if item.device == CPU) if device else references
     demands = Demands(
         keys=pinned if not isinstance(pinned, str) else (),
         tees=TEES[technology] if hardware else (*TEES[technology], SAMPLE),
-        references=references,
+        references=of_guest,
         initdata=measured(texts[0]) if texts else None,
     )
     devices = DEVICES if hardware else (*DEVICES, SAMPLE_DEVICE)
-    server = demands.model_copy(update={"devices": devices}) if device else demands
+    server = demands.model_copy(update={"devices": devices, "references": references}) if device else demands
     return GatePlan(hardware=hardware, demands=demands, server=server, kbs=brokers.pop())
 
 
@@ -188,8 +193,8 @@ def _port(url: str) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def judge_pods(gate: GatePlan | None, tee: TEEFacts, *, server_class: str, now: datetime) -> Proof:
-    """Return what the pods that run prove to the operator itself."""
+def judge_pods(gate: GatePlan | None, tee: TEEFacts, *, now: datetime) -> Proof:
+    """Return what the pods that run prove to the operator itself: each what its own gate is asked for."""
     if gate is None:
         return Proof()
     proven: dict[str, Proven] = {}
@@ -197,7 +202,7 @@ def judge_pods(gate: GatePlan | None, tee: TEEFacts, *, server_class: str, now: 
     silent: list[str] = []
     starting: list[str] = []
     for pod in sorted(tee.pods, key=lambda item: item.name):
-        demands = gate.server if pod.runtime_class == server_class else gate.demands
+        demands = gate.server if pod.component == SERVER_COMPONENT else gate.demands
         found = _judged(pod, tee, demands, now=now)
         if isinstance(found, Problem):
             flaw = flaw or found

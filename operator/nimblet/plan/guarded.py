@@ -189,7 +189,7 @@ def policy_status(guard: Guard, proof: Proof, *, encrypted: bool, uncovered: Ite
 
 def judge_proof(guard: Guard, tee: TEEFacts, now: datetime) -> Proof:
     """Return what the pods that run prove."""
-    return judge_pods(guard.gate, tee, server_class=_class(guard), now=now)
+    return judge_pods(guard.gate, tee, now=now)
 
 
 def _proof_word(guard: Guard, proof: Proof) -> str:

@@ -19,7 +19,7 @@ from nimblet.api.compactmodel import CompactModelStatus
 from nimblet.api.teepolicy import TEEPolicy
 from nimblet.conditions import Reason
 from nimblet.manifests.gate import GATE, GATE_PORT
-from nimblet.plan.attest import GATE_REASONS, PENDING_SECONDS
+from nimblet.plan.attest import GATE_REASONS, PENDING_SECONDS, judge_pods
 from nimblet.plan.facts import ModelFacts
 from nimblet.plan.initdata import measured
 from nimblet.plan.result import Plan
@@ -95,7 +95,7 @@ def answering(tee: TEEFacts) -> ModelFacts:
     ("attestation", "words"),
     [
         ({"mode": "Hardware"}, "Hardware without verifier"),
-        ({**HARDWARE, "referenceValues": []}, "Hardware without initdata or referenceValues"),
+        ({**HARDWARE, "referenceValues": []}, "Hardware without initdata or referenceValues of cpu0"),
         ({**HARDWARE, "verifier": {"keys": "{}"}}, "is no set of public EC"),
         ({**HARDWARE, "verifier": {"configMapRef": {"name": "k", "key": "k"}}}, "that is not there"),
         ({**HARDWARE, "kbs": {**KBS, "caRef": {"name": "k", "key": "k"}}}, "caRef, or its key, is not there"),
@@ -171,6 +171,36 @@ def test_a_confidential_gpu_is_asked_of_the_model_server_alone() -> None:
             devices.setdefault(part, set()).add(Gate.model_validate_json(text).demands.devices)
     assert devices.pop("model") == {("nvidia",)}
     assert set().union(*devices.values()) == {()}
+
+
+GPU: Mapping[str, Any] = {"device": "gpu0", "claim": "/driver", "values": ["570.1"]}
+
+
+def test_a_guest_without_a_gpu_is_held_against_nothing_of_one() -> None:
+    # given what a GPU must tell, beside what a guest must
+    both = {**HARDWARE, "referenceValues": [REFERENCE, GPU]}
+    bound = policy(technologies=["NVIDIA-CC"], attestation=both)
+    # when the pods of an index, or of a model beside its server, have only a guest to show
+    index = Bindable(ref=PolicyRef(name="a"), gate_image="loader:1")
+    gate = plan_guard(index, facts(bound), nodes_of("GPU-CC on SNP")).gate
+    assert gate is not None
+    assert [item.device for item in gate.demands.references] == ["cpu0"]
+    assert [item.device for item in gate.server.references] == ["cpu0", "gpu0"]
+    pod = replace(POD, runtime_class="kata-qemu-snp", component="retriever")
+    tee = facts(bound, pods=(pod,), reports={"uid-1": report(replace(TDX, tee="snp"))})
+    # then the operator asks of them what their gates do, and of the server its device too
+    proved = judge_pods(gate, tee, now=NOW)
+    assert proved.flaw is None
+    assert proved.status is not None
+    assert proved.status.proved_pods == 1
+    server = judge_pods(gate, replace(tee, pods=(replace(pod, component="model"),)), now=NOW).flaw
+    assert server is not None
+    assert server.reason == Reason.TECHNOLOGY_MISMATCH
+    # and a policy that names nothing of the guest itself proves none
+    alone = policy(technologies=["NVIDIA-CC"], attestation={**HARDWARE, "referenceValues": [GPU]})
+    blocked = plan_guard(index, facts(alone), nodes_of("GPU-CC on SNP")).blocked
+    assert blocked is not None
+    assert blocked.reason == Reason.ATTESTATION_UNAVAILABLE
 
 
 def test_the_network_lets_operator_and_broker_through() -> None:
