@@ -189,8 +189,9 @@ GATED: Json = {
 }
 
 
-def gated_pod(name: str, **gate: object) -> Json:
+def gated_pod(name: str, *others: Json, **gate: object) -> Json:
     status = {"podIP": "192.0.2.1", "initContainerStatuses": [{"name": "attest", **gate}], "phase": "Pending"}
+    status |= {"containerStatuses": list(others)}
     return {**child("Pod", name, version=4, spec={"nodeName": "n"}), "status": status}
 
 
@@ -199,9 +200,8 @@ async def test_gates_are_seen_and_the_texts_that_they_need_are_read() -> None:
     mirror.put("Pod", gated_pod("open", ready=True, state={"running": {}}))
     mirror.put("Pod", gated_pod("shut", ready=False, lastState={"terminated": {"exitCode": 90}}))
     # a gate that was killed, with what it had let through before still at work
-    down = gated_pod("down", ready=False, lastState={"terminated": {"exitCode": 137}})
-    working = {"name": "model", "ready": True, "state": {"running": {}}}
-    mirror.put("Pod", {**down, "status": {**down["status"], "containerStatuses": [working]}})
+    working: Json = {"name": "model", "ready": True, "state": {"running": {}}}
+    mirror.put("Pod", gated_pod("down", working, ready=False, lastState={"terminated": {"exitCode": 137}}))
     begun = {"phase": "Running", "containerStatuses": [{"name": "model", "ready": True}]}
     mirror.put("Pod", {**child("Pod", "older", version=4, spec={"nodeName": "n"}), "status": begun})
     cluster = Cluster()
