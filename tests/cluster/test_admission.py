@@ -38,8 +38,8 @@ RULES = (
     {
         "apiGroups": ["", "apps", "batch"],
         "resources": [
-            *("pods", "pods/ephemeralcontainers", "deployments", "replicasets", "jobs", "cronjobs"),
-            *("secrets", "persistentvolumeclaims"),
+            *("pods", "pods/ephemeralcontainers", "pods/status", "deployments", "replicasets", "jobs", "cronjobs"),
+            *("secrets", "persistentvolumeclaims", "persistentvolumeclaims/status"),
         ],
         "verbs": ["create", "get", "update", "patch"],
     },
@@ -208,6 +208,45 @@ def test_a_pod_of_ours_keeps_its_images_and_labels(yard: Yard) -> None:
     assert edit(labels_={**given, "mine": "too"}) == ""
 
 
+def test_no_label_of_ours_comes_or_goes_by_way_of_a_status(yard: Yard) -> None:
+    # given pods, one of ours and one of a tenant who may write their status
+    pods = yard.pods()
+    for name, given, maker in (("told-ours", OURS, yard.controller), ("told-theirs", {}, yard.tenant)):
+        pod = a_pod(given, CLASS)
+        pod["metadata"]["name"] = name
+        made: Any = maker.create(pods, pod)
+
+        def edit(labels_: Mapping[str, str], made: Any = made, name: str = name) -> str:
+            edited = {**made, "metadata": {**made["metadata"], "labels": dict(labels_)}}
+            edited["status"] = {**made["status"], "message": "told"}
+            return refusal(yard.tenant, f"{pods}/{name}/status", edited, verb="replace")
+
+        # when they take our label off or put it on that way, which the server does like any label
+        other = {} if given else OURS
+        eventually(lambda other=other, edit=edit: ORIGIN in edit(other), what=f"a refusal of {other}")  # type: ignore[misc]
+        # then it is refused, and a status as kubelets write it is not
+        assert edit(given) == ""
+
+
+def test_runtimes_are_told_nothing_else_of_a_pod_of_ours(yard: Yard) -> None:
+    # given a pod that waits for its node, whose annotations its runtime will read
+    pods, key = yard.pods(), "io.katacontainers.config.hypervisor.cc_init_data"
+    ours = a_pod(OURS, CLASS)
+    ours["metadata"] |= {"name": "annotated", "annotations": {key: "of-the-policy"}}
+    made: Any = yard.controller.create(pods, ours)
+
+    def edit(annotations: Mapping[str, str]) -> str:
+        edited = {**made, "metadata": {**made["metadata"], "annotations": dict(annotations)}}
+        return refusal(yard.tenant, f"{pods}/annotated", edited, verb="replace")
+
+    # when a tenant changes what the runtime is told, or tells it more
+    parameters = {"io.katacontainers.config.hypervisor.kernel_params": "agent.debug_console"}
+    for told in ({}, {key: "another"}, {key: "of-the-policy", **parameters}):
+        eventually(lambda told=told: ORIGIN in edit(told), what=f"a refusal of {told}")  # type: ignore[misc]
+    # then it is refused; annotations of their own are not
+    assert edit({key: "of-the-policy", "mine": "too"}) == ""
+
+
 @pytest.mark.parametrize(
     ("kind", "group", "plural"),
     [
@@ -313,5 +352,10 @@ def test_what_is_found_by_its_marks_keeps_them(yard: Yard, kind: str, marks: dic
     assert KEPT in edit(labels={labels.MODEL: "other"})
     if marks:
         assert KEPT in edit(annotations={labels.RUNTIME_CLASSES: "runc"})
+    # or, of a claim, by way of its status
+    if kind == "PersistentVolumeClaim":
+        bare = {**made, "metadata": {**made["metadata"], "labels": {}}}
+        assert KEPT in refusal(yard.tenant, f"{path}/marked/status", bare, verb="replace")
+        assert refusal(yard.tenant, f"{path}/marked/status", made, verb="replace") == ""
     # then it is refused, while whatever else is theirs
     assert edit(labels={**OURS, "mine": "too"}, annotations={**marks, "also": "mine"}) == ""

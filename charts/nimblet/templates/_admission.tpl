@@ -24,6 +24,11 @@ namespaceSelector:
 {{ include "nimblet.admission.bears" (printf "%s.metadata" .) }} || (has({{ . }}.spec.template) && has({{ . }}.spec.template.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.template.metadata" .) }}) || (has({{ . }}.spec.jobTemplate) && ((has({{ . }}.spec.jobTemplate.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.jobTemplate.metadata" .) }}) || (has({{ . }}.spec.jobTemplate.spec.template.metadata) && {{ include "nimblet.admission.bears" (printf "%s.spec.jobTemplate.spec.template.metadata" .) }})))
 {{- end }}
 
+{{/* CEL: whether what a runtime reads in the annotations of the first object stands in those of the second one too. */}}
+{{- define "nimblet.admission.told" -}}
+(!has({{ first . }}.metadata.annotations) || {{ first . }}.metadata.annotations.all(key, !['io.katacontainers', 'io.containerd', 'io.kubernetes'].exists(prefix, key.startsWith(prefix)) || (has({{ last . }}.metadata.annotations) && key in {{ last . }}.metadata.annotations && {{ last . }}.metadata.annotations[key] == {{ first . }}.metadata.annotations[key])))
+{{- end }}
+
 {{/* CEL: whether who asks is neither the operator nor a controller. */}}
 {{- define "nimblet.admission.stranger" -}}
 request.userInfo.username != 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "nimblet.name" . }}' && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:') && !(request.userInfo.username in {{ toJson .Values.admission.controllers | replace "\"" "'" }})
