@@ -228,6 +228,31 @@ def test_no_label_of_ours_comes_or_goes_by_way_of_a_status(yard: Yard) -> None:
         assert edit(given) == ""
 
 
+def test_a_pod_of_ours_stays_that_of_its_workload_and_resource(yard: Yard) -> None:
+    # given a pod of ours with its workload, for which any object that is there may stand
+    pods = yard.pods()
+    holder: Any = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "holder"}}
+    holder = yard.admin.create(f"/api/v1/namespaces/{yard.namespace}/configmaps", holder)
+    uid = holder["metadata"]["uid"]
+    workload_ = {"apiVersion": "v1", "kind": "ConfigMap", "name": "holder", "uid": uid, "controller": True}
+    ours = a_pod({labels.ASSISTANT: "desk"}, CLASS)
+    ours["metadata"] |= {"name": "owned", "ownerReferences": [workload_]}
+    made: Any = yard.controller.create(pods, ours)
+
+    def edit(**metadata: object) -> str:
+        edited = {**made, "metadata": {**made["metadata"], **metadata}}
+        return refusal(yard.tenant, f"{pods}/owned", edited, verb="replace")
+
+    # when a tenant gives it to another controller, or names another resource of ours: nobody would end it then
+    own = made["metadata"]["labels"]
+    mine = {**workload_, "name": "mine", "uid": "u-2"}
+    changes: list[dict[str, Any]] = [{"ownerReferences": [mine]}, {"ownerReferences": []}]
+    for change in (*changes, {"labels": {**own, labels.MODEL: "other"}}):
+        eventually(lambda change=change: ORIGIN in edit(**change), what=f"a refusal of {change}")  # type: ignore[misc]
+    # then it is refused
+    assert edit(labels={**own, "mine": "too"}) == ""
+
+
 def test_runtimes_are_told_nothing_else_of_a_pod_of_ours(yard: Yard) -> None:
     # given a pod that waits for its node, whose annotations its runtime will read
     pods, key = yard.pods(), "io.katacontainers.config.hypervisor.cc_init_data"
