@@ -68,6 +68,7 @@ def test_adapter_is_chosen_per_request_and_a_changed_one_refused(kube: Kube, nam
 
         kube.patch("compactmodel", NAME, namespace, merge={"spec": adapters(adapter.REPO, **PINNED)})
         model = kube.wait_ready(NAME, namespace)
+        kube.wait_alone(NAME, namespace)  # the server of before knows no adapter
         [status] = model.status.adapters or []
         assert (status.name, status.sha256, status.rank) == (ADAPTER, adapter.SHA256, adapter.RANK)
         chosen = json.loads(status.request)

@@ -124,6 +124,8 @@ def test_restart_and_rotation_under_load_fail_no_request(kube: Kube, namespace: 
                 finish(fresh)
             with traffic(endpoint, key=read) as after:
                 kube.wait_ready(NAME, namespace, seconds=120)
+                # a pod of the grace opens for the old key until it has drained
+                kube.wait_alone(NAME, namespace)
                 finish(after)
             new = Endpoint(url=endpoint.url, api_key=read(), model=NAME)
         assert old.failures + fresh.failures + after.failures == []
@@ -234,8 +236,7 @@ def set_runtime(kube: Kube, namespace: str, **fields: object) -> None:
     """Edit the runtime and wait until pods of that alone are there; a None takes a field away."""
     kube.patch("compactmodel", NAME, namespace, merge={"spec": {"runtime": fields}})
     kube.wait_ready(NAME, namespace)
-    # a busy node may lead to the pod of before for as long as that drains
-    until(lambda: len(kube.pods(namespace, model=NAME, component="model")) == 1, what="one pod alone", seconds=120)
+    kube.wait_alone(NAME, namespace)
 
 
 def test_a_split_model_with_small_caches_guesses_ahead(kube: Kube, namespace: str) -> None:

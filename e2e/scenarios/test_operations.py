@@ -78,16 +78,28 @@ def resyncs(kube: Kube) -> int:
 
 
 def settled(kube: Kube, namespace: str) -> Versions:
-    """Return the versions once two looks five seconds apart agree: the finished resolver is cleared away."""
+    """Return the versions once two looks five seconds apart agree, and nothing is on its way out."""
     seen: list[Versions] = [versions(kube, namespace)]
 
     def same() -> bool:
         time.sleep(5)
         seen.append(versions(kube, namespace))
-        return seen[-1] == seen[-2]
+        return seen[-1] == seen[-2] and not leaving(kube, namespace)
 
     until(same, what="a steady state", seconds=120)
     return seen[-1]
+
+
+def leaving(kube: Kube, namespace: str) -> list[str]:
+    """Return what is being deleted, or will be: the finished resolver's pod goes some time after its Job."""
+    things = kube.children(namespace, NAME)
+    uids = {item.metadata.uid for item in things}
+    orphans = {
+        item.key
+        for item in things
+        if any(owner.kind == "Job" and owner.uid not in uids for owner in item.metadata.owner_references)
+    }
+    return [item.key for item in things if item.key in orphans or item.metadata.deletion_timestamp is not None]
 
 
 def test_drift_is_repaired_and_foreign_fields_are_kept(kube: Kube, namespace: str) -> None:
@@ -133,11 +145,11 @@ def server_args(kube: Kube, namespace: str) -> list[str]:
 def test_deleting_the_model_leaves_nothing(kube: Kube, namespace: str) -> None:
     kube.apply(model_manifest(NAME, namespace, replicas=2))
     kube.wait_ready(NAME, namespace)
-    kube.run("delete", "compactmodel", NAME, f"--namespace={namespace}", "--timeout=90s")
+    kube.run("delete", "compactmodel", NAME, f"--namespace={namespace}", "--timeout=180s")
     until(
         lambda: not kube.children(namespace, NAME),
         what="no object of the deleted model",
-        seconds=90,
+        seconds=120,
         seen=lambda: ", ".join(item.key for item in kube.children(namespace, NAME)),
     )
 
@@ -158,6 +170,6 @@ def test_namespace_deletion_completes(kube: Kube, namespace: str, operators: int
     kube.apply(model_manifest(NAME, namespace))
     kube.wait_ready(NAME, namespace)
     with operator_replicas(kube, operators):
-        kube.run("delete", "namespace", namespace, "--timeout=90s")
+        kube.run("delete", "namespace", namespace, "--timeout=180s")
         with pytest.raises(ClusterError, match="not found"):
             kube.run("get", "namespace", namespace)

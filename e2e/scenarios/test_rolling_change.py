@@ -138,6 +138,7 @@ def test_swapping_the_model_under_load_fails_no_request(stack: Stack, namespace:
         ):
             swap(kube, namespace)
             kube.wait_ready(NAME, namespace, seconds=180)
+            kube.wait_alone(NAME, namespace)
             finish(met)
         assert loaded_file(endpoint) == before_and_after()[1]
 

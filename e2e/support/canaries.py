@@ -17,15 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from e2e.cluster.errors import ClusterError
 from e2e.support.kube import CHILD_KINDS, Kube
 from e2e.support.needles import forms, spilled, words
-from e2e.support.stack import OPERATOR, OPERATOR_NAMESPACE, operator_metrics
+from e2e.support.stack import NOBODY, OPERATOR, OPERATOR_NAMESPACE, operator_metrics
 
 PUBLIC_KEYS: Final = ("ca.crt", "tls.crt")
 """Keys of Secrets whose values are for everybody."""
 KINDS: Final = f"compactmodels,retrievalindexes,assistants,statefulsets,events,{CHILD_KINDS}"
 ENDPOINTS: Final = ("gateway", "retriever")
 """Components whose /metrics needs no key."""
-NOBODY: Final = ("no endpoints available", "error trying to reach service")
-"""How the API server tells that nobody is behind a Service: a test may leave it so, and nothing is read then."""
 KIND_LOGS, KIND_VOLUMES = "/var/log/pods", "/var/local-path-provisioner"
 
 
@@ -78,8 +76,7 @@ class Canaries:
 
     def finish(self) -> list[str]:
         """Return where values of any namespace are seen in what the operator tells of all of them."""
-        inside = f"--namespace={OPERATOR_NAMESPACE}"
-        self.kube.run("rollout", "status", f"deployment/{OPERATOR}", inside, "--timeout=90s")
+        self.kube.rolled_out(OPERATOR, OPERATOR_NAMESPACE)
         listed = self.kube.run("get", "events", "--all-namespaces", "--output=json")
         told = {
             "the operator's log": self._logs(OPERATOR_NAMESPACE),
@@ -112,7 +109,7 @@ class Canaries:
                 path = f"/api/v1/namespaces/{namespace}/services/{item.proxied}/proxy/metrics"
                 try:
                     yield str(item.metadata["name"]), self.kube.run("get", "--raw", path)
-                except ClusterError as error:
+                except ClusterError as error:  # a test may leave nobody there, and nothing is read then
                     if not any(phrase in str(error) for phrase in NOBODY):
                         raise
 

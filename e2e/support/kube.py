@@ -22,6 +22,10 @@ CHILD_KINDS = (
     "poddisruptionbudgets,persistentvolumeclaims"
 )
 
+ALONE_SECONDS = 120.0
+ROLLOUT_SECONDS = 180
+"""For a Deployment of ours or of a test's own: nothing promises how soon its pods start."""
+
 
 class _List(BaseModel):
     items: list[dict[str, object]]
@@ -92,7 +96,11 @@ class Kube:
     def scale_deployment(self, name: str, namespace: str, *, replicas: int) -> None:
         """Scale a Deployment and wait until its pods are as many."""
         self.run("scale", "deployment", name, *_in(namespace), f"--replicas={replicas}")
-        self.run("rollout", "status", f"deployment/{name}", *_in(namespace), "--timeout=90s")
+        self.rolled_out(name, namespace)
+
+    def rolled_out(self, name: str, namespace: str) -> None:
+        """Wait until a Deployment runs as its spec says."""
+        self.run("rollout", "status", f"deployment/{name}", *_in(namespace), f"--timeout={ROLLOUT_SECONDS}s")
 
     def wait_condition(self, name: str, namespace: str, *, wanted: Mapping[str, str], seconds: float) -> Model:
         """Wait until conditions of the current spec have these statuses, or reasons where they are no status."""
@@ -109,6 +117,17 @@ class Kube:
         """Wait as `wait_condition` does, for a RetrievalIndex or an Assistant."""
         title = f"{kind} {namespace}/{name}"
         return _conditions_met(lambda: self.resource(kind, name, namespace), title, wanted=wanted, seconds=seconds)
+
+    def wait_alone(self, name: str, namespace: str, *, pods: int = 1) -> None:
+        """Wait until a model has so many server pods and none of before.
+
+        A pod that is replaced drains once the model is Ready, and is asked until the cluster's proxies forget it.
+        """
+
+        def alone() -> bool:
+            return len(self.pods(namespace, model=name, component="model")) == pods
+
+        until(alone, what=f"{pods} server pod(s) of {namespace}/{name} alone", seconds=ALONE_SECONDS)
 
     def wait_ready(self, name: str, namespace: str, *, seconds: float = 120.0) -> Model:
         """Wait until a model's current spec answers."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from e2e.cluster import cluster as clusters
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.images import IMAGE_NAMES, BuiltImage, build_images
@@ -37,6 +38,7 @@ from e2e.support.hub import (
     weights_manifests,
 )
 from e2e.support.kube import Kube
+from e2e.support.wait import until
 
 RELEASE: Final = "nimblet"
 OPERATOR_NAMESPACE: Final = "nimblet-system"
@@ -52,6 +54,12 @@ MAX_FILE_BYTES: Final = 2**50
 """So that a file which no disk holds is refused by the disk."""
 DRAIN_SECONDS: Final = 10
 """A third of the default: enough for a busy two-core machine to take a pod out of the Service's rules."""
+
+
+HANDED_OVER_SECONDS: Final = 120.0
+ROUTED_SECONDS: Final = 60.0
+NOBODY: Final = ("no endpoints available", "error trying to reach service")
+"""How the API server tells that nobody is behind a Service."""
 
 
 class InstallError(Exception):
@@ -149,15 +157,34 @@ def install_operator(kube: Kube, values: Manifest, *, progress: Progress) -> Non
 
 
 def operator_metrics(kube: Kube) -> str:
-    """Return what the operator exposes at /metrics."""
+    """Return what the operator exposes at /metrics; its Service leads there some moments after it is ready."""
     service = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/{OPERATOR}-metrics:metrics"
-    return kube.run("get", "--raw", f"{service}/proxy/metrics")
+
+    def told() -> str | None:
+        try:
+            return kube.run("get", "--raw", f"{service}/proxy/metrics")
+        except ClusterError as error:
+            if not any(phrase in str(error) for phrase in NOBODY):
+                raise
+            return None
+
+    return until(told, what="the operator's metrics", seconds=ROUTED_SECONDS)
 
 
 def upgrade(stack: Stack, changes: Manifest) -> None:
-    """Upgrade the release with some values changed (deep merge), and wait until the new operator is ready."""
+    """Upgrade the release with some values changed (deep merge), and wait until the new operator is there alone.
+
+    Who is told to end leads by the older values until it has ended, and tells its metrics beside the new one.
+    """
     argv = ["upgrade", RELEASE, str(CHART), f"--namespace={OPERATOR_NAMESPACE}", "--values=-", "--wait"]
     helm(stack.kube, [*argv, "--timeout=3m"], text=json.dumps(merged(stack.values, changes)))
+    inside = f"--namespace={OPERATOR_NAMESPACE}"
+    wanted = int(stack.kube.run("get", "deployment", OPERATOR, inside, "--output=jsonpath={.spec.replicas}"))
+    until(
+        lambda: len(stack.kube.pods(OPERATOR_NAMESPACE)) == wanted,
+        what="the operator's pods of before the upgrade gone",
+        seconds=HANDED_OVER_SECONDS,
+    )
 
 
 def merged(base: Manifest, changes: Manifest) -> Manifest:

@@ -38,7 +38,7 @@ from e2e.support.library import (
     rendered,
 )
 from e2e.support.mcp import call_search
-from e2e.support.objects import Thing
+from e2e.support.objects import Pod
 from e2e.support.registry import claim_manifest
 from e2e.support.stack import Stack
 from e2e.support.troubles import Stage, Trouble, now
@@ -77,9 +77,9 @@ def library(stack: Stack, made: Desk, volume: Bounded) -> Desk:
     for manifest in (*servers, shelf, labelled, copier):
         kube.apply(manifest)
     inside = f"--namespace={namespace}"
-    kube.run("wait", f"pod/copy-{CLAIM}", inside, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    kube.run("wait", f"pod/copy-{CLAIM}", inside, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s")
     for name in ("git", "s3"):
-        kube.run("rollout", "status", f"deployment/{name}", f"--namespace={NAMESPACE}", "--timeout=90s")
+        kube.rolled_out(name, NAMESPACE)
     for manifest in library_manifests(namespace):
         kube.apply(manifest)
     made.ready(LIBRARY)
@@ -203,18 +203,20 @@ def test_pushes_and_deletions_outlive_a_kill_a_swap_and_a_roll_back(library: Des
 
 
 def killed(library: Desk) -> None:
-    """Kill the retriever with its pod, and wait until there is another one."""
+    """Kill the retriever with its pod, and wait until another one is ready.
+
+    By force its object goes first: until it is killed, it may answer one search more, and fail the next.
+    """
     kube, namespace, pod = library.kube, library.namespace, f"{LIBRARY}-retriever-0"
-    uid = Thing.model_validate(kube.get("pod", pod, namespace)).metadata.uid
+    uid = Pod.model_validate(kube.get("pod", pod, namespace)).metadata.uid
     kube.run("delete", "pod", pod, f"--namespace={namespace}", "--grace-period=0", "--force")
-    until(
-        lambda: (
-            (found := kube.find("pod", pod, namespace)) is not None
-            and Thing.model_validate(found).metadata.uid != uid
-        ),
-        what="another pod",
-        seconds=120,
-    )
+
+    def another() -> bool:
+        found = kube.find("pod", pod, namespace)
+        now = Pod.model_validate(found) if found is not None else None
+        return now is not None and now.metadata.uid != uid and now.ready
+
+    until(another, what="another pod that is ready", seconds=STARTED_SECONDS)
 
 
 def answers(search: Searching) -> bool:
