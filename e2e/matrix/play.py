@@ -24,8 +24,8 @@ from e2e.support.watching import Sighting
 from nimblet.conditions import Reason
 from nimblet.nextstep import NEXT_STEP
 
-RESTORED_SECONDS: Final = 60.0
-"""What is made anew may need a resolver first, whose pod must start."""
+RESTORED_SECONDS: Final = 150.0
+"""What is made anew may need a resolver first, whose pod must start beside those of other rows."""
 SOON: Final = timedelta(seconds=15)
 CLOCK_GRAIN: Final = timedelta(seconds=1)
 PATIENCE_SECONDS: Final = 150.0

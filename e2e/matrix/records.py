@@ -13,7 +13,8 @@ from e2e.matrix.scene import Scene
 from e2e.support.objects import Ended, Pod
 from e2e.support.wait import until
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 60.0
+"""For what was recorded already and is under way to the watch."""
 PULL_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 
 

@@ -24,7 +24,7 @@ VALID_TOKEN: Final = "hf_demo_token"
 OLD_TOKEN: Final = "hf_expired_token"
 MISSING_IMAGE: Final = "nimblet.local/registry-mirror:does-not-exist"
 ADMISSION: Final = "admissionregistration.k8s.io/v1beta1"
-ENFORCED_SECONDS: Final = 30.0
+ENFORCED_SECONDS: Final = 120.0
 PROBE: Final[Manifest] = {
     "apiVersion": "v1",
     "kind": "Pod",

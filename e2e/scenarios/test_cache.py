@@ -124,7 +124,7 @@ def meddle(stack: Stack, namespace: str, program: str) -> None:
         "pod/meddler",
         f"--namespace={namespace}",
         "--for=jsonpath={.status.phase}=Succeeded",
-        "--timeout=60s",
+        "--timeout=180s",
     )
     stack.kube.run("delete", "pod", "meddler", f"--namespace={namespace}")
 

@@ -16,7 +16,8 @@ from e2e.support.kube import Kube
 from e2e.support.manifests import Manifest, model_manifest
 from e2e.support.objects import Model, Pod
 from e2e.support.stack import Stack, upgrade
-from e2e.support.watching import Sighting, Watch, watch
+from e2e.support.wait import until
+from e2e.support.watching import DELIVERY_SECONDS, Sighting, Watch, watch
 from nimblet import labels
 from nimblet.api.common import Condition
 from nimblet.conditions import Reason
@@ -90,8 +91,13 @@ def first_end(pods: Watch, *, component: str, reason: str = "") -> datetime:
 
 
 def first_event(kube: Kube, namespace: str, *, reason: str) -> datetime:
-    """Return when an event of this reason happened first."""
-    return min(event.at for event in kube.events(namespace) if event.reason == reason and event.at is not None)
+    """Return when an event of this reason happened first; who reports it writes it beside the status, or after."""
+
+    def first() -> datetime | None:
+        times = [event.at for event in kube.events(namespace) if event.reason == reason]
+        return min((at for at in times if at is not None), default=None)
+
+    return until(first, what=f"an Event {reason}", seconds=DELIVERY_SECONDS)
 
 
 def test_unknown_repository(stack: Stack, namespace: str) -> None:

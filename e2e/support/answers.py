@@ -181,6 +181,7 @@ def pushing(kube: Kube, index: str, namespace: str) -> Iterator[Pushing]:
     """Give an index to push to, with the key of its Secret."""
     key = _key(kube, names.purpose_key(index, purpose="push"), namespace)
     with service_url(kube, f"{index}-retriever", namespace) as url:
+        await_route(url)
         yield Pushing(url=url, key=key)
 
 

@@ -49,9 +49,9 @@ class Bounded:
 @contextmanager
 def bounded_volume(kube: Kube, namespace: str, *, image: str, mib: int) -> Iterator[Bounded]:
     """Give a volume of CLASS for one claim while the block runs; `image` has python3."""
-    kube.run("delete", "persistentvolume,storageclass", CLASS, "--ignore-not-found", "--timeout=60s")
+    kube.run("delete", "persistentvolume,storageclass", CLASS, "--ignore-not-found", "--timeout=180s")
     kube.apply(_holder(namespace, image=image, mib=mib))
-    kube.run("wait", f"pod/{CLASS}", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=60s")
+    kube.run("wait", f"pod/{CLASS}", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=180s")
     pod = Pod.model_validate(kube.get("pod", CLASS, namespace))
     node = Thing.model_validate(kube.items("nodes", "")[0]).metadata.name
     root = _KIND_ROOT if kube.cluster.on_kind else kube.cluster.plan.kubelet_root

@@ -18,7 +18,7 @@ from e2e.cluster.ociarchive import ScratchImage, image_archive
 from e2e.cluster.paths import cache_of
 from e2e.cluster.progress import Progress
 from e2e.cluster.tools import REGISTRY
-from e2e.support.asking import service_url
+from e2e.support.asking import await_route, service_url
 from e2e.support.hub import NAMESPACE, REGISTRY_PORT, Manifest
 from e2e.support.kube import Kube
 from loader_testing.packing import Package, push
@@ -45,8 +45,9 @@ def deploy_registry(kube: Kube, packages: Mapping[str, Package], *, repository: 
     """Run a registry in the hubs' namespace and push packages by tag."""
     image = _load_image(kube)
     kube.run("apply", "--filename=-", text="\n---\n".join(json.dumps(item) for item in registry_manifests(image)))
-    kube.run("rollout", "status", f"deployment/{NAME}", f"--namespace={NAMESPACE}", "--timeout=90s")
+    kube.rolled_out(NAME, NAMESPACE)
     with service_url(kube, NAME, NAMESPACE) as url, httpx.Client(base_url=url, timeout=_PUSH_SECONDS) as client:
+        await_route(url)
         for tag, made in packages.items():
             push(client, repository, tag, made)
 

@@ -59,13 +59,14 @@ class PeakSampler:
         self._thread.start()
 
     def close(self) -> None:
-        """End; the last sample is at most SAMPLE_SECONDS old."""
+        """End with a last sample: on a busy machine the one before may be old."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
             self._sample()
+        self._sample()
 
     def _sample(self) -> None:
         try:

@@ -164,7 +164,7 @@ def test_builds_and_a_killed_retriever_cost_a_wait_at_most(desk: Desk, answers: 
 def test_a_missing_embedding_model_is_told_and_heals(desk: Desk, stage: Stage) -> None:
     kube, namespace = desk.kube, desk.namespace
     begun = now()
-    kube.run("delete", "compactmodel", EMBEDDER, f"--namespace={namespace}", "--timeout=60s")
+    kube.run("delete", "compactmodel", EMBEDDER, f"--namespace={namespace}", "--timeout=180s")
     # its pod answers until it has drained, and searches with it
     gone = stage.pod_gone(f"{EMBEDDER}-model-", since=begun)
     # the retriever may miss it first: the reason that stays is waited for
@@ -289,7 +289,7 @@ def test_a_site_is_read_by_its_map_and_a_passage_names_its_page(desk: Desk, stac
     kube.run("delete", "configmap", SITE, f"--namespace={namespace}", "--ignore-not-found")
     for manifest in site_manifests(SITE, namespace, [page], image=stack.images["mirror"]):
         kube.apply(manifest)
-    kube.run("rollout", "status", f"deployment/{SITE}", f"--namespace={namespace}", "--timeout=60s")
+    kube.rolled_out(SITE, namespace)
     web: Manifest = {"name": SITE, "web": {"sitemap": f"http://{SITE_HOST}:{SITE_PORT}/sitemap.xml"}}
     before = desk.index().status.serving_generation
     kube.apply(docs_index(namespace, config_map_source(SOURCE, config_map=DOCS), web))

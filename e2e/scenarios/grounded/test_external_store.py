@@ -49,7 +49,7 @@ def serve_with(key: str, stack: Stack, desk: Desk, *, turn: int) -> None:
     """Run the server with a key; `turn` tells its pods apart."""
     for manifest in server_manifests(desk.namespace, image=stack.images["retriever"], key=key, turn=turn):
         desk.kube.apply(manifest)
-    desk.kube.run("rollout", "status", f"deployment/{SERVER}", f"--namespace={desk.namespace}", "--timeout=90s")
+    desk.kube.rolled_out(SERVER, desk.namespace)
 
 
 def refuse_the_key(stack: Stack, desk: Desk, stage: Stage) -> None:
