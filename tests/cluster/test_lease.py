@@ -28,6 +28,14 @@ class Time:
         await asyncio.sleep(0)
 
 
+class Patience(Time):
+    """Nobody wakes who sleeps: who does not lead at the first look is not there for a second one."""
+
+    async def sleep(self, seconds: float) -> None:
+        del seconds
+        await asyncio.Event().wait()
+
+
 def candidate(client: Client, namespace: str, identity: str, time: Time) -> Lease:
     options = LeaseOptions(namespace=namespace, identity=identity)
     return Lease(client, options, Clocks(monotonic=time.read, sleep=time.sleep))
@@ -130,8 +138,9 @@ async def test_released_leases_are_taken_at_once(client: Client, namespace: str)
 
 
 async def test_two_candidates_at_once_make_one_leader(client: Client, namespace: str) -> None:
-    first = candidate(client, namespace, "first", Time())
-    second = candidate(client, namespace, "second", Time())
+    # by a clock that looking again moves on, the one that came second would soon outlive the other's lease
+    first = candidate(client, namespace, "first", Patience())
+    second = candidate(client, namespace, "second", Patience())
     tasks = [asyncio.create_task(each.acquire()) for each in (first, second)]
 
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

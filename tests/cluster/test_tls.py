@@ -17,6 +17,7 @@ from e2e.cluster.controlplane import ControlPlane
 from nimblet import labels
 from nimblet.cluster.authority import CA_SECRET, AuthorityError, Keeper
 from nimblet.cluster.client import Client, connect
+from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.pki import (
     ENTROPY_BYTES,
     Authority,
@@ -26,6 +27,7 @@ from nimblet.cluster.pki import (
     public_facts,
     secret_data,
 )
+from nimblet.cluster.resources import SECRET
 from nimblet.manifests.certificate import ISSUER_NAME
 from nimblet.plan.transport import Wanted
 from nimblet.plan.transportfacts import CertificateFacts
@@ -41,8 +43,9 @@ from tests.cluster.operator_support import (
     grant_own_rights,
 )
 from tests.cluster.settling import ready, resyncs, settled, started
+from tests.cluster.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 LIVES = TLS(mode="OwnCA")
 
 
@@ -59,6 +62,15 @@ def own(plane: ControlPlane) -> str:
 async def keepers(plane: ControlPlane, own: str) -> AsyncIterator[tuple[Keeper, Keeper]]:
     """Two operators' keepers of one authority."""
     clients = [await connect(plane.user_kubeconfig(OPERATOR_USER)) for _ in range(2)]
+
+    async def granted() -> bool:
+        try:
+            await clients[0].get(SECRET, namespace=own, name=CA_SECRET)
+        except Forbidden:
+            return False
+        return True
+
+    await until(granted, seconds=60, what="the operators' grant in the authorizer")
     first, second = (_keeper(client, own) for client in clients)
     yield first, second
     for client in clients:
@@ -159,6 +171,7 @@ def test_a_model_gets_a_certificate_that_is_healed_and_renewed(
     again = started(launcher)
     resyncs(again, 1)
     assert view.versions() == before  # the same authority, and no certificate made anew
+    again.kill()
     _take_away(plane)
 
 
@@ -199,7 +212,7 @@ def _rolled(view: View, plane: ControlPlane, *but: str) -> CertificateFacts:
 
 
 def _take_away(plane: ControlPlane) -> None:
-    """Leave no authority behind: other tests of this control plane run without."""
+    """Leave no authority behind: other tests of this control plane run without. An operator would put it back."""
     plane.api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/{CA_SECRET}")
 
 
