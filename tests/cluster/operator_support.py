@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 RESYNC_SECONDS = 5
 TIMING = {"resyncSeconds": RESYNC_SECONDS, "probeRetrySeconds": 1, "retryBaseSeconds": 2, "stableSeconds": 1}
 POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 120.0
+"""For what nothing promises a time: on a busy machine the start of a process alone may take a minute."""
 NAMESPACE = "nimblet-system"
 OPERATOR_USER = "operator"
 RBAC = "rbac.authorization.k8s.io"
@@ -332,15 +334,19 @@ class View:
         listed: Any = self.api.get(f"{path}?labelSelector={labels.MANAGED_SELECTOR}")
         return {item["metadata"]["name"]: item for item in listed["items"]}
 
-    def versions(self) -> Mapping[str, str]:
-        """Return the resourceVersions of all our objects and resources."""
+    def objects(self) -> Mapping[str, Any]:
+        """Return all our objects and resources, by kind and name."""
         found: dict[str, Any] = {}
         for own in SMALLEST:
             listed: Any = self.api.get(self.of(own).models())
             found |= {f"{own}/{item['metadata']['name']}": item for item in listed["items"]}
         for kind in COLLECTIONS:
             found |= {f"{kind}/{name}": item for name, item in self.children(kind).items()}
-        return {name: item["metadata"]["resourceVersion"] for name, item in sorted(found.items())}
+        return dict(sorted(found.items()))
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the resourceVersions of all our objects and resources."""
+        return {name: item["metadata"]["resourceVersion"] for name, item in self.objects().items()}
 
     def path(self, kind: str, name: str) -> str:
         return f"{COLLECTIONS[kind].format(self.namespace)}/{name}"
@@ -371,7 +377,7 @@ def condition_of(model: Any, type_: str) -> tuple[str, str] | None:
     return (found[0]["status"], found[0]["reason"]) if found else None
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 60.0, what: str) -> None:
+def eventually(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS, what: str) -> None:
     """Return once `condition` holds; AssertionError names `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting until the operator has done what there is to do. Only for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from tests.cluster.operator_support import Launcher, Process, View, eventually
 
@@ -33,13 +34,41 @@ def resyncs(process: Process, count: int) -> None:
 
 
 def settled(process: Process, view: View) -> Mapping[str, str]:
-    """Return the versions once a resync changes none: pods and the finished Job still come and go after Ready."""
+    """Return the versions once a resync changes none: pods and the finished Job still come and go after Ready.
+
+    That nothing changes for a while proves little on a busy machine: what is known to change still is waited for.
+    """
     seen = [view.versions()]
 
     def same() -> bool:
         resyncs(process, 1)
-        seen.append(view.versions())
-        return seen[-1] == seen[-2]
+        found = view.objects()
+        seen.append({name: item["metadata"]["resourceVersion"] for name, item in found.items()})
+        return seen[-1] == seen[-2] and not under_way(found)
 
     eventually(same, what="a steady state")
     return seen[-1]
+
+
+def under_way(objects: Mapping[str, Any]) -> list[str]:
+    """Return what Kubernetes' own controllers have not finished with: what goes, Jobs that run, specs not seen."""
+    uids = {item["metadata"]["uid"] for item in objects.values()}
+    return [name for name, item in objects.items() if _goes(item, uids) or _lags(name.partition("/")[0], item)]
+
+
+def _goes(item: Any, uids: Collection[str]) -> bool:
+    """Tell whether it is being deleted, or will be since the Job that it is of is gone."""
+    owners = item["metadata"].get("ownerReferences", ())
+    orphaned = any(owner["kind"] == "Job" and owner["uid"] not in uids for owner in owners)
+    return orphaned or "deletionTimestamp" in item["metadata"]
+
+
+def _lags(kind: str, item: Any) -> bool:
+    """Tell whether a status is still to come of what a controller has before it."""
+    status = item.get("status", {})
+    if kind == "Job":
+        ends = {each["type"] for each in status.get("conditions", ()) if each["status"] == "True"}
+        return not ends & {"Complete", "Failed"}
+    if kind in ("Deployment", "StatefulSet"):
+        return bool(status.get("observedGeneration") != item["metadata"]["generation"])
+    return False

@@ -13,7 +13,7 @@ from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import GATEWAY_STATUS, RETRIEVER_STATUS, Stub
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 QUICK = 15
 """Seconds within which a recorded failure must show."""
@@ -30,6 +30,11 @@ def shows(view: View, name: str, type_: str, status: str, reason: str) -> None:
     eventually(
         lambda: view.condition(name, type_) == (status, reason), seconds=QUICK, what=f"{type_}={status} {reason}"
     )
+
+
+def rests(view: View, name: str) -> None:
+    """Wait until a resource tells that it rests, once its pods are gone: what follows it can't know sooner."""
+    eventually(lambda: view.condition(name, "Serving") == ("False", "Suspended"), what=f"{name} at rest")
 
 
 def gateways(view: View) -> dict[str, Any]:
@@ -54,6 +59,7 @@ def test_an_assistant_follows_its_model(launcher: Launcher, view: View, assistan
     assert view.versions() == before
     # When the model stops, so does the Assistant, and it comes back with it
     view.edit("small", suspend=True)
+    rests(view, "small")
     shows(assistants, "help", "Serving", "False", "ModelNotServing")
     assert assistants.condition("help", "Ready") == ("False", "ModelNotServing")
     view.edit("small", suspend=False)
@@ -84,6 +90,7 @@ def test_an_assistant_follows_its_index(launcher: Launcher, view: View, assistan
         {"name": "handbook", "generation": "g000001", "documents": 1, "chunks": 7}
     ]
     indexes.edit("handbook", suspend=True)
+    rests(indexes, "handbook")
     shows(assistants, "help", "Serving", "False", "IndexNotServing")
     indexes.edit("handbook", suspend=False)
     ready(assistants, "help")

@@ -12,7 +12,7 @@ from nimblet import labels
 from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready, resyncs, settled
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 CLASS = "by-hand"
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 VOLUMES = "/api/v1/persistentvolumes"

@@ -21,7 +21,7 @@ from tests.cluster.stub_server import Stub
 from tests.cluster.test_index import documents, generations, holding, shows
 from tests.cluster.volumes import volumes_by_hand
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -145,7 +145,8 @@ def test_claims_of_another_size_are_moved_to_without_a_gap(
     eventually(lambda: set(view.children("StatefulSet")) == {"handbook-qdrant-s2"}, what="the old set gone")
     eventually(lambda: "handbook-qdrant" not in view.children("Service"), what="its Service gone")
     ready(indexes, "handbook")
-    assert indexes.model("handbook")["status"]["servers"] == {"number": 2, "count": 1, "copies": 1}
+    new = {"number": 2, "count": 1, "copies": 1}
+    eventually(lambda: indexes.model("handbook")["status"]["servers"] == new, what="the new servers alone told")
     claims = f"/api/v1/namespaces/{view.namespace}/persistentvolumeclaims"
     eventually(
         lambda: all("-s2-" in str(item) for item in items(view.api.get(claims), "items")),

@@ -13,7 +13,7 @@ from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import RETRIEVER_STATUS, Stub
 from tests.cluster.volumes import volumes_by_hand
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 QUICK = 15
 """Seconds within which a recorded failure must show."""

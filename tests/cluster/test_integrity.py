@@ -10,7 +10,7 @@ from nimblet import labels
 from tests.cluster.operator_support import Launcher, View, eventually
 from tests.cluster.settling import ready
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 

@@ -12,7 +12,7 @@ from e2e.cluster.kwok import FakeNode
 from tests.cluster.crd_support import install_all
 from tests.cluster.operator_support import NAMESPACE, Launcher, View, eventually, grant_least_rights, stages
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 SOON = timedelta(seconds=15)
 # kwok renews a node's lease every ten seconds
 PATIENCE = ("--node-monitor-grace-period=15s", "--node-monitor-period=1s")

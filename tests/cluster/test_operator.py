@@ -3,6 +3,7 @@
 
 import uuid
 from base64 import b64decode
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ import pytest
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kwok import FakeNode
 from nimblet import labels
-from tests.cluster.operator_support import MISSING_REPOSITORY, Launcher, Process, View, eventually
+from nimblet.cluster.lease import LEASE_NAME
+from tests.cluster.operator_support import MISSING_REPOSITORY, NAMESPACE, Launcher, Process, View, eventually
 from tests.cluster.settling import ready, resyncs, settled, started
 from tests.cluster.stub_server import Stub
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+SOON = timedelta(seconds=15)
+UNPLACED = ("PodScheduled", "False")
 
 
 def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View, stub: Stub) -> None:
@@ -33,11 +37,19 @@ def test_a_model_is_resolved_run_asked_and_ready(launcher: Launcher, view: View,
     assert (process.probe("/livez"), process.probe("/readyz")) == (200, 200)
 
 
+def unplaced_at(view: View) -> datetime:
+    """Return when the scheduler recorded that it can't place a pod: until then there is nothing to tell."""
+    conditions = [item for pod in view.children("Pod").values() for item in pod["status"].get("conditions", ())]
+    times = [item["lastTransitionTime"] for item in conditions if (item["type"], item["status"]) == UNPLACED]
+    return datetime.fromisoformat(min(times))
+
+
 def test_a_claim_that_is_missing_is_named_and_healed_by_its_coming(launcher: Launcher, view: View) -> None:
     started(launcher)
     view.create("small", source={"uri": "pvc://weights/llm"})
     missing = ("False", "ClaimNotReady")
-    eventually(lambda: view.condition("small", "Ready") == missing, seconds=15, what="the missing claim told")
+    eventually(lambda: view.condition("small", "Ready") == missing, what="the missing claim told")
+    assert datetime.now(UTC) - unplaced_at(view) <= SOON
     message = next(item for item in view.model("small")["status"]["conditions"] if item["type"] == "Ready")[
         "message"
     ]
@@ -307,6 +319,12 @@ def test_a_restart_does_not_flap_the_status(launcher: Launcher, view: View) -> N
     assert view.versions() == before
 
 
+def holder(view: View) -> str:
+    """Return who has the lease, "" where nobody has."""
+    lease: Any = view.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{LEASE_NAME}")
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
 def test_one_leader_at_a_time_and_a_prompt_hand_over(launcher: Launcher, view: View) -> None:
     first = launcher.start(elect=True)
     eventually(lambda: first.probe("/readyz") == 200, what="a leader")
@@ -316,9 +334,12 @@ def test_one_leader_at_a_time_and_a_prompt_hand_over(launcher: Launcher, view: V
     view.create("small")
     ready(view, "small")
     assert second.metric("nimblet_leader") == 0
+    leader = holder(view)
+    assert leader
     assert first.terminate() == 0
-    # long before the lease would run out
-    eventually(lambda: second.metric("nimblet_leader") == 1, seconds=12, what="the standby leads")
+    # given up: the standby need not wait until the lease has run out
+    assert holder(view) != leader
+    eventually(lambda: second.metric("nimblet_leader") == 1, what="the standby leads")
     second.kill()
     third = launcher.start(elect=True)
     eventually(lambda: third.metric("nimblet_leader") == 1, what="the lease run out and taken")

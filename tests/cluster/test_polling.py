@@ -10,7 +10,7 @@ from tests.cluster.operator_support import TIMING, Launcher, Process, View, even
 from tests.cluster.settling import RESYNCS, passes, ready, started
 from tests.cluster.stub_server import GATEWAY_STATUS, RETRIEVER_STATUS, Stub
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 QUICK = 15
 """Seconds within which trouble must show."""

@@ -195,6 +195,7 @@ def test_a_policy_that_asks_for_other_nodes_finds_what_runs(
 
     put_policy(api, "narrowed", {**narrowed, "onViolation": "Evict"})
     eventually(lambda: not view.children("Deployment"), what="the Deployment evicted")
+    eventually(lambda: not view.children("Pod"), what="no pod")  # the garbage collector takes them after it
     plane.add_node(FakeNode("snp-new", labels={**SNP, **others}))
     eventually(lambda: enforced(view) == ("True", "Simulated"), what="the policy met")
     ready(view, MODEL)

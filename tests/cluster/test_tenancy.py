@@ -16,13 +16,13 @@ from nimblet import labels
 from nimblet.cluster.client import Client, connect
 from nimblet.cluster.errors import Forbidden
 from nimblet.cluster.resources import CERTIFICATE, LEASE, RESOURCES, SECRET, Resource, resource_of
-from tests.cluster.operator_support import RBAC, SMALLEST, Launcher, Process, View, eventually
+from tests.cluster.operator_support import ANSWER_SECONDS, RBAC, SMALLEST, Launcher, Process, View, eventually
 from tests.cluster.settling import ready, settled, started
 from tests.cluster.stub_server import Stub
 from tests.cluster.test_index import first_build
 from tests.cluster.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 TENANT: Final = "tenant"
 CANARY: Final = "canary-7f3c9a5e1b"
@@ -113,7 +113,7 @@ async def readable(tenant: Client, namespace: str, *, of: tuple[Resource, ...] =
 
 
 def metrics_of(process: Process) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/metrics", timeout=ANSWER_SECONDS) as response:
         return str(response.read().decode())
 
 
