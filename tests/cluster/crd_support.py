@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from e2e.cluster.api import Api, has_condition
+from e2e.cluster.api import Api, field, has_condition, items
 from nimblet import labels
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +52,18 @@ def install(api: Api, manifest: Mapping[str, object]) -> Object:
     assert isinstance(metadata, dict)
     path = f"{CRDS}/{metadata['name']}"
     api.create(f"{CRDS}?fieldValidation=Strict", manifest)
-    return api.wait_for(
+    established = api.wait_for(
         path,
         lambda found: has_condition(found, "Established"),
         seconds=ESTABLISHED_SECONDS,
         what=f"{metadata['name']} Established",
     )
+    # who serves it reads that condition from a cache
+    group, plural = field(established, "spec", "group"), field(established, "spec", "names", "plural")
+    version = field(items(established, "spec", "versions")[0], "name")
+    served = f"/apis/{group}/{version}/{plural}"
+    api.wait_for(served, lambda _: True, seconds=ESTABLISHED_SECONDS, what=f"{metadata['name']} served")
+    return established
 
 
 def install_all(api: Api) -> None:
