@@ -7,7 +7,17 @@ cache_prompt and whatever comes to be) are not the clients' to set.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from nimblet_gateway.config import Grounding
 from nimblet_gateway.errors import invalid
@@ -21,6 +31,14 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 class _Loose(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: object) -> object:
+        """Take null for absent: clients in languages without optional fields send it everywhere."""
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if value is not None}
+        return given
 
 
 class TextPart(_Loose):
@@ -46,22 +64,31 @@ class ToolCall(_Loose):
 
 
 def _joined(content: object) -> object:
-    """Accept null, and a refusal part that clients send back, as text."""
+    """Accept a refusal part, which clients send back, as text."""
     if isinstance(content, list):
         return [
-            {"type": "text", "text": part.get("refusal", "")}
+            {"type": "text", "text": part.get("refusal") or ""}
             if isinstance(part, dict) and part.get("type") == "refusal"
             else part
             for part in content
         ]
-    return "" if content is None else content
+    return content
+
+
+def _form(content: object) -> str:
+    """Tell parts from a text, so that what is wrong with a part is told of the part."""
+    return "parts" if isinstance(content, list | tuple) else "text"
 
 
 class Message(_Loose):
     """One message of the conversation."""
 
     role: Role
-    content: Annotated[Text | tuple[TextPart, ...], BeforeValidator(_joined)] = ""
+    content: Annotated[
+        Annotated[Text, Tag("text")] | Annotated[tuple[TextPart, ...], Tag("parts")],
+        Discriminator(_form),
+        BeforeValidator(_joined),
+    ] = ""
     tool_calls: Annotated[tuple[ToolCall, ...] | None, Field(max_length=100)] = None
     tool_call_id: Annotated[str, StringConstraints(max_length=200)] | None = None
 

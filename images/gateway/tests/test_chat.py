@@ -24,6 +24,7 @@ from gateway_testing.process import (
     text_of,
 )
 from gateway_testing.upstream import BREAK, ERROR, ModelServer
+from nimblet_gateway.chat import ChatRequest
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -111,7 +112,31 @@ def test_content_parts_become_text_and_images_are_refused(running: Running, mode
     assert good.status_code == 200
     assert model.requests[0]["messages"] == [{"role": "user", "content": "How\nis it?"}]
     assert (bad.status_code, bad.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert bad.json()["error"]["message"] == "messages.0.content.parts.0.type: Input should be 'text'"
     assert "169.254" not in bad.text
+
+
+OPTIONAL = [name for name, field in ChatRequest.model_fields.items() if not field.is_required()]
+
+
+@pytest.mark.parametrize("change", [*({name: None} for name in OPTIONAL), {"stream_options": {"include_usage": None}}])
+def test_null_means_absent(running: Running, model: ModelServer, change: dict[str, object]) -> None:
+    answer = running.chat("Hello", **change)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    # and the model is not given it either
+    (asked,) = model.requests
+    assert set(asked) == {"model", "messages", "stream", "stream_options", "max_tokens"}
+
+
+def test_null_in_an_earlier_turn_means_absent(running: Running, model: ModelServer) -> None:
+    call = {"id": "c", "type": None, "index": None, "function": {"name": "now", "arguments": None}}
+    said = {"role": "assistant", "content": None, "refusal": None, "audio": None, "tool_calls": [call]}
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": None}], "tool_calls": None}
+    asked = {"role": "user", "content": "Hello", "name": None, "tool_calls": None, "tool_call_id": None}
+    messages = [asked, said, {"role": "tool", "tool_call_id": "c", "content": None}, refused, asked]
+    assert running.post("/v1/chat/completions", chat_body() | {"messages": messages}).status_code == 200
+    told = {"id": "c", "type": "function", "function": {"name": "now", "arguments": ""}}
+    assert model.requests[0]["messages"][1] == {"role": "assistant", "content": "", "tool_calls": [told]}
 
 
 def test_control_tokens_in_messages_reach_no_template(running: Running, model: ModelServer) -> None:
