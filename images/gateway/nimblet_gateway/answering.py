@@ -5,6 +5,7 @@ With `Required` and `Preferred` a sentence leaves only when it was checked; with
 whole answer was judged.
 """
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted
 from nimblet_gateway.grounded import Checker, Planner, Prompted, relevant
 from nimblet_gateway.grounding.answer import SMALL_MODEL
-from nimblet_gateway.guard import TEXT_TOO_LONG, Guard
+from nimblet_gateway.guard import TEXT_TOO_LONG, Guard, Judged
 from nimblet_gateway.health import Health
 from nimblet_gateway.keys import Caller
 from nimblet_gateway.model import Choice, Chunk
@@ -58,10 +59,7 @@ class Answering:
 
     async def answer(self, ask: Ask, record: Record) -> AsyncGenerator[Event, None]:
         """Yield the answer's events and fill its record. ApiError ends it."""
-        conversation = [
-            {"role": _guard_role(message), "content": _all_of(message)} for message in ask.request.messages
-        ]
-        if not await self._allowed(conversation, ask.trace):
+        if not await self._allowed(ask):
             async for event in self._refuse("BlockedQuestion", BLOCKED, record, ending="content_filter"):
                 yield event
             return
@@ -72,7 +70,7 @@ class Answering:
             return
         async with aclosing(self._answer(ask, record)) as events:
             held = [event async for event in events]
-        if not await self._allowed([*conversation, *_said(held)], ask.trace, answer=True):
+        if not await self._allowed(ask, answer=held):
             record.citations = ()
             async for event in self._refuse("BlockedAnswer", BLOCKED, record, ending="content_filter"):
                 yield event
@@ -179,12 +177,19 @@ class Answering:
         quotes = self.config.grounding is Grounding.REQUIRED and self.config.retrieval.quote_instead
         return quotes and parameters is not None and parameters < SMALL_MODEL
 
-    async def _allowed(self, messages: Sequence[dict[str, str]], trace: Trace, *, answer: bool = False) -> bool:
+    async def _allowed(self, ask: Ask, *, answer: Sequence[Event] | None = None) -> bool:
+        """Have the guard judge what was asked, or with `answer` what would be released."""
         if self.guard is None:
             return True
+        asked = [{"role": _guard_role(message), "content": _all_of(message)} for message in ask.request.messages]
+        judged = Judged(
+            messages=asked if answer is None else [*asked, *_said(answer)],
+            tools=_offered(ask.request),
+            is_answer=answer is not None,
+        )
         try:
-            with trace.span("guard") as here:
-                allowed = await self.guard.allows(messages, here.headers(), answer=answer)
+            with ask.trace.span("guard") as here:
+                allowed = await self.guard.allows(judged, here.headers())
         except Failed as failed:
             if failed.reason == TEXT_TOO_LONG:  # no client may make the guard count as ill
                 raise too_long(failed.message) from failed
@@ -211,6 +216,12 @@ def _all_of(message: Message) -> str:
     """Return a message's text and the calls in it: all that the client says and the model reads."""
     calls = [f"{call.function.name} {call.function.arguments}" for call in message.tool_calls or ()]
     return "\n".join([*([message.text] if message.text else []), *calls])
+
+
+def _offered(request: ChatRequest) -> list[str]:
+    """Return the tools as models are shown them: their descriptions and schemas are the client's words, too."""
+    tools = [tool.model_dump(mode="json", exclude_none=True) for tool in request.tools or ()]
+    return [json.dumps(tool, ensure_ascii=False) for tool in tools]
 
 
 def _said(events: Sequence[Event]) -> list[dict[str, str]]:

@@ -49,6 +49,31 @@ class _Vectors(_Loose):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is to be judged: a conversation, or with `is_answer` its last message; and the tools beside it, as text."""
+
+    messages: Sequence[Mapping[str, str]]
+    tools: Sequence[str] = ()
+    is_answer: bool = False
+
+    def texts(self) -> list[str]:
+        """Return each text by itself; of an answer no more than it: what was asked was judged before."""
+        messages = [message["content"] for message in self.messages]
+        texts = messages[-1:] if self.is_answer else [*messages, *self.tools]
+        return [text for text in dict.fromkeys(texts) if text.strip()] or [""]
+
+    def conversation(self) -> list[JsonValue]:
+        """Return a conversation with the tools in the user's last turn: guard models judge that above all.
+
+        A turn of their own would break templates that want users and assistants by turns.
+        """
+        turns = [dict(message) for message in self.messages]
+        last = max((number for number, turn in enumerate(turns) if turn["role"] == "user"), default=0)
+        turns[last]["content"] = "\n".join([turns[last]["content"], *self.tools])
+        return [*turns]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guard:
     """One guard model."""
 
@@ -60,21 +85,17 @@ class Guard:
         """Its name in messages."""
         return f"the guard {self.config.name}"
 
-    async def allows(
-        self, messages: Sequence[Mapping[str, str]], trace: Mapping[str, str], *, answer: bool = False
-    ) -> bool:
-        """Tell whether a conversation may pass, or with `answer` its last message. Failed without a verdict.
+    async def allows(self, judged: Judged, trace: Mapping[str, str]) -> bool:
+        """Tell whether it may pass. Failed without a verdict.
 
-        A classifier sees no conversation: it judges each text, since all of them, earlier turns too, are what the
-        client says they are.
+        A classifier sees no conversation: it judges each text, since all of them, earlier turns and tools too, are
+        what the client says they are.
         """
         if self.config.task == "Classify":
-            judged = messages[-1:] if answer else messages
-            texts = dict.fromkeys(message["content"] for message in judged)
-            return await self._classified([text for text in texts if text.strip()] or [""], trace)
+            return await self._classified(judged.texts(), trace)
         body: dict[str, JsonValue] = {
             "model": self.config.name,
-            "messages": [dict(message) for message in messages],
+            "messages": judged.conversation(),
             "max_tokens": VERDICT_TOKENS,
             "temperature": 0,
         }

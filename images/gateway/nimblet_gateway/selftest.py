@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, TypedDict
 
 from nimblet_gateway.config import ConfigModel, GatewayConfig
-from nimblet_gateway.guard import Guard
+from nimblet_gateway.guard import Guard, Judged
 from nimblet_gateway.health import Health, State
 from nimblet_gateway.model import Model, PromptTooLong, probe
 from nimblet_gateway.retriever import Index, Query
@@ -164,7 +164,7 @@ class Examiner:
 
     async def _ask_guard(self, guard: Guard) -> None:
         try:
-            await guard.allows([{"role": "user", "content": QUESTION}], {})
+            await guard.allows(Judged(messages=[{"role": "user", "content": QUESTION}]), {})
         except Failed as failed:
             self.health.failed("guard", failed)
             raise

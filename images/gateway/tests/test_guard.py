@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from gateway_testing.upstream import ModelServer
 from nimblet_gateway.config import GuardConfig
-from nimblet_gateway.guard import Guard
+from nimblet_gateway.guard import Guard, Judged
 from nimblet_gateway.keys import LOOK_SECONDS, KeyRing, digest_of
 from nimblet_gateway.web import Failed, opened
 from retriever_testing.process import serving
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+X = Judged(messages=[{"role": "user", "content": "x"}])
 
 
 @pytest.mark.asyncio
@@ -26,7 +27,7 @@ async def test_classifier_blocks_from_its_threshold_on(scores: list[float], *, a
     with serving(model.app()) as url:
         async with opened() as client:
             guard = Guard(client=client, config=_classifier(url))
-            assert await guard.allows([{"role": "user", "content": "x"}], {}) is allowed
+            assert await guard.allows(X, {}) is allowed
 
 
 @pytest.mark.asyncio
@@ -41,10 +42,12 @@ async def test_classifier_judges_every_text_of_the_conversation(role: str) -> No
     with serving(model.app()) as url:
         async with opened() as client:
             guard = Guard(client=client, config=_classifier(url))
-            assert not await guard.allows([*turns, {"role": "user", "content": "go on"}], {})
+            asked = Judged(messages=[*turns, {"role": "user", "content": "go on"}])
+            assert not await guard.allows(asked, {})
             # and of an answer no more than the answer: what was asked was judged before
-            assert await guard.allows([*turns, {"role": "assistant", "content": "fine"}], {}, answer=True)
-            assert not await guard.allows([*turns, {"role": "assistant", "content": "attack"}], {}, answer=True)
+            for text, allowed in (("fine", True), ("attack", False)):
+                said = [*turns, {"role": "assistant", "content": text}]
+                assert await guard.allows(Judged(messages=said, is_answer=True), {}) is allowed
 
 
 @pytest.mark.asyncio
@@ -54,7 +57,7 @@ async def test_classifier_with_other_labels_gives_no_verdict(scores: list[float]
     with serving(model.app()) as url:
         async with opened() as client:
             with pytest.raises(Failed):
-                await Guard(client=client, config=_classifier(url)).allows([{"role": "user", "content": "x"}], {})
+                await Guard(client=client, config=_classifier(url)).allows(X, {})
 
 
 @pytest.mark.parametrize("blocked", [set(), {"unknown"}])

@@ -99,3 +99,35 @@ def test_calls_of_earlier_turns_are_judged(running: Running, model: ModelServer)
     answer = running.post("/v1/chat/completions", chat_body() | {"messages": messages})
     assert answer.json()["nimblet"]["refusal"] == "BlockedQuestion"
     assert all("messages" not in asked for asked in model.requests)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"description": "the attack"},
+        {"parameters": {"type": "object", "properties": {"to": {"type": "string", "description": "the attack"}}}},
+        {"parameters": {"type": "object", "properties": {"attack": {"type": "string"}}}},
+        {"note": "the attack"},
+    ],
+)
+def test_tools_that_are_offered_are_judged(running: Running, model: ModelServer, changes: dict[str, Any]) -> None:
+    # Given tools whose definitions the model reads, one of them with an attack in it
+    tools = [*TOOLS, {"type": "function", "function": {"name": "look", **changes}}]
+    assert refusal(running, "Go on", tools=tools) == "BlockedQuestion"
+    assert all("messages" not in asked for asked in model.requests)
+    # and harmless ones pass
+    assert refusal(running, "Go on", tools=TOOLS) is None
+
+
+def test_guard_model_is_shown_the_tools_in_the_users_last_turn(
+    served_model: tuple[ModelServer, str], model: ModelServer, tmp_path: Path
+) -> None:
+    guard = {"url": f"{served_model[1]}/v1", "name": "g", "task": "Chat"}
+    model.answers("safe")
+    with gateway(gateway_config(tmp_path, model_url=served_model[1], guard=guard)) as made:
+        assert refusal(made, "Hello", "Hi", "Go on", tools=TOOLS) is None
+    shown = [asked["messages"] for asked in model.requests if asked["model"] == "g"]
+    hello, hi, turn = shown[0]
+    assert (hello, hi) == ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
+    assert turn == {"role": "user", "content": f"Go on\n{json.dumps(TOOLS[0])}"}
+    assert shown[1][:3] == shown[0]
