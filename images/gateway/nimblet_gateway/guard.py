@@ -62,7 +62,7 @@ class Judged:
         texts = messages[-1:] if self.is_answer else [*messages, *self.tools]
         return [text for text in dict.fromkeys(texts) if text.strip()] or [""]
 
-    def conversation(self) -> list[JsonValue]:
+    def conversation(self) -> list[dict[str, str]]:
         """Return a conversation with the tools in the user's last turn: guard models judge that above all.
 
         A turn of their own would break templates that want users and assistants by turns.
@@ -70,7 +70,7 @@ class Judged:
         turns = [dict(message) for message in self.messages]
         last = max((number for number, turn in enumerate(turns) if turn["role"] == "user"), default=0)
         turns[last]["content"] = "\n".join([turns[last]["content"], *self.tools])
-        return [*turns]
+        return turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Guard:
             return await self._classified(judged.texts(), trace)
         body: dict[str, JsonValue] = {
             "model": self.config.name,
-            "messages": judged.conversation(),
+            "messages": [{**turn} for turn in judged.conversation()],
             "max_tokens": VERDICT_TOKENS,
             "temperature": 0,
         }

@@ -63,6 +63,18 @@ def test_stream_ends_with_usage_only_where_asked(running: Running, model: ModelS
     assert plain[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+def test_stream_is_utf_8_and_kept_back_by_nobody(running: Running, model: ModelServer) -> None:
+    model.answers("Maß ✓")
+    answer = running.chat("How is it?", stream=True)
+    assert "Maß" in answer.content.decode("utf-8")
+    told = {name: answer.headers[name] for name in ("content-type", "cache-control", "x-accel-buffering")}
+    assert told == {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+    }
+
+
 def test_a_stream_that_was_read_to_its_end_counts_as_answered(
     served_model: tuple[ModelServer, str], tmp_path: Path, model: ModelServer
 ) -> None:
@@ -121,7 +133,7 @@ OPTIONAL = [name for name, field in ChatRequest.model_fields.items() if not fiel
 
 @pytest.mark.parametrize("change", [*({name: None} for name in OPTIONAL), {"stream_options": {"include_usage": None}}])
 def test_null_means_absent(running: Running, model: ModelServer, change: dict[str, object]) -> None:
-    answer = running.chat("Hello", **change)
+    answer = running.post("/v1/chat/completions", chat_body("Hello") | change)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     # and the model is not given it either
     (asked,) = model.requests

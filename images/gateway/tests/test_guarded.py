@@ -126,7 +126,7 @@ def test_guard_model_is_shown_the_tools_in_the_users_last_turn(
     model.answers("safe")
     with gateway(gateway_config(tmp_path, model_url=served_model[1], guard=guard)) as made:
         assert refusal(made, "Hello", "Hi", "Go on", tools=TOOLS) is None
-    shown = [asked["messages"] for asked in model.requests if asked["model"] == "g"]
+    shown = [asked["messages"] for asked in model.requests if asked["model"] == "g" and "messages" in asked]
     hello, hi, turn = shown[0]
     assert (hello, hi) == ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
     assert turn == {"role": "user", "content": f"Go on\n{json.dumps(TOOLS[0])}"}

@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.applications import Starlette
@@ -24,6 +24,8 @@ async def counting() -> AsyncIterator[int]:
     """Serve the length of what is sent; yield the port."""
 
     async def length(request: Request) -> Response:
+        if request.url.path == "/unread":
+            return PlainTextResponse("enough")
         return PlainTextResponse(f"{len(await request.body())} bytes")
 
     app = Starlette(routes=[Route("/{rest:path}", length, methods=["GET", "POST"])])
@@ -91,3 +93,55 @@ async def test_long_bodies_and_long_enough_heads_pass() -> None:
     async with counting() as port:
         for body in (chunked + b"10000\r\n" + PART + b"\r\n0\r\n\r\n", counted + 20 * PART):
             assert (await sent(port, head + body))[1] == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("begun", "drop", "answers"),
+    [
+        (b"", b"", 0),
+        (b"GET /", b"X", 0),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", b"X: 1\r\n", 0),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /", b"X", 1),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + b"GET /", b"X", 2),
+        (b"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b"X", 1),
+    ],
+    ids=["silence", "line", "headers", "next", "pipelined", "body"],
+)
+async def test_a_connection_that_sends_slowly_is_closed(
+    monkeypatch: pytest.MonkeyPatch, begun: bytes, drop: bytes, answers: int
+) -> None:
+    monkeypatch.setattr("nimblet_tls.heads.HEAD_SECONDS", 0.5)
+    async with counting() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # When somebody without a key sends a little, again and again
+        writer.write(begun)
+        told = asyncio.create_task(reader.read())
+        try:
+            while not (await asyncio.wait({told}, timeout=0.05))[0]:
+                writer.write(drop)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        # Then the connection ends by itself, after what was asked whole was answered
+        with suppress(ConnectionError):
+            assert (await told).count(b"HTTP/1.1 200 OK\r\n") == answers
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a request whose body comes after the time that heads have
+    monkeypatch.setattr("nimblet_tls.heads.HEAD_SECONDS", 0.05)
+    async with counting() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+        told = asyncio.create_task(reader.readline())
+        assert not (await asyncio.wait({told}, timeout=0.3))[0]
+        # When it is whole, then it is answered
+        writer.write(b"x")
+        assert await told == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
