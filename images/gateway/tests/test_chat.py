@@ -131,7 +131,9 @@ def test_content_parts_become_text_and_images_are_refused(running: Running, mode
 OPTIONAL = [name for name, field in ChatRequest.model_fields.items() if not field.is_required()]
 
 
-@pytest.mark.parametrize("change", [*({name: None} for name in OPTIONAL), {"stream_options": {"include_usage": None}}])
+@pytest.mark.parametrize(
+    "change", [*({name: None} for name in OPTIONAL), {"stream_options": {"include_usage": None}}]
+)
 def test_null_means_absent(running: Running, model: ModelServer, change: dict[str, object]) -> None:
     answer = running.post("/v1/chat/completions", chat_body("Hello") | change)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")

@@ -4,8 +4,10 @@
 import io
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import docx
+from docx.document import Document
 from docx.enum.style import WD_STYLE_TYPE
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
@@ -56,20 +58,38 @@ def docx_file(blocks: Sequence[tuple[str, str]], *, table: Sequence[Sequence[str
                 continue
             for cell, text in zip(cells, row, strict=True):
                 cell.text = text
-    target = io.BytesIO()
-    document.save(target)
-    return target.getvalue()
+    return saved(document)
 
 
 def docx_hidden(seen: str, hidden: str) -> bytes:
-    """Return a DOCX with hidden text of every kind: by run, by style, and tiny."""
+    """Return a DOCX with hidden text of every kind: by run, by style, by the style below it, in a link, and tiny."""
     document = docx.Document()
     secret = document.styles.add_style("Secret", WD_STYLE_TYPE.PARAGRAPH)
     secret.font.hidden = True
-    paragraph = document.add_paragraph(seen)
+    heir = document.styles.add_style("Heir", WD_STYLE_TYPE.PARAGRAPH)
+    heir.base_style, heir.font.size = secret, Pt(12)
+    shown = document.styles.add_style("Shown", WD_STYLE_TYPE.PARAGRAPH)
+    shown.base_style, shown.font.hidden = secret, False
+    paragraph = document.add_paragraph(seen, style=shown)
     paragraph.add_run(hidden).font.hidden = True
     paragraph.add_run(hidden).font.size = Pt(1)
-    document.add_paragraph(hidden, style=secret)
+    document.add_paragraph(hidden, style=heir)
+    run = f"<w:r><w:t>{hidden}</w:t></w:r>"
+    link: Any = parse_xml(f'<w:hyperlink {nsdecls("w")} w:anchor="x">{run}</w:hyperlink>')
+    document.add_paragraph(hidden, style=secret).runs[0].element.addnext(link)
+    return saved(document)
+
+
+def docx_of(body: str) -> bytes:
+    """Return a DOCX with a body in WordprocessingML."""
+    document = docx.Document()
+    for element in parse_xml(f"<w:body {nsdecls('w')}>{body}</w:body>"):
+        document.element.body.append(element)
+    return saved(document)
+
+
+def saved(document: Document) -> bytes:
+    """Return a document as a file."""
     target = io.BytesIO()
     document.save(target)
     return target.getvalue()
@@ -98,9 +118,7 @@ def docx_edited() -> bytes:
     cell = document.add_table(1, 1).cell(0, 0)
     cell.text = "Outer"
     cell.add_table(1, 1).cell(0, 0).text = "inner"
-    target = io.BytesIO()
-    document.save(target)
-    return target.getvalue()
+    return saved(document)
 
 
 def docx_bomb(megabytes: int) -> bytes:

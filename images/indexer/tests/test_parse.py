@@ -3,7 +3,7 @@
 
 import pytest
 
-from indexer_testing.files import docx_bomb, docx_edited, docx_file, docx_hidden, pdf
+from indexer_testing.files import docx_bomb, docx_edited, docx_file, docx_hidden, docx_of, pdf
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
 from nimblet_indexer.parse.file import parse_file
 from nimblet_indexer.parse.suffixes import SUFFIXES
@@ -139,6 +139,51 @@ def test_equal_values_in_a_row_of_a_table_stay(name: str, data: bytes) -> None:
 def test_docx_cell_over_several_columns_is_told_once() -> None:
     data = docx_file([], table=[["day", "in", "out"], ["Closed"]])
     assert outline(parse_file("a.docx", data)) == [("", "day | in | out\nClosed")]
+
+
+RUN = "<w:r><w:t>{}</w:t></w:r>"
+MERGED = "<w:tc><w:tcPr><w:vMerge/></w:tcPr><w:p><w:r><w:t>ab</w:t></w:r></w:p></w:tc>"
+CELL = "<w:tc><w:tcPr>{}</w:tcPr><w:p>{}</w:p></w:tc>"
+
+
+def docx_table(*rows: str) -> str:
+    """Return a table of rows."""
+    made = "".join(f"<w:tr>{row}</w:tr>" for row in rows)
+    return f"<w:tbl><w:tblPr/><w:tblGrid/>{made}</w:tbl>"
+
+
+def test_docx_cell_over_several_rows_is_told_in_each() -> None:
+    def cell(text: str = "", *, merge: str = "") -> str:
+        return CELL.format(f'<w:vMerge w:val="{merge}"/>' if merge else "", RUN.format(text))
+
+    wide = CELL.format('<w:gridSpan w:val="2"/>', RUN.format("all"))
+    late = '<w:trPr><w:gridBefore w:val="1"/></w:trPr>'
+    data = docx_of(
+        docx_table(
+            cell("x", merge="restart") + cell("1"),
+            cell(merge="continue") + cell("2", merge="restart"),
+            late + cell(merge="continue"),
+            wide,
+            cell("top", merge="continue") + cell("4"),
+        )
+    )
+    assert outline(parse_file("a.docx", data)) == [("", "x | 1\nx | 2\n2\nall\nall | 4")]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [
+        (f"<w:p>{RUN.format('ab') * 60_000}</w:p>", 120_000),
+        (f"<w:p>{RUN.format('ab')}</w:p>" * 30_000, 30_000 * 4 - 2),
+        (docx_table(MERGED.replace("/>", ' w:val="restart"/>', 1), *[MERGED] * 2999), 3000 * 3 - 1),
+        (docx_table(CELL.format('<w:gridSpan w:val="100000000"/>', RUN.format("ab"))), 2),
+    ],
+    ids=["runs", "paragraphs", "merged rows", "columns"],
+)
+def test_docx_takes_no_time_by_the_square_of_its_parts(body: str, length: int) -> None:
+    (section,) = parse_file("a.docx", docx_of(body)).sections
+    assert len(section.text) == length
 
 
 def test_docx_is_read_as_if_its_changes_were_accepted_and_with_what_controls_and_fields_hold() -> None:

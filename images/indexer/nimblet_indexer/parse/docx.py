@@ -4,14 +4,18 @@
 import io
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Final
 
 import docx
 from docx.document import Document
+from docx.enum.style import WD_STYLE_TYPE
 from docx.opc.exceptions import OpcError
 from docx.oxml.ns import qn
+from docx.oxml.simpletypes import ST_Merge
 from docx.oxml.xmlchemy import BaseOxmlElement
-from docx.table import Table, _Cell, _Row
+from docx.styles.style import BaseStyle
+from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
 
@@ -96,13 +100,28 @@ def _is_contents(control: BaseOxmlElement) -> bool:
 
 def _remove_hidden(document: Document) -> None:
     """Take out what the word processor does not show: hidden runs, by themselves or by style, and tiny ones."""
-    hidden = {style.style_id for style in document.styles if _is_hidden(style.element.find(qn("w:rPr")))}
+    hidden = {style.style_id for style in document.styles if _hides(style)}
+    around: dict[
+        BaseOxmlElement | None, str | None
+    ] = {}  # looking for it once a run would be square in their number
     for run in list(document.element.body.iter(qn("w:r"))):
+        paragraph = next(run.iterancestors(qn("w:p")), None)  # beyond the link that may be between
+        if paragraph not in around:
+            around[paragraph] = _style(paragraph.find(qn("w:pPr")) if paragraph is not None else None, "w:pStyle")
         properties = run.find(qn("w:rPr"))
-        paragraph = run.getparent().find(qn("w:pPr")) if run.getparent() is not None else None
-        styles = (_style(properties, "w:rStyle"), _style(paragraph, "w:pStyle"))
-        if _is_hidden(properties) or any(style in hidden for style in styles):
+        styles = (_style(properties, "w:rStyle"), around[paragraph])
+        if (properties is not None and _is_hidden(properties)) or any(style in hidden for style in styles):
             run.getparent().remove(run)
+
+
+def _hides(style: BaseStyle) -> bool:
+    """Tell a style of hidden text; what it does not say itself, the style says that it is based on."""
+    chain: dict[str, BaseOxmlElement] = {}
+    below: BaseStyle | None = style
+    while below is not None and below.style_id not in chain:
+        chain[below.style_id] = below.element
+        below = getattr(below, "base_style", None)  # numbering styles have none
+    return _is_hidden(*(found for item in chain.values() if (found := item.find(qn("w:rPr"))) is not None))
 
 
 def _style(properties: BaseOxmlElement | None, name: str) -> str | None:
@@ -110,46 +129,63 @@ def _style(properties: BaseOxmlElement | None, name: str) -> str | None:
     return found.get(qn("w:val")) if found is not None else None
 
 
-def _is_hidden(properties: BaseOxmlElement | None) -> bool:
-    if properties is None:
-        return False
-    vanish, size = properties.find(qn("w:vanish")), properties.find(qn("w:sz"))
+def _is_hidden(*properties: BaseOxmlElement) -> bool:
+    """Tell by properties, the nearest first: of each kind the first that is there counts."""
+    vanish, size = (_first(name, properties) for name in ("w:vanish", "w:sz"))
     off = vanish is not None and vanish.get(qn("w:val")) in ("0", "false", "off")
     points = (size.get(qn("w:val")) if size is not None else None) or ""
     return (vanish is not None and not off) or (points.isdecimal() and int(points) <= TINY)
 
 
+def _first(name: str, properties: Sequence[BaseOxmlElement]) -> BaseOxmlElement | None:
+    return next((found for each in properties if (found := each.find(qn(name))) is not None), None)
+
+
 def _collect(document: Document, outline: Outline) -> None:
+    # by their ids once: the library looks through all styles for each paragraph
+    styles = {
+        style.style_id: style.name or "" for style in document.styles if style.type is WD_STYLE_TYPE.PARAGRAPH
+    }
     for item in document.iter_inner_content():
         if isinstance(item, Table):
-            outline.block(table([[_cell(cell) for cell in _distinct(row)] for row in item.rows]))
+            outline.block(table(_rows(item)))
         else:
-            _paragraph(item, outline)
+            _paragraph(item.text, styles.get(item._p.style or "", ""), outline)  # noqa: SLF001 - as above
 
 
-def _distinct(row: _Row) -> list[_Cell]:
-    """Return the cells of a row, one over several columns once: the library gives it for each of them."""
-    cells = row.cells
-    return [cell for index, cell in enumerate(cells) if index == 0 or cell is not cells[index - 1]]
+def _rows(block: Table) -> list[list[str]]:
+    """Return the words of a table: those of a cell over several columns once, over several rows in each.
+
+    Read off the elements: the library goes up from row to row for each cell of a merged column, and gives a cell as
+    often as it says that it has columns.
+    """
+    rows: list[list[str]] = []
+    above: dict[int, str] = {}
+    for row in block._tbl.tr_lst:  # noqa: SLF001 - the library's own walk is what is to be avoided
+        column, cells = row.grid_before, dict[int, str]()
+        for cell in row.tc_lst:
+            goes_on = cell.vMerge == ST_Merge.CONTINUE and column in above
+            cells[column] = above[column] if goes_on else _cell(_Cell(cell, block))
+            column += max(1, cell.grid_span)
+        rows.append([*cells.values()])
+        above = cells
+    return rows
 
 
 def _cell(cell: _Cell) -> str:
     """Return the words of a cell, those of tables in it too."""
     return "\n".join(
-        item.text
-        if isinstance(item, Paragraph)
-        else "\n".join(_cell(inner) for row in item.rows for inner in _distinct(row))
+        item.text if isinstance(item, Paragraph) else "\n".join(text for row in _rows(item) for text in row)
         for item in cell.iter_inner_content()
     )
 
 
-def _paragraph(paragraph: Paragraph, outline: Outline) -> None:
-    style = paragraph.style.name if paragraph.style is not None else None
-    found = _HEADING.match(style or "")
+def _paragraph(text: str, style: str, outline: Outline) -> None:
+    found = _HEADING.match(style)
     if found is not None or style == "Title":
-        if paragraph.text.strip():
-            outline.heading(int(found.group(1)) if found is not None else 0, paragraph.text)
-    elif style is not None and style.startswith("List"):
-        outline.block(f"- {paragraph.text}" if paragraph.text.strip() else "")
+        if text.strip():
+            outline.heading(int(found.group(1)) if found is not None else 0, text)
+    elif style.startswith("List"):
+        outline.block(f"- {text}" if text.strip() else "")
     else:
-        outline.block(paragraph.text)
+        outline.block(text)
