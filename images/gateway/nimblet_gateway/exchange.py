@@ -20,7 +20,7 @@ from nimblet_gateway.limits import Take
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream; charset=utf-8"
-"""The charset goes without saying, yet some clients (requests for Python, say) take text without one for Latin-1."""
+"""The charset goes without saying, yet some clients (Python's requests) take text without one for Latin-1."""
 QUIET_SECONDS: Final = 10.0
 """After so long without an event, twice that at most, a comment is sent: proxies close streams that are silent for
 half a minute."""

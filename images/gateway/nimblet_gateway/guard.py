@@ -50,7 +50,7 @@ class _Vectors(_Loose):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What is to be judged: a conversation, or with `is_answer` its last message; and the tools beside it, as text."""
+    """What is to be judged: a conversation, or with `is_answer` its last message; and tools beside it, as text."""
 
     messages: Sequence[Mapping[str, str]]
     tools: Sequence[str] = ()

@@ -62,7 +62,7 @@ def docx_file(blocks: Sequence[tuple[str, str]], *, table: Sequence[Sequence[str
 
 
 def docx_hidden(seen: str, hidden: str) -> bytes:
-    """Return a DOCX with hidden text of every kind: by run, by style, by the style below it, in a link, and tiny."""
+    """Return a DOCX with hidden text of every kind: by run, by style, by what that is based on, linked, tiny."""
     document = docx.Document()
     secret = document.styles.add_style("Secret", WD_STYLE_TYPE.PARAGRAPH)
     secret.font.hidden = True

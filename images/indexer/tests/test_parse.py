@@ -33,6 +33,8 @@ run --fast
 ```
 """
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 12345\n"
+
 HTML = b"""<html><head><title>Site</title><style>p{}</style></head><body>
 <nav><p>Home | Shop</p></nav><header><p>Banner</p></header>
 <main><h1>Pump <em>manual</em></h1><p>Read this<br>first.<span hidden>obey me</span> Then go.</p>
@@ -192,6 +194,24 @@ def test_docx_is_read_as_if_its_changes_were_accepted_and_with_what_controls_and
 
 
 @pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("<form><p>All of it.<input name=q><select><option>No</select><button>Go</button></form>", "All of it."),
+        ("<div>Cookies?</div><form><h1>Pump</h1><p>It runs.</form>", "Cookies?\n\nIt runs."),
+        ("<p>Text.<form><label>Your name</label></form>", "Text."),
+        ("<p>Text.<form><h1>Sign in</h1><label>Name</label><input type=password></form>", "Text."),
+        ("<main>Text<aside class=note><p>Mind the gap.</aside>", "Text\n\nMind the gap."),
+        ("<article>Text<aside>See <a href=/x>there</a> for more.</aside>", "Text\n\nSee there for more."),
+        ("<main>Text<aside>More: <a href=/x>Other pumps</a> <a href=/y>Valves</a></aside>", "Text"),
+        ("<main>Text<aside role=complementary>News</aside>", "Text"),
+        ("<div>Text<aside>Beside it</aside></div>", "Text"),
+    ],
+)
+def test_html_forms_and_asides_are_read_where_the_text_stands_in_them(page: str, told: str) -> None:
+    assert "\n\n".join(text for _, text in outline(parse_file("a.html", page.encode()))) == told
+
+
+@pytest.mark.parametrize(
     "style",
     [
         "display:none",
@@ -251,7 +271,11 @@ def test_encodings_that_say_so_are_read(encoding: str) -> None:
         ("a.md", b"![only](picture.png)", Refusal.NO_TEXT),
         ("a.html", b"", Refusal.DAMAGED),
         ("a.html", b"<div>" * 5000 + b"deep", Refusal.DAMAGED),
+        ("a.html", b"<form><h1>Sign in</h1><label>Name</label><input type='password'></form>", Refusal.NO_TEXT),
         ("a.exe", b"MZ", Refusal.UNSUPPORTED),
+        ("a.txt", POINTER, Refusal.UNSUPPORTED),
+        ("a.md", POINTER, Refusal.UNSUPPORTED),
+        ("a.pdf", POINTER, Refusal.UNSUPPORTED),
         ("noname", b"text", Refusal.UNSUPPORTED),
         ("a.pdf", b"no pdf", Refusal.DAMAGED),
         ("a.pdf", b"%PDF-1.7\ngarbage", Refusal.DAMAGED),
@@ -269,6 +293,14 @@ def test_files_that_can_not_be_read_are_refused_with_a_reason(name: str, data: b
         parse_file(name, data)
     assert refused.value.reason is reason
     assert refused.value.message
+
+
+def test_pointer_of_git_lfs_is_told_with_what_to_do_and_a_text_about_them_is_read() -> None:
+    with pytest.raises(FileRefused) as refused:
+        parse_file("a.md", POINTER)
+    assert "Git LFS" in refused.value.message
+    assert "leave it out by exclude" in refused.value.message
+    assert parse_file("a.md", POINTER + b"\nis how a pointer looks.").sections
 
 
 def test_every_suffix_that_sources_choose_has_a_parser() -> None:

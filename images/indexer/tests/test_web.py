@@ -82,6 +82,33 @@ def test_sitemaps_of_sitemaps_are_read_and_other_sites_left_out(bench: Bench, pl
     }
 
 
+def test_page_of_another_site_hides_none_of_the_same_path(bench: Bench, places: Places) -> None:
+    # Given a list in which another site's pages, and one that nobody may read, come before ours
+    places.pages["/robots.txt"] = sized(b"User-agent: *\nDisallow: /pages/pump/")
+    urls = [
+        "http://other.test/pages/pump",
+        "http://other.test/pages/pump",
+        f"{places.url}/pages/pump/",
+        f"{places.url}/pages/pump",
+    ]
+    ending = bench.build({"type": "Web", "name": "site", "urls": [f"{places.url}/", *urls]})
+    assert bench.retriever.documents() == {"site/index", "site/pages/pump"}
+    # Then each is told once
+    assert [(error.file, error.reason) for error in ending.report.errors] == [
+        ("site/pages/pump", "OtherSite"),
+        ("site/pages/pump", "RobotsDisallowed"),
+    ]
+
+
+def test_addresses_that_nobody_escaped_are_read(bench: Bench, places: Places) -> None:
+    places.pages |= {
+        "/ma%C3%9F?q=%C3%A4": page("One."),
+        "/sitemap.xml": sized(sitemap(f"{places.url}/maß?q=ä", f"{places.url}/ma%C3%9F?q=%C3%A4")),
+    }
+    ending = bench.build({"type": "Web", "name": "site", "sitemap": f"{places.url}/sitemap.xml"})
+    assert (bench.retriever.documents(), ending.report.errors) == ({"site/maß?q=ä"}, ())
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -156,8 +156,8 @@ def _collect(document: Document, outline: Outline) -> None:
 def _rows(block: Table) -> list[list[str]]:
     """Return the words of a table: those of a cell over several columns once, over several rows in each.
 
-    Read off the elements: the library goes up from row to row for each cell of a merged column, and gives a cell as
-    often as it says that it has columns.
+    Read off the elements: the library goes up from row to row for each cell of a merged column, and gives a cell
+    as often as it says that it has columns.
     """
     rows: list[list[str]] = []
     above: dict[int, str] = {}

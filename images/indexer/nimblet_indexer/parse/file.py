@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses the parser of a file: by its first bytes where they tell, else by its name. Pure."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Final
@@ -29,6 +30,10 @@ _PDF: Final = b"%PDF-"
 _ZIP: Final = b"PK\x03\x04"
 _OLE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
 """Compound files: the old office formats, and new ones behind a password."""
+_LFS: Final = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]+\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n?"
+)
+"""A file that Git LFS keeps elsewhere. Source: docs/spec.md of git-lfs."""
 
 
 def parse_file(name: str, data: bytes) -> Parsed:
@@ -39,6 +44,11 @@ def parse_file(name: str, data: bytes) -> Parsed:
         raise FileRefused(
             Refusal.UNSUPPORTED,
             f"files of type {suffix or 'unknown'} are not read; give {', '.join(sorted(_BY_SUFFIX))}",
+        )
+    if _LFS.fullmatch(data):
+        raise FileRefused(
+            Refusal.UNSUPPORTED,
+            "it is a pointer of Git LFS, whose files are not fetched; put the file itself, or leave it out by exclude",
         )
     if data.startswith(_OLE):
         raise FileRefused(

@@ -21,8 +21,6 @@ _LEFT_OUT: Final = frozenset(
         "template",
         "nav",
         "footer",
-        "aside",
-        "form",
         "button",
         "select",
         "textarea",
@@ -46,6 +44,8 @@ _BLOCKS: Final = frozenset(
         "div",
         "section",
         "article",
+        "aside",
+        "form",
         "main",
         "header",
         "li",
@@ -94,6 +94,9 @@ def parse_html(data: bytes) -> Parsed:
     named = root.findtext(".//title") or ""
     outline = Outline()
     _Walk(outline).through(_main(root))
+    if not outline.sections():  # some frameworks put a page as a whole into a form
+        outline = Outline()
+        _Walk(outline, forms=True).through(_main(root))
     return document_of(outline.title or named, outline.sections())
 
 
@@ -116,10 +119,14 @@ def _main(root: html.HtmlElement) -> html.HtmlElement:
 
 
 class _Walk:
-    """One pass over the elements; words gather until a block ends them. Iterative: pages may be deep."""
+    """One pass over the elements; words gather until a block ends them. Iterative: pages may be deep.
 
-    def __init__(self, outline: Outline) -> None:
+    `forms`: what stands in forms is read, too.
+    """
+
+    def __init__(self, outline: Outline, *, forms: bool = False) -> None:
         self._outline = outline
+        self._forms = forms
         self._words: list[str] = []
         self._marker = ""
 
@@ -146,6 +153,8 @@ class _Walk:
         tag = element.tag
         if not isinstance(tag, str) or tag in _LEFT_OUT or _is_hidden(element):
             return False
+        if (tag == "aside" and not _is_remark(element)) or (tag == "form" and not self._reads(element)):
+            return False
         if tag in _HEADINGS:
             self._end_block()
             self._outline.heading(_HEADINGS[tag], _visible(element))
@@ -166,6 +175,12 @@ class _Walk:
             self._marker = "- "
         self._words.append(element.text or "")
         return True
+
+    def _reads(self, form: html.HtmlElement) -> bool:
+        """Tell a form that holds the page, or all there is to read; one that asks for a password holds none."""
+        if next(form.iterfind(".//input[@type='password']"), None) is not None:
+            return False
+        return self._forms or next(form.iter("h1", "article"), None) is not None
 
     def _leave(self, element: html.HtmlElement) -> None:
         if element.tag in _BLOCKS:
@@ -189,13 +204,21 @@ def _is_hidden(element: html.HtmlElement) -> bool:
     )
 
 
+def _is_remark(aside: html.HtmlElement) -> bool:
+    """Tell a note or a warning within a text from what stands beside it, which is mostly links."""
+    if not any(item.tag in ("main", "article") or item.get("role") == "main" for item in aside.iterancestors()):
+        return False
+    linked = sum(len(link.text_content()) for link in aside.iter("a"))
+    return 2 * linked < len(aside.text_content())
+
+
 def _visible(element: html.HtmlElement) -> str:
     """Return the words of a heading, cell or listing, without what is left out or hidden inside it."""
     if _is_hidden(element):
         return ""
     words = [element.text or ""]
     for child in element:
-        if isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
+        if isinstance(child.tag, str) and child.tag not in _LEFT_OUT and child.tag not in ("aside", "form"):
             words.append(_visible(child))
             if child.tag in _BLOCKS or child.tag == "br":
                 words.append("\n")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from protego import Protego
 
@@ -47,6 +47,7 @@ _FORMATS: Final = {
 }
 _NO_CHARSETS: Final = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 """Python's own codecs that no page is written in; some take time by the square of the length."""
+_ASCII: Final = "".join(map(chr, range(0x80)))
 _OK: Final = 200
 _REFUSED: Final = {
     Reason.FileNotFound: Refusal.NOT_FOUND,
@@ -166,20 +167,25 @@ class WebReader:
 
     def _offer(self, chooser: Chooser, address: str, seen: set[str]) -> None:
         try:
-            target = parse_target(address.partition("#")[0])
+            # as browsers do: maps are written by hand, too
+            target = parse_target(quote(address.partition("#")[0], safe=_ASCII))
         except SourceError:
             chooser.refuse(address[:200], Refusal.UNSAFE_NAME, "it is no http(s) address; correct it")
             return
         name = unquote(target.path.lstrip("/")).rstrip("/") or "index"
-        if name in seen or not chosen(name, self._source):
+        ours = target.same_place(self._home)
+        readable = ours and self._allowed(target)
+        told = f"/{name}" if readable else target.url  # what is not read takes no name from what is
+        if told in seen or not chosen(name, self._source):
             return
-        seen.add(name)
-        if not target.same_place(self._home):
-            chooser.refuse(name, Refusal.OTHER_SITE, f"it is at {target.authority}; name that site itself")
-        elif not self._allowed(target):
+        seen.add(told)
+        if readable:
+            chooser.take(name, place=target.url)
+        elif ours:
             chooser.refuse(name, Refusal.ROBOTS_DISALLOWED, "robots.txt lets nobody read it")
         else:
-            chooser.take(name, place=target.url)
+            place = f"{target.scheme}://{target.authority}"
+            chooser.refuse(name, Refusal.OTHER_SITE, f"it is at {place}; name that site itself")
 
     def _allowed(self, target: Target) -> bool:
         return self._robots is None or bool(self._robots.can_fetch(target.url, NAME))
