@@ -41,8 +41,9 @@ def test_pages_are_named_by_their_paths(bench: Bench, places: Places) -> None:
     assert bench.retriever.documents() == {"site/index", "site/pages/pump", "site/pages/pump?page=2"}
 
 
-def test_robots_txt_is_obeyed(bench: Bench, places: Places) -> None:
-    rules = "User-agent: *\nDisallow: /pages/\nAllow: /pages/*.html$\n\nUser-agent: other\nDisallow: /"
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_robots_txt_is_obeyed(bench: Bench, places: Places, mark: str) -> None:
+    rules = f"{mark}User-agent: *\nDisallow: /pages/\nAllow: /pages/*.html$\n\nUser-agent: other\nDisallow: /"
     places.pages |= {"/robots.txt": sized(rules.encode()), "/pages/a.html": page("Allowed.")}
     ending = bench.build(source(places, "/", "/pages/pump", "/pages/a.html"))
     assert bench.retriever.documents() == {"site/index", "site/pages/a.html"}

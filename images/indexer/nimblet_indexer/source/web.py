@@ -198,7 +198,7 @@ class WebReader:
                 return None
             if status != _OK:
                 raise status_error(answer, what="robots.txt")
-            return Protego.parse(_first(answer, ROBOTS_BYTES).decode("utf-8", "replace"))
+            return Protego.parse(_first(answer, ROBOTS_BYTES).decode("utf-8-sig", "replace"))
 
     def _sitemaps(self, first: str) -> Sequence[str]:
         """Return the pages of a sitemap and of those that it names; each is asked once."""
