@@ -10,8 +10,8 @@ MAX_HEAD_BYTES: Final = 64 * 2**10
 """Of a request's line and headers; of what stands between the parts of a body, or behind it, too. Servers commonly
 allow 8 to 64 KiB."""
 HEAD_SECONDS: Final = 30.0
-"""From a connection's begin, or from an answer, to the end of the next request's head, with what still comes of the
-answered one's body; uvicorn's own 5 s after an answer end with the first byte. As long as the gateway gives a
+"""From a connection's begin, or from an answer, to the end of the next request's head, with what still comes of
+the answered one's body; uvicorn's own 5 s after an answer end with the first byte. As long as the gateway gives a
 body."""
 TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 

@@ -8,7 +8,9 @@ import base64
 import binascii
 import math
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -53,6 +55,18 @@ class Endpoint:
     base_url: str
     headers: dict[str, str] = field(repr=False)
     tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    """What its certificate must name, where that is not the address's host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What an HTTPS server's certificate is verified by."""
+
+    ca: Path
+    """The authorities, as PEM: ca.crt of the Secret <service>-tls, say."""
+    service: str
+    """The Service's name, which the certificate holds: a port-forward's address is in none."""
 
 
 class Message(BaseModel):
@@ -119,8 +133,11 @@ async def read_api_key(client: Client, target: Target, *, name: str) -> str:
         ) from error
 
 
-def direct_endpoint(url: str, *, api_key: str) -> Endpoint:
-    """Return the endpoint at a URL such as http://127.0.0.1:8080 or …/v1."""
+def direct_endpoint(url: str, *, api_key: str, trust: Trust | None = None) -> Endpoint:
+    """Return the endpoint at a URL such as http://127.0.0.1:8080 or …/v1.
+
+    Without `trust` an HTTPS server is verified by the system's authorities, or those of SSL_CERT_FILE.
+    """
     try:
         told = urlsplit(url)
         usable = told.scheme in ("http", "https") and bool(told.hostname) and told.port != 0
@@ -128,8 +145,28 @@ def direct_endpoint(url: str, *, api_key: str) -> Endpoint:
         usable = False
     if not usable:
         raise CommandError(f"expected a URL such as http://127.0.0.1:8080, found {url}; correct it")
-    base = url.rstrip("/").removesuffix("/v1")
-    return Endpoint(base_url=base, headers={"Authorization": f"Bearer {api_key}"})
+    endpoint = Endpoint(
+        base_url=url.rstrip("/").removesuffix("/v1"), headers={"Authorization": f"Bearer {api_key}"}
+    )
+    if trust is None:
+        return endpoint
+    if told.scheme != "https":
+        raise CommandError(f"expected --url with https for --ca, found {url}; correct it, or leave --ca out")
+    try:
+        tls = ssl.create_default_context(cafile=trust.ca)
+    except (OSError, ValueError) as error:  # ssl's own errors are of the former kind
+        raise CommandError(
+            f"expected certificates as PEM in {trust.ca}, found none that can be read ({type(error).__name__})"
+        ) from error
+    return replace(endpoint, tls=tls, server_name=trust.service if _is_local(told.hostname or "") else None)
+
+
+def _is_local(host: str) -> bool:
+    """Tell an address of this machine, as a port-forward has it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_proxied(target: Target, status: CompactModelStatus) -> None:
@@ -142,7 +179,7 @@ def check_proxied(target: Target, status: CompactModelStatus) -> None:
     raise CommandError(
         f"expected --url for a model on {TITLES[chosen.name]}, which reads no key that the API server's proxy "
         f"lets pass, found none; run `kubectl port-forward -n {target.namespace} service/{service} 8080:{scheme}` "
-        f"and give --url {scheme}://127.0.0.1:8080"
+        f"and give --url {scheme}://127.0.0.1:8080" + (" and --ca" if scheme == "https" else "")
     )
 
 
@@ -181,6 +218,7 @@ async def ask(endpoint: Endpoint, question: Question) -> str:
                 json=body,
                 headers=endpoint.headers,
                 ssl=endpoint.tls if endpoint.tls is not None else True,
+                server_hostname=endpoint.server_name,
                 allow_redirects=False,
             ) as response,
         ):
@@ -189,6 +227,11 @@ async def ask(endpoint: Endpoint, question: Question) -> str:
     except TimeoutError as error:
         raise CommandError(
             f"expected an answer within {question.timeout_seconds:g} s, found none; give a longer --timeout"
+        ) from error
+    except aiohttp.ClientSSLError as error:
+        raise CommandError(
+            f"expected a certificate that can be verified at {endpoint.base_url}, found: {error}; give the "
+            "authority by --ca FILE: ca.crt of the Secret <service>-tls, where the operator makes the certificates"
         ) from error
     except aiohttp.ClientError as error:
         raise CommandError(f"expected a model at {endpoint.base_url}, found: {error}; is it Serving?") from error

@@ -13,6 +13,7 @@ EXAMPLES: Final = (
     "nimblet status help -n team --assistant",
     "nimblet status handbook -n team --index",
     'nimblet ask smollm2 -n team "What is the capital of France?"',
+    'nimblet ask help -n team --assistant --url https://127.0.0.1:8080 --ca ca.crt "When does the office open?"',
     "nimblet bench smollm2 -n team --url http://127.0.0.1:8080 --rate 2 --seconds 60 --plot smollm2.svg",
     "nimblet digest ./models/smollm2 -o configmap --name smollm2-digests -n team",
     "nimblet digest --model smollm2 -n team -o spec",

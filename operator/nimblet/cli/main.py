@@ -167,6 +167,7 @@ def _add_ask(command: argparse.ArgumentParser) -> None:
         help="NAME is an Assistant's: prints its citations too; needs --url, since the API server's proxy takes "
         "the header with the key for itself",
     )
+    _add_ca(command)
     command.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: 128")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: 60")
     command.set_defaults(run=_run_ask)
@@ -178,6 +179,16 @@ def _add_live(
     add(command)
     _add_kubeconfig(command)
     command.set_defaults(run=run)
+
+
+def _add_ca(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="with --url https://…: the authorities that its certificate is verified by, as ca.crt of the Secret "
+        "<service>-tls has them; at an address of this machine it must name the Service",
+    )
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -270,9 +281,14 @@ def _run_ask(arguments: argparse.Namespace, world: World) -> str:
         timeout_seconds=arguments.timeout,
         documents=tuple(arguments.document),
     )
+    if arguments.ca is not None and arguments.url is None:
+        raise CommandError(
+            "expected --url with --ca, found none; the API server's own authority is the kubeconfig's"
+        )
+    place = _Place(url=arguments.url, ca=arguments.ca)
     if arguments.assistant:
-        return asyncio.run(_ask_assistant(_target(arguments, world), question, url=arguments.url))
-    return asyncio.run(_ask(_target(arguments, world), question, url=arguments.url))
+        return asyncio.run(_ask_assistant(_target(arguments, world), question, place))
+    return asyncio.run(_ask(_target(arguments, world), question, place))
 
 
 def _run_bench(arguments: argparse.Namespace, world: World) -> str:
@@ -281,7 +297,7 @@ def _run_bench(arguments: argparse.Namespace, world: World) -> str:
 
 async def _bench(arguments: argparse.Namespace, target: live.Target) -> str:
     if arguments.key_file is None:
-        endpoint, model = await _served(target, url=arguments.url)
+        endpoint, model = await _served(target, _Place(url=arguments.url))
         return await bench.run(arguments, endpoint, model=model.spec.served_model_name or model.name)
     if arguments.url is None:
         raise CommandError("expected --url with --key-file, found none; without both the cluster is asked")
@@ -308,31 +324,46 @@ async def _model(target: live.Target) -> CompactModel:
         return await live.read_live_model(client, target)
 
 
-async def _ask_assistant(target: live.Target, question: asking.Question, *, url: str | None) -> str:
-    if url is None:
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where to ask, where the user says so, and whom to trust there."""
+
+    url: str | None
+    ca: Path | None = None
+
+    def endpoint(self, target: live.Target, *, service: str, api_key: str) -> asking.Endpoint:
+        """Return it as the endpoint of a Service of a target's namespace."""
+        named = f"{service}.{target.namespace}.svc"
+        trust = asking.Trust(ca=self.ca, service=named) if self.ca is not None else None
+        return asking.direct_endpoint(self.url or "", api_key=api_key, trust=trust)
+
+
+async def _ask_assistant(target: live.Target, question: asking.Question, place: _Place) -> str:
+    if place.url is None:
         raise CommandError(
             f"expected --url for an Assistant, found none; run `kubectl port-forward -n {target.namespace} "
-            f"service/{names.gateway(target.name)} 8080` and give --url http://127.0.0.1:8080"
+            f"service/{names.gateway(target.name)} 8080` and give --url http://127.0.0.1:8080, or https and --ca "
+            "where its status.endpoint says https"
         )
     async with live.reading(target.kubeconfig) as client:
         key = await asking.read_api_key(client, target, name=names.gateway_key(target.name))
-    endpoint = asking.direct_endpoint(url, api_key=key)
+    endpoint = place.endpoint(target, service=names.gateway(target.name), api_key=key)
     return await asking.ask(endpoint, replace(question, model=target.name))
 
 
-async def _ask(target: live.Target, question: asking.Question, *, url: str | None) -> str:
-    endpoint, model = await _served(target, url=url)
+async def _ask(target: live.Target, question: asking.Question, place: _Place) -> str:
+    endpoint, model = await _served(target, place)
     labels = (model.status.artifact.labels or ()) if model.status.artifact is not None else ()
     return await asking.ask(endpoint, replace(question, task=model.spec.task, labels=tuple(labels)))
 
 
-async def _served(target: live.Target, *, url: str | None) -> tuple[asking.Endpoint, CompactModel]:
+async def _served(target: live.Target, place: _Place) -> tuple[asking.Endpoint, CompactModel]:
     """Return where a model of the cluster is asked, with its key, and the model."""
     async with live.reading(target.kubeconfig) as client:
         key = await asking.read_api_key(client, target, name=names.api_key(target.name))
         model = await live.read_live_model(client, target)
-        if url is not None:
-            return asking.direct_endpoint(url, api_key=key), model
+        if place.url is not None:
+            return place.endpoint(target, service=names.server(target.name), api_key=key), model
         asking.check_proxied(target, model.status)
         login, https = await read_login(target.kubeconfig), model.status.endpoint.startswith("https:")
         return asking.proxied_endpoint(login, target, api_key=key, https=https), model

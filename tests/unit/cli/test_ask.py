@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asking a model over HTTP: what is sent, and what is said of every other answer. A real server on loopback."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,15 +11,18 @@ import pytest
 from aiohttp import web
 
 from nimblet.api.compactmodel import CompactModelStatus, ResolvedStatus
-from nimblet.cli.ask import Question, ask, check_proxied, direct_endpoint, proxied_endpoint
+from nimblet.cli.ask import Question, Trust, ask, check_proxied, direct_endpoint, proxied_endpoint
 from nimblet.cli.errors import CommandError
 from nimblet.cli.live import Target
 from nimblet.cluster.login import Login
+from nimblet.cluster.pki import Authority
 from tests.builders import a_model, base_facts, child, plan_of
 from tests.loopback import served
+from tls_testing.mounted import MountedSecret, new_authority
 
 QUESTION = Question(text="Where?", max_tokens=5, timeout_seconds=60)
 TARGET = Target(name="smollm2", namespace="team", kubeconfig=None)
+SERVICE = "smollm2-model.team.svc"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -199,3 +203,53 @@ def test_certificates_of_the_cluster_are_loaded(tmp_path: Path) -> None:
     endpoint = proxied_endpoint(login("https://127.0.0.1:6443"), TARGET, api_key="nk-1")
     assert endpoint.tls is not None
     assert endpoint.tls.check_hostname
+
+
+def trusted(folder: Path, authority: Authority, *, service: str = SERVICE) -> Trust:
+    """Return trust in an authority, by a file of its own."""
+    ca = folder / f"{authority.parsed.serial_number}.crt"
+    ca.write_text(authority.certificate)
+    return Trust(ca=ca, service=service)
+
+
+@pytest.mark.asyncio
+async def test_a_port_forward_to_a_server_that_speaks_tls_is_verified_by_the_services_name(tmp_path: Path) -> None:
+    # given a server with a certificate of the installation's own, as the operator makes it
+    authority, secret = new_authority(), MountedSecret(tmp_path / "tls", host=SERVICE)
+    secret.mount(authority)
+    served_by = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served_by.load_cert_chain(tmp_path / "tls" / "tls.crt", tmp_path / "tls" / "tls.key")
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"message": {"content": "Here."}}]})
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with served(app, tls=served_by) as url:
+        # when its authority is given, then it is asked, though its certificate does not name the address
+        found = direct_endpoint(url, api_key="nk-1", trust=trusted(tmp_path, authority))
+        assert await ask(found, QUESTION) == "Here."
+        # and neither without one, nor by another one, nor by another Service's name
+        for trust in (None, trusted(tmp_path, new_authority()), trusted(tmp_path, authority, service="other")):
+            with pytest.raises(CommandError, match="give the authority by --ca FILE"):
+                await ask(direct_endpoint(url, api_key="nk-1", trust=trust), QUESTION)
+
+
+def test_an_authority_that_can_not_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    for ca in (tmp_path / "empty", tmp_path / "none"):
+        with pytest.raises(CommandError, match="expected certificates as PEM in "):
+            direct_endpoint("https://127.0.0.1:1", api_key="k", trust=Trust(ca=ca, service=SERVICE))
+    with pytest.raises(CommandError, match="expected --url with https for --ca"):
+        direct_endpoint("http://127.0.0.1:1", api_key="k", trust=trusted(tmp_path, new_authority()))
+
+
+def test_a_name_that_is_no_port_forwards_must_be_in_the_certificate_itself(tmp_path: Path) -> None:
+    trust = trusted(tmp_path, new_authority())
+    for host, name in (
+        ("localhost", SERVICE),
+        ("[::1]", SERVICE),
+        ("127.0.0.9", SERVICE),
+        ("models.example", None),
+    ):
+        assert direct_endpoint(f"https://{host}:8443", api_key="k", trust=trust).server_name == name

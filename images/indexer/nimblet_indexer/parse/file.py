@@ -48,7 +48,7 @@ def parse_file(name: str, data: bytes) -> Parsed:
     if _LFS.fullmatch(data):
         raise FileRefused(
             Refusal.UNSUPPORTED,
-            "it is a pointer of Git LFS, whose files are not fetched; put the file itself, or leave it out by exclude",
+            "it is a pointer of Git LFS, whose files are not fetched; put the file itself, or exclude it",
         )
     if data.startswith(_OLE):
         raise FileRefused(

@@ -123,6 +123,7 @@ async def _streamed(
         json=body,
         headers=endpoint.headers,
         ssl=tls,
+        server_hostname=endpoint.server_name,
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=target.timeout_seconds),
     ) as response:
