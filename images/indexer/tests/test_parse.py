@@ -247,6 +247,44 @@ def test_html_listings_and_tables_are_read_without_what_is_hidden_in_them(page: 
     assert outline(parse_file("a.html", page.encode())) == [("", told)]
 
 
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (
+            "<table><tr><th>Model<th>Bar<tr><td rowspan=2>X<td>45<tr><td>50<tr><td>Y<td>1</table>",
+            "Model | Bar\nX | 45\nX | 50\nY | 1",
+        ),
+        (
+            "<table><tr><td>a<td rowspan=0 colspan=2>all<td>b<tr><td>c<td rowspan=2>d<tr><td>e</table>",
+            "a | all | b\nc | all | d\ne | all | d",
+        ),
+        (f"<table><tr><td rowspan=3>{'long ' * 50}<td>x<tr><td>y</table>", f"{'long ' * 50}| x\n| y"),
+        ("<table><tr><td rowspan=99999999999 colspan=-1>a<tr><td>b</table>", "a\nb"),
+        ("<table><caption>Pressures</caption><tr><td>a<td>b</table>", "Pressures\n\na | b"),
+        ("<table><tr><td>a<table><tr><td>x<td>y<tr><td>z</table>c<td>b</table>", "a\n\nx | y\nz\n\nc\n\nb"),
+        ("<table role=presentation><tr><td>a<td>b<tr hidden><td>c</table>", "a\n\nb"),
+        ("<table><tr><td><h4>Head</h4>text<p>more<td>Name<div>b</div></table>", "Head text more | Name b"),
+        ("<pre><div>a</div><div>b</div></pre>", "a\nb"),
+    ],
+)
+def test_html_tables_keep_their_columns_and_words_apart(page: str, told: str) -> None:
+    assert outline(parse_file("a.html", page.encode())) == [("", told)]
+
+
+def test_html_headings_in_tables_that_lay_out_a_page_are_headings() -> None:
+    page = "<table><tr><td>Menu<td><h1>Pump</h1><p>It runs.<h2>Care</h2>Oil it.</table>"
+    parsed = parse_file("a.html", page.encode())
+    assert (parsed.title, outline(parsed)) == ("Pump", [("", "Menu"), ("", "It runs."), ("Care", "Oil it.")])
+
+
+def test_html_headings_are_told_without_the_links_to_themselves() -> None:
+    page = (
+        "<main hidden><p>Old</main><main><h1>Pump<a href='#pump'>¶</a></h1><h2>Use of <a href='#c'>C#</a></h2>Text"
+    )
+    parsed = parse_file("a.html", page.encode())
+    assert (parsed.title, outline(parsed)) == ("Pump", [("Use of C#", "Text")])
+
+
 def test_text_is_cleaned_of_what_nobody_sees() -> None:
     hidden = "pay\u200b\u202eload\u2066 a\u00adb\x07\tc\r\n\r\n\r\n\r\nend\ufeff\U000e0041\ufe0f\U000e0100\u3164"
     assert outline(parse_file("a.txt", hidden.encode())) == [("", "payload ab c\n\nend")]

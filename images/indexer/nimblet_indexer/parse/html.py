@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
@@ -65,15 +66,37 @@ _BLOCKS: Final = frozenset(
         "body",
         "html",
         "fieldset",
+        "legend",
         "center",
+        "table",
+        "caption",
+        "tr",
+        "td",
+        "th",
     ]
 )
+_PERMALINKS: Final = frozenset({"¶", "#", "§", "🔗"})
+"""What links of a heading to itself say."""
+_MAX_ROWSPAN: Final = 65_534
+_MAX_COLSPAN: Final = 1000
+"""As HTML has them."""
+_REPEATED: Final = 200
+"""Characters of a cell over several rows that each row tells; a longer one is no value but a part of the page."""
 _HIDDEN_STYLE: Final = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|opacity\s*:\s*0(\.0+)?(?![.\d])"
     r"|font-size\s*:\s*0(\.0+)?(?![.\d])|(?<![-\w])color\s*:\s*transparent"
     r"|(text-indent|left|top|margin-left)\s*:\s*-\d{3,}",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spanned:
+    """A cell: over how many rows from here on, over how many columns, and what the next row tells of it."""
+
+    rows: int
+    width: int
+    text: str
 
 
 def parse_html(data: bytes) -> Parsed:
@@ -111,7 +134,8 @@ def _encoding(data: bytes) -> str | None:
 
 def _main(root: html.HtmlElement) -> html.HtmlElement:
     """Return the page's main part: `main`, the only `article`, else all of it."""
-    mains = [element for element in root.iter() if element.tag == "main" or element.get("role") == "main"]
+    found = [element for element in root.iter() if element.tag == "main" or element.get("role") == "main"]
+    mains = [element for element in found if not _is_hidden(element)]
     if mains:
         return mains[0]
     articles = list(root.iter("article"))
@@ -159,8 +183,10 @@ class _Walk:
             self._end_block()
             self._outline.heading(_HEADINGS[tag], _visible(element))
             return False
-        if tag == "table":
+        if tag == "table" and not _is_layout(element):
             self._end_block()
+            for caption in element.iterchildren("caption"):
+                self._outline.block(" ".join(_visible(caption).split()))
             self._outline.block(table(_rows(element)))
             return False
         if tag == "pre":
@@ -219,19 +245,77 @@ def _visible(element: html.HtmlElement) -> str:
     words = [element.text or ""]
     for child in element:
         if isinstance(child.tag, str) and child.tag not in _LEFT_OUT and child.tag not in ("aside", "form"):
-            words.append(_visible(child))
-            if child.tag in _BLOCKS or child.tag == "br":
+            parted = child.tag in _BLOCKS or child.tag in _HEADINGS
+            if parted:
+                _end_line(words)
+            words.append("" if _is_permalink(child) else _visible(child))
+            if parted or child.tag == "br":
                 words.append("\n")
         words.append(child.tail or "")
     return "".join(words)
 
 
+def _end_line(words: list[str]) -> None:
+    before = next((word for word in reversed(words) if word), "\n")
+    if not before.endswith("\n"):
+        words.append("\n")
+
+
+def _is_permalink(element: html.HtmlElement) -> bool:
+    own = element.tag == "a" and (element.get("href") or "").startswith("#")
+    return own and element.text_content().strip() in _PERMALINKS
+
+
 def _rows(element: html.HtmlElement) -> list[list[str]]:
-    return [
-        [_visible(cell) for cell in row if cell.tag in ("td", "th")]
-        for row in element.iter("tr")
-        if not _is_hidden_within(row, element)
-    ]
+    """Return the words of a table's rows; a cell over several is told in each, so that columns stay."""
+    rows: list[list[str]] = []
+    above: dict[int, _Spanned] = {}
+    for row in element.iter("tr"):
+        if not _is_hidden_within(row, element):
+            told, above = _row(row, above)
+            rows.append(told)
+    return rows
+
+
+def _is_layout(element: html.HtmlElement) -> bool:
+    """Tell a table that only puts parts of a page side by side: its cells are read one after the other."""
+    return element.get("role") in ("presentation", "none") or any(
+        item is not element for item in element.iter("table", "h1", "h2")
+    )
+
+
+def _row(row: html.HtmlElement, above: dict[int, _Spanned]) -> tuple[list[str], dict[int, _Spanned]]:
+    """Return a row's words and, by column, what reaches into the next; `above` is what reaches into this one."""
+    told: list[str] = []
+    below: dict[int, _Spanned] = {}
+    column = 0
+    own = iter([cell for cell in row if cell.tag in ("td", "th")])
+    while True:
+        spanned = above.get(column)
+        if spanned is None:
+            cell = next(own, None)
+            if cell is None:
+                further = [other for other in above if other > column]
+                if not further:
+                    return told, below
+                column = min(further)
+                continue
+            text = _visible(cell)
+            told.append(text)
+            kept = text if len(text) <= _REPEATED else ""
+            rows, width = _span(cell, "rowspan", _MAX_ROWSPAN), _span(cell, "colspan", _MAX_COLSPAN)
+            spanned = _Spanned(rows=rows, width=width, text=kept)
+        else:
+            told.append(spanned.text)
+        if spanned.rows > 1:
+            below[column] = replace(spanned, rows=spanned.rows - 1)
+        column += spanned.width
+
+
+def _span(cell: html.HtmlElement, name: str, most: int) -> int:
+    told = (cell.get(name) or "").strip()
+    number = int(told) if told.isascii() and told.isdigit() and len(told) < len(str(most)) + 1 else 1
+    return most if name == "rowspan" and told == "0" else min(max(number, 1), most)
 
 
 def _is_hidden_within(row: html.HtmlElement, table_: html.HtmlElement) -> bool:
