@@ -60,6 +60,15 @@ def test_markdown_keeps_words_and_loses_markup() -> None:
     ]
 
 
+def test_markdown_keeps_the_lines_that_its_author_broke() -> None:
+    hours = "Mon: 9  \nTue: 10\\\nWed: 11<br>Thu: 12\nand Fri"
+    text = f"{hours}\n\n| a | b |\n|---|---|\n| one<br/>two | 3 |\n\nHead<BR>line\n---\n\nEnd"
+    assert outline(parse_file("a.md", text.encode())) == [
+        ("", "Mon: 9\nTue: 10\nWed: 11\nThu: 12 and Fri\n\na | b\none two | 3"),
+        ("Head line", "End"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("front", "told"),
     [

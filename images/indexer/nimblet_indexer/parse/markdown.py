@@ -18,6 +18,8 @@ _FRONT_MATTER: Final = re.compile(r"\A---\n(.*?\n)?(---|\.\.\.)\s*\n", re.DOTALL
 _KEY: Final = re.compile(r"[\"']?[\w.@/$-]+[\"']?\s*:(?:\s|$)")
 _YAML: Final = re.compile(rf"\s|#|-\s|-$|[}}\]]|$|{_KEY.pattern}")
 """How a line of front matter may begin."""
+_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
+"""The one tag that parts words; it is how a table's cell has lines."""
 _TITLE: Final = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
 
 
@@ -59,7 +61,7 @@ def _collect(tokens: Sequence[Token], outline: Outline) -> None:
             case "fence" | "code_block":
                 outline.block(token.content.rstrip())
             case "inline" if heading:
-                outline.heading(heading, _words(token))
+                outline.heading(heading, " ".join(_words(token).split()))
                 heading = 0
             case "inline" if rows:
                 rows[-1].append(_words(token))
@@ -69,11 +71,16 @@ def _collect(tokens: Sequence[Token], outline: Outline) -> None:
 
 
 def _words(token: Token) -> str:
-    """Return what a reader sees of a line: text and code, not addresses, images or tags."""
+    """Return what a reader sees of a paragraph: text and code, not addresses, images or tags.
+
+    A line that the author broke stays broken, as lists of hours and addresses are written; others are joined.
+    """
     words = []
     for child in token.children or ():
         if child.type in ("text", "code_inline"):
             words.append(child.content)
-        elif child.type in ("softbreak", "hardbreak"):
+        elif child.type == "hardbreak" or (child.type == "html_inline" and _BREAK.fullmatch(child.content)):
+            words.append("\n")
+        elif child.type == "softbreak":
             words.append(" ")
     return "".join(words)
