@@ -31,8 +31,12 @@ asked waited."""
 _SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
 """The first sign of what a tokenizer may read as a control token: `<|im_end|>`, `</s>`, `<<SYS>>`, `[INST]`."""
 _WORD: Final = re.compile(
-    r"\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?|[^\W\d_]+(?:['\u2019.][^\W\d_]+)*|[%\u00b0]",
+    r"[\d\u2080-\u2089]+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?"
+    r"|[^\W\d_\u2080-\u2089]+(?:['\u2019.][^\W\d_\u2080-\u2089]+)*|[%\u00b0]",
 )
+"""Lowered digits are digits, those of formulas; raised ones are part of their unit."""
+_CODE: Final = re.compile(r"(?![vV]\d)[^\W\d_\u2080-\u2089]+[\d\u2080-\u2089][^\W_]*(?:\.\d+)*")
+"""Letters and digits right behind them: `E14`, `CO2`, `B747`; not `v4.2`, a version, nor `5G`, maybe a unit."""
 _ORDINAL: Final = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
 _BEGIN: Final = re.compile('[.!?:\u2026\\n|\u2022"\u201c]')
 _REMEMBERED: Final = 64
@@ -55,6 +59,11 @@ class Word:
     def number(self) -> bool:
         """Tell whether it is a number."""
         return self.form[0].isdigit()
+
+    @property
+    def code(self) -> bool:
+        """Tell whether it is a code, of letters and digits: one sign changed, it is another's."""
+        return not self.number and any(sign.isdigit() for sign in self.form)
 
 
 def clean(text: str, *, tokens: Collection[str] = ()) -> str:
@@ -92,7 +101,10 @@ def _is_hidden(letter: str) -> bool:
 
 
 def words(text: str) -> tuple[Word, ...]:
-    """Return the words of a text in order, in the form in which they are compared."""
+    """Return the words of a text in order, in the form in which they are compared.
+
+    A code is a word beside its parts: these find it in another spelling, it tells that they belong together.
+    """
     return tuple(_words(text))
 
 
@@ -104,8 +116,13 @@ def _words(text: str) -> Iterable[Word]:
         form = fold(_unit(raw) if counted else raw)
         counted = form[0].isdigit()
         begins = last == 0 or _BEGIN.search(between) is not None
+        inside = last == found.start() and last > 0
         last = found.end()
-        yield Word(form=form, raw=raw, start=found.start(), end=last, name=raw[0].isupper() and not begins)
+        name = raw[0].isupper() and not begins
+        yield Word(form=form, raw=raw, start=found.start(), end=last, name=name)
+        code = None if inside or counted else _CODE.match(text, found.start())
+        if code is not None:
+            yield Word(form=fold(code[0]), raw=code[0], start=code.start(), end=code.end(), name=name)
 
 
 def _unit(raw: str) -> str:
@@ -148,6 +165,8 @@ def _folded(raw: str) -> str:
         return _THOUSANDS.sub("", _ORDINAL.sub("", plain))
     if plain in NUMBER_WORDS:
         return NUMBER_WORDS[plain]
-    bare = plain.removesuffix("'s").replace(".", "")
+    bare = plain.removesuffix("'s")
+    if not bare[-1:].isdigit():  # the dot of a code parts its numbers
+        bare = bare.replace(".", "")
     # A stemmer holds the word it works on: one for each call, so that threads can't mix theirs.
     return snowballstemmer.stemmer("english").stemWord(bare) or plain

@@ -42,6 +42,30 @@ def test_units_are_equal_behind_numbers_alone() -> None:
     assert fold("min") != fold("minutes")
 
 
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        ("Error E14", ["error", "e", "e14", "14"]),
+        ("B747-8F", ["b", "b747", "747", "8", "f"]),
+        ("PM2.5", ["pm", "pm2.5", "2.5"]),
+        ("H2O", ["h", "h2o", "2", "o"]),
+        ("v4.4", ["v", "4.4"]),
+        ("20MB", ["20", "mb"]),
+        ("E 14", ["e", "14"]),
+    ],
+)
+def test_code_is_a_word_beside_its_parts(text: str, forms: list[str]) -> None:
+    assert [word.form for word in words(text)] == forms
+
+
+def test_lowered_digits_are_those_of_the_code() -> None:
+    assert [word.form for word in words("CO\u2082")] == [word.form for word in words("co2")]
+
+
+def test_codes_are_told_from_numbers_and_words() -> None:
+    assert [word.raw for word in words("Valve A17 takes 3 m\u00b2, 17 each.") if word.code] == ["A17", "m\u00b2"]
+
+
 def test_names_are_known_by_capitals_inside_a_sentence() -> None:
     named = [word.raw for word in words("The keeper is Mrs Thirza Mould. Ask her: Nobody else.") if word.name]
     assert named == ["Mrs", "Thirza", "Mould"]

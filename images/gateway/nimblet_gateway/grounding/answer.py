@@ -73,10 +73,10 @@ def judge_answer(sentence: str, passages: Sequence[Passage], question: str, *, a
 
 
 def _told(text: str, question: str) -> frozenset[str]:
-    """Return what a text tells beyond the question: numbers and names, or other words if it has neither."""
+    """Return what a text tells beyond the question: numbers, names and codes, or other words if it has neither."""
     asked = {word.form for word in content(question)}
     new = [word for word in content(text) if word.form not in asked]
-    facts = frozenset(word.form for word in new if word.number or word.name)
+    facts = frozenset(word.form for word in new if word.number or word.name or word.code)
     return facts or frozenset(word.form for word in new)
 
 

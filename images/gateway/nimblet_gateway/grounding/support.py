@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judges whether one passage says what a sentence says: the check after generation. Pure.
 
-Supported means that every name, number and content word of the sentence occurs in one passage or in its headings,
-words of the question excepted that are neither names nor numbers. That is provenance, not truth.
+Supported means that every name, number, code and content word of the sentence occurs in one passage or in its
+headings, words of the question excepted that are none of the first three. That is provenance, not truth.
 """
 
 from collections.abc import Sequence
@@ -62,4 +62,4 @@ def _judge(claim: _Claim, passage: Passage, *, index: int) -> Support:
 
 def _may_repeat(word: Word, claim: _Claim) -> bool:
     """Tell whether a word comes from the question and claims nothing by itself."""
-    return word.form in claim.asked and not (word.name or word.number)
+    return word.form in claim.asked and not (word.name or word.number or word.code)

@@ -61,6 +61,25 @@ def test_sentence_with_anything_else_is_not(question: str, sentence: str) -> Non
     assert (verdict.supported, verdict.passage_index, verdict.quote) == (False, None, None)
 
 
+ERRORS = Passage(
+    id="docs/e.md/0@g000001", text="E12: the key lacks a scope. Plan E is free for 41 days. CO\u2082 has 1."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "supported"),
+    [
+        ("What does the error mean?", "E12: the key lacks a scope.", True),
+        ("What does the error mean?", "E41: the key lacks a scope.", False),
+        ("What does E41 mean?", "E41 means that the key lacks a scope.", False),
+        ("What has 1?", "CO2 has 1.", True),
+    ],
+    ids=["as it stands", "of parts elsewhere", "of the question", "lowered digit"],
+)
+def test_code_is_supported_as_a_whole_alone(question: str, sentence: str, *, supported: bool) -> None:
+    assert judge_sentence(sentence, (ERRORS,), question).supported is supported
+
+
 def test_nothing_is_supported_without_passages() -> None:
     assert not judge_sentence("Thirza Mould", (), "Who runs the store?").supported
 
