@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picks the passages' sentence that most likely answers, word for word: for when the model's words fail. Pure.
 
-A sentence scores by the question's words that it holds, the rarer the more, half by those that stand just
-before it or at the head of its table and less by those of its headings, and by whether it holds something of the
-sort asked for: a number, a date or a name that the question does not have. Its passage's own score weighs most:
-sentences of another passage win only where the two are nearly alike. It composes nothing.
+A sentence scores by the question's words that it holds, the rarer the more, half by those that stand just before
+it or at the head of its table or list and less by those of its headings, and by whether it holds something of
+the sort asked for: a number, a date or a name that the question does not have. Its passage's own score weighs
+most: sentences of another passage win only where the two are nearly alike. It composes nothing.
 """
 
 import math
@@ -23,13 +23,19 @@ from nimblet_gateway.grounding.asking import (
     ranges_in,
     sort_of,
 )
-from nimblet_gateway.grounding.passage import Passage, Span
-from nimblet_relevance.relevance import DOUBT, coverage, score_passage
+from nimblet_gateway.grounding.passage import Passage, Span, is_item
+from nimblet_relevance.relevance import DOUBT, coverage, heading_forms, score_passage
 from nimblet_relevance.text import content, words
 
 EXTRACT_WORDS: Final = 20
 """From here on a sentence is cut at its commas: an answer is short."""
 _CLAUSE: Final = re.compile("(?:[,;:|]|\\.)\\s+")
+_LEVELS: Final = " > "
+"""What parts the headings of a location, as the indexer writes them."""
+_ENUMERATED: Final = re.compile(
+    r"(?:§+ ?\d+(?:\.\d+)*|\d{1,3}[.)]|\d{1,2}(?:\.\d{1,2}){1,3}(?= [A-Z][a-z]))(?=\s)"
+)
+"""What numbers a line and is no number that it tells: 3. of a list, 2.3 of a contract, § 7."""
 _CELLS: Final = " | "
 """What parts the cells of a table's row, as the indexer writes them."""
 _STEP: Final = 5
@@ -43,7 +49,7 @@ _NEAR: Final = 0.5
 _PASSAGE: Final = 5.0
 """What a passage's score weighs beside its sentence's: a passage better by 0.1 outweighs half of the words."""
 _HEAD: Final = 0.3
-"""What is taken from a table's head, which names what its rows tell: not all, a passage may begin amid a table."""
+"""What is taken from the head of a table or list, which names what follows: a passage may begin amid a table."""
 _NAMED: Final = 0.3
 """What a word of the question weighs that names the sort asked for alone, as "time" behind "what"."""
 
@@ -157,20 +163,36 @@ def holds_sort(question: str, sentence: str) -> bool:
 
 
 def _surrounded(passage: Passage) -> Iterator[tuple[Span, frozenset[str], bool]]:
-    """Yield each sentence with its words and those of the one before, and whether it is a table's head.
+    """Yield each sentence with its words and those of the one before, and whether it is the head of what follows.
 
-    A row of a table has the words of its head instead of those before it.
+    Before the first one stands the heading. A row of a table or an item of a list has the words of its head
+    instead of those before it; the line that leads a list is one with its first items.
     """
-    before = head = frozenset[str]()
-    in_table = False
-    for sentence, after in pairwise([*passage.units, Span(start=len(passage.text), end=len(passage.text))]):
+    before = head = heading_forms("", passage.location.rpartition(_LEVELS)[2])
+    was_part = False
+    end = Span(start=len(passage.text), end=len(passage.text))
+    for place, (sentence, after) in enumerate(pairwise([*passage.units, end])):
         forms, is_row = passage.forms_in(sentence), _is_row(passage, sentence)
-        is_head = is_row and not in_table
-        if is_head:
-            head = before | forms
-        has_rows = _is_row(passage, after) and "\n" in passage.text[sentence.end : after.start]
-        yield sentence, forms | (head if is_row else before), is_head and has_rows
-        before, in_table = forms, is_row
+        is_part = is_row or is_item(sentence.of(passage.text))
+        if is_part and not was_part:
+            head = before | forms if is_row else before
+        leads = sentence.of(passage.text).endswith(":") and is_item(after.of(passage.text))
+        whole = _led(passage, place) if leads else sentence
+        has_more = (leads and whole == sentence) or (is_row and not was_part and _is_row(passage, after))
+        is_head = has_more and "\n" in passage.text[sentence.end : after.start]
+        yield whole, forms | (head if is_part else before), is_head
+        before, was_part = forms, is_part
+
+
+def _led(passage: Passage, place: int) -> Span:
+    """Return a line with the items of a list that follow, as far as the answer stays short."""
+    start, end = passage.units[place].start, passage.units[place].end
+    for unit in passage.units[place + 1 : place + 1 + EXTRACT_WORDS]:
+        longer = Span(start=start, end=unit.end).of(passage.text)
+        if not is_item(unit.of(passage.text)) or len(longer.split()) > EXTRACT_WORDS:
+            break
+        end = unit.end
+    return Span(start=start, end=end)
 
 
 def _is_row(passage: Passage, sentence: Span) -> bool:
@@ -210,8 +232,19 @@ def _score(passage: Passage, piece: Span, near: frozenset[str], sought: _Sought)
     others = (near | _meant(near, sought.asked)) - inside
     beside = sum(weight for form, weight in sought.weights.items() if form in others)
     share = (held + _NEAR * beside) / (sum(sought.weights.values()) + DOUBT)
-    fits = any(is_of(sought.asked.sort, word) for word in said if word.form not in sought.weights)
+    told = _behind_number(passage, piece)
+    fits = any(
+        is_of(sought.asked.sort, word) for word in said if word.start >= told and word.form not in sought.weights
+    )
     return share + (_SORT if fits else 0.0)
+
+
+def _behind_number(passage: Passage, piece: Span) -> int:
+    """Return where a piece begins to tell: behind the number that its line has in a list or a contract."""
+    if piece.start and passage.text[piece.start - 1] != "\n":
+        return piece.start
+    found = _ENUMERATED.match(passage.text, piece.start, piece.end)
+    return piece.start if found is None else found.end()
 
 
 def _meant(forms: frozenset[str], asked: _Asked) -> frozenset[str]:

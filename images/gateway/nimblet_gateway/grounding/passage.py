@@ -73,6 +73,11 @@ class Passage:
         return tuple(_unwrapped(self.text, _units(self.text)))
 
 
+def is_item(text: str) -> bool:
+    """Tell whether a line is an item of a list."""
+    return _ITEM.match(text) is not None
+
+
 def _start(word: Word) -> int:
     return word.start
 

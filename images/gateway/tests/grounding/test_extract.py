@@ -75,6 +75,49 @@ def test_head_of_a_table_is_no_answer_itself() -> None:
     assert extract.span.of(text) == "Porch | E27 | 2 A"
 
 
+def test_first_sentence_stands_behind_its_heading() -> None:
+    text = "Between ten and three o'clock you are reachable.\nOutside these hours nobody has to answer."
+    extract = plan_extract("What are the core hours?", [Passage(id="a", text=text, location="Work > Core hours")])
+    assert extract is not None
+    assert extract.span.of(text) == "Between ten and three o'clock you are reachable."
+
+
+def test_line_that_leads_a_list_answers_with_its_items() -> None:
+    text = "To change the cells:\n\n- unscrew the cap,\n\n- take out the tray.\n\nThe cells last long."
+    extract = plan_extract("How do I change the cells?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "To change the cells:\n\n- unscrew the cap,\n\n- take out the tray."
+
+
+def test_line_that_leads_long_items_is_no_answer() -> None:
+    item = "- the oven of the bakery, which is heated with peat from the bog, has at least 240 degrees,"
+    text = f"Before any of you puts bread in, please see to this:\n{item}\n- the door of the oven shuts well."
+    extract = plan_extract(
+        "What is to be seen to before the bread is put into an oven?", [Passage(id="a", text=text)]
+    )
+    assert extract is not None
+    assert "oven" in extract.span.of(text)
+
+
+def test_items_of_a_list_have_the_words_of_its_heading() -> None:
+    text = (
+        "1. Take it off its base.\n2. Remove both cells and wait for 30 seconds.\n3. Hold the dial while "
+        "you put the cells back.\nNote: a factory reset also removes it from your account within ten minutes."
+    )
+    passage = Passage(id="a", text=text, location="Lamp > Factory reset")
+    extract = plan_extract("How long must the cells stay out for a factory reset?", [passage])
+    assert extract is not None
+    assert extract.span.of(text) == "2. Remove both cells and wait for 30 seconds."
+
+
+@pytest.mark.parametrize("number", ["2.3", "\u00a7 3", "3.", "3)"])
+def test_number_of_a_line_is_no_number_that_it_tells(number: str) -> None:
+    text = f"{number} The lessor may raise the rent each spring.\nThe raise is 4 % at most."
+    extract = plan_extract("By how much may the lessor raise the rent?", [Passage(id="a", text=text)])
+    assert extract is not None
+    assert extract.span.of(text) == "The raise is 4 % at most."
+
+
 def test_single_row_is_no_head() -> None:
     text = "The hut is open.\nHut | Beds"
     extract = plan_extract("Which beds?", [Passage(id="a", text=text)])
