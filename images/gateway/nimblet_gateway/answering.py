@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from nimblet_gateway.answers import joined_calls
 from nimblet_gateway.chat import ChatRequest, Message, parameters
 from nimblet_gateway.config import GatewayConfig, Grounding
-from nimblet_gateway.conversation import questions
+from nimblet_gateway.conversation import compared, questions
 from nimblet_gateway.errors import ApiError, too_long, unavailable
 from nimblet_gateway.events import Ended, Event, Record, Text, ToolCalls
 from nimblet_gateway.generation import Generator, Wanted
@@ -142,7 +142,7 @@ class Answering:
         required = self.config.grounding is Grounding.REQUIRED
         checker = Checker(
             passages=used.shown,
-            question=asked[0] if asked else "",
+            question=compared(asked),
             keeps_unsupported=not required,
             # a follow-up's own words say too little to find its sentence by
             agreeing=len(asked) == 1 and self._needs_agreement(record),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nimblet_gateway.chat import Message
+from nimblet_relevance.text import content
 
 MAX_QUERY: Final = 8000
 """What a retriever takes."""
@@ -23,3 +24,8 @@ def questions(messages: Sequence[Message]) -> tuple[str, ...]:
     if len(turns) == 1:
         return (last,)
     return (last, f"{turns[-2]}\n{turns[-1]}"[-MAX_QUERY:])
+
+
+def compared(asked: Sequence[str]) -> str:
+    """Return what sentences are compared with: the last turn, both where it names nothing itself ("When?")."""
+    return next((turn for turn in asked if content(turn)), asked[0] if asked else "")

@@ -159,6 +159,13 @@ def test_follow_up_is_retrieved_by_the_conversation(required: Running, model: Mo
     assert "[7]" not in json.dumps(model.requests)
 
 
+def test_follow_up_of_a_single_word_is_answered_by_the_turn_before(required: Running, model: ModelServer) -> None:
+    model.answers("I can't say.")
+    body = required.chat("Where was the Halvorsen pump built?", "In Tromsdal.", "When?").json()
+    assert "1987" in body["choices"][0]["message"]["content"]
+    assert body["citations"][0]["document"] == "wiki/pump.md"
+
+
 def test_markers_of_model_and_document_are_removed(required: Running, model: ModelServer) -> None:
     model.answers("The Quill compressor weighs 310 kg [2]. [3] See [source 4].")
     body = required.chat("How heavy is the Quill compressor?").json()

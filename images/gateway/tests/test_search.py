@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from nimblet_gateway.chat import Message
 from nimblet_gateway.config import IndexConfig
-from nimblet_gateway.conversation import MAX_QUERY, questions
+from nimblet_gateway.conversation import MAX_QUERY, compared, questions
 from nimblet_gateway.passage import Passage, fuse
 from nimblet_gateway.retriever import Index, Query
 from nimblet_gateway.think import ThinkFilter
@@ -48,6 +48,13 @@ def test_conversation_is_asked_by_its_last_turn_and_its_last_two() -> None:
     assert questions(messages) == ("And where?", "Pump?\nAnd where?")
     assert questions(messages[:2]) == ("Pump?",)
     assert questions([Message(role="user", content="x" * 20_000)]) == ("x" * MAX_QUERY,)
+
+
+def test_sentences_are_compared_with_the_last_turn_that_names_anything() -> None:
+    assert compared(("And the valve?", "Who built the pump?\nAnd the valve?")) == "And the valve?"
+    assert compared(("When?", "Who built the pump?\nWhen?")) == "Who built the pump?\nWhen?"
+    assert compared(("Why?",)) == "Why?"
+    assert compared(()) == ""
 
 
 @pytest.mark.parametrize(
