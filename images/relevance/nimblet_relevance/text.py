@@ -14,7 +14,7 @@ from typing import Final
 
 import snowballstemmer
 
-from nimblet_relevance.vocabulary import FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
+from nimblet_relevance.vocabulary import CURRENCIES, FUNCTION_WORDS, NEGATIONS, NUMBER_WORDS, UNITS
 
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs"})
 """Controls, format marks (zero width, bidi, tags), private use and surrogates: nothing that a reader sees."""
@@ -31,10 +31,11 @@ asked waited."""
 _SPECIAL: Final = re.compile(r"<(?=[|\uff5c/]?[^\s<>]{1,60}>)|<(?=<)|\[(?=/?[A-Z][A-Z_]{1,30}\])")
 """The first sign of what a tokenizer may read as a control token: `<|im_end|>`, `</s>`, `<<SYS>>`, `[INST]`."""
 _WORD: Final = re.compile(
-    r"[\d\u2080-\u2089]+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?"
-    r"|[^\W\d_\u2080-\u2089]+(?:['\u2019.][^\W\d_\u2080-\u2089]+)*|[%\u00b0]",
+    r"(?:(?<![^\s(|])(?<!\d )[-\u2212])?[\d\u2080-\u2089]+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th)\b)?"
+    r"|[^\W\d_\u2080-\u2089]+(?:['\u2019.][^\W\d_\u2080-\u2089]+)*|[%\u00b0\u20ac$\u00a3]",
 )
-"""Lowered digits are digits, those of formulas; raised ones are part of their unit."""
+"""A minus is one where nothing stands before it: elsewhere it may part a range. Lowered digits are digits, those
+of formulas; raised ones are part of their unit."""
 _CODE: Final = re.compile(r"(?![vV]\d)[^\W\d_\u2080-\u2089]+[\d\u2080-\u2089][^\W_]*(?:\.\d+)*")
 """Letters and digits right behind them: `E14`, `CO2`, `B747`; not `v4.2`, a version, nor `5G`, maybe a unit."""
 _ORDINAL: Final = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
@@ -58,7 +59,7 @@ class Word:
     @property
     def number(self) -> bool:
         """Tell whether it is a number."""
-        return self.form[0].isdigit()
+        return _is_number(self.form)
 
     @property
     def code(self) -> bool:
@@ -113,8 +114,8 @@ def _words(text: str) -> Iterable[Word]:
     for found in _WORD.finditer(text):
         between = text[last : found.start()]
         raw = found[0]
-        form = fold(_unit(raw) if counted else raw)
-        counted = form[0].isdigit()
+        form = fold(_unit(raw) if counted or raw in CURRENCIES else raw)
+        counted = _is_number(form)
         begins = last == 0 or _BEGIN.search(between) is not None
         inside = last == found.start() and last > 0
         last = found.end()
@@ -133,6 +134,10 @@ def _unit(raw: str) -> str:
 def content(text: str) -> tuple[Word, ...]:
     """Return the words that carry what is said."""
     return tuple(word for word in words(text) if is_content(word))
+
+
+def _is_number(form: str) -> bool:
+    return form.removeprefix("-")[:1].isdigit()
 
 
 def is_content(word: Word) -> bool:
@@ -160,8 +165,8 @@ def _known(raw: str) -> str:
 
 
 def _folded(raw: str) -> str:
-    plain = _plain(raw)
-    if plain[0].isdigit():
+    plain = _plain(raw).replace("\u2212", "-")
+    if _is_number(plain):
         return _THOUSANDS.sub("", _ORDINAL.sub("", plain))
     if plain in NUMBER_WORDS:
         return NUMBER_WORDS[plain]

@@ -27,10 +27,13 @@ UNITS: Final = {
         "watt": "w",
         "euro": "€ eur",
         "dollar": "$ usd",
+        "pound": "£ gbp",
     }.items()
     for short in shorts.split()
 }
 """Units have short forms, but behind a number only: elsewhere `m` is a letter."""
+CURRENCIES: Final = frozenset("€$£")
+"""Units before a number as well as behind it."""
 TENS: Final = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 NUMBER_WORDS: Final = {
     word: str(number)

@@ -58,6 +58,20 @@ def test_code_is_a_word_beside_its_parts(text: str, forms: list[str]) -> None:
     assert [word.form for word in words(text)] == forms
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("\u20ac45", "45 euros"), ("$3", "3 USD"), ("\u00a37", "7 pounds"), ("(\u221218 \u00b0C)", "-18 degrees C")],
+)
+def test_amounts_are_equal_however_written(one: str, other: str) -> None:
+    assert {word.form for word in words(one)} == {word.form for word in words(other)}
+
+
+@pytest.mark.parametrize("text", ["2-5", "2 -5", "B-5", "- 5", "5"])
+def test_minus_is_one_before_a_number_alone(text: str) -> None:
+    assert "5" in {word.form for word in words(text) if word.number}
+    assert "-5" in {word.form for word in words("at -5") if word.number}
+
+
 def test_lowered_digits_are_those_of_the_code() -> None:
     assert [word.form for word in words("CO\u2082")] == [word.form for word in words("co2")]
 

@@ -80,6 +80,20 @@ def test_code_is_supported_as_a_whole_alone(question: str, sentence: str, *, sup
     assert judge_sentence(sentence, (ERRORS,), question).supported is supported
 
 
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("It costs 45 euros.", True),
+        ("It costs $45.", False),
+        ("It is kept at \u221218 degrees.", True),
+        ("It is kept at 18 degrees.", False),
+    ],
+)
+def test_amount_is_supported_with_its_currency_and_its_sign(sentence: str, *, supported: bool) -> None:
+    passage = Passage(id="a", text="A box costs \u20ac45 and is kept at -18\u00b0.")
+    assert judge_sentence(sentence, (passage,), "What of the box?").supported is supported
+
+
 def test_nothing_is_supported_without_passages() -> None:
     assert not judge_sentence("Thirza Mould", (), "Who runs the store?").supported
 
