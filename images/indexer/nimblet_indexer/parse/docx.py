@@ -4,7 +4,7 @@
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import docx
@@ -14,7 +14,6 @@ from docx.opc.exceptions import OpcError
 from docx.oxml.ns import qn
 from docx.oxml.simpletypes import ST_Merge
 from docx.oxml.xmlchemy import BaseOxmlElement
-from docx.styles.style import BaseStyle
 from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
@@ -27,6 +26,8 @@ MAX_MEMBERS: Final = 10_000
 MAX_UNPACKED_BYTES: Final = 256 * 2**20
 MAX_XML_BYTES: Final = 64 * 2**20
 """Of the parts that are parsed; pictures may be larger and are not read."""
+MAX_BASES: Final = 50
+"""Styles of a chain, each based on the next; word processors take about ten, and a ring has no end."""
 TINY: Final = 2
 """Half points: text of one point is there to be overlooked."""
 _WRAPPERS: Final = tuple(
@@ -100,7 +101,10 @@ def _is_contents(control: BaseOxmlElement) -> bool:
 
 def _remove_hidden(document: Document) -> None:
     """Take out what the word processor does not show: hidden runs, by themselves or by style, and tiny ones."""
-    hidden = {style.style_id for style in document.styles if _hides(style)}
+    styles: dict[str | None, BaseOxmlElement] = {}
+    for style in document.styles:
+        styles.setdefault(style.style_id, style.element)
+    hidden = {style.style_id for style in document.styles if _hides(style.element, styles)}
     around: dict[
         BaseOxmlElement | None, str | None
     ] = {}  # looking for it once a run would be square in their number
@@ -114,14 +118,21 @@ def _remove_hidden(document: Document) -> None:
             run.getparent().remove(run)
 
 
-def _hides(style: BaseStyle) -> bool:
-    """Tell a style of hidden text; what it does not say itself, the style says that it is based on."""
-    chain: dict[str, BaseOxmlElement] = {}
-    below: BaseStyle | None = style
-    while below is not None and below.style_id not in chain:
-        chain[below.style_id] = below.element
-        below = getattr(below, "base_style", None)  # numbering styles have none
-    return _is_hidden(*(found for item in chain.values() if (found := item.find(qn("w:rPr"))) is not None))
+def _hides(style: BaseOxmlElement, known: Mapping[str | None, BaseOxmlElement]) -> bool:
+    """Tell a style of hidden text; what it does not say itself, the style says that it is based on.
+
+    Read off the elements, by their ids: the library looks through all styles for each of the chain.
+    """
+    told: list[BaseOxmlElement] = []
+    below: BaseOxmlElement | None = style
+    for _ in range(MAX_BASES):
+        if below is None:
+            break
+        properties = below.find(qn("w:rPr"))
+        told += [properties] if properties is not None else []
+        base = _style(below, "w:basedOn")
+        below = known.get(base) if base is not None else None
+    return _is_hidden(*told)
 
 
 def _style(properties: BaseOxmlElement | None, name: str) -> str | None:

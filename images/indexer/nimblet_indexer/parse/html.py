@@ -11,7 +11,7 @@ from lxml import html
 from lxml.etree import ErrorLevels, LxmlError
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
-from nimblet_indexer.parse.outline import Outline, table
+from nimblet_indexer.parse.outline import CELLS, Outline, table
 from nimblet_indexer.parse.text import document_of
 
 _LEFT_OUT: Final = frozenset(
@@ -82,6 +82,8 @@ _MAX_COLSPAN: Final = 1000
 """As HTML has them."""
 _REPEATED: Final = 200
 """Characters of a cell over several rows that each row tells; a longer one is no value but a part of the page."""
+_MOST_REPEATED: Final = 2**20
+"""Characters of a page that such cells add: rows and columns in short tags would multiply to any length."""
 _HIDDEN_STYLE: Final = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|opacity\s*:\s*0(\.0+)?(?![.\d])"
     r"|font-size\s*:\s*0(\.0+)?(?![.\d])|(?<![-\w])color\s*:\s*transparent"
@@ -151,6 +153,7 @@ class _Walk:
     def __init__(self, outline: Outline, *, forms: bool = False) -> None:
         self._outline = outline
         self._forms = forms
+        self._room = _MOST_REPEATED
         self._words: list[str] = []
         self._marker = ""
 
@@ -187,7 +190,8 @@ class _Walk:
             self._end_block()
             for caption in element.iterchildren("caption"):
                 self._outline.block(" ".join(_visible(caption).split()))
-            self._outline.block(table(_rows(element)))
+            rows, self._room = _rows(element, self._room)
+            self._outline.block(table(rows))
             return False
         if tag == "pre":
             self._end_block()
@@ -232,7 +236,10 @@ def _is_hidden(element: html.HtmlElement) -> bool:
 
 def _is_remark(aside: html.HtmlElement) -> bool:
     """Tell a note or a warning within a text from what stands beside it, which is mostly links."""
-    if not any(item.tag in ("main", "article") or item.get("role") == "main" for item in aside.iterancestors()):
+    around = list(aside.iterancestors())
+    if any(item.tag == "aside" for item in around):
+        return True  # a part of one that is read
+    if not any(item.tag in ("main", "article") or item.get("role") == "main" for item in around):
         return False
     linked = sum(len(link.text_content()) for link in aside.iter("a"))
     return 2 * linked < len(aside.text_content())
@@ -266,15 +273,21 @@ def _is_permalink(element: html.HtmlElement) -> bool:
     return own and element.text_content().strip() in _PERMALINKS
 
 
-def _rows(element: html.HtmlElement) -> list[list[str]]:
-    """Return the words of a table's rows; a cell over several is told in each, so that columns stay."""
+def _rows(element: html.HtmlElement, room: int) -> tuple[list[list[str]], int]:
+    """Return the words of a table's rows; a cell over several is told in each, so that columns stay.
+
+    `room`: how many characters may be repeated so; what is left of them is returned, too.
+    """
     rows: list[list[str]] = []
     above: dict[int, _Spanned] = {}
     for row in element.iter("tr"):
         if not _is_hidden_within(row, element):
             told, above = _row(row, above)
             rows.append(told)
-    return rows
+            room -= sum(len(spanned.text) + len(CELLS) for spanned in above.values())
+            if room < 0:
+                above = {}
+    return rows, room
 
 
 def _is_layout(element: html.HtmlElement) -> bool:
@@ -290,15 +303,16 @@ def _row(row: html.HtmlElement, above: dict[int, _Spanned]) -> tuple[list[str], 
     below: dict[int, _Spanned] = {}
     column = 0
     own = iter([cell for cell in row if cell.tag in ("td", "th")])
+    reaching = iter(sorted(above))
     while True:
         spanned = above.get(column)
         if spanned is None:
             cell = next(own, None)
             if cell is None:
-                further = [other for other in above if other > column]
-                if not further:
+                further = next((other for other in reaching if other > column), None)
+                if further is None:
                     return told, below
-                column = min(further)
+                column = further
                 continue
             text = _visible(cell)
             told.append(text)

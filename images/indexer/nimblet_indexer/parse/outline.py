@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collects blocks under the headings above them. Pure; every format with headings uses it."""
 
+from typing import Final
+
 from nimblet_indexer.document import Section
+
+CELLS: Final = " | "
+"""What parts the cells of a table's row."""
 
 
 class Outline:
@@ -43,5 +48,5 @@ def table(rows: list[list[str]]) -> str:
     for row in rows:
         cells = [" ".join(cell.split()) for cell in row]
         if any(cells):
-            lines.append(" | ".join(cells))
+            lines.append(CELLS.join(cells))
     return "\n".join(lines)
