@@ -98,9 +98,8 @@ def _window_width(header: Header) -> int:
 def _keeping(header: Header, heads: tuple[int, ...]) -> tuple[bool, ...]:
     """Return for each layer whether it has keys and values of its own."""
     count = header.block_count
-    if (
-        "wkv.head_size" in header.other
-    ):  # RWKV attends nowhere, also where it names the heads of what it was made of
+    # RWKV attends nowhere, also where it names the heads of what it was made of
+    if "wkv.head_size" in header.other:
         return (False,) * count
     shared = header.other.get("attention.shared_kv_layers", 0)
     until = count - shared if shared else KEEPING_LAYERS.get(header.architecture, count)

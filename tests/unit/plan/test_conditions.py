@@ -117,9 +117,7 @@ def test_busy_pod_after_an_operator_restart_keeps_serving_and_ready() -> None:
 def test_busy_pod_that_came_up_while_no_operator_looked_proves_nothing(name: str) -> None:
     # Given a status that was last written before this run of the pod began
     model, later = served(a_model()), NOW + timedelta(hours=1)
-    killed = ContainerFailure(
-        kind=FailureKind.OOM_KILLED, container="server", message="killed", at=later, running_again=True
-    )
+    killed = failing(FailureKind.OOM_KILLED, at=later, running_again=True)
     pod = a_pod(revision_of(model), observation=BUSY)
     pod = replace(pod, created_at=later) if name == "replaced" else replace(pod, failure=killed)
     plan = plan_of(model, serving_facts(model, pods=(pod,)), now=later + timedelta(hours=1))
@@ -131,9 +129,7 @@ def test_busy_pod_that_came_up_while_no_operator_looked_proves_nothing(name: str
 def test_busy_pod_of_an_older_spec_that_came_up_while_no_operator_looked_proves_nothing(name: str) -> None:
     # Given an edit, and a status that was last written before this run of the older pod began
     model, later = edited(served(a_model()), runtime={"contextLength": 1024}), NOW + timedelta(hours=1)
-    killed = ContainerFailure(
-        kind=FailureKind.OOM_KILLED, container="server", message="killed", at=later, running_again=True
-    )
+    killed = failing(FailureKind.OOM_KILLED, at=later, running_again=True)
     older = a_pod("older", observation=BUSY)
     older = replace(older, created_at=later) if name == "replaced" else replace(older, failure=killed)
     plan = plan_of(model, serving_facts(model, pods=(older,)), now=later + timedelta(hours=1))

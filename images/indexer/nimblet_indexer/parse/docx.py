@@ -101,13 +101,12 @@ def _is_contents(control: BaseOxmlElement) -> bool:
 
 def _remove_hidden(document: Document) -> None:
     """Take out what the word processor does not show: hidden runs, by themselves or by style, and tiny ones."""
-    styles: dict[str | None, BaseOxmlElement] = {}
+    known: dict[str | None, BaseOxmlElement] = {}
     for style in document.styles:
-        styles.setdefault(style.style_id, style.element)
-    hidden = {style.style_id for style in document.styles if _hides(style.element, styles)}
-    around: dict[
-        BaseOxmlElement | None, str | None
-    ] = {}  # looking for it once a run would be square in their number
+        known.setdefault(style.style_id, style.element)
+    hidden = {style.style_id for style in document.styles if _hides(style.element, known)}
+    # each paragraph's style; looking for it once a run would be square in their number
+    around: dict[BaseOxmlElement | None, str | None] = {}
     for run in list(document.element.body.iter(qn("w:r"))):
         paragraph = next(run.iterancestors(qn("w:p")), None)  # beyond the link that may be between
         if paragraph not in around:
