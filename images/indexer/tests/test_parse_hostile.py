@@ -5,7 +5,7 @@ import docx
 import pytest
 from docx.enum.style import WD_STYLE_TYPE
 
-from indexer_testing.files import saved
+from indexer_testing.files import docx_of, saved
 from nimblet_indexer.parse.file import parse_file
 
 MEBIBYTE = 2**20
@@ -37,3 +37,13 @@ def test_docx_styles_based_on_one_another_take_no_time_by_the_cube_of_their_numb
         style.base_style, before = before, style
     (section,) = parse_file("a.docx", saved(document)).sections
     assert section.text == "It runs."
+
+
+def test_docx_cells_over_many_rows_do_not_multiply_long_texts() -> None:
+    cell = "<w:tc><w:tcPr><w:vMerge{}/></w:tcPr><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    below = f"<w:tr>{cell.format('', '')}</w:tr>" * 500
+    opened = cell.format(' w:val="restart"', "word " * 500)
+    (section,) = parse_file(
+        "a.docx", docx_of(f"<w:tbl><w:tblPr/><w:tblGrid/><w:tr>{opened}</w:tr>{below}</w:tbl>")
+    ).sections
+    assert section.text == " ".join(["word"] * 500)

@@ -19,7 +19,7 @@ from docx.text.paragraph import Paragraph
 from lxml.etree import LxmlError
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
-from nimblet_indexer.parse.outline import Outline, table
+from nimblet_indexer.parse.outline import Outline, repeated, table
 from nimblet_indexer.parse.text import document_of
 
 MAX_MEMBERS: Final = 10_000
@@ -164,7 +164,7 @@ def _collect(document: Document, outline: Outline) -> None:
 
 
 def _rows(block: Table) -> list[list[str]]:
-    """Return the words of a table: those of a cell over several columns once, over several rows in each.
+    """Return the words of a table: those of a cell over several columns once, over several rows in each if short.
 
     Read off the elements: the library goes up from row to row for each cell of a merged column, and gives a cell
     as often as it says that it has columns.
@@ -178,7 +178,7 @@ def _rows(block: Table) -> list[list[str]]:
             cells[column] = above[column] if goes_on else _cell(_Cell(cell, block))
             column += max(1, cell.grid_span)
         rows.append([*cells.values()])
-        above = cells
+        above = {at: repeated(text) for at, text in cells.items()}
     return rows
 
 

@@ -11,7 +11,7 @@ from lxml import html
 from lxml.etree import ErrorLevels, LxmlError
 
 from nimblet_indexer.document import FileRefused, Parsed, Refusal
-from nimblet_indexer.parse.outline import CELLS, Outline, table
+from nimblet_indexer.parse.outline import CELLS, Outline, repeated, table
 from nimblet_indexer.parse.text import document_of
 
 _LEFT_OUT: Final = frozenset(
@@ -80,8 +80,6 @@ _PERMALINKS: Final = frozenset({"¶", "#", "§", "🔗"})
 _MAX_ROWSPAN: Final = 65_534
 _MAX_COLSPAN: Final = 1000
 """As HTML has them."""
-_REPEATED: Final = 200
-"""Characters of a cell over several rows that each row tells; a longer one is no value but a part of the page."""
 _MOST_REPEATED: Final = 2**20
 """Characters of a page that such cells add: rows and columns in short tags would multiply to any length."""
 _HIDDEN_STYLE: Final = re.compile(
@@ -316,9 +314,8 @@ def _row(row: html.HtmlElement, above: dict[int, _Spanned]) -> tuple[list[str], 
                 continue
             text = _visible(cell)
             told.append(text)
-            kept = text if len(text) <= _REPEATED else ""
             rows, width = _span(cell, "rowspan", _MAX_ROWSPAN), _span(cell, "colspan", _MAX_COLSPAN)
-            spanned = _Spanned(rows=rows, width=width, text=kept)
+            spanned = _Spanned(rows=rows, width=width, text=repeated(text))
         else:
             told.append(spanned.text)
         if spanned.rows > 1:

@@ -7,6 +7,8 @@ from nimblet_indexer.document import Section
 
 CELLS: Final = " | "
 """What parts the cells of a table's row."""
+_REPEATED: Final = 200
+"""Characters at most."""
 
 
 class Outline:
@@ -50,3 +52,8 @@ def table(rows: list[list[str]]) -> str:
         if any(cells):
             lines.append(CELLS.join(cells))
     return "\n".join(lines)
+
+
+def repeated(text: str) -> str:
+    """Return what further rows tell of a cell over several; a long one is no value but a part of the page."""
+    return text if len(text) <= _REPEATED else ""
