@@ -65,8 +65,8 @@ def test_a_file_that_is_made_to_be_slow_is_given_up(tmp_path: Path) -> None:
     # Given marks that a Markdown parser pairs with each other
     path = tmp_path / "slow.md"
     path.write_bytes(b"*a **b " * 600_000)
-    # Then it is given up after its time, and the next is parsed
-    with ParserProcess(replace(LIMITS, seconds=SLOW_SECONDS)) as parser:
+    # Then it is given up after its time, which comes before the end of its memory, and the next is parsed
+    with ParserProcess(replace(LIMITS, seconds=SLOW_SECONDS, memory_bytes=4 * 2**30)) as parser:
         with pytest.raises(FileRefused) as refused:
             parser.parse(path, name="slow.md")
         assert refused.value.reason is Refusal.TIMED_OUT
