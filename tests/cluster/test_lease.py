@@ -2,10 +2,12 @@
 """Leader election on real Lease objects, with a clock of the test: nothing here waits for real seconds."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from e2e.cluster.controlplane import ControlPlane
 from nimblet.cluster.client import Client
 from nimblet.cluster.errors import LeadershipLost
 from nimblet.cluster.lease import Clocks, Lease, LeaseOptions
@@ -34,6 +36,17 @@ class Patience(Time):
     async def sleep(self, seconds: float) -> None:
         del seconds
         await asyncio.Event().wait()
+
+
+@dataclass(kw_only=True)
+class Overtaken(Time):
+    """Something comes in between when the clock is looked at: each time the next of `between`."""
+
+    between: Iterator[object]
+
+    def read(self) -> float:
+        next(self.between, None)
+        return self.seconds
 
 
 def candidate(client: Client, namespace: str, identity: str, time: Time) -> Lease:
@@ -135,6 +148,29 @@ async def test_released_leases_are_taken_at_once(client: Client, namespace: str)
     assert time.seconds == began
     assert lease.remaining() == 0
     assert await holder(client, namespace) == "second"
+
+
+async def test_a_lease_is_released_though_a_renewal_arrives_meanwhile(
+    client: Client, control_plane: ControlPlane, namespace: str
+) -> None:
+    # Given a leader, one of whose renewals is still on its way
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/nimblet-operator"
+
+    def arriving() -> Iterator[object]:
+        yield None  # the first look at the clock comes before the Lease is read, the second after
+        metadata = {"name": "nimblet-operator", "annotations": {"arrived": "late"}}
+        yield control_plane.api.apply(
+            path, {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
+        )
+
+    time = Overtaken(between=iter(()))
+    lease = candidate(client, namespace, "first", time)
+    await lease.acquire()
+    # When it arrives between the look at the Lease and the write that gives it up
+    time.between = arriving()
+    await lease.release()
+    # Then it is given up all the same
+    assert await holder(client, namespace) == ""
 
 
 async def test_two_candidates_at_once_make_one_leader(client: Client, namespace: str) -> None:

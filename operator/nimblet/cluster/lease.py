@@ -114,6 +114,12 @@ class Lease:
         if self.remaining() <= 0:
             return
         self._held_until = None
+        try:
+            await self._give_up()
+        except Conflict:  # a renewal of ours that was cut short did arrive; there is one at most
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         found = await self._read()
         if found is not None and found["spec"].get("holderIdentity") == self._options.identity:
             await self._client.replace({**found, "spec": {**found["spec"], "holderIdentity": ""}})
