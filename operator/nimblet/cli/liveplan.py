@@ -24,7 +24,7 @@ from nimblet.cli.toldbefore import retriever_as_told
 from nimblet.cluster.claimfacts import owned_claim, storage_classes
 from nimblet.cluster.client import Client
 from nimblet.cluster.facts import children, deployment_facts, of_component, pod_facts, pods_of
-from nimblet.cluster.indexfacts import WORKLOADS, build_facts, gather_index_named
+from nimblet.cluster.indexfacts import build_facts, gather_index_named
 from nimblet.cluster.indexref import gather_index_reference
 from nimblet.cluster.key import Key
 from nimblet.cluster.keyfacts import KeySecret, gather_key
@@ -46,6 +46,7 @@ from nimblet.manifests.retriever import COMPONENT as RETRIEVER
 from nimblet.manifests.retriever import CONFIG_FILE
 from nimblet.plan.assistantfacts import AssistantFacts, IndexReference
 from nimblet.plan.facts import Answer, ModelFacts, NodeFacts, Observation, PodFacts
+from nimblet.plan.index_children import workload_kind
 from nimblet.plan.indexfacts import IndexFacts
 from nimblet.plan.modelfacts import ModelReference
 from nimblet.plan.teefacts import TEEFacts
@@ -85,8 +86,7 @@ class Live:
         pods = _pods(mirror, key, RETRIEVER, index.status.conditions)
         embedded, claimed = spec.store.type == "Embedded", spec.store.type != "External"
         servers = await servers_as_read(self.client, mirror, index, key)
-        kind = WORKLOADS.get(spec.store.type, "Deployment")
-        deployment = deployment_facts(mirror, key, uid=index.uid, kind=kind)
+        deployment = deployment_facts(mirror, key, uid=index.uid, kind=workload_kind(index))
         ended = next((it.last_transition_time for it in index.status.conditions), None)
         return index, IndexFacts(
             children=children(mirror, key, uid=index.uid),

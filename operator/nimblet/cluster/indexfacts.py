@@ -38,6 +38,7 @@ from nimblet.cluster.serverfacts import gather_servers
 from nimblet.cluster.stuck import next_setup_look
 from nimblet.manifests.retriever import COMPONENT
 from nimblet.plan.facts import FIRST_KEY, JobFacts, KeyFacts, PodFacts, SecretFacts, WriteFailure
+from nimblet.plan.index_children import workload_kind
 from nimblet.plan.index_config import credentials_of
 from nimblet.plan.indexfacts import (
     AcceptedKeys,
@@ -51,8 +52,6 @@ from nimblet.plan.indexfacts import (
 from nimblet.plan.modelfacts import ModelReference
 
 PURPOSES: Final = ("search", "build", "push", "operate")
-WORKLOADS: Final = {"Embedded": "StatefulSet"}
-"""Kind of the retriever's workload by its store; a Deployment for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +117,9 @@ async def gather_index_facts(
     builders = working_pods(of_component(owned, INDEXER), INDEXER)
     working = await gatherer.observer.observe(key, builders, key_of=lambda _: operate)
     embedded, claimed = index.spec.store.type == "Embedded", index.spec.store.type != "External"
-    kind = WORKLOADS.get(index.spec.store.type, "Deployment")
     facts = IndexFacts(
         children=children(mirror, key, uid=index.uid),
-        deployment=deployment_facts(mirror, key, uid=index.uid, kind=kind),
+        deployment=deployment_facts(mirror, key, uid=index.uid, kind=workload_kind(index)),
         pods=polled.pods,
         tee=await gatherer.tee(key, index.spec.tee_policy_ref),
         nodes=gatherer.nodes.of(mirror),  # after `tee`, which may read some anew

@@ -7,10 +7,8 @@ from nimblet.cluster.observed import metadata_of
 from nimblet.cluster.parse import status_of
 from nimblet.cluster.resources import RETRIEVAL_INDEX
 from nimblet.cluster.trim import Object
-from nimblet.conditions import ConditionType
-from nimblet.merging import find
 from nimblet.plan.assistantfacts import IndexReference
-from nimblet.plan.modelfacts import DELETING
+from nimblet.plan.verdicts import served_to_others
 
 
 async def gather_index_reference(client: Client, *, namespace: str, name: str) -> IndexReference:
@@ -27,13 +25,11 @@ def index_reference(body: Object) -> IndexReference:
 
 def reference_of(name: str, status: RetrievalIndexStatus, *, deleting: bool = False) -> IndexReference:
     """Return an index of this status as others see it."""
-    serving = find(status.conditions, ConditionType.SERVING)
-    told = (serving.reason, serving.message) if serving is not None else ("", "")
-    reason, message = DELETING if deleting else told
+    serving, reason, message = served_to_others(status.conditions, deleting=deleting)
     return IndexReference(
         name=name,
         found=True,
-        serving=serving is not None and serving.status == "True" and not deleting,
+        serving=serving,
         reason=reason,
         message=message,
         key_secret=status.key_secret,

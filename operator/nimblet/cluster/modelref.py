@@ -8,9 +8,8 @@ from nimblet.cluster.parse import InvalidModel, parse_compactmodel
 from nimblet.cluster.referents import Reader
 from nimblet.cluster.resources import COMPACT_MODEL
 from nimblet.conditions import ConditionType, Reason
-from nimblet.merging import find
-from nimblet.plan.modelfacts import DELETING, ModelReference
-from nimblet.plan.verdicts import was_true
+from nimblet.plan.modelfacts import ModelReference
+from nimblet.plan.verdicts import served_to_others, was_true
 
 
 async def gather_model_reference(client: Reader, *, namespace: str, name: str) -> ModelReference:
@@ -35,14 +34,12 @@ async def gather_model_reference(client: Reader, *, namespace: str, name: str) -
 def model_reference(model: CompactModel) -> ModelReference:
     """Return a model as others see it."""
     status = model.status
-    serving = find(status.conditions, ConditionType.SERVING)
-    told = (serving.reason, serving.message) if serving is not None else ("", "")
-    reason, message = DELETING if model.deleting else told
+    serving, reason, message = served_to_others(status.conditions, deleting=model.deleting)
     files = status.artifact.files if status.artifact is not None else []
     return ModelReference(
         name=model.name,
         found=True,
-        serving=serving is not None and serving.status == "True" and not model.deleting,
+        serving=serving,
         ready=was_true(status.conditions, ConditionType.READY) and status.observed_generation == model.generation,
         reason=reason,
         message=message,

@@ -13,10 +13,6 @@ _WAITS_FOR_SOMEBODY: Final = frozenset({Reason.SUSPENDED, Reason.SCALED_TO_ZERO}
 """Reasons of a model that is in order, and yet will never serve until somebody edits it."""
 
 
-DELETING: Final = ("Deleting", "it is being deleted.")
-"""Why what still answers does not count as Serving: what its condition says is about before."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelReference:
     """A CompactModel of the same namespace, as its own status tells of it; `found` False: there is none."""

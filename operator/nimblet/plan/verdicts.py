@@ -71,6 +71,17 @@ def was_true(stored: Iterable[Condition], type_: ConditionType) -> bool:
     return condition is not None and condition.status is TRUE
 
 
+def served_to_others(stored: Iterable[Condition], *, deleting: bool) -> tuple[bool, str, str]:
+    """Return whether who names a resource may count on it, with reason and message.
+
+    What is being deleted still answers, but its condition is about before.
+    """
+    if deleting:
+        return False, "Deleting", "it is being deleted."
+    serving = find(stored, ConditionType.SERVING)
+    return (False, "", "") if serving is None else (serving.status is TRUE, serving.reason, serving.message)
+
+
 def served_at(stored: Sequence[Condition]) -> datetime | None:
     """Return when a stored condition last flipped, where Serving is True: what ran by then was looked at."""
     if not was_true(stored, ConditionType.SERVING):
